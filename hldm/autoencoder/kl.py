@@ -1,0 +1,126 @@
+"""Stable Diffusion's KL autoencoder with its bottleneck on a manifold.
+
+Legend: images (B, C, H, W) in [0, 1]; `v` normal coordinates of the latents, (B, latent channels, h, w), one point per
+spatial position; `z` the points themselves.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.vae import Decoder, Encoder
+from torch import Generator, Tensor, nn
+
+from hldm.distributions import ManifoldDistribution, RiemannianNormal, WrappedNormal
+from hldm.geometry import Manifold
+from hldm.nn import Gyroplane
+
+
+class Losses(NamedTuple):
+    """Means over the batch, in nats per image."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class KLAutoencoder(nn.Module):
+    """Encoder → posterior on the manifold → decoder, with a small weight on the KL term (Rombach et al. 2022, app. G).
+
+        loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior),   Bernoulli likelihood on the grey levels
+
+    On a flat manifold this is the KL autoencoder of latent diffusion. What a geometry changes is the posterior (a
+    normal becomes a wrapped or a Riemannian normal) and, where `decoder_stem` says so, the layer that takes a point into
+    the decoder (an affine map becomes distances to gyroplanes with parameters of the same shape).
+
+    Args:
+        latent_channels: coordinates of one latent point.
+        block_channels: one entry per level; each level but the last halves the side.
+        layers_per_block: ResNet blocks per level.
+        patch_size: side of the pixel blocks that are folded into channels before the first level and unfolded after the
+            last: 2 makes every convolution at the full side four times cheaper.
+        padded_side: images are padded with black to this height and width, so that levels and patches divide them.
+        posterior: "wrapped" (diagonal scale) or "riemannian" (isotropic per point).
+        prior_scale: σ₀ of the centred wrapped or Riemannian prior, > 0.
+        kl_weight: weight of the KL term, ≥ 0.
+        manifold: where the latents live; its channels must be `latent_channels`.
+        decoder_stem: "linear" or "gyroplane".
+        image_shape: (C, H, W) of the images.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int,
+        block_channels: list[int],
+        layers_per_block: int,
+        patch_size: int,
+        padded_side: int,
+        posterior: Literal["wrapped", "riemannian"],
+        prior_scale: float,
+        kl_weight: float,
+        *,
+        manifold: Manifold,
+        decoder_stem: Literal["linear", "gyroplane"],
+        image_shape: tuple[int, int, int],
+    ) -> None:
+        super().__init__()
+        self.manifold = manifold
+        self.posterior = posterior
+        self.prior_scale = prior_scale
+        self.kl_weight = kl_weight
+        self.image_shape = tuple(image_shape)
+        self.patch_size = patch_size
+
+        channels, height, width = image_shape
+        self.padding = (padded_side - width, padded_side - height)
+        latent_side = padded_side // (patch_size * 2 ** (len(block_channels) - 1))
+        self.latent_shape = (latent_channels, latent_side, latent_side)
+        levels, groups, patch_channels = len(block_channels), 8, channels * patch_size**2
+        blocks = {"layers_per_block": layers_per_block, "norm_num_groups": groups}
+        self.encoder = Encoder(
+            patch_channels, latent_channels, ("DownEncoderBlock2D",) * levels, tuple(block_channels), **blocks
+        )
+        self.decoder = Decoder(
+            latent_channels, patch_channels, ("UpDecoderBlock2D",) * levels, tuple(block_channels), **blocks
+        )
+        self.posterior_head = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
+        self.decoder_stem = (
+            Gyroplane(manifold, latent_channels, dim=1)
+            if decoder_stem == "gyroplane"
+            else nn.Conv2d(latent_channels, latent_channels, 1)
+        )
+
+    def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images → (loc, scale), both shaped like a latent: normal coordinates of the mean, and standard deviations."""
+        right, bottom = self.padding
+        x = F.pad(2 * images - 1, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), value=-1.0)
+        moments = self.posterior_head(self.encoder(F.pixel_unshuffle(x, self.patch_size)))
+        loc, log_variance = moments.chunk(2, dim=1)
+        # the clamp of the reference code, tightened: e^±10 would leave float32 on the ball
+        return loc, torch.exp(0.5 * log_variance.clamp(-12.0, 4.0))
+
+    def distribution(self, loc: Tensor, scale: Tensor) -> ManifoldDistribution:
+        """The posterior q(z | x) with these parameters."""
+        if self.posterior == "riemannian":
+            return RiemannianNormal(self.manifold, loc, scale.mean(1, keepdim=True), dim=1)
+        return WrappedNormal(self.manifold, loc, scale, dim=1)
+
+    def decode(self, v: Tensor) -> Tensor:
+        """Normal coordinates → Bernoulli logits of the pixels, (B, C, H, W)."""
+        x = F.pixel_shuffle(self.decoder(self.decoder_stem(v)), self.patch_size)
+        right, bottom = self.padding
+        _, height, width = self.image_shape
+        return x[..., bottom // 2 : bottom // 2 + height, right // 2 : right // 2 + width]
+
+    def to_images(self, v: Tensor) -> Tensor:
+        """Normal coordinates → images in [0, 1]: the mean of the likelihood."""
+        return torch.sigmoid(self.decode(v))
+
+    def losses(self, images: Tensor, generator: Generator) -> Losses:
+        """One-sample estimate of the training loss; the noise comes from `generator` alone."""
+        q = self.distribution(*self.posterior_parameters(images))
+        sample = q.rsample_with_noise(generator)
+        logits = self.decode(sample.v)
+        reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+        kl = q.kl_to_centred(self.prior_scale, sample).sum() / len(images)
+        return Losses(reconstruction + self.kl_weight * kl, reconstruction, kl)

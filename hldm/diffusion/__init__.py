@@ -1,0 +1,8 @@
+"""The denoiser, the processes it is trained on, and the samplers that run them backwards."""
+
+from hldm.diffusion.denoiser import Denoiser
+from hldm.diffusion.flow import FlowMatching, FlowSampler
+from hldm.diffusion.process import Process, Sampler
+from hldm.diffusion.tangent_ddpm import DiffusionSampler, TangentDDPM
+
+__all__ = ["Denoiser", "DiffusionSampler", "FlowMatching", "FlowSampler", "Process", "Sampler", "TangentDDPM"]

@@ -1,0 +1,35 @@
+"""What a generative process and its sampler have to offer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Generator, Tensor
+
+from hldm.geometry import Manifold
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(normal coordinates (B, C, h, w), time (B,)) → prediction shaped like the coordinates."""
+
+
+class Process(ABC):
+    """A path from noise to latents and the regression target along it.
+
+    Latents arrive as normal coordinates of unit mean square, on the manifold whose curvature was rescaled with them.
+    """
+
+    @abstractmethod
+    def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
+        """Mean squared error per coordinate, a scalar, at random times, for latents v (B, C, h, w)."""
+
+
+class Sampler(ABC):
+    """Draws latents with a trained denoiser."""
+
+    evaluations: int
+    """Network evaluations for one sample (guidance doubles their cost, not their number)."""
+
+    @abstractmethod
+    def sample(
+        self, process: Process, manifold: Manifold, predict: Predict, shape: tuple[int, ...], generator: Generator
+    ) -> Tensor:
+        """Normal coordinates of the given shape (B, C, h, w)."""

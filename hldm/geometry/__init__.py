@@ -1,0 +1,17 @@
+"""Latent spaces: Euclidean, Poincaré balls, and products of them, behind one interface (`Manifold`)."""
+
+from hldm.geometry.curvature import Curvature, FixedCurvature, LearnableCurvature
+from hldm.geometry.euclidean import Euclidean
+from hldm.geometry.manifold import Manifold
+from hldm.geometry.poincare import PoincareBall
+from hldm.geometry.product import ProductManifold
+
+__all__ = [
+    "Curvature",
+    "Euclidean",
+    "FixedCurvature",
+    "LearnableCurvature",
+    "Manifold",
+    "PoincareBall",
+    "ProductManifold",
+]

@@ -1,0 +1,115 @@
+"""Curvature c ≥ 0 of a ball (its sectional curvature is −c): a number, or a parameter that is learned."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from hldm.errors import UserError
+
+
+class Curvature(nn.Module, ABC):
+    """A scalar c ≥ 0. Call it for a tensor; geometry reads `operand`, a plain number where c is fixed."""
+
+    @property
+    @abstractmethod
+    def operand(self) -> Tensor | float:
+        """c as the formulae take it: a Python float if it is fixed (then c = 0 is known without a look at data)."""
+
+    def forward(self) -> Tensor:
+        """c as a tensor of shape ()."""
+        c = self.operand
+        return c if isinstance(c, Tensor) else torch.tensor(c)
+
+    @abstractmethod
+    def rescaled(self, s: Tensor | float) -> "Curvature":
+        """c·s², the curvature of the space in which every length is divided by s."""
+
+
+class FixedCurvature(Curvature):
+    """c is a constant.
+
+    Args:
+        value: c ≥ 0, kept as a Python float, so in float64. With c = 0 every formula takes its Euclidean branch.
+    """
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        if not 0 <= value < math.inf:
+            raise UserError(
+                f"curvature={value} is not a curvature: c must be ≥ 0 and finite (the ball has sectional curvature "
+                "−c). For flat space use geometry=euclidean; for a nearly flat ball try curvature=1e-4."
+            )
+        self.value = float(value)
+
+    @property
+    def operand(self) -> float:
+        return self.value
+
+    def rescaled(self, s: Tensor | float) -> "FixedCurvature":
+        return FixedCurvature(self.value * float(s) ** 2)
+
+    def extra_repr(self) -> str:
+        return f"{self.value:g}"
+
+
+class LearnableCurvature(Curvature):
+    """c = value·exp(raw), positive by construction, with raw = 0 at the start.
+
+    Args:
+        value: c > 0 at the start; exactly this number, rounded once to the parameter's dtype.
+
+    The start value travels with the state dict (as float64), so a checkpoint restores c even into a module that was
+    built with another start value.
+    """
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        if not 0 < value < math.inf:
+            raise UserError(
+                f"curvature=learnable cannot start at {value}: c must be > 0 and finite, because it is learned as "
+                "value·exp(raw). For a flat start try a small value such as 1e-4; for flat space use "
+                "geometry=euclidean."
+            )
+        self.value = float(value)
+        self.raw = nn.Parameter(torch.zeros(()))
+
+    @property
+    def operand(self) -> Tensor:
+        return self.value * torch.exp(self.raw)
+
+    def rescaled(self, s: Tensor | float) -> "RescaledCurvature":
+        return RescaledCurvature(self, s)
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.value, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.value = float(state)
+
+    def extra_repr(self) -> str:
+        return f"start={self.value:g}"
+
+
+class RescaledCurvature(Curvature):
+    """s² times another curvature, whose parameter it shares.
+
+    Args:
+        base: the learnable curvature.
+        s: a positive scale, a number or a tensor of shape ().
+    """
+
+    factor: Tensor
+
+    def __init__(self, base: Curvature, s: Tensor | float) -> None:
+        super().__init__()
+        self.base = base
+        self.register_buffer("factor", torch.as_tensor(s, dtype=torch.get_default_dtype()).detach() ** 2)
+
+    @property
+    def operand(self) -> Tensor:
+        return self.factor * self.base.operand
+
+    def rescaled(self, s: Tensor | float) -> "RescaledCurvature":
+        return RescaledCurvature(self, s)

@@ -1,0 +1,111 @@
+"""What every model here asks of a latent space.
+
+Legend: a point has C coordinates along an explicit axis `dim`; every other axis is a batch axis, so a latent map is
+(B, C, H, W) with dim=1 and holds one point per spatial position. `z` is a point, `v` its normal coordinates,
+`u` a tangent vector in the manifold's own coordinates, `w` the same vector in an orthonormal frame.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor, nn
+
+from hldm.geometry.ops import promote, safe_sqrt
+
+class Manifold(nn.Module, ABC):
+    """A complete, simply connected manifold with an origin and one global chart of normal coordinates.
+
+    Models see normal coordinates only (|v| = distance to the origin), so the same network runs on every manifold
+    and the limit c → 0 is the Euclidean model.
+    """
+
+    channels: int
+    """Coordinates C of one point, which is also the dimension of the manifold."""
+
+    @abstractmethod
+    def from_tangent(self, v: Tensor, dim: int = -1) -> Tensor:
+        """Normal coordinates → point at distance |v| from the origin, in the direction of v."""
+
+    @abstractmethod
+    def to_tangent(self, z: Tensor, dim: int = -1) -> Tensor:
+        """Point → normal coordinates, the inverse of `from_tangent`."""
+
+    @abstractmethod
+    def add_normal(self, m: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        """Normal coordinates of exp at the point m (in normal coordinates) of the frame vector w; m + w if flat.
+
+        `add_normal(-m, v)` is the inverse: the frame vector at m whose geodesic reaches v at time 1.
+        """
+
+    @abstractmethod
+    def expmap(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        """Where the geodesic from x with velocity u is at time 1."""
+
+    @abstractmethod
+    def logmap(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+        """The velocity at x of the geodesic that reaches y at time 1."""
+
+    @abstractmethod
+    def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        """Tangent vector u at x, moved in parallel along the geodesic to y."""
+
+    @abstractmethod
+    def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        """Riemannian inner product of two tangent vectors at x; the axis `dim` is summed away."""
+
+    @abstractmethod
+    def to_frame(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        """Tangent vector u at x → its components in the orthonormal frame at x."""
+
+    @abstractmethod
+    def from_frame(self, x: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        """Components in the orthonormal frame at x → tangent vector, the inverse of `to_frame`."""
+
+    @abstractmethod
+    def sqdist(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+        """Squared geodesic distance; the axis `dim` is summed away. Squares add up over factors and positions."""
+
+    def dist(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+        """Geodesic distance; the axis `dim` is summed away. Its gradient at x = y is 0."""
+        return safe_sqrt(self.sqdist(x, y, dim))
+
+    @abstractmethod
+    def pairwise_sqdist(self, x: Tensor, y: Tensor) -> Tensor:
+        """(N, C) and (M, C) → (N, M) squared geodesic distances, accurate at small distances too."""
+
+    @abstractmethod
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+        """Point x_t and velocity u_t at time t (broadcastable) of the geodesic with x_0 at t = 0 and x_1 at t = 1."""
+
+    @abstractmethod
+    def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
+        """log √det g at the point with normal coordinates v, in those coordinates; `dim` is summed away."""
+
+    @abstractmethod
+    def saturation(self, z: Tensor, dim: int = -1) -> Tensor:
+        """Share of points (a scalar in [0, 1]) that sit at the boundary clamp of their number format."""
+
+    @abstractmethod
+    def rescaled(self, s: Tensor | float) -> "Manifold":
+        """The manifold of the latents v / s: curvature c becomes c·s², everything else is unchanged."""
+
+    @abstractmethod
+    def curvatures(self) -> Tensor:
+        """Shape (number of factors,): c ≥ 0 of each factor; the sectional curvature is −c."""
+
+    @abstractmethod
+    def leaves(self) -> list["Manifold"]:
+        """The Euclidean and Poincaré factors with at least one channel, in the order of their channels."""
+
+    def random(
+        self, shape: tuple[int, ...], scale: float | Tensor, generator: Generator | None = None, dim: int = -1
+    ) -> Tensor:
+        """Points of a centred wrapped normal: `from_tangent` of Gaussian normal coordinates with that scale.
+
+        Args:
+            shape: of the points; the size of `dim` is `channels`.
+            scale: standard deviation, > 0; a tensor also fixes device and dtype.
+            generator: source of randomness, on the device of `scale`.
+        """
+        dtype, device = (scale.dtype, scale.device) if isinstance(scale, Tensor) else (None, None)
+        return self.from_tangent(scale * torch.randn(shape, generator=generator, dtype=dtype, device=device), dim)

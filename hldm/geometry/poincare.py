@@ -1,0 +1,142 @@
+"""k Poincaré balls of one curvature at every position."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hldm.errors import UserError
+from hldm.geometry import ops
+from hldm.geometry.curvature import Curvature
+from hldm.geometry.manifold import Manifold
+
+
+class PoincareBall(Manifold):
+    """The product of k balls {z ∈ R^n : c|z|² < 1} with metric (2/(1 − c|z|²))²|dz|², formulae in `ops`.
+
+    As c → 0 a point z has normal coordinates 2z. With a *fixed* c = 0 this is R^C, bit for bit in normal coordinates.
+
+    Args:
+        channels: C = k·n, k·n ≥ 0. Ball j owns channels j·n … (j+1)·n − 1.
+        curvature: c, shared by the balls.
+        balls: k ≥ 1, a divisor of C.
+    """
+
+    def __init__(self, channels: int, curvature: Curvature, balls: int = 1) -> None:
+        super().__init__()
+        if balls < 1 or channels % balls:
+            raise UserError(
+                f"balls={balls} does not divide {channels} channels: every ball needs the same dimension. "
+                f"Choose a divisor of {channels}, for example balls=1."
+            )
+        self.channels = channels
+        self.curvature = curvature
+        self.balls = balls
+        self.ball_dim = channels // balls
+
+    @property
+    def c(self) -> Tensor | float:
+        """c ≥ 0 as `ops` takes it: a float if it is fixed."""
+        return self.curvature.operand
+
+    def split(self, x: Tensor, dim: int) -> tuple[Tensor, int]:
+        """View with a ball axis before the coordinate axis, and the coordinate axis counted from the end."""
+        dim = dim - x.ndim if dim >= 0 else dim
+        return (x if self.balls == 1 else x.unflatten(dim, (self.balls, self.ball_dim))), dim
+
+    def _map(self, op: Callable[..., Tensor], dim: int, *tensors: Tensor) -> Tensor:
+        """Apply an op ball by ball, and join the balls again."""
+        split, axes = zip(*(self.split(x, dim) for x in tensors), strict=True)
+        out = op(*split, self.c, axes[0])
+        return out if self.balls == 1 else out.flatten(axes[0] - 1, axes[0])
+
+    def _reduce(self, op: Callable[..., Tensor], dim: int, *tensors: Tensor) -> Tensor:
+        """Apply an op that sums coordinates away, and add up the balls."""
+        split, axes = zip(*(self.split(x, dim) for x in tensors), strict=True)
+        out = op(*split, self.c, axes[0])
+        return out if self.balls == 1 else out.sum(axes[0])
+
+    def from_tangent(self, v: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.expmap0, dim, v)
+
+    def to_tangent(self, z: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.logmap0, dim, z)
+
+    def add_normal(self, m: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.add_normal, dim, m, w)
+
+    def mobius_add(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+        """x ⊕ y, ball by ball."""
+        return self._map(ops.mobius_add, dim, x, y)
+
+    def gyration(self, a: Tensor, b: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        """gyr[a, b]u, ball by ball."""
+        return self._map(ops.gyration, dim, a, b, u)
+
+    def expmap(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.expmap, dim, x, u)
+
+    def logmap(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.logmap, dim, x, y)
+
+    def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.transport, dim, x, y, u)
+
+    def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        return self._reduce(ops.inner, dim, x, u, w)
+
+    def to_frame(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.to_frame, dim, x, u)
+
+    def from_frame(self, x: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.from_frame, dim, x, w)
+
+    def sqdist(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+        return self._reduce(ops.sqdist, dim, x, y)
+
+    def pairwise_sqdist(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.balls == 1:
+            return ops.pairwise_sqdist(x, y, self.c)
+        rows, columns = (a.unflatten(-1, (self.balls, self.ball_dim)).movedim(-2, 0) for a in (x, y))
+        # ball by ball: (balls, N, M) is never made
+        total = ops.pairwise_sqdist(rows[0], columns[0], self.c)
+        for row, column in zip(rows[1:], columns[1:], strict=True):
+            total = total + ops.pairwise_sqdist(row, column, self.c)
+        return total
+
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+        (a, axis), (b, _) = self.split(x0, dim), self.split(x1, dim)
+        x_t, u_t = ops.geodesic(a, b, self._spread(t, x0, dim), self.c, axis)
+        return (x_t, u_t) if self.balls == 1 else (x_t.flatten(axis - 1, axis), u_t.flatten(axis - 1, axis))
+
+    def _spread(self, t: Tensor, x: Tensor, dim: int) -> Tensor:
+        """A time that broadcasts against x, made to broadcast against the view with a ball axis."""
+        if self.balls == 1 or t.ndim == 0:
+            return t
+        axis = dim - x.ndim if dim >= 0 else dim
+        return t.unsqueeze(axis) if t.ndim >= -axis else t
+
+    def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
+        return self._reduce(ops.log_volume, dim, v)
+
+    def saturation(self, z: Tensor, dim: int = -1) -> Tensor:
+        split, axis = self.split(z, dim)
+        return ops.saturation(split, self.c, axis)
+
+    def project(self, z: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+        """Points within the radius limit of the number format, and the share of points that were moved (shape ())."""
+        split, axis = self.split(z, dim)
+        out, share = ops.project(split, self.c, axis)
+        return (out if self.balls == 1 else out.flatten(axis - 1, axis)), share
+
+    def rescaled(self, s: Tensor | float) -> "PoincareBall":
+        return PoincareBall(self.channels, self.curvature.rescaled(s), self.balls)
+
+    def curvatures(self) -> Tensor:
+        return self.curvature().to(torch.float64).reshape(1)
+
+    def leaves(self) -> list[Manifold]:
+        return [self] if self.channels else []
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}, balls={self.balls}"

@@ -1,0 +1,103 @@
+"""Products of manifolds: the channels are split among the factors."""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from hldm.errors import UserError
+from hldm.geometry.manifold import Manifold
+
+
+class ProductManifold(Manifold):
+    """M₁ × M₂ × …, for example R^a × B^b; squared distances, inner products and log volumes add up over the factors.
+
+    Args:
+        factors: the manifolds, in the order of their channels. A factor with 0 channels changes nothing, bit for bit.
+    """
+
+    def __init__(self, factors: Sequence[Manifold]) -> None:
+        super().__init__()
+        self.factors = nn.ModuleList(factors)
+        self.channels = sum(f.channels for f in factors)
+        if not self.channels:
+            raise UserError(
+                f"A product of {len(factors)} factors with no channels at all is a point, not a latent space: "
+                "give at least one factor one channel or more."
+            )
+
+    def _present(self) -> list[Manifold]:
+        return [f for f in cast(list[Manifold], list(self.factors)) if f.channels]
+
+    def split(self, x: Tensor, dim: int = -1) -> tuple[Tensor, ...]:
+        """The coordinates of every factor that has channels."""
+        return x.split([f.channels for f in self._present()], dim)
+
+    def _pieces(self, dim: int, tensors: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+        return list(zip(*(self.split(x, dim) for x in tensors), strict=True))
+
+    def _map(self, op: Callable[..., Tensor], dim: int, *tensors: Tensor) -> Tensor:
+        """op(factor, *pieces) for every factor, joined along the channels."""
+        return torch.cat([op(f, *p) for f, p in zip(self._present(), self._pieces(dim, tensors), strict=True)], dim)
+
+    def _reduce(self, op: Callable[..., Tensor], dim: int, *tensors: Tensor) -> Tensor:
+        """op(factor, *pieces) for every factor, added up."""
+        first, *rest = (op(f, *p) for f, p in zip(self._present(), self._pieces(dim, tensors), strict=True))
+        return sum(rest, first)
+
+    def from_tangent(self, v: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.from_tangent(*a, dim), dim, v)
+
+    def to_tangent(self, z: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.to_tangent(*a, dim), dim, z)
+
+    def add_normal(self, m: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.add_normal(*a, dim), dim, m, w)
+
+    def expmap(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.expmap(*a, dim), dim, x, u)
+
+    def logmap(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.logmap(*a, dim), dim, x, y)
+
+    def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.transport(*a, dim), dim, x, y, u)
+
+    def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        return self._reduce(lambda f, *a: f.inner(*a, dim), dim, x, u, w)
+
+    def to_frame(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.to_frame(*a, dim), dim, x, u)
+
+    def from_frame(self, x: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.from_frame(*a, dim), dim, x, w)
+
+    def sqdist(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+        return self._reduce(lambda f, *a: f.sqdist(*a, dim), dim, x, y)
+
+    def pairwise_sqdist(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._reduce(lambda f, *a: f.pairwise_sqdist(*a), -1, x, y)
+
+    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+        paths = [
+            f.geodesic(a, b, t, dim) for f, (a, b) in zip(self._present(), self._pieces(dim, (x0, x1)), strict=True)
+        ]
+        return torch.cat([x for x, _ in paths], dim), torch.cat([u for _, u in paths], dim)
+
+    def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
+        return self._reduce(lambda f, *a: f.log_volume(*a, dim), dim, v)
+
+    def saturation(self, z: Tensor, dim: int = -1) -> Tensor:
+        """The largest share among the factors: a Euclidean factor never saturates and must not hide one that does."""
+        shares = [f.saturation(a, dim) for f, (a,) in zip(self._present(), self._pieces(dim, (z,)), strict=True)]
+        return torch.stack(shares).amax()
+
+    def rescaled(self, s: Tensor | float) -> "ProductManifold":
+        return ProductManifold([f.rescaled(s) for f in cast(list[Manifold], list(self.factors))])
+
+    def curvatures(self) -> Tensor:
+        return torch.cat([f.curvatures() for f in cast(list[Manifold], list(self.factors))])
+
+    def leaves(self) -> list[Manifold]:
+        return [leaf for f in self._present() for leaf in f.leaves()]

@@ -1,0 +1,86 @@
+"""The whole model in one place: image ⇄ point on a manifold ⇄ noise.
+
+Legend: images (B, C, H, W), uint8 or in [0, 1]; `v` normal coordinates of latents (B, c, h, w) as the autoencoder has
+them; `v / latent_scale` is what the diffusion process sees, on the manifold whose curvature was rescaled with it.
+"""
+
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from hldm.autoencoder import KLAutoencoder
+from hldm.conditioning import Conditioning
+from hldm.diffusion import Denoiser, Process, Sampler
+from hldm.geometry import Manifold
+
+
+class LatentDiffusion(nn.Module):
+    """An autoencoder with a manifold bottleneck, and a diffusion process on its latents (Rombach et al. 2022).
+
+    `latent_scale` is the root mean square of the latents' normal coordinates, 1 until `fit_latent_scale` measured it.
+    """
+
+    latent_scale: Tensor
+
+    def __init__(
+        self,
+        autoencoder: KLAutoencoder,
+        denoiser: Denoiser,
+        process: Process,
+        sampler: Sampler,
+        conditioning: Conditioning,
+    ) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.denoiser = denoiser
+        self.process = process
+        self.sampler = sampler
+        self.conditioning = conditioning
+        self.register_buffer("latent_scale", torch.ones(()))
+
+    @property
+    def device(self) -> torch.device:
+        return self.latent_scale.device
+
+    @torch.no_grad()
+    def fit_latent_scale(self, v: Tensor) -> None:
+        """Set `latent_scale` so that v / latent_scale has unit mean square: latent diffusion's rescaling, on any manifold."""
+        self.latent_scale.copy_(v.square().mean().sqrt())
+
+    def diffusion_manifold(self) -> Manifold:
+        """Where the process runs: latents v → v / s need curvature c → c·s² to stay on the same manifold."""
+        return self.autoencoder.manifold.rescaled(self.latent_scale)
+
+    def diffusion_loss(self, v: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+        """The process's loss on latents v with labels (B,), all noise from `generator`."""
+        condition = self.conditioning.for_training(labels, self.denoiser.classes, generator)
+        return self.process.loss(
+            self.diffusion_manifold(), lambda x, t: self.denoiser(x, t, condition), v / self.latent_scale, generator
+        )
+
+    @torch.no_grad()
+    def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
+        """One latent per label, as normal coordinates of the autoencoder's manifold."""
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            return self.conditioning.guide(lambda ids: self.denoiser(x, t, ids), labels, self.denoiser.classes)
+
+        shape = (len(labels), *self.autoencoder.latent_shape)
+        v = self.sampler.sample(self.process, self.diffusion_manifold(), predict, shape, generator)
+        return cast(Tensor, v * self.latent_scale)
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor, generator: Generator) -> Tensor:
+        """One image per label, uint8."""
+        return to_uint8(self.autoencoder.to_images(self.sample_latents(labels, generator)))
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 → float32 in [0, 1]."""
+    return images.float() / 255
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[0, 1] → uint8, rounded."""
+    return (images * 255).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,84 @@
+"""Configuration → objects. Nothing below this file sees a configuration."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from hldm.data import Dataset
+from hldm.errors import UserError
+from hldm.model import LatentDiffusion
+from hldm.training import initialised, load_weights
+
+WEIGHTS = Path("checkpoints") / "model.safetensors"
+
+
+def choose_device(config: dict[str, Any]) -> torch.device:
+    """The device that `hardware` asks for, with threads and determinism set up for it.
+
+    Raises:
+        UserError: a GPU is asked for and there is none that works.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    wanted = config["hardware"]["device"]
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise UserError("hardware.device=cuda, but PyTorch finds no working GPU here. Use hardware=cpu or hardware=auto.")
+    if wanted == "cpu" or not available:
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda")
+
+
+def build_dataset(config: dict[str, Any]) -> Dataset:
+    dataset: Dataset = instantiate(config["dataset"])
+    return dataset
+
+
+def build_model(config: dict[str, Any], dataset: Dataset) -> LatentDiffusion:
+    """The untrained model. Each part's initial weights depend on the seed alone, so all geometries share them.
+
+    Args:
+        config: the resolved configuration of one run.
+        dataset: gives the shape of an image and the number of classes.
+    """
+    seed, geometry = config["seed"], config["geometry"]
+    image_shape = tuple(dataset.train_images.shape[1:])
+    autoencoder = initialised(
+        seed,
+        "autoencoder",
+        lambda: instantiate(
+            config["autoencoder"],
+            manifold=instantiate(geometry["manifold"]),
+            decoder_stem=geometry["decoder_stem"],
+            image_shape=image_shape,
+        ),
+    )
+    denoiser = initialised(
+        seed,
+        "denoiser",
+        lambda: instantiate(config["denoiser"], latent_shape=autoencoder.latent_shape, classes=dataset.classes),
+    )
+    diffusion = config["diffusion"]
+    return LatentDiffusion(
+        autoencoder,
+        denoiser,
+        instantiate(diffusion["process"]),
+        instantiate(diffusion["sampler"]),
+        instantiate(config["conditioning"]),
+    )
+
+
+def load_model(config: dict[str, Any], dataset: Dataset, directory: Path, device: torch.device) -> LatentDiffusion:
+    """The trained model of a run directory, ready to sample.
+
+    Raises:
+        UserError: its checkpoint is missing, damaged or from another version.
+    """
+    model = build_model(config, dataset)
+    load_weights(directory / WEIGHTS, model)
+    return model.to(device).eval().requires_grad_(False)

@@ -1,0 +1,152 @@
+"""Every final number and picture of a run, from its weights alone."""
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from rich.progress import track
+from torch import Tensor
+
+from hldm.data import Dataset
+from hldm.metrics import image_metrics, latent_hierarchy, predictive_entropy, real_floor
+from hldm.model import LatentDiffusion, to_unit, to_uint8
+from hldm.pipeline.build import WEIGHTS
+from hldm.pipeline.pictures import save_grid, save_latents
+from hldm.training import batch_indices, encode, stream
+
+VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "scipy")
+"""Packages whose version can move a number."""
+
+
+def sample_images(model: LatentDiffusion, labels: Tensor, *, seed: int, batch_size: int) -> Tensor:
+    """One uint8 image per label, (N, C, H, W) on the CPU. The noise depends on seed and batch only."""
+    batches = range(0, len(labels), batch_size)
+    images = [
+        model.sample(labels[i : i + batch_size].to(model.device), stream(seed, "sampling", i, model.device)).cpu()
+        for i in track(batches, description="    sampling", transient=False)
+    ]
+    return torch.cat(images)
+
+
+def balanced_labels(n: int, classes: int) -> Tensor:
+    """0, 1, …, classes − 1, 0, 1, …: shape (n,)."""
+    return torch.arange(n) % classes
+
+
+def evaluate(
+    model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path, sampling_seeds: list[int] | None = None
+) -> dict[str, Any]:
+    """Everything that results.json holds. Bit for bit the same on the same machine, versions, threads and batch size.
+
+    Args:
+        sampling_seeds: seeds of the drawn samples; by default those of `metrics`. Metrics of samples are means over
+            them; with two or more, `<name>_sd` is their standard deviation.
+    """
+    settings, seed = config["metrics"], config["seed"]
+    seeds = sampling_seeds or list(settings["sampling_seeds"])
+    extractor, classifier = instantiate(settings["extractor"]), instantiate(settings["classifier"])
+    n, batch_size = settings["samples"], settings["sampling_batch_size"]
+    labels = balanced_labels(n, dataset.classes)
+
+    per_seed = {}
+    for sampling_seed in seeds:
+        samples = sample_images(model, labels, seed=sampling_seed, batch_size=batch_size)
+        conditional = labels if model.conditioning.uses_labels else None
+        per_seed[str(sampling_seed)] = image_metrics(
+            samples, conditional, dataset.test_images, extractor, classifier, batch_size=batch_size, seed=seed
+        )
+    metrics = {name: fmean(run[name] for run in per_seed.values()) for name in per_seed[str(seeds[0])]}
+    if len(seeds) > 1:
+        metrics |= {f"{name}_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
+    metrics |= real_floor(dataset.train_images, dataset.train_labels, dataset.test_images, n, extractor, seed=seed)
+    metrics |= first_stage_metrics(model, dataset, classifier, settings, seed)
+
+    return {
+        "run": path.name,
+        "metrics": metrics,
+        "per_sampling_seed": per_seed,
+        "provenance": {
+            "samples": n,
+            "sampling_seeds": seeds,
+            "sampling_batch_size": batch_size,
+            "network_evaluations": model.sampler.evaluations,
+            "reference": f"{dataset.name} test images ({len(dataset.test_images)})",
+            "extractor": {"name": extractor.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
+            "classifier": {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy},
+            "parameters": {
+                "autoencoder": sum(p.numel() for p in model.autoencoder.parameters()),
+                "denoiser": sum(p.numel() for p in model.denoiser.parameters()),
+            },
+            "data_order": data_order(config, len(dataset.train_images)),
+            "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
+            "threads": torch.get_num_threads(),
+            "machine": machine(model.device),
+            "versions": {package: version(package) for package in VERSIONS},
+        },
+    }
+
+
+@torch.no_grad()
+def first_stage_metrics(
+    model: LatentDiffusion, dataset: Dataset, classifier: Any, settings: dict[str, Any], seed: int
+) -> dict[str, float]:
+    """Reconstruction error and ELBO terms over the test set, and the hierarchy of its latents."""
+    autoencoder, images = model.autoencoder, dataset.test_images
+    totals: dict[str, float] = {}
+    for i in range(0, len(images), 500):
+        batch = to_unit(images[i : i + 500].to(model.device))
+        terms = autoencoder.losses(batch, stream(seed, "elbo", i, model.device))
+        loc, _ = autoencoder.posterior_parameters(batch)
+        terms_of_batch = {
+            "elbo": -float(terms.reconstruction + terms.kl),
+            "elbo_reconstruction": -float(terms.reconstruction),
+            "elbo_kl": float(terms.kl),
+            "reconstruction_mse": float((autoencoder.to_images(loc) - batch).square().mean()),
+        }
+        for name, value in terms_of_batch.items():
+            totals[name] = totals.get(name, 0.0) + value * len(batch) / len(images)
+
+    loc, _ = encode(model, images)
+    hierarchy = latent_hierarchy(
+        autoencoder.manifold, loc, predictive_entropy(classifier, images), seed=seed, **settings["hierarchy"]
+    )
+    curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
+    return totals | hierarchy | curvature
+
+
+def draw_pictures(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path) -> None:
+    """samples.png (a column per class), reconstructions.png (originals above) and latents.png."""
+    labels = balanced_labels(10 * dataset.classes, dataset.classes)
+    samples = model.sample(labels.to(model.device), stream(config["seed"], "picture", 0, model.device))
+    save_grid(path / "samples.png", samples, columns=dataset.classes)
+
+    originals = dataset.test_images[:30]
+    loc, _ = encode(model, originals)
+    rebuilt = to_uint8(model.autoencoder.to_images(loc)).cpu()
+    rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
+    save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
+
+    loc, _ = encode(model, dataset.test_images[:2000])
+    save_latents(path / "latents.png", model.autoencoder.manifold, loc.cpu(), dataset.test_labels[:2000])
+
+
+def data_order(config: dict[str, Any], total: int) -> str:
+    """A digest of which images both stages see in which step: equal for runs that saw the same batches."""
+    digest = hashlib.sha256()
+    for stage in ("first_stage", "diffusion"):
+        settings = config["training"][stage]
+        for step in range(settings["steps"]):
+            digest.update(batch_indices(config["seed"], stage, step, settings["batch_size"], total).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def machine(device: torch.device) -> str:
+    """The processor or GPU that computed the numbers."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,91 @@
+"""A run directory → its results, resumed from wherever it was stopped."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from hldm.data import Dataset
+from hldm.model import LatentDiffusion
+from hldm.pipeline.build import WEIGHTS, build_dataset, build_model, choose_device, load_model
+from hldm.pipeline.evaluate import draw_pictures, evaluate
+from hldm.pipeline.first_stage import train_first_stage
+from hldm.study.run_directory import RunDirectory
+from hldm.tracking import RunLog
+from hldm.training import DiffusionStage, encode, save_weights, stream, train
+
+
+def run(path: Path) -> dict[str, Any]:
+    """Bring the run at `path` to its end and return its results.
+
+    The directory holds config.yaml. What it already has is not done again: a trained first stage, a resume state, the
+    final weights.
+
+    Raises:
+        UserError: another process works on the run, or one of its files is damaged.
+    """
+    directory = RunDirectory(path)
+    config = directory.config
+    with directory.work(), run_log(directory, config) as log:
+        device = choose_device(config)
+        dataset = build_dataset(config)
+        if not (path / WEIGHTS).is_file():
+            model = build_model(config, dataset).to(device)
+            with timed(directory, "first_stage"):
+                train_first_stage(model, dataset, config, log)
+            with timed(directory, "diffusion"):
+                train_diffusion(model, dataset, config, path, log)
+        with timed(directory, "evaluation"):
+            # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
+            model = load_model(config, dataset, path, device)
+            draw_pictures(model, dataset, config, path)
+            results = evaluate(model, dataset, config, path)
+            directory.write_results(results)
+        for name in ("samples", "reconstructions", "latents"):
+            log.image(name, path / f"{name}.png")
+        log.summary(results["metrics"])
+    return results
+
+
+def train_diffusion(
+    model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path, log: RunLog
+) -> None:
+    """Train the denoiser on the frozen autoencoder's latents and write the run's weights."""
+    settings, seed, device = config["training"], config["seed"], model.device
+    model.autoencoder.eval().requires_grad_(False)
+    loc, scale = encode(model, dataset.train_images)
+    first = slice(0, 5000)
+    posterior = model.autoencoder.distribution(loc[first], scale[first])
+    model.fit_latent_scale(posterior.rsample_tangent(stream(seed, "latent_scale", device=device)))
+    stage = DiffusionStage(
+        model, (loc, scale), dataset.train_labels.to(device), seed=seed, batch_size=settings["diffusion"]["batch_size"]
+    )
+    state_path = path / "checkpoints" / "diffusion.resume.pt"
+    averaged = train(
+        stage,
+        **{key: settings["diffusion"][key] for key in ("steps", "learning_rate", "ema_decay")},
+        state_path=state_path,
+        checkpoint_every=settings["checkpoint_every"],
+        log_every=settings["log_every"],
+        on_start=lambda step: log.resume_at(stage.name, step),
+        log=lambda step, figures: log.log(stage.name, step, figures),
+    )
+    model.denoiser.load_state_dict(averaged.state_dict())
+    save_weights(path / WEIGHTS, model)
+    state_path.unlink(missing_ok=True)
+
+
+@contextmanager
+def timed(directory: RunDirectory, name: str) -> Iterator[None]:
+    """Add the seconds that the block takes to `seconds` in status.json; pieces of a resumed run add up."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = dict(directory.status.get("seconds") or {})
+        seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - start, 1)
+        directory.update_status(seconds=seconds)

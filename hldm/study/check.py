@@ -1,0 +1,238 @@
+"""Values that a configuration may not have, found before any work starts.
+
+Three steps, from what can be said of any setting to what only this project knows: the type that the option's file
+shows, the range of a setting, and settings that must fit each other.
+"""
+
+import math
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hldm.errors import UserError
+from hldm.study import resources
+from hldm.study.config import FILES, get, groups, settings
+from hldm.study.config import CONF
+from hldm.study.identity import is_learnable
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the value of a setting must be, in code, in words and as an example."""
+
+    holds: Callable[[Any], bool]
+    words: str
+    example: Any
+
+
+def _whole(minimum: int, example: int) -> Rule:
+    return Rule(lambda value: _is_whole(value) and value >= minimum, f"a whole number ≥ {minimum}", example)
+
+
+def _wholes(minimum: int, example: str) -> Rule:
+    return Rule(
+        lambda value: isinstance(value, list) and bool(value) and all(_is_whole(x) and x >= minimum for x in value),
+        f"a list, not empty, of whole numbers ≥ {minimum}",
+        example,
+    )
+
+
+def _number(low: float, below: float, words: str, example: float, *, above: bool = False) -> Rule:
+    return Rule(
+        lambda value: _is_number(value) and (low < value < below if above else low <= value < below), words, example
+    )
+
+
+def _one_of(*names: str) -> Rule:
+    return Rule(lambda value: value in names and isinstance(value, str), f"one of {', '.join(names)}", names[0])
+
+
+_POSITIVE = _number(0, math.inf, "a number > 0", 1e-3, above=True)
+_NOT_NEGATIVE = _number(0, math.inf, "a number ≥ 0", 1.0)
+_SHARE = _number(0, 1, "a number ≥ 0 and < 1", 0.1)
+_COUNT = _whole(1, 100)
+_AUTO = Rule(lambda value: value == "auto" or (_is_whole(value) and value >= 1), "auto or a whole number ≥ 1", 2)
+_MAX_SEED = 2**32 - 1  # numpy's limit
+
+RULES: dict[str, Rule] = {
+    "seed": Rule(lambda v: _is_whole(v) and 0 <= v <= _MAX_SEED, f"a whole number from 0 to {_MAX_SEED}", 3),
+    "study": Rule(
+        lambda value: _is_whole(value) or bool(isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value)),
+        "a folder name of letters, digits, '.', '-' and '_'",
+        "main",
+    ),
+    "paths.outputs": Rule(lambda value: isinstance(value, str) and bool(value), "a folder", "outputs"),
+    "hardware.device": _one_of("auto", "cpu", "cuda"),
+    "hardware.threads": _AUTO,
+    "hardware.slots": _AUTO,
+    "autoencoder.latent_channels": _whole(1, 4),
+    "autoencoder.layers_per_block": _whole(1, 1),
+    "autoencoder.block_channels": _wholes(1, "[16,32,64]"),
+    "autoencoder.posterior": _one_of("wrapped", "riemannian"),
+    "autoencoder.prior_scale": _POSITIVE,
+    "autoencoder.kl_weight": _NOT_NEGATIVE,
+    "denoiser.block_channels": _wholes(1, "[64,96]"),
+    "denoiser.layers_per_block": _whole(1, 1),
+    "diffusion.sampler.steps": _whole(1, 15),
+    "conditioning.dropout": _SHARE,
+    "conditioning.guidance_scale": _NOT_NEGATIVE,
+    "training.first_stage.steps": _COUNT,
+    "training.first_stage.batch_size": _COUNT,
+    "training.first_stage.learning_rate": _POSITIVE,
+    "training.diffusion.steps": _COUNT,
+    "training.diffusion.batch_size": _COUNT,
+    "training.diffusion.learning_rate": _POSITIVE,
+    "training.diffusion.ema_decay": _number(0, 1, "a number ≥ 0 and < 1", 0.995),
+    "training.checkpoint_every": _COUNT,
+    "training.log_every": _COUNT,
+    "metrics.samples": _whole(2, 5000),
+    "metrics.sampling_seeds": _wholes(0, "[0,1]"),
+    "metrics.sampling_batch_size": _COUNT,
+    "metrics.hierarchy.points": _whole(4, 1500),
+    "metrics.hierarchy.tries": _COUNT,
+    "tracking.mode": _one_of("auto", "online", "offline"),
+}
+
+
+def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
+    """Raise a UserError for the first value that cannot be right.
+
+    Args:
+        config: the whole configuration, without interpolations.
+        choices: group → chosen option (Hydra's `runtime.choices`); the options' files show the types.
+    """
+    _check_types(config, choices)
+    for key, rule in RULES.items():
+        value = get(config, key, _ABSENT)
+        if value is not _ABSENT and not rule.holds(value):
+            raise UserError(
+                f"{key}={_shown(value)} is not allowed: it must be {rule.words}, for example {key}={rule.example}."
+            )
+    _check_curvature(config)
+    _check_channels(config)
+    for key in FILES:
+        value = get(config, key)
+        if value is not None and not Path(value).exists():
+            raise UserError(f"{key}={value} does not exist. Give a path that does, or {key}=null for the default.")
+
+
+def check_machine(config: Mapping[str, Any], runs: int = 1) -> resources.Allotment:
+    """How many runs at once with how many threads; a UserError where this machine has not what is asked for."""
+    outputs = Path(config["paths"]["outputs"])
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outputs):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"paths.outputs={outputs} cannot be written ({error.strerror}). "
+            "Name a folder that you may write, as in paths.outputs=/tmp/outputs."
+        ) from error
+    return resources.allot(config["hardware"], runs)
+
+
+_ABSENT = object()
+
+
+def _check_types(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
+    files = [CONF / "config.yaml"]
+    known = groups()
+    files += [known[group][option] for group, option in choices.items() if option in known.get(group, {})]
+    for file in files:
+        for key, usual in settings(file).items():
+            if key in RULES or usual is None or (isinstance(usual, str) and "${" in usual):
+                continue
+            value = get(config, key, _ABSENT)
+            if not _is_alike(value, usual):
+                raise UserError(
+                    f"{key}={_shown(value)} is not allowed: it must be {_kind(usual)}, as {key}={_shown(usual)} is."
+                    if not isinstance(usual, dict)
+                    else f"{key}={_shown(value)} is not allowed: it is a section. `python train.py --cfg job` shows it."
+                )
+
+
+def _is_alike(value: Any, usual: Any) -> bool:
+    if isinstance(usual, bool) or isinstance(value, bool):
+        return isinstance(usual, bool) and isinstance(value, bool)
+    if isinstance(usual, int):
+        return _is_whole(value)
+    if isinstance(usual, float):
+        return _is_number(value)
+    if isinstance(usual, list):
+        return isinstance(value, list) and all(_is_alike(item, usual[0]) for item in value if usual)
+    return isinstance(value, type(usual))
+
+
+def _kind(usual: Any) -> str:
+    if isinstance(usual, bool):
+        return "true or false"
+    return {int: "a whole number", float: "a number", str: "a word", list: "a list"}[type(usual)]
+
+
+def _check_curvature(config: Mapping[str, Any]) -> None:
+    c = get(config, "curvature.value")
+    if not _is_number(c) or c < 0:
+        raise UserError(
+            f"curvature={_shown(c)} is not a curvature: c must be a finite number ≥ 0 (the ball has sectional curvature"
+            " −c). For flat space type geometry=euclidean; for a nearly flat ball try curvature=1e-4."
+        )
+    if c == 0 and is_learnable(config):
+        raise UserError(
+            "curvature=learnable cannot start at curvature.value=0: a learned curvature is positive by construction. "
+            "Try curvature.value=1e-2, or curvature=0 for a flat ball that stays flat."
+        )
+
+
+def _check_channels(config: Mapping[str, Any]) -> None:
+    """Channels of the factors are positive, whole balls, and add up to those of the latent."""
+    manifold, latent = get(config, "geometry.manifold"), get(config, "autoencoder.latent_channels")
+    if not isinstance(manifold, Mapping):
+        return
+    factors = manifold.get("factors", [manifold])
+    channels = [factor.get("channels") for factor in factors]
+    flat = get(config, "geometry.flat_channels")
+    if not all(_is_whole(n) and n >= 1 for n in channels) or (flat is not None and not 1 <= flat < latent):
+        raise UserError(
+            f"geometry.flat_channels={flat} does not leave channels for every factor: there are "
+            f"autoencoder.latent_channels={latent}, so it must be from 1 to {latent - 1}. "
+            "For latents that are all flat type geometry=euclidean; for none, geometry=poincare."
+            if flat is not None and latent > 1
+            else f"geometry={get(config, 'geometry.name')} needs at least {len(factors)} channels, but "
+            f"autoencoder.latent_channels={latent}. Type autoencoder.latent_channels={2 * len(factors)}."
+        )
+    if sum(channels) != latent:
+        raise UserError(
+            f"The factors of geometry={get(config, 'geometry.name')} have {' + '.join(map(str, channels))} channels, "
+            f"but autoencoder.latent_channels={latent}. Make the two equal, for example "
+            f"autoencoder.latent_channels={sum(channels)}."
+        )
+    for factor, n in zip(factors, channels, strict=True):
+        balls = factor.get("balls", 1)
+        if not _is_whole(balls) or balls < 1 or n % balls:
+            allowed = ", ".join(str(k) for k in range(1, n + 1) if n % k == 0)
+            raise UserError(
+                f"balls={_shown(balls)} does not divide the {n} channels of its factor into whole balls. "
+                f"Allowed are {allowed}."
+            )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    """A value as it is typed."""
+    if value is _ABSENT:
+        return "(nothing)"
+    if isinstance(value, list):
+        return "[" + ",".join(_shown(item) for item in value) + "]"
+    return {True: "true", False: "false", None: "null"}[value] if value is None or value in (True, False) and isinstance(
+        value, bool
+    ) else str(value)

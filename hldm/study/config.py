@@ -1,0 +1,92 @@
+"""The one place where conf/ becomes a plain dictionary, which is all that the rest of the package sees."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout: it holds train.py, conf/ and, unless told otherwise, outputs/."""
+
+CONF = ROOT / "conf"
+
+FILES = ("dataset.folder", "metrics.weights", "metrics.extractor.weights")
+"""Settings that name a file or folder of the user, relative to where the command was typed."""
+
+
+def register_resolvers() -> None:
+    """What `${hldm.…}` means in conf/. Every composition needs it; `compose` and the command line call it."""
+    OmegaConf.register_new_resolver("hldm.root", lambda: str(ROOT), replace=True)
+    OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
+
+
+def compose(overrides: list[str]) -> dict[str, Any]:
+    """The checked configuration of one run, as `python train.py OVERRIDES` makes it, for tests and benchmarks."""
+    import hydra
+
+    from hldm.study import check, overrides as arguments
+
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", arguments.prepared(overrides), return_hydra_config=True)
+    config = plain(composed)
+    check.check(config, composed.hydra.runtime.choices)
+    return config
+
+
+def plain(composed: DictConfig) -> dict[str, Any]:
+    """Hydra's composition → dictionary without interpolations and without Hydra's own settings; paths are absolute.
+
+    Raises:
+        omegaconf.errors.OmegaConfBaseException: an interpolation that cannot be resolved.
+    """
+    own = composed.copy()
+    with open_dict(own):
+        own.pop("hydra", None)
+    config: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    for key in ("paths.outputs", *FILES):
+        if isinstance(value := get(config, key), str) and value:
+            parent, _, name = key.rpartition(".")
+            get(config, parent)[name] = str(Path(value).expanduser().absolute())
+    return config
+
+
+def get(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """`get(config, "training.first_stage.steps")`, or the default where a part of the path is not there."""
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return default
+        node = node[part]
+    return node
+
+
+def groups() -> dict[str, dict[str, Path]]:
+    """Group → option → its file: what `geometry=poincare` can name."""
+    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+    return {folder.name: {file.stem: file for file in sorted(folder.glob("*.yaml"))} for folder in folders}
+
+
+def description(option: Path) -> str:
+    """The first comment of an option file that is meant for people."""
+    for line in option.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ")
+    return ""
+
+
+def settings(option: Path) -> dict[str, Any]:
+    """Dotted key → value as the option's file writes it (interpolations stay text), inner nodes included."""
+    content = OmegaConf.to_container(OmegaConf.load(option), resolve=False)
+    is_global = option.parent == CONF or "# @package _global_" in option.read_text(encoding="utf-8")
+    nested = content if is_global else {option.parent.name: content}
+    found = dict(_flat(nested))
+    return {key: value for key, value in found.items() if key.partition(".")[0] not in ("defaults", "hydra")}
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}", value
+            yield from _flat(value, f"{prefix}{key}.")

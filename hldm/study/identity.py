@@ -1,0 +1,85 @@
+"""When two configurations are the same run."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hldm.study.config import get
+from hldm.study.overrides import LEAVES_RESULT
+
+FIRST_STAGE = ("dataset", "geometry", "curvature", "autoencoder", "seed")
+"""The sections that determine the autoencoder, beside `training.first_stage`."""
+
+RECORD_KEEPING = ("checkpoint_every", "log_every")
+"""Settings of `training` that a resumed or watched run may change: the steps are the same."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A readable name, such as `poincare-c0.1-s3-1a2b3c4d`, and the whole digest it ends with the start of."""
+
+    name: str
+    digest: str
+
+
+def run_identity(config: Mapping[str, Any]) -> Identity:
+    """Equal for two configurations exactly when they must give the same result.
+
+    Left out: where and how a run works, how it is watched and what it is called; the curvature where the geometry is
+    flat. So a grid over geometry × curvature has one Euclidean run per seed.
+    """
+    kept = {key: value for key, value in config.items() if key not in LEAVES_RESULT}
+    if isinstance(training := kept.get("training"), Mapping):
+        kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
+    return _identity(config, kept)
+
+
+def first_stage_identity(config: Mapping[str, Any]) -> Identity:
+    """Equal exactly when the autoencoder must be the same, so that runs can share it."""
+    kept = {key: config[key] for key in FIRST_STAGE if key in config}
+    return _identity(config, {**kept, "training": {"first_stage": get(config, "training.first_stage")}})
+
+
+def is_flat(config: Mapping[str, Any]) -> bool:
+    """Whether no factor of the geometry has a curvature, fixed or learned."""
+    return not _mentions(get(config, "geometry.manifold"), "curvature")
+
+
+def is_learnable(config: Mapping[str, Any]) -> bool:
+    """Whether the curvature is learned."""
+    return str(get(config, "curvature._target_")).endswith("LearnableCurvature")
+
+
+def _identity(config: Mapping[str, Any], kept: dict[str, Any]) -> Identity:
+    parts = [str(get(config, "geometry.name", "run"))]
+    if is_flat(config):
+        kept.pop("curvature", None)
+    else:
+        parts.append("learnable" if is_learnable(config) else f"c{_number(get(config, 'curvature.value'))}")
+    digest = hashlib.sha256(_canonical(kept).encode()).hexdigest()
+    return Identity("-".join([*parts, f"s{_number(config.get('seed'))}", digest[:8]]), digest)
+
+
+def _canonical(value: Any) -> str:
+    """JSON with sorted keys in which 1 and 1.0 are written alike."""
+    return json.dumps(_same_numbers(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _same_numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _same_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_same_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _mentions(node: Any, name: str) -> bool:
+    if isinstance(node, Mapping):
+        return name in node or any(_mentions(value, name) for value in node.values())
+    return isinstance(node, list | tuple) and any(_mentions(value, name) for value in node)

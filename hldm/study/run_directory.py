@@ -1,0 +1,172 @@
+"""The files of one run, `outputs/<study>/<run id>/`: what is true about a run is what lies here.
+
+    config.yaml   the whole configuration, resolved
+    status.json   state, pid, host, started, ended, minutes, error, seconds (stage → seconds)
+    results.json  final metrics and where they come from; nothing in it depends on the time of day
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from hldm.errors import UserError
+
+
+class RunDirectory:
+    """One run on disk. Every write is whole or not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: Path, config: Mapping[str, Any]) -> "RunDirectory":
+        """The directory of a run that is about to start or to be resumed, with this configuration."""
+        run = cls(path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration the run was started with."""
+        file = self.path / "config.yaml"
+        try:
+            content = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.path} is not a run: it has no config.yaml. Runs lie in outputs/<study>/<run id>."
+            ) from error
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+            raise UserError(f"{file} cannot be read. The command that started the run writes it anew.") from error
+        if not isinstance(content, dict) or not content:
+            raise UserError(f"{file} holds no configuration. The command that started the run writes it anew.")
+        return content  # type: ignore[return-value]
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What status.json says; `{"state": "new"}` where there is none."""
+        return _read_json(self.path / "status.json", "The run is resumed from its checkpoints then.") or {
+            "state": "new"
+        }
+
+    @property
+    def state(self) -> str:
+        """new, running, broken off, finished or failed: what status.json says, as far as it is still true."""
+        state = str(self.status.get("state", "new"))
+        if state == "running" and self.holder() is None:
+            return "broken off"
+        if state == "finished" and self.results is None:
+            return "broken off"
+        return state
+
+    def update_status(self, **fields: Any) -> None:
+        """Change these fields of status.json."""
+        write_json(self.path / "status.json", {**self.status, **fields})
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """What results.json says, or None where the run has not come that far."""
+        return _read_json(self.path / "results.json", "The same command makes it again.")
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write results.json."""
+        write_json(self.path / "results.json", results)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run, so that no other process works on it; the system lets go when the process ends, however.
+
+        Raises:
+            UserError: another process has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.path} is being worked on by {self.holder()}. Wait until it has ended (or stop it) and "
+                "repeat the command, or choose another folder with study=…."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def holder(self) -> str | None:
+        """Who works on the run now, as "process 12 on host", or None."""
+        if not (self.path / ".lock").exists():
+            return None
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                return None
+        except Timeout:
+            status = self.status
+            return f"process {status.get('pid', '?')} on {status.get('host', 'this machine')}"
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Hold the run and keep status.json true while it works: running, then finished or failed.
+
+        What is interrupted stays "running" without anyone who holds it, which is what `broken off` means.
+        Minutes add up over resumed pieces.
+        """
+        with self.lock():
+            before, start = float(self.status.get("minutes") or 0), time.monotonic()
+            self.update_status(
+                state="running", pid=os.getpid(), host=socket.gethostname(), started=now(), ended=None, error=None
+            )
+            ending: dict[str, Any] = {}
+            try:
+                yield
+                ending = {"state": "finished"}
+            except Exception as error:
+                ending = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+                raise
+            finally:
+                minutes = round(before + (time.monotonic() - start) / 60, 3)
+                self.update_status(ended=now(), minutes=minutes, **ending)
+
+
+def now() -> str:
+    """Local time with its offset, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that people can read, whole or not at all; NaN is refused (JSON has none)."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write to a temporary name, flush to the disk, rename: a reader or a crash never sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error}). Delete it and repeat the command. {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} does not hold what it should. Delete it and repeat the command. {remedy}")
+    return content

@@ -1,0 +1,73 @@
+"""Weights and resume states on disk: written whole or not at all, and read without running code from the file."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hldm.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place: a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_weights(path: Path, model: nn.Module, metadata: dict[str, str] | None = None) -> None:
+    """Write the state dict of `model` as safetensors."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, lambda file: save_file(tensors, file, metadata))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read weights that `save_weights` wrote.
+
+    Raises:
+        UserError: the file is missing, damaged, or belongs to another architecture.
+    """
+    if not path.is_file():
+        raise UserError(f"There are no weights at {path}. Train the run first: python train.py with its settings.")
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        # the first line names the tensor or the defect; the rest is a listing of hundreds of names
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            f"The weights in {path} cannot be used: {' '.join(line.strip() for line in reason[:2])[:300]}. The file is "
+            "damaged or from another version of the model. Move the run directory away and train the run again."
+        ) from error
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a resume state (tensors, numbers, strings and containers of them)."""
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """Read a resume state; None where there is none yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its unpickler meets: zip, pickle, key and runtime errors
+        raise UserError(
+            f"The resume state {path} is damaged ({type(error).__name__}). Delete this file to start the stage again."
+        ) from error
+    return state

@@ -1,0 +1,119 @@
+"""The one training loop: both stages run through `train`, which resumes bit for bit from where it was stopped."""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from hldm.training.checkpoint import load_state, save_state
+from hldm.training.ema import Ema
+
+
+class Stage(ABC):
+    """What is trained: a model and its loss at each step. `step` alone decides about data and noise."""
+
+    name: str
+    model: nn.Module
+
+    @abstractmethod
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Scalars to log; the one called "loss" is minimised."""
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int = 50) -> float:
+    """Linear warm-up over `warmup` steps, then half a cosine down to 2 % of `peak` at the last step."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def train(
+    stage: Stage,
+    *,
+    steps: int,
+    learning_rate_peak: float,
+    ema_decay: float | None,
+    state_path: Path,
+    checkpoint_every: int,
+    log_every: int,
+    on_start: Callable[[int], None],
+    log: Callable[[int, dict[str, float]], None],
+) -> nn.Module:
+    """Train `stage` to its end and return the model to use: the average where `ema_decay` is given.
+
+    Args:
+        state_path: where the resume state is kept; an earlier one is continued from.
+        on_start: called once with the first step that will be run, before it runs.
+        log: called every `log_every` steps (and at the last one) with (steps done, scalars).
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
+    """
+    optimizer = torch.optim.AdamW(stage.model.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    ema = None if ema_decay is None else Ema(stage.model, ema_decay)
+    first = _resume(state_path, stage.model, optimizer, ema)
+    on_start(first)
+
+    columns = (
+        TextColumn("{task.description:>12}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    started, images_first = time.perf_counter(), first
+    with Progress(*columns, refresh_per_second=2) as progress:
+        bar = progress.add_task(stage.name.replace("_", " "), total=steps, completed=first, figures="")
+        for step in range(first, steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, steps, learning_rate_peak)
+            terms = stage.loss(step)
+            optimizer.zero_grad(set_to_none=True)
+            terms["loss"].backward()
+            gradient_norm = nn.utils.clip_grad_norm_(stage.model.parameters(), 1.0)
+            optimizer.step()
+            if ema is not None:
+                ema.update(stage.model)
+
+            done = step + 1
+            if done % log_every == 0 or done == steps:
+                figures = {name: float(value.detach()) for name, value in terms.items()}
+                if not math.isfinite(figures["loss"]):
+                    raise FloatingPointError(
+                        f"{stage.name}: the loss is {figures['loss']} at step {done}. Lower its learning rate."
+                    )
+                figures["gradient_norm"] = float(gradient_norm)
+                figures["steps_per_second"] = (done - images_first) / (time.perf_counter() - started)
+                log(done, figures)
+                progress.update(bar, figures=f"loss {figures['loss']:.4g}")
+            progress.update(bar, completed=done)
+            if done % checkpoint_every == 0 and done < steps:
+                save_state(state_path, _state(done, stage.model, optimizer, ema))
+    return stage.model if ema is None else ema.model
+
+
+def _state(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> dict[str, object]:
+    return {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "ema": None if ema is None else ema.state_dict(),
+    }
+
+
+def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> int:
+    """Load the state at `path` where there is one; the first step to run."""
+    state = load_state(path)
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    if ema is not None:
+        ema.load_state_dict(state["ema"])
+    return int(state["step"])

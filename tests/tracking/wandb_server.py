@@ -1,0 +1,172 @@
+"""A Weights & Biases server of the size of a test: the GraphQL calls and the file stream that wandb-core needs, in memory.
+
+What it answers was tried against wandb 0.31. It keeps what a dashboard would show, so that a test can look at it.
+"""
+
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+from urllib.parse import unquote
+
+API_KEY = "0123456789abcdef" * 2 + "01234567"  # 40 characters, of no account
+
+
+@dataclass
+class Run:
+    """One run as the dashboard knows it."""
+
+    id: str
+    group: str | None = None
+    job_type: str | None = None
+    display_name: str | None = None
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, dict[int, str]] = field(default_factory=dict)  # streamed file → line number → line
+    files: dict[str, bytes] = field(default_factory=dict)
+    exit_codes: list[int] = field(default_factory=list)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        lines = self.lines.get("wandb-history.jsonl", {})
+        return [json.loads(lines[number]) for number in sorted(lines)]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        lines = self.lines.get("wandb-summary.json", {})
+        return json.loads(lines[max(lines)]) if lines else {}
+
+    def steps(self, stage: str) -> list[int]:
+        """The step axis of one stage, in the order in which it arrived."""
+        return [row[f"{stage}/step"] for row in self.history if f"{stage}/loss" in row]
+
+
+class WandbServer(ThreadingHTTPServer):
+    """`with WandbServer() as server:` serves at `server.url` until the block ends."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.runs: dict[str, Run] = {}
+        self.refuse = False  # answer every call with 401, as for a key that is not known
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __enter__(self) -> "WandbServer":
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    @property
+    def only_run(self) -> Run:
+        (run,) = self.runs.values()
+        return run
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: WandbServer
+    PROJECT: ClassVar = {"id": "project", "name": "hldm", "entity": {"id": "entity", "name": "nobody"}}
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def answer(self, body: Any, status: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+    def do_POST(self) -> None:
+        body = self.body()
+        if self.server.refuse:
+            self.answer({"errors": [{"message": "invalid API key"}]}, 401)
+        elif self.path == "/graphql":
+            query = json.loads(body)
+            self.answer({"data": self.graphql(query["query"], query.get("variables") or {})})
+        else:  # /files/<entity>/<project>/<run>/file_stream
+            run = self.server.runs[unquote(self.path.split("/")[4])]
+            self.stream(run, json.loads(body))
+            self.answer({})
+
+    def do_PUT(self) -> None:
+        _, _, run, name = self.path.split("/", 3)
+        self.server.runs[run].files[unquote(name)] = self.body()
+        self.answer({})
+
+    def do_GET(self) -> None:
+        self.answer({})
+
+    def stream(self, run: Run, update: dict[str, Any]) -> None:
+        for name, chunk in (update.get("files") or {}).items():
+            lines = run.lines.setdefault(name, {})
+            for i, line in enumerate(chunk["content"]):
+                lines[chunk["offset"] + i] = line
+        if update.get("complete"):
+            run.exit_codes.append(update["exitcode"])
+
+    def graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if "upsertBucket" in query:
+            return self.upsert(variables)
+        if "RunResumeStatus" in query:
+            return {"model": self.PROJECT | {"bucket": self.resume_status(variables["name"])}}
+        if "createRunFiles" in query:
+            files = [
+                {"name": name, "uploadUrl": f"{self.server.url}/upload/{variables['run']}/{name}"}
+                for name in variables["files"]
+            ]
+            return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        if "viewer" in query:
+            viewer = {"id": "viewer", "entity": "nobody", "username": "nobody", "email": "", "flags": "{}"}
+            return {"viewer": viewer | {"teams": {"edges": []}}, "serverInfo": {"features": []}}
+        if "serverInfo" in query:
+            return {"serverInfo": {"features": []}}
+        return {}
+
+    def upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
+        name = variables.get("name") or variables["id"].removeprefix("bucket-")
+        inserted = name not in self.server.runs
+        run = self.server.runs.setdefault(name, Run(name))
+        run.group = variables.get("groupName") or run.group
+        run.job_type = variables.get("jobType") or run.job_type
+        run.display_name = variables.get("displayName") or run.display_name
+        run.tags = variables.get("tags") or run.tags
+        run.config |= json.loads(variables.get("config") or "{}")
+        return {"upsertBucket": {"bucket": self.bucket(run), "inserted": inserted}}
+
+    def bucket(self, run: Run) -> dict[str, Any]:
+        return {
+            "id": f"bucket-{run.id}",
+            "name": run.id,
+            "displayName": run.display_name or run.id,
+            "description": None,
+            "sweepName": None,
+            "project": self.PROJECT,
+            "config": json.dumps(run.config),
+            "historyLineCount": len(run.lines.get("wandb-history.jsonl", {})),
+        }
+
+    def resume_status(self, name: str) -> dict[str, Any] | None:
+        run = self.server.runs.get(name)
+        if run is None:
+            return None
+        events = run.lines.get("wandb-events.jsonl", {})
+        return self.bucket(run) | {
+            "summaryMetrics": json.dumps(run.summary),
+            "logLineCount": len(run.lines.get("output.log", {})),
+            "eventsLineCount": len(events),
+            "historyTail": json.dumps([json.dumps(row) for row in run.history[-1:]]),
+            "eventsTail": json.dumps([events[line] for line in sorted(events)[-1:]]),
+            "tags": run.tags,
+            "notes": None,
+            "wandbConfig": json.dumps({"t": 1}),
+        }

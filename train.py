@@ -1,0 +1,18 @@
+"""Train and judge latent diffusion models.
+
+    python train.py                                                      one run with the defaults of conf/
+    python train.py geometry=hybrid curvature=learnable seed=3           one run of your own
+    python train.py -m geometry=poincare,euclidean curvature=0.1,1.0     a grid of runs, then a comparison
+    python train.py +experiment=smoke                                    everything once, in a minute
+    python train.py --help                                               all groups and their options
+    python train.py --cfg job                                            the configuration, without running it
+
+A repeated command finishes what is missing: finished runs are not run again, runs that were broken off are resumed.
+"""
+
+import sys
+
+from hldm import cli, console
+
+if __name__ == "__main__":
+    sys.exit(console.run(cli.main))
