@@ -60,7 +60,7 @@ def key_values(
     for argument in argv:
         key, equals, text = argument.partition("=")
         if not equals or key not in allowed:
-            guess = closest(key, allowed)
+            guess = closest(key.lstrip("-"), allowed)
             hint = f" Did you mean {guess}={text or '…'}?" if guess else ""
             raise UserError(f"{argument} is not understood.{hint} Allowed are {', '.join(f'{k}=…' for k in allowed)}.")
         if key in values:
@@ -70,7 +70,7 @@ def key_values(
         except ValueError as error:
             raise UserError(f"{argument}: {error}") from error
     for key in required:
-        if key not in values:
+        if values.get(key, "") == "":
             raise UserError(f"{key}=… is missing. {usage.strip().splitlines()[-1].strip()}")
     return values
 

@@ -1,8 +1,70 @@
-"""Draw samples from a trained run:
+"""Draw samples from a trained run.
 
     python -m hldm.generate run=outputs/main/<run id> n=2000 seed=0 out=samples.npz
     python -m hldm.generate run=outputs/main/<run id> n=100 out=grid.png
     python -m hldm.generate run=outputs/main/<run id> n=16 label=7 out=sevens.png
 
-The npz has the field's usual form: `arr_0` images uint8 (N, H, W, C), `arr_1` labels int64 (N,); classes are balanced.
+An npz has the field's usual form: arr_0 images uint8 (N, H, W, C), arr_1 labels int64 (N,). Classes are balanced,
+unless label=… asks for one. The same seed gives the same images on the same machine. Usage:
+
+    python -m hldm.generate run=<run directory> [n=100] [seed=0] [label=<class>] [out=samples.png|samples.npz]
 """
+
+import os
+import sys
+from pathlib import Path
+
+from hldm import console
+from hldm.errors import UserError
+from hldm.study.resources import Allotment
+from hldm.study.run_directory import RunDirectory
+
+
+def output_file(text: str) -> Path:
+    """A .png or .npz file in a folder that exists."""
+    path = Path(text).expanduser()
+    if path.suffix not in (".png", ".npz"):
+        raise ValueError("the output is a grid (out=grid.png) or arrays (out=samples.npz).")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}. Make it first, or choose another one.")
+    return path
+
+
+def main() -> None:
+    arguments = console.key_values(
+        sys.argv[1:],
+        {"run": Path, "n": console.whole, "seed": console.whole, "label": console.whole, "out": output_file},
+        usage=__doc__,
+        required=("run",),
+    )
+    directory = RunDirectory(arguments["run"].expanduser())
+    config = directory.config
+    n, out = arguments.get("n", 100), arguments.get("out", Path("samples.png"))
+    if n == 0:
+        raise UserError("n=0 asks for no samples. Give the number of images to draw, such as n=100.")
+    os.environ.update(Allotment(1, config["hardware"]["threads"]).environment(0))
+    # torch only now: a wrong argument is answered at once
+    from hldm.pipeline.build import build_dataset, choose_device, load_model
+    from hldm.pipeline.evaluate import balanced_labels, sample_images
+    from hldm.pipeline.pictures import save_grid, save_npz
+
+    dataset = build_dataset(config)
+    labels = balanced_labels(n, dataset.classes)
+    if (label := arguments.get("label")) is not None:
+        if label >= dataset.classes:
+            raise UserError(f"label={label} is not a class of {dataset.name}: it has 0 to {dataset.classes - 1}.")
+        labels = labels * 0 + label
+    model = load_model(config, dataset, directory.path, choose_device(config))
+    if not model.conditioning.uses_labels and label is not None:
+        raise UserError(f"label={label} cannot steer this run: it was trained with conditioning=none. Leave label= out.")
+    batch_size = config["metrics"]["sampling_batch_size"]
+    images = sample_images(model, labels, seed=arguments.get("seed", 0), batch_size=batch_size)
+    if out.suffix == ".npz":
+        save_npz(out, images, labels)
+    else:
+        save_grid(out, images, columns=dataset.classes)
+    print(f"{n} images of {directory.path.name}: {out}")
+
+
+if __name__ == "__main__":
+    sys.exit(console.run(main))

@@ -119,7 +119,7 @@ class KLAutoencoder(nn.Module):
     def losses(self, images: Tensor, generator: Generator) -> Losses:
         """One-sample estimate of the training loss; the noise comes from `generator` alone."""
         q = self.distribution(*self.posterior_parameters(images))
-        sample = q.rsample_with_noise(generator)
+        sample = q.draw(generator)
         logits = self.decode(sample.v)
         reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
         kl = q.kl_to_centred(self.prior_scale, sample).sum() / len(images)

@@ -13,6 +13,9 @@ class Conditioning(ABC):
     The denoiser's last embedding, with the index `classes`, stands for "no label".
     """
 
+    uses_labels: bool
+    """Whether a label changes what is drawn."""
+
     @abstractmethod
     def for_training(self, labels: Tensor, classes: int, generator: Generator) -> Tensor:
         """Labels (B,) → embedding indices (B,) of one training batch."""
@@ -24,6 +27,8 @@ class Conditioning(ABC):
 
 class Unconditional(Conditioning):
     """No labels: what is drawn is whatever the model draws."""
+
+    uses_labels = False
 
     def for_training(self, labels: Tensor, classes: int, generator: Generator) -> Tensor:
         return torch.full_like(labels, classes)
@@ -43,6 +48,8 @@ class ClassConditioning(Conditioning):
         dropout: share of the training labels that are replaced by "no label", in [0, 1].
         guidance_scale: s ≥ 0; 1 follows the conditional prediction alone, at half the cost.
     """
+
+    uses_labels = True
 
     def __init__(self, dropout: float, guidance_scale: float) -> None:
         self.dropout = dropout

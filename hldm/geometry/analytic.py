@@ -57,6 +57,7 @@ _ATANHC_F = tuple(float(a) for a in _ATANHC)
 _SINHC_F = tuple(float(a) for a in _SINHC)
 _ASINHC_F = tuple(float(a) for a in _ASINHC)
 _LOG_SINHC_F = tuple(float(a) for a in _LOG_SINHC)
+_LOG_SINHC_SLOPE_F = tuple(float(a) for a in _LOG_SINHC_SLOPE)
 
 
 def tanhc(s: Tensor) -> Tensor:
@@ -87,3 +88,8 @@ def cosh_(s: Tensor) -> Tensor:
 def log_sinhc(s: Tensor) -> Tensor:
     """log(sinh(√s)/√s), from 0 upwards like √s; never overflows."""
     return _blend(s, _LOG_SINHC_F, lambda x: x + torch.log(-torch.expm1(-2 * x) / (2 * x)))
+
+
+def log_sinhc_slope(s: Tensor) -> Tensor:
+    """d log_sinhc / ds = (√s coth √s − 1)/(2s), from 1/6 at s = 0 down to 0."""
+    return _blend(s, _LOG_SINHC_SLOPE_F, lambda x: (x / torch.tanh(x) - 1) / (2 * x * x))

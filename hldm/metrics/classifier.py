@@ -1,13 +1,11 @@
 """A small digit classifier: the features of FID and KID, the logits of IS, and the judge of class-conditional samples.
 
 Inception expects colour photographs; on 28 × 28 grey digits its features say little. `hldm.metrics.train_classifier`
-trains this network; the bundled weights carry how, and how good they are, in their header.
+trains this network; the header of the bundled weights says how, and how good they are.
 Legend: N images of 28 × 28, D features, K = 10 classes.
 """
 
 import hashlib
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,17 +15,17 @@ from torch import Tensor, nn
 from hldm.errors import UserError
 
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
-FEATURES = 96
+FEATURES = 64
 
 
-class DigitClassifier(nn.Module):
-    """Five convolutions, the mean over positions, one linear layer: 78,298 parameters."""
+class DigitNetwork(nn.Module):
+    """Five convolutions, the mean over positions, one linear layer: 53,002 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         # 28 → 14 → 7: a stride of 2 in place of pooling
-        for inputs, outputs, stride in [(1, 24, 1), (24, 24, 2), (24, 48, 1), (48, 48, 2), (48, FEATURES, 1)]:
+        for inputs, outputs, stride in [(1, 16, 1), (16, 24, 2), (24, 32, 1), (32, 48, 2), (48, FEATURES, 1)]:
             layers += [
                 nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
@@ -43,19 +41,54 @@ class DigitClassifier(nn.Module):
         return features, self.head(features)
 
 
-@dataclass(frozen=True)
-class TrainedClassifier:
-    """A classifier with what its file says about it.
+class DigitClassifier(nn.Module):
+    """The trained network, with what its file says about it.
+
+    Args:
+        weights: a file that `python -m hldm.metrics.train_classifier` wrote; None: the bundled one.
 
     Attributes:
-        network: in evaluation mode, without gradients.
-        accuracy: share of the test set that it classifies as labelled, as measured when it was trained.
+        accuracy: share of the test set classified as labelled, measured when it was trained.
         sha256: of its weights, see `weights_sha256`.
+
+    Raises:
+        UserError: the file is missing, is not such a file, or its weights are not those that its header states.
     """
 
-    network: DigitClassifier
-    accuracy: float
-    sha256: str
+    name = "digits"
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__()
+        path = Path(weights).expanduser() if weights is not None else BUNDLED_WEIGHTS
+        remedy = (
+            "Use metrics.weights=null for the bundled classifier, or train one: "
+            "python -m hldm.metrics.train_classifier --out <file>"
+        )
+        if not path.is_file():
+            raise UserError(f"{path} with the weights of the digit classifier is not a file. {remedy}")
+        self.network = DigitNetwork()
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            self.network.load_state_dict(state)
+            self.accuracy, stated = float(metadata["test_accuracy"]), metadata["sha256"]
+        except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} does not hold a digit classifier ({reason}). {remedy}") from None
+        self.sha256 = weights_sha256(state)
+        if self.sha256 != stated:
+            raise UserError(f"{path} is damaged: its weights do not have the hash that its header states. {remedy}")
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (N, 1, 28, 28) → features (N, D) and logits (N, K)."""
+        if images.shape[1:] != (1, 28, 28):
+            raise UserError(
+                f"The digit classifier sees grey images of 28 × 28 pixels, not {tuple(images.shape[1:])}. "
+                "Use metrics=inception for other images."
+            )
+        return self.network(images)
 
 
 def weights_sha256(state: dict[str, Tensor]) -> str:
@@ -67,31 +100,26 @@ def weights_sha256(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def load_classifier(weights: str | None = None) -> TrainedClassifier:
-    """The bundled classifier, or one from a file that `python -m hldm.metrics.train_classifier` wrote.
+@torch.no_grad()
+def outputs(network: nn.Module, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and logits (N, K) of uint8 images (N, C, H, W), on the CPU in float64.
 
-    Raises:
-        UserError: the file is missing, is not such a file, or its weights are not those that its header states.
+    float64 from here on: moments and kernels of thousands of features cancel. A batch goes to where the network is.
     """
-    path = Path(weights).expanduser() if weights is not None else BUNDLED_WEIGHTS
-    remedy = (
-        "Use metrics.weights=null for the bundled classifier, or train one: "
-        "python -m hldm.metrics.train_classifier --out <file>."
-    )
-    if not path.is_file():
-        raise UserError(f"metrics.weights={path} is not a file. {remedy}")
-    network = DigitClassifier()
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        network.load_state_dict(state)
-        # floats are stored as JSON, so that what is read is what was measured
-        accuracy, stated = float(json.loads(metadata["test_accuracy"])), metadata["sha256"]
-    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} does not hold a digit classifier ({reason}). {remedy}") from None
-    sha256 = weights_sha256(state)
-    if sha256 != stated:
-        raise UserError(f"{path} is damaged: its weights do not have the hash that its header states. {remedy}")
-    return TrainedClassifier(network.eval().requires_grad_(False), accuracy, sha256)
+    device = next(network.parameters()).device
+    batches = [network(batch.to(device)) for batch in images.split(batch_size)]
+    features, logits = zip(*batches, strict=True)
+    return torch.cat(features).cpu().double(), torch.cat(logits).cpu().double()
+
+
+def predictive_entropy(classifier: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
+    """How unsure the classifier is: H[p(y|x)] in nats, float64 (N,), each in [0, log K]."""
+    _, logits = outputs(classifier, images, batch_size)
+    log_p = logits.log_softmax(dim=1)
+    return -(log_p.exp() * log_p).sum(dim=1)
+
+
+def label_accuracy(classifier: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+    """Share of the images (N, C, H, W) that are classified as their labels (N,) say."""
+    _, logits = outputs(classifier, images, batch_size)
+    return (logits.argmax(dim=1) == labels).double().mean().item()

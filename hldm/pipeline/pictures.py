@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -67,3 +68,14 @@ def save_latents(path: Path, manifold: Manifold, v: Tensor, labels: Tensor, side
         draw.ellipse((left - 6, top - 6, left + 6, top + 6), fill=PALETTE[label % len(PALETTE)])
     picture = picture.resize((side, side), Image.Resampling.LANCZOS)
     write_atomically(path, lambda file: picture.save(file, format="PNG"))
+
+
+def save_npz(path: Path, images: Tensor, labels: Tensor) -> None:
+    """`arr_0` images uint8 (N, H, W, C) and `arr_1` labels int64 (N,): what the field's evaluation scripts read."""
+    arrays = (images.permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy())
+
+    def write(file: Path) -> None:
+        with file.open("wb") as stream:  # given a name, numpy would append a second ending to it
+            np.savez_compressed(stream, *arrays)
+
+    write_atomically(path, write)

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
 from hldm.data import Dataset
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import WEIGHTS, build_dataset, build_model, choose_device, load_model
 from hldm.pipeline.evaluate import draw_pictures, evaluate
 from hldm.pipeline.first_stage import train_first_stage
+from hldm.pipeline.log import RunLog, run_log
 from hldm.study.run_directory import RunDirectory
-from hldm.tracking import RunLog
 from hldm.training import DiffusionStage, encode, save_weights, stream, train
 
 

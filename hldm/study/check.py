@@ -14,8 +14,7 @@ from typing import Any
 
 from hldm.errors import UserError
 from hldm.study import resources
-from hldm.study.config import FILES, get, groups, settings
-from hldm.study.config import CONF
+from hldm.study.config import CONF, FILES, get, groups, settings
 from hldm.study.identity import is_learnable
 
 
@@ -143,7 +142,7 @@ def _check_types(config: Mapping[str, Any], choices: Mapping[str, str | None]) -
     files += [known[group][option] for group, option in choices.items() if option in known.get(group, {})]
     for file in files:
         for key, usual in settings(file).items():
-            if key in RULES or usual is None or (isinstance(usual, str) and "${" in usual):
+            if key in (*RULES, "curvature.value") or usual is None or (isinstance(usual, str) and "${" in usual):
                 continue
             value = get(config, key, _ABSENT)
             if not _is_alike(value, usual):
@@ -233,6 +232,6 @@ def _shown(value: Any) -> str:
         return "(nothing)"
     if isinstance(value, list):
         return "[" + ",".join(_shown(item) for item in value) + "]"
-    return {True: "true", False: "false", None: "null"}[value] if value is None or value in (True, False) and isinstance(
-        value, bool
-    ) else str(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)

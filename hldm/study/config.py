@@ -1,6 +1,7 @@
 """The one place where conf/ becomes a plain dictionary, which is all that the rest of the package sees."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def get(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
     return node
 
 
+@cache
 def groups() -> dict[str, dict[str, Path]]:
     """Group → option → its file: what `geometry=poincare` can name."""
     folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
@@ -76,6 +78,7 @@ def description(option: Path) -> str:
     return ""
 
 
+@cache
 def settings(option: Path) -> dict[str, Any]:
     """Dotted key → value as the option's file writes it (interpolations stay text), inner nodes included."""
     content = OmegaConf.to_container(OmegaConf.load(option), resolve=False)

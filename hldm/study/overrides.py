@@ -26,7 +26,7 @@ def prepared(arguments: list[str], is_multirun: bool = False) -> list[str]:
 
 def _prepared(argument: str, is_multirun: bool) -> str:
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, OverrideType
+    from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, OverrideType, RangeSweep
     from hydra.errors import HydraException
 
     try:
@@ -51,10 +51,10 @@ def _prepared(argument: str, is_multirun: bool) -> str:
     if override.type is not OverrideType.CHANGE and key not in ("experiment", "sweep"):
         known = known_keys()
         guess = key if key in known else closest(key, known)
+        hint = f" Type {guess}={argument.partition('=')[2]}." if guess else ""
         raise UserError(
-            f"{argument} would add a setting that nothing reads. Every setting exists already, so it is changed "
-            f"without a + sign: {guess or 'key'}={argument.partition('=')[2]}. "
-            "`python train.py --cfg job` shows them all."
+            f"{argument} would add a setting that nothing reads. Those that there are already are changed without a + "
+            f"sign.{hint} `python train.py --cfg job` shows them all."
         )
     if is_sweep and key.partition(".")[0] in LEAVES_RESULT:
         raise UserError(
@@ -67,7 +67,7 @@ def _prepared(argument: str, is_multirun: bool) -> str:
             f"`python train.py -m '{key}=range(0.1,1.0,0.3)'`, or the values themselves, {key}=0.1,0.5."
         )
     if key == "curvature":
-        are_numbers = [_is_number(item) for item in values] if not _is_range(value) else [True]
+        are_numbers = [isinstance(item, RangeSweep) or _is_number(item) for item in values]
         if all(are_numbers):
             return argument.replace("curvature=", "curvature.value=", 1)
         if any(are_numbers):
@@ -85,7 +85,7 @@ def _prepared(argument: str, is_multirun: bool) -> str:
                 hint = f" Did you mean {key}={guess}?" if guess else ""
                 numbers = " or a number ≥ 0, as in curvature=0.37" if key == "curvature" else ""
                 raise UserError(
-                    f"{key}={_text(item)} is not an option.{hint} Options of {key}: {', '.join(options)}{numbers}."
+                    f"{key}={str(item).lower() if isinstance(item, bool) else item} is not an option.{hint} Options of {key}: {', '.join(options)}{numbers}."
                 )
     if is_sweep and not is_multirun and key == "curvature":
         raise UserError(needs_multirun(argument))
@@ -116,13 +116,3 @@ def known_keys() -> dict[str, list[str]]:
 
 def _is_number(item: Any) -> bool:
     return isinstance(item, int | float) and not isinstance(item, bool)
-
-
-def _is_range(value: Any) -> bool:
-    from hydra.core.override_parser.types import RangeSweep
-
-    return isinstance(value, RangeSweep)
-
-
-def _text(item: Any) -> str:
-    return {True: "true", False: "false", None: "null"}.get(item, str(item)) if not _is_number(item) else str(item)

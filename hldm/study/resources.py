@@ -32,7 +32,8 @@ class Allotment:
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         where = "a GPU" if self.gpus else "the processor"
-        return f"{self.slots} at a time, each on {where} with {threads}"
+        many = f"{self.slots} at a time, each " if self.slots > 1 else ""
+        return f"{many}on {where} with {threads}"
 
 
 def allot(hardware: Mapping[str, Any], runs: int) -> Allotment:

@@ -1,8 +1,8 @@
 """The files of one run, `outputs/<study>/<run id>/`: what is true about a run is what lies here.
 
-    config.yaml   the whole configuration, resolved
-    status.json   state, pid, host, started, ended, minutes, error, seconds (stage → seconds)
-    results.json  final metrics and where they come from; nothing in it depends on the time of day
+config.yaml   the whole configuration, resolved
+status.json   state, pid, host, started, ended, minutes, error, seconds (stage → seconds)
+results.json  final metrics and where they come from; nothing in it depends on the time of day
 """
 
 import json

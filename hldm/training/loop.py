@@ -25,7 +25,7 @@ class Stage(ABC):
         """Scalars to log; the one called "loss" is minimised."""
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: int = 50) -> float:
+def scheduled(step: int, steps: int, peak: float, warmup: int = 50) -> float:
     """Linear warm-up over `warmup` steps, then half a cosine down to 2 % of `peak` at the last step."""
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -37,7 +37,7 @@ def train(
     stage: Stage,
     *,
     steps: int,
-    learning_rate_peak: float,
+    learning_rate: float,
     ema_decay: float | None,
     state_path: Path,
     checkpoint_every: int,
@@ -72,7 +72,7 @@ def train(
         bar = progress.add_task(stage.name.replace("_", " "), total=steps, completed=first, figures="")
         for step in range(first, steps):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, learning_rate_peak)
+                group["lr"] = scheduled(step, steps, learning_rate)
             terms = stage.loss(step)
             optimizer.zero_grad(set_to_none=True)
             terms["loss"].backward()

@@ -6,6 +6,7 @@ draws in one step (a Riemannian posterior draws more than a normal one) can ther
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -36,6 +37,10 @@ def batch_indices(seed: int, name: str, step: int, batch_size: int, total: int) 
     first, last = step * batch_size, (step + 1) * batch_size
     parts = []
     for epoch in range(first // total, (last - 1) // total + 1):
-        order = torch.randperm(total, generator=stream(seed, f"{name}/order", epoch))
-        parts.append(order[max(first - epoch * total, 0) : last - epoch * total])
+        parts.append(_epoch(seed, name, epoch, total)[max(first - epoch * total, 0) : last - epoch * total])
     return torch.cat(parts)
+
+
+@lru_cache(maxsize=2)  # a batch may straddle two epochs
+def _epoch(seed: int, name: str, epoch: int, total: int) -> Tensor:
+    return torch.randperm(total, generator=stream(seed, f"{name}/order", epoch))

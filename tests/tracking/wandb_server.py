@@ -1,4 +1,4 @@
-"""A Weights & Biases server of the size of a test: the GraphQL calls and the file stream that wandb-core needs, in memory.
+"""A Weights & Biases server of the size of a test: the calls that wandb-core needs, answered from memory.
 
 What it answers was tried against wandb 0.31. It keeps what a dashboard would show, so that a test can look at it.
 """
@@ -61,6 +61,9 @@ class WandbServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    def handle_error(self, *args: object) -> None:
+        """A client that was killed is no event here."""
+
     @property
     def only_run(self) -> Run:
         (run,) = self.runs.values()
@@ -93,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/graphql":
             query = json.loads(body)
             self.answer({"data": self.graphql(query["query"], query.get("variables") or {})})
+        elif not self.path.endswith("/file_stream"):
+            self.answer({})
         else:  # /files/<entity>/<project>/<run>/file_stream
             run = self.server.runs[unquote(self.path.split("/")[4])]
             self.stream(run, json.loads(body))

@@ -1,0 +1,81 @@
+"""The autoencoder, trained once for all runs that share it.
+
+    <outputs>/first_stages/<identity>/   autoencoder.safetensors, metrics.jsonl, and the resume state while it is trained
+"""
+
+from pathlib import Path
+from typing import Any
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+
+from hldm.data import Dataset
+from hldm.model import LatentDiffusion
+from hldm.pipeline.log import RunLog
+from hldm.study.identity import first_stage_identity
+from hldm.tracking import JsonLines
+from hldm.training import FirstStage, load_weights, save_weights, train
+
+
+def train_first_stage(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], log: RunLog) -> None:
+    """Train `model.autoencoder`, or take it from a run that has the same first stage.
+
+    Runs that start at the same moment wait for the one that trains it; if that one is killed, the next goes on from
+    its resume state. The loss curve appears in the log of every run that uses it.
+    """
+    folder = Path(config["paths"]["outputs"]) / "first_stages" / first_stage_identity(config).name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, curve = folder / "autoencoder.safetensors", JsonLines(folder / "metrics.jsonl")
+    with waiting_lock(folder):
+        if weights.is_file():
+            load_weights(weights, model.autoencoder)
+            replay(curve, log)
+            return
+        settings = config["training"]["first_stage"]
+        stage = FirstStage(
+            model,
+            dataset.train_images.to(model.device),
+            seed=config["seed"],
+            batch_size=settings["batch_size"],
+        )
+        state_path = folder / "resume.pt"
+
+        def on_start(step: int) -> None:
+            curve.rewind(stage.name, step)
+            replay(curve, log)
+
+        def record(step: int, figures: dict[str, float]) -> None:
+            curve.log(step, figures, stage.name)
+            log.log(stage.name, step, figures)
+
+        train(
+            stage,
+            steps=settings["steps"],
+            learning_rate=settings["learning_rate"],
+            ema_decay=None,
+            state_path=state_path,
+            checkpoint_every=config["training"]["checkpoint_every"],
+            log_every=config["training"]["log_every"],
+            on_start=on_start,
+            log=record,
+        )
+        save_weights(weights, model.autoencoder)
+        state_path.unlink(missing_ok=True)
+
+
+def replay(curve: JsonLines, log: RunLog) -> None:
+    """Write an earlier loss curve into the log of this run."""
+    log.resume_at(FirstStage.name, 0)
+    for record in curve.records():
+        log.log(
+            record["stage"], record["step"], {k: float(v) for k, v in record.items() if k not in ("stage", "step")}
+        )
+
+
+def waiting_lock(folder: Path) -> AcquireReturnProxy:
+    """The lock of a first stage, held until its block ends. Says so where it has to wait for another run."""
+    lock = FileLock(folder / ".lock")
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        print(f"    another run trains this first stage; waiting for it ({folder.name})", flush=True)
+        return lock.acquire()

@@ -1,0 +1,135 @@
+"""The results of several runs beside each other: a table for the terminal and a picture."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from hldm.study.config import get
+from hldm.study.identity import is_flat, is_learnable
+from hldm.study.overrides import LEAVES_RESULT
+from hldm.study.pictures import comparison_picture, terminal_picture
+from hldm.study.plan import Point
+
+COLUMNS = {
+    "FID": ("fid", "{:.3g}"),
+    "IS": ("inception_score", "{:.2f}"),
+    "KID": ("kid", "{:.2g}"),
+    "δ_rel": ("delta_rel", "{:.3f}"),
+    "label acc": ("label_accuracy", "{:.1%}"),
+}
+"""Heading → name in results.json and how it is written."""
+
+IN_COLUMNS = ("geometry", "curvature", "seed")
+
+
+def terminal() -> Console:
+    """A console that prints user text as it is, 100 columns wide where nobody watches."""
+    width = None if sys.stdout.isatty() else 100
+    return Console(width=width, markup=False, highlight=False, soft_wrap=False)
+
+
+def print_comparison(plan: list[Point], console: Console) -> None:
+    """The table of all points, a caption that says what the numbers rest on, and the picture's path."""
+    has_more = len(plan) > 1 and any(_more(point) for point in plan)
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("#", justify="right")
+    for heading in ("geometry", "curvature"):
+        table.add_column(heading)
+    table.add_column("seed", justify="right")
+    if has_more:
+        table.add_column("also", overflow="fold")
+    for heading in (*COLUMNS, "minutes"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, point in enumerate(plan, start=1):
+        also = [_more(point)] if has_more else []
+        table.add_row(
+            str(number), *_names(point), *also, *_figures(point), style="red" if point.run.state == "failed" else None
+        )
+    console.print(table)
+    for line in _captions(plan):
+        console.print(line)
+    finished = [point for point in plan if point.original is None and point.run.state == "finished"]
+    pictures = [(_title(point), point.run.path / "samples.png") for point in finished]
+    pictures = [(title, file) for title, file in pictures if file.is_file()]
+    if len(pictures) > 1:
+        target = plan[0].run.path.parent / "comparison.png"
+        comparison_picture(pictures, target)
+        console.print(f"Samples side by side: {target}", soft_wrap=True)
+    elif pictures:
+        if console.is_terminal:
+            console.print(terminal_picture(pictures[0][1]), soft_wrap=True)
+        console.print(f"Samples: {pictures[0][1]}", soft_wrap=True)
+
+
+def _names(point: Point) -> list[str]:
+    same = f" (= {point.original})" if point.original else ""
+    return [f"{get(point.config, 'geometry.name')}{same}", _curvature(point), str(point.config["seed"])]
+
+
+def _curvature(point: Point) -> str:
+    if is_flat(point.config):
+        return "flat"
+    start = get(point.config, "curvature.value")
+    if not is_learnable(point.config):
+        return f"{start:g}"
+    metrics = (point.run.results or {}).get("metrics", {})
+    learned = [value for name, value in sorted(metrics.items()) if name.startswith("curvature_") and value]
+    return "learned " + ", ".join(f"{c:.3g}" for c in learned) if learned else f"learnable from {start:g}"
+
+
+def _more(point: Point) -> str:
+    """Overrides that have no column of their own."""
+    shown = (*IN_COLUMNS, *LEAVES_RESULT)
+    others = [part for part in point.overrides if part.partition("=")[0].split(".")[0] not in shown]
+    return " ".join(f"{part.partition('=')[0].split('.')[-1]}={part.partition('=')[2]}" for part in others)
+
+
+def _figures(point: Point) -> list[str]:
+    state = point.run.state
+    if state != "finished":
+        return [state, *[""] * len(COLUMNS)]
+    metrics = (point.run.results or {}).get("metrics", {})
+    figures = [_written(metrics.get(name), form) for name, form in COLUMNS.values()]
+    return [*figures, _written(point.run.status.get("minutes"), "{:.1f}")]
+
+
+def _written(value: Any, form: str) -> str:
+    return form.format(value) if isinstance(value, int | float) else "–"
+
+
+def _captions(plan: list[Point]) -> list[str]:
+    """One line per way in which the numbers were made: as a rule, one."""
+    lines: dict[str, None] = {}
+    for point in plan:
+        results: Mapping[str, Any] = (point.run.state == "finished" and point.run.results) or {}
+        provenance = results.get("provenance", {})
+        if not provenance:
+            continue
+        floor = _written(results.get("metrics", {}).get("fid_floor"), "{:.3g}")
+        reference = provenance.get("reference", "the test images")
+        line = (
+            f"n = {provenance.get('samples', '?')} samples against {reference}, features of {_extractor(provenance)};"
+        )
+        lines[f"{line} FID of real images at this n: {floor}."] = None
+    return list(lines)
+
+
+def _extractor(provenance: Mapping[str, Any]) -> str:
+    extractor = provenance.get("extractor", "?")
+    if not isinstance(extractor, Mapping):
+        return str(extractor)
+    digest = str(extractor.get("sha256", ""))[:8]
+    return f"{extractor.get('name', '?')}" + (f" ({digest})" if digest else "")
+
+
+def _title(point: Point) -> str:
+    figures = (point.run.results or {}).get("metrics", {})
+    geometry, curvature, seed = _names(point)
+    c = "" if curvature == "flat" else f" c = {curvature}" if curvature[0].isdigit() else f" c {curvature}"
+    more = f" {_more(point)}" if _more(point) else ""
+    return f"{geometry}{c}, seed {seed}{more}: FID {_written(figures.get('fid'), '{:.3g}')}"

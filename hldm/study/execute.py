@@ -1,0 +1,134 @@
+"""Runs as processes of their own, over a few slots: what kills one leaves the others alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+from rich.console import Console
+
+from hldm.study.config import ROOT
+from hldm.study.plan import Point
+from hldm.study.resources import Allotment
+from hldm.study.run_directory import RunDirectory, now
+
+WORKER = ("-P", "-m", "hldm.pipeline")
+"""Arguments of Python, before the run directory. -P: a file of the user's folder must not hide a module."""
+
+PATIENCE = 20.0
+"""Seconds that a stopped run has to close its files."""
+
+
+def prepare(point: Point, threads: int) -> RunDirectory:
+    """The run's directory with its configuration, where it will be worked on now."""
+    hardware = {**point.config["hardware"], "threads": threads}
+    return RunDirectory.create(point.run.path, {**point.config, "hardware": hardware})
+
+
+def execute(points: list[Point], allotment: Allotment, console: Console) -> None:
+    """Run each of these points to its end; what became of it stands in its status.json.
+
+    With one slot a run writes to this terminal; with more, to `log.txt` of its directory.
+    """
+    waiting = deque(enumerate(points, start=1))
+    active: dict[int, _Job] = {}
+    with _stopped_by_signals():
+        try:
+            while waiting or active:
+                for slot in range(allotment.slots):
+                    if slot not in active and waiting:
+                        number, point = waiting.popleft()
+                        console.rule(f"run {number} of {len(points)}: {point.identity.name}")
+                        active[slot] = _start(point, allotment, slot)
+                for slot, job in list(active.items()):
+                    if job.process.poll() is not None:
+                        _finish(job, console)
+                        del active[slot]
+                time.sleep(0.05)
+        finally:
+            _stop(active)
+
+
+@dataclass(frozen=True)
+class _Job:
+    point: Point
+    process: subprocess.Popen[bytes]
+    log: IO[bytes] | None
+
+
+def _start(point: Point, allotment: Allotment, slot: int) -> _Job:
+    run = prepare(point, allotment.threads)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, **allotment.environment(slot), "PYTHONPATH": os.pathsep.join(paths)}
+    log = (run.path / "log.txt").open("ab") if allotment.slots > 1 else None
+    process = subprocess.Popen(
+        [sys.executable, *WORKER, str(run.path)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log and subprocess.STDOUT,
+        start_new_session=True,  # Ctrl-C reaches this process only, which then stops the runs in order
+    )
+    return _Job(point, process, log)
+
+
+def _finish(job: _Job, console: Console) -> None:
+    if job.log:
+        job.log.close()
+    run, code = job.point.run, job.process.returncode
+    if code == 0 and run.state == "finished":
+        console.print(f"{run.path.name}: finished in {run.status.get('minutes', 0):.1f} minutes")
+        return
+    if run.holder() is None:
+        # a process that was killed could not write down what became of it
+        error = run.status.get("error") or _what(code)
+        run.update_status(state="failed", ended=now(), error=error)
+        console.print(f"{run.path.name}: FAILED: {error}" + (f" (see {run.path / 'log.txt'})" if job.log else ""))
+
+
+def _what(code: int) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = ", which the system does where memory runs out" if code == -signal.SIGKILL else ""
+        return f"ended by {name}{hint}"
+    return f"ended with status {code}" if code else "ended without results"
+
+
+def _stop(active: dict[int, _Job]) -> None:
+    """Ask the runs to end, as Ctrl-C would; then insist."""
+    for job in active.values():
+        job.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE
+    for job in active.values():
+        try:
+            job.process.wait(max(0.1, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            job.process.kill()
+            job.process.wait()
+        if job.log:
+            job.log.close()
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """A closed terminal or a `kill` stops the runs too, as Ctrl-C does, instead of leaving them behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

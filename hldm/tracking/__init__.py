@@ -1,0 +1,8 @@
+"""Where the numbers of a run go: always `metrics.jsonl`, and what `tracking=` names."""
+
+from hldm.tracking.jsonlines import JsonLines
+from hldm.tracking.none import NoTracker
+from hldm.tracking.tracker import Tracker, labels
+from hldm.tracking.wandb import WandbTracker
+
+__all__ = ["JsonLines", "NoTracker", "Tracker", "WandbTracker", "labels"]

@@ -1,0 +1,76 @@
+"""`metrics.jsonl`: one JSON object a line, {"stage": …, "step": …, metric: value, …}, in the order of training."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+# JSON has no NaN and no infinity. These are the names that proto3's JSON mapping gives them; float() reads all three.
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+
+
+@final
+class JsonLines:
+    """A log that survives a kill: opening it drops a torn line, and `rewind` drops what a resumed run does again.
+
+    Args:
+        path: the file; it need not exist. Opening creates nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            return
+        lines = path.read_bytes().splitlines(keepends=True)
+        whole = [line for line in lines if _is_record(line)]
+        if len(whole) < len(lines):
+            self._replace(whole)
+
+    def log(self, step: int, metrics: Mapping[str, float], stage: str) -> None:
+        """Append one line. Values are anything that float() takes; NaN and ±∞ become the strings of `_NOT_FINITE`."""
+        assert not {"stage", "step"} & metrics.keys(), "stage and step are not names of metrics"
+        record = {"stage": stage, "step": step} | {name: _to_json(float(value)) for name, value in metrics.items()}
+        # One write in append mode: a kill leaves the line whole, absent or torn, never mixed with another.
+        with self.path.open("ab", buffering=0) as file:
+            file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+
+    def rewind(self, stage: str, step: int) -> None:
+        """Drop the lines of `stage` after `step`: a run that resumes there writes them again."""
+        records = self._read()
+        kept = [record for record in records if record["stage"] != stage or record["step"] <= step]
+        if len(kept) < len(records):
+            self._replace([json.dumps(record).encode() + b"\n" for record in kept])
+
+    def records(self) -> list[dict[str, Any]]:
+        """All lines, with NaN and ±∞ as floats again."""
+        return [
+            {name: float(value) if value in _NOT_FINITE else value for name, value in record.items()}
+            for record in self._read()
+        ]
+
+    def _read(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.path.read_bytes().splitlines()] if self.path.exists() else []
+
+    def _replace(self, lines: list[bytes]) -> None:
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with temporary.open("wb") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+
+def _to_json(value: float) -> float | str:
+    if math.isnan(value):
+        return "NaN"
+    return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def _is_record(line: bytes) -> bool:
+    """Whether this is a whole line that `log` wrote: only the newline says that its end is there."""
+    try:
+        return line.endswith(b"\n") and {"stage", "step"} <= json.loads(line).keys()
+    except (ValueError, AttributeError):
+        return False

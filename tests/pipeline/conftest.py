@@ -1,0 +1,60 @@
+"""Whole runs at the smallest size that still goes through everything."""
+
+import json
+
+import pytest
+
+from hldm.pipeline import run
+from hldm.study.config import compose
+from hldm.study.identity import run_identity
+from hldm.study.run_directory import RunDirectory
+
+TINY = [
+    "+experiment=smoke",
+    "tracking=none",
+    "hardware=cpu",
+    "hardware.threads=1",
+    "autoencoder.block_channels=[8,16]",
+    "denoiser.block_channels=[16,16]",
+    "denoiser.head_channels=16",
+    "training.first_stage.steps=6",
+    "training.first_stage.batch_size=16",
+    "training.diffusion.steps=6",
+    "training.diffusion.batch_size=16",
+    "training.checkpoint_every=2",
+    "training.log_every=1",
+    "diffusion.sampler.steps=2",
+    "metrics.samples=60",
+    "metrics.sampling_batch_size=40",
+    "metrics.hierarchy.points=40",
+]
+
+
+def prepare(outputs, *overrides) -> RunDirectory:
+    config = compose([*TINY, f"paths.outputs={outputs}", *overrides])
+    return RunDirectory.create(outputs / config["study"] / run_identity(config).name, config)
+
+
+@pytest.fixture(scope="session")
+def outputs(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="session")
+def finished(outputs):
+    """One finished run per geometry."""
+    runs = {}
+    for name in ("euclidean", "poincare", "hybrid"):
+        runs[name] = prepare(outputs, f"geometry={name}")
+        run(runs[name].path)
+    return runs
+
+
+def weights(directory):
+    return (directory.path / "checkpoints" / "model.safetensors").read_bytes()
+
+
+def curve(directory):
+    lines = (directory.path / "metrics.jsonl").read_text().splitlines()
+    timeless = [{k: v for k, v in json.loads(line).items() if k != "steps_per_second"} for line in lines]
+    return sorted(timeless, key=lambda record: (record["stage"], record["step"]))

@@ -1,0 +1,66 @@
+"""Samples on disk: the field's usual form, balanced, repeatable."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hldm import generate
+from hldm.errors import UserError
+
+
+@pytest.fixture
+def draw(finished, tmp_path, monkeypatch):
+    def call(*arguments, run=None):
+        run = run or finished["poincare"].path
+        monkeypatch.setattr("sys.argv", ["generate", f"run={run}", *(a.format(tmp=tmp_path) for a in arguments)])
+        generate.main()
+        return tmp_path
+
+    return call
+
+
+def test_npz(draw):
+    with np.load(draw("n=45", "seed=3", "out={tmp}/a.npz") / "a.npz") as content:
+        images, labels = content["arr_0"], content["arr_1"]
+    assert images.shape == (45, 28, 28, 1)
+    assert images.dtype == np.uint8
+    assert labels.dtype == np.int64
+    counts = np.bincount(labels, minlength=10)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_the_seed_decides(draw):
+    for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
+        folder = draw("n=10", f"seed={seed}", f"out={{tmp}}/{name}.npz")
+    a, b, c = (np.load(folder / f"{name}.npz")["arr_0"] for name in "abc")
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+def test_one_label_as_a_grid(draw):
+    folder = draw("n=13", "label=7", "out={tmp}/sevens.png")
+    with Image.open(folder / "sevens.png") as picture:
+        assert picture.size == (2 * (10 * 30 + 2), 2 * (2 * 30 + 2))
+    with np.load(draw("n=5", "label=7", "out={tmp}/sevens.npz") / "sevens.npz") as content:
+        assert content["arr_1"].tolist() == [7] * 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["label=10"], "label=10 is not a class of mnist"),
+        (["out=samples.jpg"], "out=grid.png"),
+        (["out={tmp}/absent/a.png"], "there is no folder"),
+        (["n=0"], "no samples"),
+        (["n=ten"], "whole number"),
+        (["count=3"], "not understood"),
+    ],
+)
+def test_wrong_arguments(draw, arguments, message):
+    with pytest.raises(UserError, match=message):
+        draw(*arguments)
+
+
+def test_a_missing_run(draw, tmp_path):
+    with pytest.raises(UserError, match=r"no config\.yaml"):
+        draw(run=tmp_path)

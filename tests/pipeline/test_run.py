@@ -1,0 +1,164 @@
+"""A run from its configuration to its results: complete, resumable bit for bit, reproducible, failing in the open."""
+
+import json
+import math
+
+import pytest
+
+from hldm import evaluation
+from hldm.errors import UserError
+from hldm.pipeline import run
+from hldm.training.stages import DiffusionStage, FirstStage
+from tests.pipeline.conftest import curve, prepare, weights
+
+IN_EVERY_RUN = {
+    "fid", "inception_score", "kid", "label_accuracy", "fid_floor", "kid_floor",
+    "reconstruction_mse", "elbo", "elbo_reconstruction", "elbo_kl",
+    "delta_rel", "delta_rel_gaussian", "delta_rel_shuffled", "saturation", "sqrt_c_rms",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "poincare", "hybrid"])
+def test_a_run_leaves_everything_it_should(finished, geometry):
+    directory = finished[geometry]
+    assert directory.state == "finished"
+    results = directory.results
+    assert results["metrics"].keys() >= IN_EVERY_RUN
+    assert all(math.isfinite(value) for value in results["metrics"].values())
+    provenance = results["provenance"]
+    assert provenance["samples"] == 60
+    assert provenance["threads"] == 1
+    assert len(provenance["extractor"]["sha256"]) == 64
+    assert provenance["extractor"]["accuracy"] > 0.989
+    for name in ("samples.png", "reconstructions.png", "latents.png", "config.yaml", "checkpoints/model.safetensors"):
+        assert (directory.path / name).stat().st_size > 100, name
+    assert sorted(p.name for p in (directory.path / "checkpoints").iterdir()) == ["model.safetensors"]
+    steps = [(record["stage"], record["step"]) for record in curve(directory)]
+    assert steps == [(stage, k) for stage in ("diffusion", "first_stage") for k in range(1, 7)]
+
+
+def test_geometries_are_compared_fairly(finished):
+    provenances = [directory.results["provenance"] for directory in finished.values()]
+    assert len({p["data_order"] for p in provenances}) == 1
+    for part in ("autoencoder", "denoiser"):
+        counts = [p["parameters"][part] for p in provenances]
+        assert max(counts) <= 1.01 * min(counts)
+    assert len({weights(directory) for directory in finished.values()}) == 3
+
+
+def test_a_finished_run_is_not_trained_again_and_gives_the_same_results(finished):
+    directory = finished["poincare"]
+    before = (directory.path / "results.json").read_bytes(), weights(directory)
+    run(directory.path)
+    assert ((directory.path / "results.json").read_bytes(), weights(directory)) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "step"), [(FirstStage, 0), (FirstStage, 3), (DiffusionStage, 0), (DiffusionStage, 4), (DiffusionStage, 5)]
+)
+def test_a_stopped_run_resumes_bit_for_bit(finished, tmp_path, monkeypatch, stage, step):
+    directory, loss = prepare(tmp_path, "geometry=poincare"), stage.loss
+
+    def stopped(self, k):
+        if k == step:
+            raise KeyboardInterrupt
+        return loss(self, k)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "loss", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(directory.path)
+    assert directory.state == "broken off"
+    run(directory.path)
+    assert directory.state == "finished"
+    assert weights(directory) == weights(finished["poincare"])
+    assert curve(directory) == curve(finished["poincare"])
+    assert (directory.path / "results.json").read_bytes() == (finished["poincare"].path / "results.json").read_bytes()
+
+
+def test_runs_that_share_a_first_stage_train_it_once(finished, outputs, monkeypatch):
+    monkeypatch.setattr(FirstStage, "loss", lambda self, step: pytest.fail("trained again"))
+    directory = prepare(outputs, "geometry=hybrid", "diffusion=ddpm", "diffusion.sampler.steps=3")
+    run(directory.path)
+    curves = [[r for r in curve(d) if r["stage"] == "first_stage"] for d in (directory, finished["hybrid"])]
+    assert curves[0] == curves[1]
+
+
+def test_a_diverging_run_is_shown_as_failed(tmp_path):
+    directory = prepare(tmp_path, "training.first_stage.learning_rate=1e30")
+    with pytest.raises(FloatingPointError, match="first_stage: the loss is"):
+        run(directory.path)
+    assert directory.state == "failed"
+    assert "first_stage" in directory.status["error"]
+    assert directory.results is None
+
+
+def test_evaluation_reproduces_the_results_bit_for_bit(finished, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={finished['euclidean'].path.parent}"])
+    assert evaluation.main() == 0
+    assert capsys.readouterr().out.count("every metric is the recorded one, bit for bit") >= 3
+
+
+def test_evaluation_notices_a_number_that_is_not_the_recorded_one(finished, monkeypatch, capsys):
+    directory = finished["hybrid"]
+    true = directory.results
+    try:
+        directory.write_results({**true, "metrics": {**true["metrics"], "fid": true["metrics"]["fid"] + 1e-9}})
+        monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
+        assert evaluation.main() == 1
+        assert "fid: recorded" in capsys.readouterr().out
+    finally:
+        directory.write_results(true)
+
+
+def test_more_sampling_seeds_are_added(tmp_path, monkeypatch, capsys):
+    directory = prepare(tmp_path)
+    first = run(directory.path)
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}", "seeds=0,1,2"])
+    assert evaluation.main() == 0
+    results = directory.results
+    assert results["provenance"]["sampling_seeds"] == [0, 1, 2]
+    assert results["per_sampling_seed"]["0"] == first["per_sampling_seed"]["0"]
+    fids = [results["per_sampling_seed"][seed]["fid"] for seed in "012"]
+    assert len(set(fids)) == 3
+    assert results["metrics"]["fid"] == pytest.approx(sum(fids) / 3)
+    assert results["metrics"]["fid_sd"] > 0
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
+    assert evaluation.main() == 0
+
+
+@pytest.mark.parametrize("damage", ["half", "gone", "another run's"])
+def test_a_damaged_checkpoint_is_named(finished, tmp_path, monkeypatch, damage):
+    directory = prepare(tmp_path, "denoiser.block_channels=[16,32]" if damage == "another run's" else "seed=0")
+    source, target = finished["euclidean"].path, directory.path
+    (target / "checkpoints").mkdir()
+    (target / "results.json").write_text((source / "results.json").read_text())
+    content = weights(finished["euclidean"])
+    if damage != "gone":
+        kept = content[: len(content) // 2] if damage == "half" else content
+        (target / "checkpoints" / "model.safetensors").write_bytes(kept)
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={target}"])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        evaluation.main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run=nowhere"], "no runs"),
+        (["run={outputs}/first_stages"], "no runs"),
+        ([], "run=… is missing"),
+        (["run=x", "seed=1"], "Did you mean seeds="),
+        (["run=x", "seeds=one"], "whole number"),
+    ],
+)
+def test_wrong_arguments_of_evaluate(finished, outputs, monkeypatch, arguments, message):
+    monkeypatch.setattr("sys.argv", ["evaluate.py", *(a.format(outputs=outputs) for a in arguments)])
+    with pytest.raises(UserError, match=message):
+        evaluation.main()
+
+
+def test_results_hold_nothing_of_the_clock(finished):
+    text = json.dumps(finished["poincare"].results)
+    assert "minutes" not in text
+    assert "seconds" not in text

@@ -1,0 +1,83 @@
+"""When two configurations are the same run."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from hldm.study.config import compose
+from hldm.study.identity import first_stage_identity, run_identity
+
+
+@pytest.fixture(scope="module")
+def configs() -> dict[str, dict[str, Any]]:
+    return {name: compose([f"geometry={name}", "seed=3"]) for name in ("euclidean", "poincare", "hybrid")}
+
+
+def changed(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy with one setting changed, wherever the setting was interpolated to."""
+    config = copy.deepcopy(config)
+    *parents, name = key.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    assert node[name] != value
+    node[name] = value
+    return config
+
+
+def test_names_are_readable(configs: dict[str, dict[str, Any]]) -> None:
+    identity = run_identity(configs["poincare"])
+    assert identity.name == f"poincare-c1-s3-{identity.digest[:8]}" and len(identity.digest) == 64
+    assert run_identity(configs["euclidean"]).name.startswith("euclidean-s3-")
+    assert run_identity(compose(["geometry=hybrid", "curvature=learnable"])).name.startswith("hybrid-learnable-s0-")
+    assert run_identity(compose(["geometry=hybrid", "curvature=1e-4"])).name.startswith("hybrid-c0.0001-s0-")
+
+
+def test_curvature_counts_where_there_is_any() -> None:
+    for geometry, differs in (("euclidean", False), ("poincare", True), ("hybrid", True)):
+        one, other = (run_identity(compose([f"geometry={geometry}", f"curvature={c}"])) for c in (0.1, 1.0))
+        assert (one != other) is differs
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("study", "other"),
+        ("paths.outputs", "/elsewhere"),
+        ("hardware.device", "cpu"),
+        ("tracking", {"_target_": "hldm.tracking.NoTracker"}),
+        ("training.checkpoint_every", 7),
+        ("training.log_every", 7),
+    ],
+)
+def test_what_cannot_change_a_result_is_left_out(key: str, value: Any, configs: dict[str, dict[str, Any]]) -> None:
+    for config in configs.values():
+        assert run_identity(changed(config, key, value)) == run_identity(config)
+
+
+@pytest.mark.parametrize("key", ["seed", "training.diffusion.steps", "training.first_stage.steps", "metrics.samples"])
+def test_what_changes_a_result_counts(key: str, configs: dict[str, dict[str, Any]]) -> None:
+    for config in configs.values():
+        assert run_identity(changed(config, key, 7)) != run_identity(config)
+
+
+def test_whole_numbers_hash_alike_however_they_are_written(configs: dict[str, dict[str, Any]]) -> None:
+    assert run_identity({**configs["poincare"], "seed": 3.0}).digest == run_identity(configs["poincare"]).digest
+    assert run_identity(compose(["curvature=1", "geometry=poincare"])) == run_identity(
+        compose(["curvature=1.0", "geometry=poincare"])
+    )
+
+
+def test_the_order_of_keys_does_not_count(configs: dict[str, dict[str, Any]]) -> None:
+    config = configs["hybrid"]
+    assert run_identity(dict(reversed(config.items()))) == run_identity(config)
+
+
+def test_runs_share_a_first_stage_unless_it_must_differ(configs: dict[str, dict[str, Any]]) -> None:
+    config = configs["poincare"]
+    for key in ("training.diffusion.steps", "metrics.samples", "training.checkpoint_every"):
+        assert first_stage_identity(changed(config, key, 7)) == first_stage_identity(config)
+    for key in ("training.first_stage.steps", "seed", "autoencoder.kl_weight"):
+        assert first_stage_identity(changed(config, key, 7)) != first_stage_identity(config)
+    assert first_stage_identity(configs["hybrid"]) != first_stage_identity(config)

@@ -1,0 +1,304 @@
+"""What a user can type, right and wrong. In this process and with a fake pipeline, so that each case takes no second."""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hldm import cli, console
+from hldm.study import execute, resources
+from hldm.study.config import ROOT
+from hldm.study.run_directory import RunDirectory
+
+FAKE = Path(__file__).with_name("fake_pipeline.py")
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Invoke:
+    """`invoke("seed=3")` → exit status, stdout, stderr, in a working directory of its own with outputs/ in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that what a run sets is undone
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    monkeypatch.setattr(execute, "WORKER", ("-P", str(FAKE)))
+    monkeypatch.setitem(sys.modules, "hldm.pipeline", SimpleNamespace(run=runpy.run_path(str(FAKE))["run"]))
+    monkeypatch.setattr(resources, "cores", lambda: 2)
+    monkeypatch.setattr(resources, "visible_gpus", lambda: ())
+
+    def call(*argv: str, outputs: str = "outputs") -> tuple[int, str, str]:
+        where = [f"paths.outputs={outputs}"] if outputs else []
+        status = console.run(lambda: cli.main([*argv, *where]))
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return call
+
+
+def runs() -> list[Path]:
+    return sorted(path.parent for path in Path("outputs").glob("*/*/status.json"))
+
+
+WRONG: dict[str, tuple[list[str], list[str]]] = {
+    "option": (["geometry=poincarre"], ["geometry=poincarre", "Did you mean geometry=poincare", "hybrid"]),
+    "option of a dataset": (["dataset=cifar"], ["dataset=cifar", "mnist"]),
+    "negative curvature": (["curvature=-1"], ["curvature=-1", "≥ 0", "geometry=euclidean"]),
+    "nan": (["curvature=nan"], ["curvature=nan", "finite"]),
+    "infinity": (["curvature=inf"], ["curvature=inf", "finite"]),
+    "a word in curvature.value": (["curvature.value=much"], ["curvature=much", "≥ 0"]),
+    "true as curvature": (["curvature=true"], ["curvature=true", "learnable"]),
+    "mix without -m": (["curvature=0.1,learnable"], ["mixes", "curvature=0.1", "curvature=learnable", "-m"]),
+    "mix with -m": (["-m", "curvature=0.1,learnable"], ["mixes"]),
+    "mix in choice()": (["-m", "curvature=choice(fixed,2)"], ["mixes"]),
+    "several curvatures without -m": (["curvature=0.1,1.0"], ["several values", "-m"]),
+    "range without -m": (["curvature=range(0.1,1.0,0.3)"], ["several values", "-m"]),
+    "several seeds without -m": (["seed=0,1"], ["several values", "-m"]),
+    "interval": (["-m", "curvature=interval(0.1,1)"], ["range("]),
+    "interval of another key": (["-m", "seed=interval(0,3)"], ["range("]),
+    "learnable from 0": (["curvature=learnable", "curvature.value=0"], ["positive", "1e-2"]),
+    "unknown key": (["seeed=3"], ["no setting seeed", "seed="]),
+    "unknown inner key": (
+        ["training.first_stage.stepz=3"],
+        ["training.first_stage.stepz", "training.first_stage.steps"],
+    ),
+    "unknown key in a dict": (["training.first_stage={stepz:3}"], ["training.first_stage.stepz"]),
+    "key of another option": (["geometry=poincare", "geometry.flat_channels=1"], ["geometry=hybrid only"]),
+    "new key": (["+seeed=3"], ["nothing reads", "seed=3"]),
+    "forced key": (["++training.foo=3"], ["nothing reads"]),
+    "deleted group": (["~tracking"], ["delete", "tracking=none"]),
+    "no key": (["hybrid"], ["'hybrid'", "key=value"]),
+    "seed is a word": (["seed=abc"], ["seed=abc", "whole number"]),
+    "seed is negative": (["seed=-1"], ["seed=-1", "whole number"]),
+    "seed is a fraction": (["seed=1.5"], ["seed=1.5", "whole number"]),
+    "seed is true": (["seed=true"], ["seed=true", "whole number"]),
+    "seed is null": (["seed=null"], ["seed=null", "whole number"]),
+    "seed is too large": (["seed=99999999999"], ["4294967295"]),
+    "seed is a list": (["seed=[0,1]"], ["seed=[0,1]", "whole number"]),
+    "no steps": (["training.diffusion.steps=0"], ["training.diffusion.steps=0", "≥ 1"]),
+    "negative steps": (["training.first_stage.steps=-5"], ["≥ 1"]),
+    "no sampler steps": (["diffusion.sampler.steps=0"], ["≥ 1"]),
+    "learning rate nan": (["training.diffusion.learning_rate=nan"], ["number > 0"]),
+    "section is a number": (["training.first_stage=5"], ["section"]),
+    "group is a number": (["training=5"], ["training=5", "standard"]),
+    "list where a word is": (["geometry.decoder_stem=[1]"], ["geometry.decoder_stem=[1]", "a word"]),
+    "posterior": (["autoencoder.posterior=normal"], ["wrapped, riemannian"]),
+    "sampling seeds": (["metrics.sampling_seeds=3"], ["[0,1]"]),
+    "study that is a path": (["study=../x"], ["study=../x", "folder name"]),
+    "hybrid without a ball": (["geometry=hybrid", "geometry.flat_channels=4"], ["from 1 to 3", "geometry=poincare"]),
+    "hybrid without flat": (["geometry=hybrid", "geometry.flat_channels=0"], ["from 1 to 3", "geometry=euclidean"]),
+    "hybrid with one channel": (["geometry=hybrid", "autoencoder.latent_channels=1"], ["at least 2 channels"]),
+    "balls": (["geometry=poincare", "geometry.manifold.balls=3"], ["balls=3", "1, 2, 4"]),
+    "channels": (["geometry=poincare", "geometry.manifold.channels=3"], ["latent_channels=4"]),
+    "no GPU": (["hardware=gpu"], ["GPU", "hardware=cpu"]),
+    "device": (["hardware.device=tpu"], ["auto, cpu, cuda"]),
+    "more threads than cores": (["hardware.slots=2", "hardware.threads=2"], ["2 cores", "hardware.threads=1"]),
+    "two kinds of hardware": (["-m", "hardware=cpu,auto"], ["hardware", "one value"]),
+    "sweep over folders": (["-m", "study=a,b"], ["cannot change a result"]),
+    "missing file": (["dataset.folder=nowhere"], ["nowhere", "does not exist"]),
+    "grid and --cfg": (["-m", "--cfg", "job"], ["--cfg", "-m"]),
+    "--cfg and grid": (["--cfg=job", "--multirun"], ["--cfg", "-m"]),
+    "one bad value in a grid": (["-m", "geometry=poincare", "curvature=1.0,-1"], ["curvature=-1"]),
+    "one bad seed in a grid": (["-m", "seed=1,x"], ["seed=x"]),
+    "bad option in a grid": (["-m", "geometry=euclidean,flat"], ["geometry=flat", "euclidean"]),
+    "unknown key in a grid": (["-m", "seed=1,2", "foo.bar=3"], ["no setting foo.bar"]),
+    "interpolation": (["seed=${nope}"], ["nope"]),
+    "missing value": (["seed=???"], ["seed"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invoke) -> None:
+    argv, expected = WRONG[case]
+    status, out, err = invoke(*argv)
+    text = " ".join(err.split())
+    assert status == 2
+    assert "Traceback" not in err and "\n\n" not in err
+    assert max(map(len, err.splitlines())) <= 100
+    for part in expected:
+        assert part in text
+    assert out == "" and not runs()
+
+
+@pytest.mark.parametrize("multirun", [[], ["-m"]])
+def test_an_outputs_folder_that_cannot_be_written(multirun: list[str], invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    status, _, err = invoke(*multirun, outputs="file/outputs")
+    err = " ".join(err.split())
+    assert status == 2 and "cannot be written" in err and "paths.outputs=" in err and "Traceback" not in err
+
+
+def test_one_run_is_made_once(invoke: Invoke) -> None:
+    argv = "geometry=hybrid curvature=learnable dataset=mnist hardware=cpu seed=3".split()
+    status, out, err = invoke(*argv)
+    assert (status, err) == (0, "")
+    [run] = runs()
+    assert run.parts[:2] == ("outputs", "main") and run.name.startswith("hybrid-learnable-s3-")
+    assert "learned 0.83" in out and "96.7%" in out and str(run / "samples.png") in out
+    assert (run / "environment").read_text() == "2 PASSIVE"
+    assert RunDirectory(run).config["hardware"] == {"device": "cpu", "threads": 2, "slots": "auto"}
+
+    status, out, _ = invoke(*argv)
+    assert status == 0 and "finished already" in out and "96.7%" in out
+    assert (run / "starts").read_text() == "x"
+
+
+def test_any_number_is_a_curvature(invoke: Invoke) -> None:
+    assert invoke("geometry=poincare", "curvature=0.37")[0] == 0
+    [run] = runs()
+    assert run.name.startswith("poincare-c0.37-s0-") and RunDirectory(run).config["curvature"]["value"] == 0.37
+
+
+def test_a_grid_with_an_alias(invoke: Invoke) -> None:
+    argv = ("-m", "geometry=poincare,euclidean", "curvature=0.1,1.0")
+    status, out, err = invoke(*argv)
+    assert (status, err) == (0, "")
+    assert [run.name.rpartition("-")[0] for run in runs()] == ["euclidean-s0", "poincare-c0.1-s0", "poincare-c1-s0"]
+    assert "same run as 3" in out and "euclidean (= 3)" in out and "3 runs to do" in out
+    assert "mnist test images (10000)" in out and "digits (abcdef01)" in out and "0.5" in out
+    assert str(Path("outputs/main/comparison.png").absolute()) in out.replace("\n", "")
+    assert max(map(len, out.splitlines())) <= 100 or str(Path.cwd()) in out
+    assert "a line from poincare-c0.1" in out  # with one slot a run shows its progress
+
+    status, out, _ = invoke(*argv)
+    assert status == 0 and "to do" not in out
+    assert all((run / "starts").read_text() == "x" for run in runs())
+
+
+def test_a_range_includes_its_end(invoke: Invoke) -> None:
+    status, out, _ = invoke("-m", "geometry=poincare", "curvature=range(0.1,1.0,0.3)", "hardware.slots=2")
+    assert status == 0
+    assert [run.name.split("-")[1] for run in runs()] == ["c0.1", "c0.4", "c0.7", "c1"]
+    assert "2 at a time" in out and "a line from" not in out
+    assert all("a line from" in (run / "log.txt").read_text() for run in runs())
+    assert all((run / "environment").read_text() == "1 PASSIVE" for run in runs())
+
+
+@pytest.mark.parametrize(("wrong", "story"), [("kill euclidean", "SIGKILL"), ("fail euclidean", "no luck")])
+def test_a_run_that_fails_leaves_the_others_alone(
+    wrong: str, story: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ("-m", "geometry=euclidean,poincare")
+    monkeypatch.setenv("FAKE", wrong)
+    status, out, err = invoke(*argv)
+    assert status != 0 and story in " ".join(err.split()) and "1 of 2 runs" in err
+    assert "failed" in out and "96.7%" in out
+    assert [RunDirectory(run).status["state"] for run in runs()] == ["failed", "finished"]
+
+    monkeypatch.delenv("FAKE")
+    status, out, err = invoke(*argv)
+    assert (status, err) == (0, "") and "failed before" in out
+    assert [(run / "starts").read_text() for run in runs()] == ["xx", "x"]
+
+
+def test_settings_other_than_geometry_and_curvature_are_shown(invoke: Invoke) -> None:
+    status, out, _ = invoke("-m", "metrics.samples=100,200", "tracking=none")
+    assert status == 0 and "samples=100" in out and "samples=200" in out and len(runs()) == 2
+    assert max(map(len, out.splitlines()[-8:-1])) <= 100
+
+
+def test_a_run_that_another_process_works_on(invoke: Invoke) -> None:
+    invoke("seed=5")
+    [run] = runs()
+    (run / "results.json").unlink()
+    with RunDirectory(run).lock():
+        RunDirectory(run).update_status(state="running", pid=12345, host="elsewhere")
+        status, out, err = invoke("seed=5")
+        assert status == 2 and "process 12345 on elsewhere" in err
+        status, out, err = invoke("-m", "seed=5,6")
+        assert status == 2 and "process 12345 on elsewhere" in out and "running" in err
+    assert RunDirectory(run).state == "broken off"
+    assert invoke("seed=5")[0] == 0
+
+
+def test_a_damaged_status_is_said(invoke: Invoke) -> None:
+    invoke("seed=5")
+    [run] = runs()
+    (run / "status.json").write_text('{"state": "fin')
+    status, _, err = invoke("seed=5")
+    assert status == 2 and "status.json" in err and "Delete it" in err
+
+
+def test_the_estimate_rests_on_what_was_measured(invoke: Invoke) -> None:
+    _, out, _ = invoke("seed=1")
+    assert "nominal" in out
+    _, out, _ = invoke("seed=2")
+    assert "1 finished run here" in " ".join(out.split()) and "about 4 minutes" in out
+
+
+def test_cfg_job(invoke: Invoke) -> None:
+    status, out, err = invoke("geometry=hybrid", "curvature=0.37", "--cfg", "job", "--resolve")
+    assert (status, err) == (0, "") and "value: 0.37" in out and "flat_channels: 2" in out and not runs()
+
+
+def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
+    for flag in ("--help", "-h"):
+        status, out, err = invoke(flag, outputs="")
+        assert (status, err) == (0, "")
+        for part in ("geometry=hybrid", "curvature=learnable", "+experiment=smoke", "hardware=gpu", "curvature=0.37"):
+            assert part in out
+        assert out.count("\n  python train.py") == 3 and max(map(len, out.splitlines())) <= 100
+
+
+def command(*argv: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *argv]
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--cfg", "job"]])
+def test_quick_answers_are_quick_from_anywhere(argv: list[str], tmp_path: Path) -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        done = subprocess.run(command(*argv), cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "geometry" in done.stdout and done.stderr == ""
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) <= 1.5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_script_ends_with_the_status(tmp_path: Path) -> None:
+    done = subprocess.run(command("geometry=poincarre"), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "Did you mean" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_no_torch_in_the_process_that_starts_runs(tmp_path: Path) -> None:
+    code = (
+        "import sys; from hldm import cli, console; import hldm.study.execute as e; e.WORKER = ('-P', sys.argv.pop(1));"
+        "status = console.run(cli.main); sys.exit(status or ('torch' in sys.modules))"
+    )
+    argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0", f"paths.outputs={tmp_path}"]
+    subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Signals, tmp_path: Path) -> None:
+    code = (
+        "import sys; from hldm import cli, console; import hldm.study.execute as e; e.WORKER = ('-P', sys.argv.pop(1));"
+        "sys.exit(console.run(cli.main))"
+    )
+    argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0,1", f"paths.outputs={tmp_path}"]
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE": "slow"}
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while not (started := list(tmp_path.glob("*/*/environment"))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert started
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    run = RunDirectory(started[0].parent)
+    assert process.returncode == 130 and "goes on from here" in err and "1 of" not in err
+    assert run.state == "broken off" and run.holder() is None
+    assert not Path(f"/proc/{json.loads((run.path / 'status.json').read_text())['pid']}").exists()
+
+    done = subprocess.run(argv, env={**environment, "FAKE": ""}, capture_output=True, text=True)
+    assert done.returncode == 0 and "resume" in done.stdout

@@ -1,0 +1,105 @@
+"""The whole model: fair across geometries, scaled as it should be, one process for all."""
+
+import pytest
+import torch
+
+from hldm.autoencoder import Losses
+from hldm.data import Dataset
+from hldm.pipeline.build import build_model
+from hldm.study.config import compose
+from hldm.training import DiffusionStage, FirstStage, encode
+
+SMALL = [
+    "+experiment=smoke",
+    "tracking=none",
+    "hardware=cpu",
+    "autoencoder.block_channels=[8,16]",
+    "denoiser.block_channels=[16,16]",
+    "denoiser.head_channels=16",
+]
+GEOMETRIES = ("euclidean", "poincare", "hybrid")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    images = torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels = torch.arange(40) % 10
+    return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+
+
+def model_of(dataset, *overrides):
+    return build_model(compose([*SMALL, *overrides]), dataset)
+
+
+@pytest.mark.parametrize("conditioning", ["class", "none"])
+@pytest.mark.parametrize("diffusion", ["flow", "ddpm"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_every_combination_trains_and_samples(dataset, geometry, diffusion, conditioning):
+    steps = ["diffusion.sampler.steps=2"]
+    model = model_of(dataset, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps)
+    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    stage.loss(0)["loss"].backward()
+    gradients = [p.grad for p in model.denoiser.parameters() if p.grad is not None]
+    assert gradients
+    assert all(g.isfinite().all() for g in gradients)
+    images = model.sample(torch.arange(3), torch.Generator().manual_seed(0))
+    assert images.shape == (3, 1, 28, 28)
+    assert images.dtype == torch.uint8
+
+
+def test_geometries_start_from_the_same_weights_and_count(dataset):
+    models = [model_of(dataset, f"geometry={name}") for name in GEOMETRIES]
+    counts = [sum(p.numel() for p in model.parameters()) for model in models]
+    assert max(counts) <= 1.01 * min(counts)
+    for model in models[1:]:
+        ours, theirs = models[0].state_dict(), model.state_dict()
+        assert ours.keys() <= theirs.keys()
+        assert all(torch.equal(ours[name].flatten(), theirs[name].flatten()) for name in ours)
+
+
+def test_geometries_see_the_same_batches_and_noise(dataset, monkeypatch):
+    """What a geometry draws must not shift what the next step draws, and one draw is the same for all."""
+    seen = {}
+    for name in GEOMETRIES:
+        model = model_of(dataset, f"geometry={name}")
+        stage, calls = FirstStage(model, dataset.train_images, seed=3, batch_size=4), []
+
+        def losses(images, generator, calls=calls):
+            calls.append((images, torch.randn(5, generator=generator)))
+            return Losses(*images.new_zeros(3))
+
+        monkeypatch.setattr(model.autoencoder, "losses", losses)
+        for step in range(3):
+            stage.loss(step)
+        seen[name] = calls
+    for name in GEOMETRIES[1:]:
+        for (images, noise), (other_images, other_noise) in zip(seen["euclidean"], seen[name], strict=True):
+            assert torch.equal(images, other_images)
+            assert torch.equal(noise, other_noise)
+
+
+def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset):
+    flat = model_of(dataset, "geometry=euclidean", "geometry.decoder_stem=gyroplane")
+    zero = model_of(dataset, "geometry=poincare", "curvature.value=0")
+    losses = []
+    for model in (flat, zero):
+        first = FirstStage(model, dataset.train_images, seed=0, batch_size=4).loss(0)
+        loc, scale = encode(model, dataset.train_images)
+        model.fit_latent_scale(loc)
+        second = DiffusionStage(model, (loc, scale), dataset.train_labels, seed=0, batch_size=4).loss(0)
+        losses.append((first["loss"], second["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
+    for a, b in zip(*losses, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_latents_are_scaled_and_their_curvature_with_them(dataset):
+    model = model_of(dataset, "geometry=poincare", "curvature.value=0.7")
+    model.fit_latent_scale(torch.full((3, 4, 8, 8), 2.0))
+    assert model.latent_scale == 2
+    torch.testing.assert_close(model.diffusion_manifold().curvatures().float(), torch.tensor([0.7 * 4]))
+
+
+def test_a_seed_changes_the_weights_and_the_batches(dataset):
+    one, other = model_of(dataset, "seed=0"), model_of(dataset, "seed=1")
+    assert not torch.equal(one.denoiser.unet.conv_in.weight, other.denoiser.unet.conv_in.weight)
+    assert not torch.equal(one.autoencoder.encoder.conv_in.weight, other.autoencoder.encoder.conv_in.weight)

@@ -1,0 +1,61 @@
+"""Every command that the README shows, as it stands there, at the smallest size."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import TINY
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
+def call(command, work):
+    """Run a README line from another folder; run directories it names are those of earlier lines."""
+    words = shlex.split(command)
+    assert words[0] == "python"
+    words[1:2] = ["-m"] if words[1] == "-m" else [str(ROOT / words[1])]
+    program, arguments = words[1:2], words[2:]
+    if words[1].endswith("train.py") and "--help" not in arguments:
+        smaller = [part for part in TINY if not any(part.split("=")[0] == a.split("=")[0] for a in arguments)]
+        arguments = [*arguments, *smaller, "study=main", f"paths.outputs={work / 'outputs'}"]
+    run = next(iter(sorted((work / "outputs" / "main").glob("poincare-*"))), None)
+    arguments = [a.replace("outputs/main/<run id>", str(run)) for a in arguments]
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=work,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme_works_as_typed(command, work):
+    done = call(command, work)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    if command == COMMANDS[0]:
+        trained = sorted(path.parent.name for path in (work / "outputs" / "main").glob("*/results.json"))
+        assert [name.rsplit("-", 1)[0] for name in trained] == ["euclidean-s0", "poincare-c0.1-s0", "poincare-c1-s0"]
+        assert "same run as" in done.stdout
+        assert (work / "outputs" / "main" / "comparison.png").is_file()
+
+
+def test_the_readme_shows_the_main_job_first():
+    assert COMMANDS[0] == "python train.py -m geometry=poincare,euclidean curvature=0.1,1.0"

@@ -1,0 +1,132 @@
+"""A stopped stage goes on bit for bit; a diverged one says so; the schedule and the average are what they say."""
+
+import pytest
+import torch
+from torch import nn
+
+from hldm.errors import UserError
+from hldm.training.checkpoint import load_state, load_weights, save_state, save_weights
+from hldm.training.ema import Ema
+from hldm.training.loop import Stage, scheduled, train
+from hldm.training.randomness import initialised, stream
+
+
+class Regression(Stage):
+    """Noisy data that depend on the step only. `stop_at` raises there, as a kill would."""
+
+    name = "regression"
+
+    def __init__(self, stop_at=None, poison=None):
+        self.model = initialised(0, "net", lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)))
+        self.stop_at, self.poison = stop_at, poison
+
+    def loss(self, step):
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        x = torch.randn(16, 4, generator=stream(0, "x", step))
+        loss = (self.model(x) - x.sum(1, keepdim=True)).square().mean()
+        return {"loss": loss * float("nan") if step == self.poison else loss}
+
+
+def run(stage, path, ema_decay=0.9, starts=None, logged=None, steps=20):
+    return train(
+        stage,
+        steps=steps,
+        learning_rate=1e-2,
+        ema_decay=ema_decay,
+        state_path=path,
+        checkpoint_every=4,
+        log_every=1,
+        on_start=(starts if starts is not None else []).append,
+        log=lambda step, figures: None if logged is None else logged.append((step, figures["loss"])),
+    )
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 8, 19])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_stopped_stage_goes_on_bit_for_bit(tmp_path, stop_at, ema_decay):
+    straight_log, log, starts = [], [], []
+    straight = run(Regression(), tmp_path / "a.pt", ema_decay, logged=straight_log)
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(stop_at), tmp_path / "b.pt", ema_decay, starts, log)
+    resumed = run(Regression(), tmp_path / "b.pt", ema_decay, starts, log)
+    assert starts == [0, stop_at // 4 * 4]
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert dict(straight_log) == dict(log)
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage_and_names_it(tmp_path):
+    with pytest.raises(FloatingPointError, match="regression: the loss is nan at step 6"):
+        run(Regression(poison=5), tmp_path / "a.pt")
+
+
+def test_training_learns(tmp_path):
+    logged = []
+    run(Regression(), tmp_path / "a.pt", logged=logged, steps=300)
+    assert logged[-1][1] < 0.2 * logged[0][1]
+
+
+def test_schedule():
+    rates = [scheduled(step, 1000, 1.0) for step in range(1000)]
+    assert rates[0] == pytest.approx(1 / 50)
+    assert max(rates) == rates[50] == 1.0
+    assert all(a > b for a, b in zip(rates[50:], rates[51:], strict=False))
+    assert rates[-1] == pytest.approx(0.02, abs=1e-4)
+
+
+def test_ema_follows_its_formula():
+    model = nn.Linear(1, 1, bias=False)
+    ema = Ema(model, 0.5)
+    expected = model.weight.detach().clone()
+    for k in range(20):
+        with torch.no_grad():
+            model.weight.fill_(float(k))
+        decay = min(0.5, (1 + k) / (10 + k))
+        expected = decay * expected + (1 - decay) * k
+        ema.update(model)
+    torch.testing.assert_close(ema.model.weight.detach(), expected)
+
+
+def test_weights_survive_and_damage_is_named(tmp_path):
+    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_weights(tmp_path / "w.safetensors", one)
+    load_weights(tmp_path / "w.safetensors", other)
+    assert torch.equal(one.weight, other.weight)
+
+    with pytest.raises(UserError, match="cannot be used"):
+        load_weights(tmp_path / "w.safetensors", nn.Linear(4, 2))
+    content = (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "w.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="cannot be used"):
+        load_weights(tmp_path / "w.safetensors", other)
+    with pytest.raises(UserError, match="no weights"):
+        load_weights(tmp_path / "absent.safetensors", other)
+
+
+def test_a_damaged_resume_state_is_named_and_nothing_in_it_is_run(tmp_path):
+    assert load_state(tmp_path / "absent.pt") is None
+    path = tmp_path / "state.pt"
+    save_state(path, {"step": 3})
+    assert load_state(path) == {"step": 3}
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(UserError, match="damaged"):
+        load_state(path)
+
+    class Payload:
+        def __reduce__(self):
+            return (path.with_name("ran").write_text, ("x",))
+
+    torch.save({"step": Payload()}, path)
+    with pytest.raises(UserError, match="damaged"):
+        load_state(path)
+    assert not path.with_name("ran").exists()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path):
+    path = tmp_path / "state.pt"
+    save_state(path, {"step": 1})
+    with pytest.raises(Exception, match=r"pickle|local"):
+        save_state(path, {"step": lambda: None})
+    assert load_state(path) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]
