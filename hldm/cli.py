@@ -38,8 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         print(help_text())
         return
     flags, overrides = split(argv)
-    is_multirun = bool({"-m", "--multirun"} & set(flags))
-    if is_multirun and any(flag.split("=")[0] in ("--cfg", "-c") for flag in flags):
+    if {"-m", "--multirun"} & set(flags) and any(flag.split("=")[0] in ("--cfg", "-c") for flag in flags):
         raise UserError(
             "--cfg shows one configuration and -m asks for a grid of them. Leave one of the two away, and with --cfg "
             "give each setting one value: `python train.py geometry=poincare curvature=0.1 --cfg job`."
@@ -47,14 +46,15 @@ def main(argv: list[str] | None = None) -> None:
 
     from hldm.study.overrides import prepared
 
-    composed = composed_by_hydra([*flags, *prepared(overrides, is_multirun)])
+    composed = composed_by_hydra([*flags, *prepared(overrides)])
     if composed is not None:
         run_one(overrides, *composed)
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
     """Hydra's flags with their values, and the overrides."""
-    flags, overrides = [], []
+    flags: list[str] = []
+    overrides: list[str] = []
     takes_value = False
     for argument in argv:
         is_flag = takes_value or argument.startswith("-")
@@ -138,8 +138,8 @@ def in_our_words(error: Exception) -> UserError:
 
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     # one of the two may be the section that was to hold the key
-    if found := re.findall(r"(?:not in struct full_key: |Could not override ')([^\s']+)", text):
-        key = max(found, key=len).partition("@")[0]
+    if keys := re.findall(r"(?:not in struct full_key: |Could not override ')([^\s']+)", text):
+        key = max(keys, key=len).partition("@")[0]
         known = known_keys()
         if where := known.get(key):
             return UserError(f"{key} is a setting of {' and '.join(where)} only. Choose that, or leave {key} away.")
@@ -147,7 +147,7 @@ def in_our_words(error: Exception) -> UserError:
         hint = f" Did you mean {guess}=…?" if guess else ""
         return UserError(f"There is no setting {key}.{hint} `python train.py --cfg job` shows all that there are.")
     if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text):
-        return UserError(needs_multirun(found[1]))
+        return UserError(needs_multirun(found[1].replace("curvature.value=", "curvature=")))
     return UserError(f"{text} `python train.py --help` lists groups and options, `--cfg job` all settings.")
 
 

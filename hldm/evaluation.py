@@ -23,9 +23,7 @@ Recompute every metric of finished runs from their checkpoints and compare with 
 
 def main() -> int:
     """0 where every recomputed number is the recorded one, 1 where one differs."""
-    arguments = console.key_values(
-        sys.argv[1:], {"run": str, "seeds": console.wholes}, usage=USAGE, required=("run",)
-    )
+    arguments = console.key_values(sys.argv[1:], {"run": str, "seeds": console.wholes}, usage=USAGE, required=("run",))
     directories = find_runs(arguments["run"])
     same = [reevaluate(directory, arguments.get("seeds")) for directory in directories]
     return 0 if all(same) else 1
@@ -93,10 +91,10 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
 
 def print_metrics(metrics: dict[str, float]) -> None:
     """Every metric, with its standard deviation over sampling seeds where there are several."""
-    table = Table("metric", "value", "sd", box=None, header_style="bold")
+    table = Table("metric", "value", "sd over seeds", box=None, header_style="bold")
     for name, value in metrics.items():
-        if not name.endswith("_sd"):
-            sd = metrics.get(f"{name}_sd")
+        if not name.endswith("_seed_sd"):
+            sd = metrics.get(f"{name}_seed_sd")
             table.add_row(name, f"{value:.6g}", "" if sd is None else f"{sd:.2g}")
     terminal().print(table)
 

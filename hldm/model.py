@@ -45,7 +45,7 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def fit_latent_scale(self, v: Tensor) -> None:
-        """Set `latent_scale` so that v / latent_scale has unit mean square: latent diffusion's rescaling, on any manifold."""
+        """Set `latent_scale` so that v / latent_scale has unit mean square, as latent diffusion does on flat latents."""
         self.latent_scale.copy_(v.square().mean().sqrt())
 
     def diffusion_manifold(self) -> Manifold:

@@ -15,7 +15,7 @@ from hldm.study.run_directory import RunDirectory
 
 METRICS = {
     "fid": 1.25,
-    "fid_floor": 0.5,
+    "floor_fid": 0.5,
     "inception_score": 9.8,
     "kid": 3.2e-4,
     "delta_rel": 0.19,

@@ -1,4 +1,4 @@
-"""What a user can type, right and wrong. In this process and with a fake pipeline, so that each case takes no second."""
+"""What a user can type, right and wrong. In this process, with a fake pipeline: each case takes under a second."""
 
 import json
 import os
@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "learning rate nan": (["training.diffusion.learning_rate=nan"], ["number > 0"]),
     "section is a number": (["training.first_stage=5"], ["section"]),
     "group is a number": (["training=5"], ["training=5", "standard"]),
-    "list where a word is": (["geometry.decoder_stem=[1]"], ["geometry.decoder_stem=[1]", "a word"]),
+    "list where a word is": (["geometry.decoder_stem=[1]"], ["geometry.decoder_stem=[1]", "linear, gyroplane"]),
     "posterior": (["autoencoder.posterior=normal"], ["wrapped, riemannian"]),
     "sampling seeds": (["metrics.sampling_seeds=3"], ["[0,1]"]),
     "study that is a path": (["study=../x"], ["study=../x", "folder name"]),
@@ -106,6 +106,8 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "two kinds of hardware": (["-m", "hardware=cpu,auto"], ["hardware", "one value"]),
     "sweep over folders": (["-m", "study=a,b"], ["cannot change a result"]),
     "missing file": (["dataset.folder=nowhere"], ["nowhere", "does not exist"]),
+    "weights that are not bundled": (["metrics=inception"], ["metrics.weights=<that file>", "metrics=digits"]),
+    "missing weights": (["metrics=inception", "metrics.weights=nowhere"], ["nowhere is not a file"]),
     "grid and --cfg": (["-m", "--cfg", "job"], ["--cfg", "-m"]),
     "--cfg and grid": (["--cfg=job", "--multirun"], ["--cfg", "-m"]),
     "one bad value in a grid": (["-m", "geometry=poincare", "curvature=1.0,-1"], ["curvature=-1"]),
@@ -123,11 +125,13 @@ def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invok
     status, out, err = invoke(*argv)
     text = " ".join(err.split())
     assert status == 2
-    assert "Traceback" not in err and "\n\n" not in err
+    assert "Traceback" not in err
+    assert "\n\n" not in err
     assert max(map(len, err.splitlines())) <= 100
     for part in expected:
         assert part in text
-    assert out == "" and not runs()
+    assert out == ""
+    assert not runs()
 
 
 @pytest.mark.parametrize("multirun", [[], ["-m"]])
@@ -135,28 +139,37 @@ def test_an_outputs_folder_that_cannot_be_written(multirun: list[str], invoke: I
     (tmp_path / "file").write_text("")
     status, _, err = invoke(*multirun, outputs="file/outputs")
     err = " ".join(err.split())
-    assert status == 2 and "cannot be written" in err and "paths.outputs=" in err and "Traceback" not in err
+    assert status == 2
+    assert "cannot be written" in err
+    assert "paths.outputs=" in err
+    assert "Traceback" not in err
 
 
 def test_one_run_is_made_once(invoke: Invoke) -> None:
-    argv = "geometry=hybrid curvature=learnable dataset=mnist hardware=cpu seed=3".split()
+    argv = ["geometry=hybrid", "curvature=learnable", "dataset=mnist", "hardware=cpu", "seed=3"]
     status, out, err = invoke(*argv)
     assert (status, err) == (0, "")
     [run] = runs()
-    assert run.parts[:2] == ("outputs", "main") and run.name.startswith("hybrid-learnable-s3-")
-    assert "learned 0.83" in out and "96.7%" in out and str(run / "samples.png") in out
+    assert run.parts[:2] == ("outputs", "main")
+    assert run.name.startswith("hybrid-learnable-s3-")
+    assert "learned 0.83" in out
+    assert "96.7%" in out
+    assert str(run / "samples.png") in out
     assert (run / "environment").read_text() == "2 PASSIVE"
     assert RunDirectory(run).config["hardware"] == {"device": "cpu", "threads": 2, "slots": "auto"}
 
     status, out, _ = invoke(*argv)
-    assert status == 0 and "finished already" in out and "96.7%" in out
+    assert status == 0
+    assert "finished already" in out
+    assert "96.7%" in out
     assert (run / "starts").read_text() == "x"
 
 
 def test_any_number_is_a_curvature(invoke: Invoke) -> None:
     assert invoke("geometry=poincare", "curvature=0.37")[0] == 0
     [run] = runs()
-    assert run.name.startswith("poincare-c0.37-s0-") and RunDirectory(run).config["curvature"]["value"] == 0.37
+    assert run.name.startswith("poincare-c0.37-s0-")
+    assert RunDirectory(run).config["curvature"]["value"] == 0.37
 
 
 def test_a_grid_with_an_alias(invoke: Invoke) -> None:
@@ -164,14 +177,19 @@ def test_a_grid_with_an_alias(invoke: Invoke) -> None:
     status, out, err = invoke(*argv)
     assert (status, err) == (0, "")
     assert [run.name.rpartition("-")[0] for run in runs()] == ["euclidean-s0", "poincare-c0.1-s0", "poincare-c1-s0"]
-    assert "same run as 3" in out and "euclidean (= 3)" in out and "3 runs to do" in out
-    assert "mnist test images (10000)" in out and "digits (abcdef01)" in out and "0.5" in out
+    assert "same run as 3" in out
+    assert "euclidean (= 3)" in out
+    assert "3 runs to do" in out
+    assert "mnist test images (10000)" in out
+    assert "digits (abcdef01)" in out
+    assert "0.5" in out
     assert str(Path("outputs/main/comparison.png").absolute()) in out.replace("\n", "")
     assert max(map(len, out.splitlines())) <= 100 or str(Path.cwd()) in out
     assert "a line from poincare-c0.1" in out  # with one slot a run shows its progress
 
     status, out, _ = invoke(*argv)
-    assert status == 0 and "to do" not in out
+    assert status == 0
+    assert "to do" not in out
     assert all((run / "starts").read_text() == "x" for run in runs())
 
 
@@ -179,7 +197,8 @@ def test_a_range_includes_its_end(invoke: Invoke) -> None:
     status, out, _ = invoke("-m", "geometry=poincare", "curvature=range(0.1,1.0,0.3)", "hardware.slots=2")
     assert status == 0
     assert [run.name.split("-")[1] for run in runs()] == ["c0.1", "c0.4", "c0.7", "c1"]
-    assert "2 at a time" in out and "a line from" not in out
+    assert "2 at a time" in out
+    assert "a line from" not in out
     assert all("a line from" in (run / "log.txt").read_text() for run in runs())
     assert all((run / "environment").read_text() == "1 PASSIVE" for run in runs())
 
@@ -191,19 +210,33 @@ def test_a_run_that_fails_leaves_the_others_alone(
     argv = ("-m", "geometry=euclidean,poincare")
     monkeypatch.setenv("FAKE", wrong)
     status, out, err = invoke(*argv)
-    assert status != 0 and story in " ".join(err.split()) and "1 of 2 runs" in err
-    assert "failed" in out and "96.7%" in out
+    assert status != 0
+    assert story in " ".join(err.split())
+    assert "1 of 2 runs" in err
+    assert "failed" in out
+    assert "96.7%" in out
     assert [RunDirectory(run).status["state"] for run in runs()] == ["failed", "finished"]
 
     monkeypatch.delenv("FAKE")
     status, out, err = invoke(*argv)
-    assert (status, err) == (0, "") and "failed before" in out
+    assert (status, err) == (0, "")
+    assert "failed before" in out
     assert [(run / "starts").read_text() for run in runs()] == ["xx", "x"]
+
+
+def test_a_named_sweep_needs_no_flag(invoke: Invoke) -> None:
+    status, out, err = invoke("+sweep=geometry_curvature", "geometry=euclidean", "seed=0,1", "tracking=none")
+    assert (status, err) == (0, "")
+    assert [run.parts[1] for run in runs()] == ["geometry_curvature"] * 2
+    assert "2 runs to do" in out
 
 
 def test_settings_other_than_geometry_and_curvature_are_shown(invoke: Invoke) -> None:
     status, out, _ = invoke("-m", "metrics.samples=100,200", "tracking=none")
-    assert status == 0 and "samples=100" in out and "samples=200" in out and len(runs()) == 2
+    assert status == 0
+    assert "samples=100" in out
+    assert "samples=200" in out
+    assert len(runs()) == 2
     assert max(map(len, out.splitlines()[-8:-1])) <= 100
 
 
@@ -214,9 +247,12 @@ def test_a_run_that_another_process_works_on(invoke: Invoke) -> None:
     with RunDirectory(run).lock():
         RunDirectory(run).update_status(state="running", pid=12345, host="elsewhere")
         status, out, err = invoke("seed=5")
-        assert status == 2 and "process 12345 on elsewhere" in err
+        assert status == 2
+        assert "process 12345 on elsewhere" in err
         status, out, err = invoke("-m", "seed=5,6")
-        assert status == 2 and "process 12345 on elsewhere" in out and "running" in err
+        assert status == 2
+        assert "process 12345 on elsewhere" in out
+        assert "running" in err
     assert RunDirectory(run).state == "broken off"
     assert invoke("seed=5")[0] == 0
 
@@ -226,19 +262,25 @@ def test_a_damaged_status_is_said(invoke: Invoke) -> None:
     [run] = runs()
     (run / "status.json").write_text('{"state": "fin')
     status, _, err = invoke("seed=5")
-    assert status == 2 and "status.json" in err and "Delete it" in err
+    assert status == 2
+    assert "status.json" in err
+    assert "Delete it" in err
 
 
 def test_the_estimate_rests_on_what_was_measured(invoke: Invoke) -> None:
     _, out, _ = invoke("seed=1")
     assert "nominal" in out
     _, out, _ = invoke("seed=2")
-    assert "1 finished run here" in " ".join(out.split()) and "about 4 minutes" in out
+    assert "1 finished run here" in " ".join(out.split())
+    assert "about 4 minutes" in out
 
 
 def test_cfg_job(invoke: Invoke) -> None:
     status, out, err = invoke("geometry=hybrid", "curvature=0.37", "--cfg", "job", "--resolve")
-    assert (status, err) == (0, "") and "value: 0.37" in out and "flat_channels: 2" in out and not runs()
+    assert (status, err) == (0, "")
+    assert "value: 0.37" in out
+    assert "flat_channels: 2" in out
+    assert not runs()
 
 
 def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
@@ -247,7 +289,8 @@ def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
         assert (status, err) == (0, "")
         for part in ("geometry=hybrid", "curvature=learnable", "+experiment=smoke", "hardware=gpu", "curvature=0.37"):
             assert part in out
-        assert out.count("\n  python train.py") == 3 and max(map(len, out.splitlines())) <= 100
+        assert out.count("\n  python train.py") == 3
+        assert max(map(len, out.splitlines())) <= 100
 
 
 def command(*argv: str) -> list[str]:
@@ -259,7 +302,8 @@ def test_quick_answers_are_quick_from_anywhere(argv: list[str], tmp_path: Path) 
     def seconds() -> float:
         start = time.perf_counter()
         done = subprocess.run(command(*argv), cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert "geometry" in done.stdout and done.stderr == ""
+        assert "geometry" in done.stdout
+        assert done.stderr == ""
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(3)) <= 1.5
@@ -268,7 +312,9 @@ def test_quick_answers_are_quick_from_anywhere(argv: list[str], tmp_path: Path) 
 
 def test_the_script_ends_with_the_status(tmp_path: Path) -> None:
     done = subprocess.run(command("geometry=poincarre"), cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and "Did you mean" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert "Did you mean" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_no_torch_in_the_process_that_starts_runs(tmp_path: Path) -> None:
@@ -296,9 +342,13 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Sig
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
     run = RunDirectory(started[0].parent)
-    assert process.returncode == 130 and "goes on from here" in err and "1 of" not in err
-    assert run.state == "broken off" and run.holder() is None
+    assert process.returncode == 130
+    assert "goes on from here" in err
+    assert "1 of" not in err
+    assert run.state == "broken off"
+    assert run.holder() is None
     assert not Path(f"/proc/{json.loads((run.path / 'status.json').read_text())['pid']}").exists()
 
     done = subprocess.run(argv, env={**environment, "FAKE": ""}, capture_output=True, text=True)
-    assert done.returncode == 0 and "resume" in done.stdout
+    assert done.returncode == 0
+    assert "resume" in done.stdout

@@ -20,10 +20,12 @@ def fail(error: BaseException) -> NoReturn:
 
 def test_exit_statuses(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    assert console.run(lambda: None) == 0 and console.run(lambda: 3) == 3
+    assert console.run(lambda: None) == 0
+    assert console.run(lambda: 3) == 3
     assert console.run(lambda: fail(UserError("word " * 40))) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4 and max(map(len, lines)) <= 60
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 60
     assert console.run(lambda: fail(KeyboardInterrupt())) == 130
     assert "Stopped" in capsys.readouterr().err
     with pytest.raises(ValueError, match="our bug"):
@@ -36,7 +38,8 @@ def test_a_closed_pipe_is_silent() -> None:
     )
     argv = [sys.executable, "-c", code]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -72,4 +75,5 @@ def test_wrong_arguments(argv: list[str], expected: str) -> None:
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ending:
         console.key_values(["--help"], ALLOWED, USAGE)
-    assert ending.value.code == 0 and capsys.readouterr().out.strip() == USAGE
+    assert ending.value.code == 0
+    assert capsys.readouterr().out.strip() == USAGE

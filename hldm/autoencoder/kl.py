@@ -118,7 +118,11 @@ class KLAutoencoder(nn.Module):
 
     def losses(self, images: Tensor, generator: Generator) -> Losses:
         """One-sample estimate of the training loss; the noise comes from `generator` alone."""
-        q = self.distribution(*self.posterior_parameters(images))
+        return self.losses_of(images, *self.posterior_parameters(images), generator)
+
+    def losses_of(self, images: Tensor, loc: Tensor, scale: Tensor, generator: Generator) -> Losses:
+        """The same where the posterior's parameters are known already."""
+        q = self.distribution(loc, scale)
         sample = q.draw(generator)
         logits = self.decode(sample.v)
         reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)

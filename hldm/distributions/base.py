@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from hldm.geometry import Manifold
+from hldm.errors import UserError
+from hldm.geometry import Manifold, PoincareBall
+from hldm.geometry.ops import MAX_RADIUS
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,30 @@ class Draw:
 
     @property
     def z(self) -> Tensor:
-        """The sample as a point, same shape."""
+        """The sample as a point, same shape; refused where the number format has no coordinates for it."""
+        check_radius(self.manifold, self.v, self.dim)
         return self.manifold.from_tangent(self.v, self.dim)
+
+
+def check_radius(manifold: Manifold, v: Tensor, dim: int) -> None:
+    """Raise where ball coordinates cannot hold a point with normal coordinates v.
+
+    The check looks at data, so it is left out of compiled graphs; points beyond the limit end at it there.
+    """
+    if torch.compiler.is_compiling():
+        return
+    leaves = manifold.leaves()
+    for leaf, x in zip(leaves, v.detach().split([leaf.channels for leaf in leaves], dim), strict=True):
+        if isinstance(leaf, PoincareBall):
+            axis = dim - v.ndim if dim >= 0 else dim
+            radius2 = leaf.c * x.unflatten(axis, (leaf.balls, -1)).square().sum(axis)
+            limit = MAX_RADIUS[v.dtype]
+            if radius2.numel() and bool((radius2 > limit**2).any()):
+                raise UserError(
+                    f"A sample lies at √c·r = {float(radius2.max()) ** 0.5:.1f}, but ball coordinates end at {limit:g} "
+                    f"in {v.dtype}. Use its normal coordinates (Draw.v, rsample_tangent), a smaller scale or "
+                    "curvature, or float64, which reaches 34."
+                )
 
 
 class ManifoldDistribution(ABC):
@@ -51,6 +75,11 @@ class ManifoldDistribution(ABC):
         # counted from the end, so that sample axes may be put in front
         self.dim = dim - loc.ndim if dim >= 0 else dim
 
+    @staticmethod
+    @abstractmethod
+    def scale_channels(manifold: Manifold) -> int:
+        """How many scales a point needs: the size of `scale` along `dim`, for whoever builds an encoder."""
+
     @abstractmethod
     def draw(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
         """A sample with gradients to location, scale and curvature, in all its representations."""
@@ -58,6 +87,10 @@ class ManifoldDistribution(ABC):
     @abstractmethod
     def log_prob_draw(self, draw: Draw) -> Tensor:
         """Log density of a sample that *this* distribution drew; `dim` is summed away."""
+
+    @abstractmethod
+    def log_normalizer(self) -> Tensor:
+        """Minus the logarithm of the density's constant factor; `dim` is summed away."""
 
     @abstractmethod
     def kl_to_centred(

@@ -59,7 +59,7 @@ class RadialLaw:
 
     @torch.no_grad()
     def _tabulate(self) -> None:
-        n, q = self.n, self.q
+        q = self.q
         self.mode = self._mode()
         self.low = (self.mode - _WINDOW).clamp(min=0)
         self.width = (self.mode + _WINDOW - self.low) / _PANELS
@@ -73,7 +73,8 @@ class RadialLaw:
         tilted = mass * (tilt - self.mean_tilt[..., None, None])
         square = nodes.square()
         self._moment = (mass * square).sum((-2, -1)) / self.total
-        self._moment_slope = (tilted * square).sum((-2, -1)) / self.total
+        # centred, because in high dimension t² is large against its spread
+        self._moment_slope = (tilted * (square - self._moment[..., None, None])).sum((-2, -1)) / self.total
         self._panel_mass = mass.sum(-1)
         self._below = self._panel_mass.cumsum(-1) - self._panel_mass
         panel_tilt = tilted.sum(-1)

@@ -31,13 +31,22 @@ class WrappedNormal(ManifoldDistribution):
         scale = torch.as_tensor(scale, dtype=self.loc.dtype, device=self.loc.device)
         self.scale = scale.expand_as(self.loc)
 
+    @staticmethod
+    def scale_channels(manifold: Manifold) -> int:
+        """How many scales a point needs: one for each coordinate."""
+        return manifold.channels
+
     def draw(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
         w = self.scale * self._noise(generator, sample_shape)
         return Draw(self.manifold, self.dim, w, self.manifold.add_normal(self.loc, w, self.dim))
 
     def log_prob_draw(self, draw: Draw) -> Tensor:
-        gaussian = -0.5 * (draw.w / self.scale).square() - self.scale.log() - 0.5 * math.log(2 * math.pi)
-        return gaussian.sum(self.dim) - self.manifold.log_volume(draw.w, self.dim)
+        gaussian = -0.5 * (draw.w / self.scale).square().sum(self.dim) - self.log_normalizer()
+        return gaussian - self.manifold.log_volume(draw.w, self.dim)
+
+    def log_normalizer(self) -> Tensor:
+        """log √det 2πΣ; `dim` is summed away. It does not depend on c."""
+        return (self.scale.log() + 0.5 * math.log(2 * math.pi)).sum(self.dim)
 
     def centred(self, prior_scale: float | Tensor) -> "WrappedNormal":
         return WrappedNormal(self.manifold, torch.zeros_like(self.loc), prior_scale, self.dim)

@@ -1,10 +1,11 @@
 """Flat space R^C: points are their own normal coordinates."""
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from hldm.geometry import means
 from hldm.geometry.manifold import Manifold
-from hldm.geometry.ops import promote, safe_sqrt
+from hldm.geometry.ops import promote
 
 
 class Euclidean(Manifold):
@@ -66,6 +67,12 @@ class Euclidean(Manifold):
 
     def curvatures(self) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
+
+    def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
+        return means.midpoint(v, weights, 0.0)
+
+    def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
+        return means.frechet_mean(v, weights, 0.0)
 
     def leaves(self) -> list[Manifold]:
         return [self] if self.channels else []

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Generator, Tensor, nn
 
-from hldm.geometry.ops import promote, safe_sqrt
+from hldm.geometry.ops import safe_sqrt
+
 
 class Manifold(nn.Module, ABC):
     """A complete, simply connected manifold with an origin and one global chart of normal coordinates.
@@ -92,6 +93,17 @@ class Manifold(nn.Module, ABC):
     @abstractmethod
     def curvatures(self) -> Tensor:
         """Shape (number of factors,): c ≥ 0 of each factor; the sectional curvature is −c."""
+
+    @abstractmethod
+    def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
+        """(*B, N, C) normal coordinates of N points and (*B, M, N) weights ≥ 0 → (*B, M, C) normal coordinates.
+
+        The weighted mean on flat factors, the gyro-midpoint on balls.
+        """
+
+    @abstractmethod
+    def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
+        """(*B, N, C) normal coordinates and (*B, N) weights ≥ 0 → (*B, C), least weighted sum of squared distances."""
 
     @abstractmethod
     def leaves(self) -> list["Manifold"]:

@@ -15,7 +15,8 @@ Three rules hold throughout:
 * float16 and bfloat16 are promoted to float32 at the door, and no function here is on autocast's list of ops to
   lower, so autocast never enters.
 
-Points are held within √c·r ≤ 15 in float32 and 34 in float64, where 1 − c|z|² is still 20 to 30 units in the last place.
+Points are held within √c·r ≤ 15 in float32 and 34 in float64, where 1 − c|z|² is still 20 to 30 units in the last
+place.
 """
 
 import math
@@ -23,7 +24,7 @@ import math
 import torch
 from torch import Tensor
 
-from hldm.geometry.analytic import asinhc, atanhc, cosh_, log_sinhc, tanhc
+from hldm.geometry.analytic import asinhc, atanhc, cosh_, log_sinhc, sinhc, tanhc
 
 Scalar = Tensor | float
 
@@ -32,6 +33,10 @@ MAX_RADIUS = {torch.float32: 15.0, torch.float64: 34.0}
 
 _NORMAL_RADIUS = {torch.float32: 40.0, torch.float64: 340.0}
 # Largest √c|v| that enters cosh² of normal coordinates; their product for two vectors still has a finite square.
+
+
+SPACELIKE_RADIUS = {torch.float32: 20.0, torch.float64: 150.0}
+"""Largest √c|v| whose hyperboloid coordinates are formed."""
 
 
 def flat(c: Scalar) -> bool:
@@ -126,7 +131,7 @@ def _add(x: Tensor, y: Tensor, g_x: Tensor, g_y: Tensor, c: Scalar, dim: int) ->
 def mobius_add(x: Tensor, y: Tensor, c: Scalar, dim: int = -1) -> Tensor:
     """Möbius addition: the translation that carries the origin to x, applied to y.
 
-        x ⊕ y = ((1 + 2c⟨x,y⟩ + c|y|²) x + (1 − c|x|²) y) / (1 + 2c⟨x,y⟩ + c²|x|²|y|²)     Ganea et al. (2018), section 2.3
+        x ⊕ y = ((1 + 2c⟨x,y⟩ + c|y|²) x + (1 − c|x|²) y) / (1 + 2c⟨x,y⟩ + c²|x|²|y|²)  Ganea et al. (2018), section 2.3
               = (g_x (x + y) + c|x + y|² x) / (g_x g_y + c|x + y|²)
 
     in the second form, which has no cancellation where x ≈ −y. As c → 0 it is x + y.
@@ -270,7 +275,7 @@ def pairwise_sqdist(x: Tensor, y: Tensor, c: Scalar) -> Tensor:
 def geodesic(x0: Tensor, x1: Tensor, t: Tensor, c: Scalar, dim: int = -1) -> tuple[Tensor, Tensor]:
     """Point and velocity at time t of the geodesic from x0 (t = 0) to x1 (t = 1); t broadcasts against the points.
 
-        x_t = exp_{x0}(t log_{x0} x1),   u_t = PT_{x0→x_t}(log_{x0} x1)                   Chen & Lipman (2024), section 3
+        x_t = exp_{x0}(t log_{x0} x1),   u_t = PT_{x0→x_t}(log_{x0} x1)                 Chen & Lipman (2024), section 3
 
     The transported form of u_t has no singularity at t = 1. As c → 0 it is the straight line and x1 − x0.
     """
@@ -307,9 +312,32 @@ def add_normal(m: Tensor, w: Tensor, c: Scalar, dim: int = -1) -> Tensor:
 def log_volume(v: Tensor, c: Scalar, dim: int = -1) -> Tensor:
     """log √det g in normal coordinates: (n − 1) log(sinh(√c|v|)/(√c|v|)), n the size of `dim`, which is summed away.
 
-    It is 0 as c → 0. The volume element of polar coordinates divided by that of flat space; Nagano et al. (2019), section 3.
+    The volume element of polar coordinates divided by that of flat space (Nagano et al. (2019), section 3). It is 0 as
+    c → 0.
     """
     v = promote(v)
     if flat(c):
         return torch.zeros_like(v.sum(dim))
     return (v.shape[dim] - 1) * log_sinhc(c * (v * v).sum(dim))
+
+
+def spacelike(v: Tensor, c: Scalar, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """Hyperboloid coordinates of a point in normal coordinates: sinh(√c|v|)/(√c|v|) v, and cosh(√c|v|) with the axis.
+
+    √c|v| is clipped to 20 in float32 and 150 in float64, so that products of two of them have a finite square; both
+    numbers are far beyond what the number format resolves. As c → 0 they are v and 1.
+    """
+    v = promote(v)
+    if flat(c):
+        return v, torch.ones_like(v.sum(dim, keepdim=True))
+    clip = SPACELIKE_RADIUS[v.dtype]
+    s = c * sqnorm(v, dim)
+    shrink = (clip * s.clamp(min=1).rsqrt()).clamp(max=1)
+    s = s.clamp(max=clip**2)
+    return v * (shrink * sinhc(s)), cosh_(s)
+
+
+def from_spacelike(y: Tensor, c: Scalar, dim: int = -1) -> Tensor:
+    """Normal coordinates of the point with hyperboloid coordinates y: arsinh(√c|y|)/(√c|y|) y; y as c → 0."""
+    y = promote(y)
+    return y if flat(c) else y * asinhc(c * sqnorm(y, dim))

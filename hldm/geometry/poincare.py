@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hldm.errors import UserError
-from hldm.geometry import ops
+from hldm.geometry import means, ops
 from hldm.geometry.curvature import Curvature
 from hldm.geometry.manifold import Manifold
 
@@ -115,6 +115,14 @@ class PoincareBall(Manifold):
             return t
         axis = dim - x.ndim if dim >= 0 else dim
         return t.unsqueeze(axis) if t.ndim >= -axis else t
+
+    def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
+        balls = v.unflatten(-1, (self.balls, self.ball_dim)).movedim(-2, 0)
+        return means.midpoint(balls, weights, self.c).movedim(0, -2).flatten(-2)
+
+    def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
+        balls = v.unflatten(-1, (self.balls, self.ball_dim)).movedim(-2, 0)
+        return means.frechet_mean(balls, weights, self.c).movedim(0, -2).flatten(-2)
 
     def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
         return self._reduce(ops.log_volume, dim, v)

@@ -85,6 +85,12 @@ class ProductManifold(Manifold):
         ]
         return torch.cat([x for x, _ in paths], dim), torch.cat([u for _, u in paths], dim)
 
+    def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
+        return self._map(lambda f, a: f.midpoint(a, weights), -1, v)
+
+    def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
+        return self._map(lambda f, a: f.frechet_mean(a, weights), -1, v)
+
     def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
         return self._reduce(lambda f, *a: f.log_volume(*a, dim), dim, v)
 

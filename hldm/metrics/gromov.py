@@ -12,7 +12,7 @@ PAIRS_AT_ONCE = 256
 def gromov_delta(dist: Tensor, base: int = 0) -> float:
     """The smallest δ for which the four-point condition holds for all quadruples with the base point.
 
-        δ_w = max_ijk (min(A_ik, A_kj) − A_ij)             Gromov (1987); Fournier, Ismail & Vigneron (2015), section 1.1
+        δ_w = max_ijk (min(A_ik, A_kj) − A_ij)               Gromov (1987); Fournier, Ismail & Vigneron (2015)
 
     0 for a tree; the δ over all bases is at most 2 δ_w. The max–min product of A with itself takes n³ steps. Here
     k can raise δ through (i, j) only where A_ik > A_ij + δ, so that a point i needs few of its j and few k for them

@@ -54,7 +54,7 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int) -> DigitNet
         total_loss = 0.0
         for batch in order.view(-1, BATCH_SIZE):
             _, logits = network(distorted(images[batch], generator))
-            loss = F.cross_entropy(logits, labels[batch], label_smoothing=0.05)
+            loss = F.cross_entropy(logits, labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

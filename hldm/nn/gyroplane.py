@@ -4,35 +4,19 @@ Legend: K outputs, C = k·n input coordinates of k balls of dimension n, N batch
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hldm.geometry import Euclidean, Manifold, PoincareBall
-from hldm.geometry.analytic import cosh_, sinhc
-from hldm.geometry.ops import Scalar, flat, promote, sqnorm
-
-_CLIP = {torch.float32: 20.0, torch.float64: 150.0}
-# e^clip for the point times e^clip for the plane must have a finite square, which the slope of arsinh needs.
+from hldm.geometry import Manifold
+from hldm.geometry.ops import SPACELIKE_RADIUS, Scalar, flat, promote, spacelike
+from hldm.nn.leafwise import curvature_and_balls, is_flat
 
 
 def root(c: Scalar) -> Scalar:
     """√c for c > 0."""
     return c.sqrt() if isinstance(c, Tensor) else math.sqrt(c)
-
-
-def lift(v: Tensor, c: Scalar, dim: int) -> tuple[Tensor, Tensor]:
-    """Hyperboloid coordinates √c·x = sinh(√c|v|) v/|v| and cosh(√c|v|), the latter with the axis kept.
-
-    √c|v| is clipped to 20 in float32 (150 in float64), where both are 10⁸ times beyond the accuracy of the format.
-    """
-    clip = _CLIP[v.dtype]
-    s = c * sqnorm(v, dim)
-    v = v * torch.clamp(clip * s.clamp(min=1).rsqrt(), max=1)
-    s = s.clamp(max=clip**2)
-    return v * (root(c) * sinhc(s)), cosh_(s)
 
 
 def planes(weight: Tensor, bias: Tensor, norm2: Tensor, c: Scalar) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -51,7 +35,8 @@ def planes(weight: Tensor, bias: Tensor, norm2: Tensor, c: Scalar) -> tuple[Tens
     # a zero normal (zero-initialised layers) has no direction; with this floor its response is the bias
     norm = (norm2 + 1e-30).sqrt()
     beta = root(c) * bias / norm
-    clipped = beta.clamp(-_CLIP[weight.dtype], _CLIP[weight.dtype])
+    clip = SPACELIKE_RADIUS[weight.dtype]
+    clipped = beta.clamp(-clip, clip)
     slope = norm / root(c)
     return weight * (torch.cosh(clipped) / norm).unsqueeze(-1), torch.sinh(clipped), slope, slope * (beta - clipped)
 
@@ -73,12 +58,18 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     Returns:
         (N, K, S).
     """
-    v = v.unflatten(1, (balls, -1))
     a = weight.unflatten(1, (balls, -1)).transpose(0, 1)
     normals, offsets, slope, excess = planes(a, bias.T, a.square().sum(-1), c)
-    points = torch.cat(lift(v, c, 2), 2)
-    # (k, K, n + 1) @ (N, k, n + 1, S): the last column is the plane's −sinh(√cρ) against the point's cosh(√c|v|)
-    response = torch.asinh(torch.cat([normals, offsets.unsqueeze(-1)], -1) @ points)
+    space, time = spacelike(v.unflatten(1, (balls, -1)), c, 2)
+    # the last column is the plane's −sinh(√cρ) against the point's cosh(√c|v|)
+    rows = torch.cat([normals, offsets.unsqueeze(-1)], -1)
+    points = torch.cat([root(c) * space, time], 2)
+    if points.shape[-1] == 1:
+        response = torch.asinh((points[..., 0].transpose(0, 1) @ rows.transpose(-1, -2)).movedim(0, 1).unsqueeze(-1))
+    else:
+        # a grouped 1×1 convolution: a broadcast matmul would copy the planes for every batch entry
+        response = F.conv1d(points.flatten(1, 2), rows.flatten(0, 1).unsqueeze(-1), groups=balls)
+        response = torch.asinh(response.unflatten(1, (balls, -1)))
     if balls == 1:
         return torch.addcmul(excess[0, :, None], response[:, 0], slope[0, :, None])
     return (response * slope.unsqueeze(-1)).sum(1) + excess.sum(0).unsqueeze(-1)
@@ -89,8 +80,8 @@ class Gyroplane(nn.Module):
 
     For normal coordinates v it returns the signed response of K hyperplanes: on the balls that of `gyroplane`, on
     Euclidean factors ⟨a, v⟩ + b. Plane k has its foot point at −b a/|a|² on the product of all factors, so ball j gets
-    the share b|a_j|²/|a|² of the bias. Where everything is flat (also a ball with fixed c = 0) it *is* the affine layer,
-    bit for bit, with the same initial parameters as `nn.Linear` and a 1×1 `nn.Conv2d` under the same seed.
+    the share b|a_j|²/|a|² of the bias. Where everything is flat (also a ball with fixed c = 0) it *is* the affine
+    layer, bit for bit, with the same initial parameters as `nn.Linear` and a 1×1 `nn.Conv2d` under the same seed.
 
     Args:
         manifold: of the inputs.
@@ -115,26 +106,27 @@ class Gyroplane(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, v: Tensor) -> Tensor:
-        leaves = self.manifold.leaves()
-        if all(isinstance(leaf, Euclidean) or flat(cast(PoincareBall, leaf).c) for leaf in leaves):
+        if is_flat(self.manifold):
             return affine(v, self.weight, self.bias, self.dim)
         with torch.autocast(v.device.type, enabled=False):
-            return self._curved(promote(v), leaves)
+            return self._curved(promote(v), self.manifold.leaves())
 
     def _curved(self, v: Tensor, leaves: list[Manifold]) -> Tensor:
         dim = self.dim % v.ndim
         shape = v.shape
         rows = v.reshape(math.prod(shape[:dim]), shape[dim], -1)
-        norm2 = self.weight.square().sum(1, keepdim=True) + 1e-30
+        # the floor shares a bias by dimension where the normal is 0, so that zero-initialised layers keep theirs
+        floor = 1e-30 / self.manifold.channels
+        norm2 = (self.weight.square() + floor).sum(1, keepdim=True)
         sizes = [leaf.channels for leaf in leaves]
         out: Tensor | None = None
         for leaf, x, a in zip(leaves, rows.split(sizes, 1), self.weight.split(sizes, 1), strict=True):
-            if isinstance(leaf, Euclidean) or flat(cast(PoincareBall, leaf).c):
-                response = affine(x, a, self.bias * a.square().sum(1) / norm2[:, 0], 1)
+            c, balls = curvature_and_balls(leaf)
+            share = (a.square() + floor).unflatten(1, (balls, -1)).sum(-1) / norm2
+            if flat(c):
+                response = affine(x, a, self.bias * share.sum(1), 1)
             else:
-                ball = cast(PoincareBall, leaf)
-                share = a.unflatten(1, (ball.balls, -1)).square().sum(-1) / norm2
-                response = gyroplane(x, a, self.bias.unsqueeze(1) * share, ball.c, ball.balls)
+                response = gyroplane(x, a, self.bias.unsqueeze(1) * share, c, balls)
             out = response if out is None else out + response
         assert out is not None
         return out.reshape(*shape[:dim], self.weight.shape[0], *shape[dim + 1 :])
@@ -143,7 +135,7 @@ class Gyroplane(nn.Module):
         return f"{self.manifold.channels} → {self.weight.shape[0]}, dim={self.dim}"
 
 
-def affine(v: Tensor, weight: Tensor, bias: Tensor, dim: int) -> Tensor:
+def affine(v: Tensor, weight: Tensor, bias: Tensor | None, dim: int) -> Tensor:
     """⟨a_k, v⟩ + b_k along the axis `dim`, by the same kernel that `nn.Linear` or a 1×1 `nn.Conv` would call."""
     dim = dim % v.ndim
     if dim == v.ndim - 1:

@@ -25,7 +25,9 @@ def choose_device(config: dict[str, Any]) -> torch.device:
     wanted = config["hardware"]["device"]
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise UserError("hardware.device=cuda, but PyTorch finds no working GPU here. Use hardware=cpu or hardware=auto.")
+        raise UserError(
+            "hardware.device=cuda, but PyTorch finds no working GPU here. Use hardware=cpu or hardware=auto."
+        )
     if wanted == "cpu" or not available:
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from hldm.data import Dataset
 from hldm.metrics import image_metrics, latent_hierarchy, predictive_entropy, real_floor
-from hldm.model import LatentDiffusion, to_unit, to_uint8
+from hldm.model import LatentDiffusion, to_uint8, to_unit
 from hldm.pipeline.build import WEIGHTS
 from hldm.pipeline.pictures import save_grid, save_latents
 from hldm.training import batch_indices, encode, stream
@@ -39,17 +40,22 @@ def balanced_labels(n: int, classes: int) -> Tensor:
 
 
 def evaluate(
-    model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path, sampling_seeds: list[int] | None = None
+    model: LatentDiffusion,
+    dataset: Dataset,
+    config: dict[str, Any],
+    path: Path,
+    sampling_seeds: list[int] | None = None,
 ) -> dict[str, Any]:
     """Everything that results.json holds. Bit for bit the same on the same machine, versions, threads and batch size.
 
     Args:
         sampling_seeds: seeds of the drawn samples; by default those of `metrics`. Metrics of samples are means over
-            them; with two or more, `<name>_sd` is their standard deviation.
+            them; with two or more, `<name>_seed_sd` is their standard deviation.
     """
     settings, seed = config["metrics"], config["seed"]
     seeds = sampling_seeds or list(settings["sampling_seeds"])
-    extractor, classifier = instantiate(settings["extractor"]), instantiate(settings["classifier"])
+    extractor = instantiate(settings["extractor"]).to(model.device)
+    classifier = instantiate(settings["classifier"]).to(model.device)
     n, batch_size = settings["samples"], settings["sampling_batch_size"]
     labels = balanced_labels(n, dataset.classes)
 
@@ -62,7 +68,7 @@ def evaluate(
         )
     metrics = {name: fmean(run[name] for run in per_seed.values()) for name in per_seed[str(seeds[0])]}
     if len(seeds) > 1:
-        metrics |= {f"{name}_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
+        metrics |= {f"{name}_seed_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
     metrics |= real_floor(dataset.train_images, dataset.train_labels, dataset.test_images, n, extractor, seed=seed)
     metrics |= first_stage_metrics(model, dataset, classifier, settings, seed)
 
@@ -95,28 +101,24 @@ def evaluate(
 def first_stage_metrics(
     model: LatentDiffusion, dataset: Dataset, classifier: Any, settings: dict[str, Any], seed: int
 ) -> dict[str, float]:
-    """Reconstruction error and ELBO terms over the test set, and the hierarchy of its latents."""
-    autoencoder, images = model.autoencoder, dataset.test_images
-    totals: dict[str, float] = {}
+    """Reconstruction error and ELBO terms, means over test images in nats, and the hierarchy of their latents."""
+    autoencoder, images = model.autoencoder, dataset.test_images[: settings["first_stage_images"]]
+    totals, locs = Counter[str](), []
     for i in range(0, len(images), 500):
         batch = to_unit(images[i : i + 500].to(model.device))
-        terms = autoencoder.losses(batch, stream(seed, "elbo", i, model.device))
-        loc, _ = autoencoder.posterior_parameters(batch)
-        terms_of_batch = {
-            "elbo": -float(terms.reconstruction + terms.kl),
-            "elbo_reconstruction": -float(terms.reconstruction),
-            "elbo_kl": float(terms.kl),
-            "reconstruction_mse": float((autoencoder.to_images(loc) - batch).square().mean()),
-        }
-        for name, value in terms_of_batch.items():
-            totals[name] = totals.get(name, 0.0) + value * len(batch) / len(images)
+        loc, scale = autoencoder.posterior_parameters(batch)
+        terms = autoencoder.losses_of(batch, loc, scale, stream(seed, "elbo", i, model.device))
+        locs.append(loc)
+        weight = len(batch) / len(images)
+        totals["elbo_reconstruction"] -= float(terms.reconstruction) * weight
+        totals["elbo_kl"] += float(terms.kl) * weight
+        totals["reconstruction_mse"] += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
+    totals["elbo"] = totals["elbo_reconstruction"] - totals["elbo_kl"]
 
-    loc, _ = encode(model, images)
-    hierarchy = latent_hierarchy(
-        autoencoder.manifold, loc, predictive_entropy(classifier, images), seed=seed, **settings["hierarchy"]
-    )
+    entropy = predictive_entropy(classifier, images)
+    hierarchy = latent_hierarchy(autoencoder.manifold, torch.cat(locs), entropy, seed=seed, **settings["hierarchy"])
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
-    return totals | hierarchy | curvature
+    return {**totals, **hierarchy, **curvature}
 
 
 def draw_pictures(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path) -> None:

@@ -1,6 +1,6 @@
 """The autoencoder, trained once for all runs that share it.
 
-    <outputs>/first_stages/<identity>/   autoencoder.safetensors, metrics.jsonl, and the resume state while it is trained
+<outputs>/first_stages/<identity>/   autoencoder.safetensors, metrics.jsonl, and the resume state while it is trained
 """
 
 from pathlib import Path
@@ -66,9 +66,7 @@ def replay(curve: JsonLines, log: RunLog) -> None:
     """Write an earlier loss curve into the log of this run."""
     log.resume_at(FirstStage.name, 0)
     for record in curve.records():
-        log.log(
-            record["stage"], record["step"], {k: float(v) for k, v in record.items() if k not in ("stage", "step")}
-        )
+        log.log(record["stage"], record["step"], {k: float(v) for k, v in record.items() if k not in ("stage", "step")})
 
 
 def waiting_lock(folder: Path) -> AcquireReturnProxy:

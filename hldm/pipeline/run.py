@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hldm.data import Dataset
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import WEIGHTS, build_dataset, build_model, choose_device, load_model
@@ -15,7 +13,7 @@ from hldm.pipeline.evaluate import draw_pictures, evaluate
 from hldm.pipeline.first_stage import train_first_stage
 from hldm.pipeline.log import RunLog, run_log
 from hldm.study.run_directory import RunDirectory
-from hldm.training import DiffusionStage, encode, save_weights, stream, train
+from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
 
 
 def run(path: Path) -> dict[str, Any]:
@@ -50,26 +48,27 @@ def run(path: Path) -> dict[str, Any]:
     return results
 
 
-def train_diffusion(
-    model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path, log: RunLog
-) -> None:
+def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path, log: RunLog) -> None:
     """Train the denoiser on the frozen autoencoder's latents and write the run's weights."""
-    settings, seed, device = config["training"], config["seed"], model.device
+    training, seed, device = config["training"], config["seed"], model.device
+    settings = training["diffusion"]
     model.autoencoder.eval().requires_grad_(False)
-    loc, scale = encode(model, dataset.train_images)
-    first = slice(0, 5000)
+    used = images_used(seed, DiffusionStage.name, settings["steps"], settings["batch_size"], len(dataset.train_images))
+    loc, scale = encode(model, dataset.train_images, used)
+    first = used[:5000]
     posterior = model.autoencoder.distribution(loc[first], scale[first])
     model.fit_latent_scale(posterior.rsample_tangent(stream(seed, "latent_scale", device=device)))
-    stage = DiffusionStage(
-        model, (loc, scale), dataset.train_labels.to(device), seed=seed, batch_size=settings["diffusion"]["batch_size"]
-    )
+    labels = dataset.train_labels.to(device)
+    stage = DiffusionStage(model, (loc, scale), labels, seed=seed, batch_size=settings["batch_size"])
     state_path = path / "checkpoints" / "diffusion.resume.pt"
     averaged = train(
         stage,
-        **{key: settings["diffusion"][key] for key in ("steps", "learning_rate", "ema_decay")},
+        steps=settings["steps"],
+        learning_rate=settings["learning_rate"],
+        ema_decay=settings["ema_decay"],
         state_path=state_path,
-        checkpoint_every=settings["checkpoint_every"],
-        log_every=settings["log_every"],
+        checkpoint_every=training["checkpoint_every"],
+        log_every=training["log_every"],
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),
     )

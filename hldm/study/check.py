@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hldm.errors import UserError
+from hldm.metrics.weights import check_inception_weights
 from hldm.study import resources
 from hldm.study.config import CONF, FILES, get, groups, settings
 from hldm.study.identity import is_learnable
@@ -67,7 +68,10 @@ RULES: dict[str, Rule] = {
     "hardware.device": _one_of("auto", "cpu", "cuda"),
     "hardware.threads": _AUTO,
     "hardware.slots": _AUTO,
+    "geometry.decoder_stem": _one_of("linear", "gyroplane"),
     "autoencoder.latent_channels": _whole(1, 4),
+    "autoencoder.patch_size": _whole(1, 2),
+    "autoencoder.padded_side": _whole(1, 32),
     "autoencoder.layers_per_block": _whole(1, 1),
     "autoencoder.block_channels": _wholes(1, "[16,32,64]"),
     "autoencoder.posterior": _one_of("wrapped", "riemannian"),
@@ -75,6 +79,10 @@ RULES: dict[str, Rule] = {
     "autoencoder.kl_weight": _NOT_NEGATIVE,
     "denoiser.block_channels": _wholes(1, "[64,96]"),
     "denoiser.layers_per_block": _whole(1, 1),
+    "denoiser.head_channels": _whole(1, 32),
+    "diffusion.process.time": _one_of("logit_normal", "uniform"),
+    "diffusion.process.schedule": _one_of("scaled_linear", "squaredcos_cap_v2"),
+    "diffusion.sampler.method": _one_of("midpoint", "euler", "heun"),
     "diffusion.sampler.steps": _whole(1, 15),
     "conditioning.dropout": _SHARE,
     "conditioning.guidance_scale": _NOT_NEGATIVE,
@@ -112,6 +120,8 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
             )
     _check_curvature(config)
     _check_channels(config)
+    if str(get(config, "metrics.extractor._target_")).endswith("InceptionFeatures"):
+        check_inception_weights(get(config, "metrics.extractor.weights"))
     for key in FILES:
         value = get(config, key)
         if value is not None and not Path(value).exists():

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -110,7 +109,7 @@ def _captions(plan: list[Point]) -> list[str]:
         provenance = results.get("provenance", {})
         if not provenance:
             continue
-        floor = _written(results.get("metrics", {}).get("fid_floor"), "{:.3g}")
+        floor = _written(results.get("metrics", {}).get("floor_fid"), "{:.3g}")
         reference = provenance.get("reference", "the test images")
         line = (
             f"n = {provenance.get('samples', '?')} samples against {reference}, features of {_extractor(provenance)};"

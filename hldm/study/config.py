@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CONF = ROOT / "conf"
 
-FILES = ("dataset.folder", "metrics.weights", "metrics.extractor.weights")
+FILES = ("dataset.folder", "metrics.weights", "metrics.extractor.weights", "metrics.classifier.weights")
 """Settings that name a file or folder of the user, relative to where the command was typed."""
 
 
@@ -26,7 +26,8 @@ def compose(overrides: list[str]) -> dict[str, Any]:
     """The checked configuration of one run, as `python train.py OVERRIDES` makes it, for tests and benchmarks."""
     import hydra
 
-    from hldm.study import check, overrides as arguments
+    from hldm.study import check
+    from hldm.study import overrides as arguments
 
     register_resolvers()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
@@ -82,10 +83,13 @@ def description(option: Path) -> str:
 def settings(option: Path) -> dict[str, Any]:
     """Dotted key → value as the option's file writes it (interpolations stay text), inner nodes included."""
     content = OmegaConf.to_container(OmegaConf.load(option), resolve=False)
+    assert isinstance(content, dict)
+    siblings = [name for name in content.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    inherited = [settings(option.with_name(f"{name}.yaml")) for name in siblings]
+    content.pop("hydra", None)
     is_global = option.parent == CONF or "# @package _global_" in option.read_text(encoding="utf-8")
-    nested = content if is_global else {option.parent.name: content}
-    found = dict(_flat(nested))
-    return {key: value for key, value in found.items() if key.partition(".")[0] not in ("defaults", "hydra")}
+    own = dict(_flat(content if is_global else {option.parent.name: content}))
+    return {key: value for file in [*inherited, own] for key, value in file.items()}
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,17 +14,17 @@ LEAVES_RESULT = ("hardware", "paths", "study", "tracking")
 """Sections that cannot change a result, so that run identity leaves them out and a sweep over them means nothing."""
 
 
-def prepared(arguments: list[str], is_multirun: bool = False) -> list[str]:
+def prepared(arguments: list[str]) -> list[str]:
     """The arguments as Hydra understands them.
 
     Raises:
         UserError: what is not `key=value`, an unknown option of a group, a deletion, a new key, a mix of numbers and
             options, a sweep over what cannot change a result.
     """
-    return [_prepared(argument, is_multirun) for argument in arguments]
+    return [_prepared(argument) for argument in arguments]
 
 
-def _prepared(argument: str, is_multirun: bool) -> str:
+def _prepared(argument: str) -> str:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, OverrideType, RangeSweep
     from hydra.errors import HydraException
@@ -41,9 +41,8 @@ def _prepared(argument: str, is_multirun: bool) -> str:
         return argument  # Hydra's own settings: for those who know them
     options = groups().get(key, {})
     value = override.value()
-    values = value.list if isinstance(value, ChoiceSweep) else [value]
+    values: list[Any] = list(value.list) if isinstance(value, ChoiceSweep) else [value]
     values = [getattr(item, "text", item) for item in values]  # a quoted word is a word
-    is_sweep = override.is_sweep_override()
 
     if override.type is OverrideType.DEL:
         hint = " tracking=none switches tracking off." if key == "tracking" else ""
@@ -56,7 +55,7 @@ def _prepared(argument: str, is_multirun: bool) -> str:
             f"{argument} would add a setting that nothing reads. Those that there are already are changed without a + "
             f"sign.{hint} `python train.py --cfg job` shows them all."
         )
-    if is_sweep and key.partition(".")[0] in LEAVES_RESULT:
+    if override.is_sweep_override() and key.partition(".")[0] in LEAVES_RESULT:
         raise UserError(
             f"{argument} would sweep over {key}, which cannot change a result: "
             "all points of the grid would be the same run. Choose one value for the whole command."
@@ -78,18 +77,18 @@ def _prepared(argument: str, is_multirun: bool) -> str:
                 f"one with curvature={numbers}, one with curvature={words} (`python train.py -m …` where there are "
                 "several values); finished runs are not run again."
             )
-    if options:
-        for item in values:
-            if item not in options:
-                guess = closest(str(item), options)
-                hint = f" Did you mean {key}={guess}?" if guess else ""
-                numbers = " or a number ≥ 0, as in curvature=0.37" if key == "curvature" else ""
-                raise UserError(
-                    f"{key}={str(item).lower() if isinstance(item, bool) else item} is not an option.{hint} Options of {key}: {', '.join(options)}{numbers}."
-                )
-    if is_sweep and not is_multirun and key == "curvature":
-        raise UserError(needs_multirun(argument))
+    for item in values:
+        if options and item not in options:
+            raise UserError(_unknown_option(key, item, list(options)))
     return argument
+
+
+def _unknown_option(group: str, item: Any, options: list[str]) -> str:
+    guess = closest(str(item), options)
+    hint = f" Did you mean {group}={guess}?" if guess else ""
+    numbers = " or a number ≥ 0, as in curvature=0.37" if group == "curvature" else ""
+    shown = str(item).lower() if isinstance(item, bool) else item
+    return f"{group}={shown} is not an option.{hint} Options of {group}: {', '.join(options)}{numbers}."
 
 
 def needs_multirun(argument: str) -> str:

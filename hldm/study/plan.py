@@ -94,6 +94,9 @@ NOMINAL = {"first_stage": 0.13, "diffusion": 0.15, "evaluation": 6e-4}
 FIXED = {"first_stage": 10.0, "diffusion": 15.0, "evaluation": 30.0}
 """Seconds of each stage that do not grow with its units: imports, encoding the data, metrics of the test set."""
 
+RECENT = 30
+"""Runs that an estimate looks at: reading them all would take long where there are thousands."""
+
 
 def units(config: Mapping[str, Any]) -> dict[str, float]:
     """Work per stage: training steps of 128 images, and evaluations of the network for one sample."""
@@ -119,12 +122,13 @@ class Estimate:
     def from_finished_runs(cls, outputs: Path) -> "Estimate":
         """Each stage as it went in the run that spent most time in it; nominal where none has finished.
 
-        The longest, since a short run is mostly overhead, and one that found its first stage trained says nothing of it.
+        The longest, as a short run is mostly overhead, and one that found its first stage trained tells nothing of it.
         """
         longest: dict[str, float] = {}
         factor: dict[str, float] = {}
         n_runs = 0
-        for file in outputs.glob("*/*/status.json"):
+        statuses = sorted(outputs.glob("*/*/status.json"), key=lambda file: file.stat().st_mtime)
+        for file in statuses[-RECENT:]:
             run = RunDirectory(file.parent)
             try:
                 status, config = run.status, run.config

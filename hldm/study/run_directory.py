@@ -17,8 +17,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from hldm.errors import UserError
 
@@ -47,7 +45,7 @@ class RunDirectory:
             raise UserError(
                 f"{self.path} is not a run: it has no config.yaml. Runs lie in outputs/<study>/<run id>."
             ) from error
-        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        except Exception as error:  # YAML and OmegaConf have many words for a damaged file
             raise UserError(f"{file} cannot be read. The command that started the run writes it anew.") from error
         if not isinstance(content, dict) or not content:
             raise UserError(f"{file} holds no configuration. The command that started the run writes it anew.")
@@ -133,7 +131,8 @@ class RunDirectory:
                 yield
                 ending = {"state": "finished"}
             except Exception as error:
-                ending = {"state": "failed", "error": f"{type(error).__name__}: {error}"}
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                ending = {"state": "failed", "error": kind + " ".join(str(error).split())[:500]}
                 raise
             finally:
                 minutes = round(before + (time.monotonic() - start) / 60, 3)

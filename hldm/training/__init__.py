@@ -1,16 +1,21 @@
 """One loop for both stages, what it needs to resume bit for bit, and the random streams that make runs comparable."""
 
-from hldm.training.checkpoint import load_weights, save_weights
-from hldm.training.ema import Ema
+from hldm.training.checkpoint import load_weights, save_weights, write_atomically
 from hldm.training.loop import Stage, train
-from hldm.training.randomness import initialised, stream
+from hldm.training.randomness import batch_indices, images_used, initialised, stream
 from hldm.training.stages import DiffusionStage, FirstStage, encode
 
 __all__ = [
     "DiffusionStage",
-    "Ema",
     "FirstStage",
     "Stage",
+    "batch_indices",
     "encode",
-    "initialised", "load_weights", "save_weights", "stream", "train"
+    "images_used",
+    "initialised",
+    "load_weights",
+    "save_weights",
+    "stream",
+    "train",
+    "write_atomically",
 ]

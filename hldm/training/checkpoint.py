@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from torch import nn
 
 from hldm.errors import UserError
@@ -26,10 +26,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save_weights(path: Path, model: nn.Module, metadata: dict[str, str] | None = None) -> None:
-    """Write the state dict of `model` as safetensors."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(path, lambda file: save_file(tensors, file, metadata))
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write the state dict of `model` as safetensors; what several modules share is written once."""
+    write_atomically(path, lambda file: save_model(model, str(file)))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -41,7 +40,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     if not path.is_file():
         raise UserError(f"There are no weights at {path}. Train the run first: python train.py with its settings.")
     try:
-        model.load_state_dict(load_file(path))
+        load_model(model, path)
     except (SafetensorError, RuntimeError) as error:
         # the first line names the tensor or the defect; the rest is a listing of hundreds of names
         reason = str(error).strip().splitlines()

@@ -41,6 +41,11 @@ def batch_indices(seed: int, name: str, step: int, batch_size: int, total: int) 
     return torch.cat(parts)
 
 
+def images_used(seed: int, name: str, steps: int, batch_size: int, total: int) -> Tensor:
+    """Sorted indices of the images that a stage of `steps` steps sees at least once."""
+    return torch.cat([batch_indices(seed, name, step, batch_size, total) for step in range(steps)]).unique()
+
+
 @lru_cache(maxsize=2)  # a batch may straddle two epochs
 def _epoch(seed: int, name: str, epoch: int, total: int) -> Tensor:
     return torch.randperm(total, generator=stream(seed, f"{name}/order", epoch))

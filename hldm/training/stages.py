@@ -56,11 +56,18 @@ class DiffusionStage(Stage):
 
 
 @torch.no_grad()
-def encode(model: LatentDiffusion, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
-    """uint8 images (N, C, H, W) → posterior (loc, scale), each (N, c, h, w), on the model's device."""
-    parts = [
-        model.autoencoder.posterior_parameters(to_unit(images[i : i + batch_size].to(model.device)))
-        for i in range(0, len(images), batch_size)
-    ]
-    locs, scales = zip(*parts, strict=True)
-    return torch.cat(locs), torch.cat(scales)
+def encode(
+    model: LatentDiffusion, images: Tensor, chosen: Tensor | None = None, batch_size: int = 500
+) -> tuple[Tensor, Tensor]:
+    """uint8 images (N, C, H, W) → posterior (loc, scale), each (N, c, h, w), on the model's device.
+
+    Args:
+        chosen: indices of the images to encode, all by default; the rows of the others are zero.
+    """
+    chosen = torch.arange(len(images)) if chosen is None else chosen
+    loc = torch.zeros(len(images), *model.autoencoder.latent_shape, device=model.device)
+    scale = torch.zeros_like(loc)
+    for part in chosen.split(batch_size):
+        batch = to_unit(images[part].to(model.device))
+        loc[part], scale[part] = model.autoencoder.posterior_parameters(batch)
+    return loc, scale

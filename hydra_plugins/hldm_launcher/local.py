@@ -23,7 +23,8 @@ class LocalLauncher(Launcher):
         """One JobReturn per point; a run that failed is one that Hydra's sweepers see as failed."""
         from hldm.study.sweep import checked_grid, sweep  # late: Hydra imports plugins for `--cfg job` too
 
-        assert self.config is not None and self.hydra_context is not None
+        assert self.config is not None
+        assert self.hydra_context is not None
         load = self.hydra_context.config_loader.load_sweep_config
         composed = [load(self.config, list(overrides)) for overrides in job_overrides]
         plan, error = sweep(checked_grid(job_overrides, composed))

@@ -1,4 +1,4 @@
-"""The KL autoencoder: its loss is the ELBO it claims, on every geometry, and at c = 0 the Euclidean model bit for bit."""
+"""The KL autoencoder: its loss is the ELBO it claims, on every geometry; at c = 0 it is the Euclidean one bit for bit."""
 
 import math
 
@@ -99,7 +99,9 @@ def test_curvature_is_learned():
 
 
 def test_all_geometries_have_the_same_parameters_and_initial_weights():
-    models = [build(make(), stem) for make, stem in zip(MANIFOLDS.values(), ["linear"] + 3 * ["gyroplane"], strict=True)]
+    models = [
+        build(make(), stem) for make, stem in zip(MANIFOLDS.values(), ["linear"] + 3 * ["gyroplane"], strict=True)
+    ]
     counts = [sum(p.numel() for p in model.parameters()) for model in models]
     assert max(counts) <= 1.01 * min(counts)
     reference = models[0].state_dict()

@@ -26,6 +26,7 @@ TINY = [
     "diffusion.sampler.steps=2",
     "metrics.samples=60",
     "metrics.sampling_batch_size=40",
+    "metrics.first_stage_images=100",
     "metrics.hierarchy.points=40",
 ]
 

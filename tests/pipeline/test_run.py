@@ -12,7 +12,7 @@ from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import curve, prepare, weights
 
 IN_EVERY_RUN = {
-    "fid", "inception_score", "kid", "label_accuracy", "fid_floor", "kid_floor",
+    "fid", "inception_score", "kid", "label_accuracy", "floor_fid", "floor_kid",
     "reconstruction_mse", "elbo", "elbo_reconstruction", "elbo_kl",
     "delta_rel", "delta_rel_gaussian", "delta_rel_shuffled", "saturation", "sqrt_c_rms",
 }  # fmt: skip
@@ -48,9 +48,10 @@ def test_geometries_are_compared_fairly(finished):
 
 def test_a_finished_run_is_not_trained_again_and_gives_the_same_results(finished):
     directory = finished["poincare"]
-    before = (directory.path / "results.json").read_bytes(), weights(directory)
-    run(directory.path)
-    assert ((directory.path / "results.json").read_bytes(), weights(directory)) == before
+    results, before = directory.results, weights(directory)
+    assert evaluation.differing(results, run(directory.path)) == []
+    assert directory.results == results
+    assert weights(directory) == before
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_stopped_run_resumes_bit_for_bit(finished, tmp_path, monkeypatch, stag
     assert directory.state == "finished"
     assert weights(directory) == weights(finished["poincare"])
     assert curve(directory) == curve(finished["poincare"])
-    assert (directory.path / "results.json").read_bytes() == (finished["poincare"].path / "results.json").read_bytes()
+    assert evaluation.differing(finished["poincare"].results, directory.results) == []
 
 
 def test_runs_that_share_a_first_stage_train_it_once(finished, outputs, monkeypatch):
@@ -82,6 +83,13 @@ def test_runs_that_share_a_first_stage_train_it_once(finished, outputs, monkeypa
     run(directory.path)
     curves = [[r for r in curve(d) if r["stage"] == "first_stage"] for d in (directory, finished["hybrid"])]
     assert curves[0] == curves[1]
+
+
+def test_a_learned_curvature_is_saved_and_loaded(tmp_path):
+    directory = prepare(tmp_path, "geometry=hybrid", "curvature=learnable")
+    metrics = run(directory.path)["metrics"]
+    assert metrics["curvature_0"] == 0
+    assert metrics["curvature_1"] not in (0, 1)
 
 
 def test_a_diverging_run_is_shown_as_failed(tmp_path):
@@ -122,7 +130,7 @@ def test_more_sampling_seeds_are_added(tmp_path, monkeypatch, capsys):
     fids = [results["per_sampling_seed"][seed]["fid"] for seed in "012"]
     assert len(set(fids)) == 3
     assert results["metrics"]["fid"] == pytest.approx(sum(fids) / 3)
-    assert results["metrics"]["fid_sd"] > 0
+    assert results["metrics"]["fid_seed_sd"] > 0
     monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
     assert evaluation.main() == 0
 

@@ -28,7 +28,8 @@ def changed(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 def test_names_are_readable(configs: dict[str, dict[str, Any]]) -> None:
     identity = run_identity(configs["poincare"])
-    assert identity.name == f"poincare-c1-s3-{identity.digest[:8]}" and len(identity.digest) == 64
+    assert identity.name == f"poincare-c1-s3-{identity.digest[:8]}"
+    assert len(identity.digest) == 64
     assert run_identity(configs["euclidean"]).name.startswith("euclidean-s3-")
     assert run_identity(compose(["geometry=hybrid", "curvature=learnable"])).name.startswith("hybrid-learnable-s0-")
     assert run_identity(compose(["geometry=hybrid", "curvature=1e-4"])).name.startswith("hybrid-c0.0001-s0-")

@@ -47,15 +47,19 @@ def test_damaged_json_is_said(name: str, content: str, run: RunDirectory) -> Non
 
 
 def test_states(run: RunDirectory) -> None:
-    assert run.state == "new" and run.results is None and run.holder() is None
+    assert run.state == "new"
+    assert run.results is None
+    assert run.holder() is None
     with run.work():
         assert run.state == "running"
         status = run.status
         assert (status["pid"], status["host"]) == (os.getpid(), socket.gethostname())
         assert run.holder() == f"process {os.getpid()} on {socket.gethostname()}"
         run.write_results({"metrics": {"fid": 1.0}})
-    assert run.state == "finished" and run.results == {"metrics": {"fid": 1.0}}
-    assert run.status["started"] <= run.status["ended"] and run.status["minutes"] >= 0
+    assert run.state == "finished"
+    assert run.results == {"metrics": {"fid": 1.0}}
+    assert run.status["started"] <= run.status["ended"]
+    assert run.status["minutes"] >= 0
 
     (run.path / "results.json").unlink()
     assert run.state == "broken off"
@@ -64,15 +68,15 @@ def test_states(run: RunDirectory) -> None:
 def test_a_failure_is_noted_and_passed_on(run: RunDirectory) -> None:
     with pytest.raises(RuntimeError, match="no luck"), run.work():
         raise RuntimeError("no luck")
-    assert run.state == "failed" and run.status["error"] == "RuntimeError: no luck"
+    assert run.state == "failed"
+    assert run.status["error"] == "RuntimeError: no luck"
 
 
 def test_an_interrupted_run_is_broken_off_and_its_minutes_add_up(run: RunDirectory) -> None:
     with pytest.raises(KeyboardInterrupt), run.work():
-        run.update_status(seconds={"first_stage": 1.0})
         raise KeyboardInterrupt
     assert run.state == "broken off"
-    run.update_status(minutes=5.0)
+    run.update_status(minutes=5.0, seconds={"first_stage": 1.0})
     with run.work():
         assert run.status["seconds"] == {"first_stage": 1.0}
     assert run.status["minutes"] >= 5.0
@@ -86,7 +90,8 @@ def test_a_killed_process_lets_go(run: RunDirectory) -> None:
     argv = [sys.executable, "-c", code, str(run.path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(argv, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "here\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
         assert run.state == "running"
         with pytest.raises(UserError, match=f"process {process.pid} on"), run.work():
             pytest.fail("two processes work on one run")

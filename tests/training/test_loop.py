@@ -1,5 +1,7 @@
 """A stopped stage goes on bit for bit; a diverged one says so; the schedule and the average are what they say."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -71,7 +73,7 @@ def test_schedule():
     rates = [scheduled(step, 1000, 1.0) for step in range(1000)]
     assert rates[0] == pytest.approx(1 / 50)
     assert max(rates) == rates[50] == 1.0
-    assert all(a > b for a, b in zip(rates[50:], rates[51:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[50:]))
     assert rates[-1] == pytest.approx(0.02, abs=1e-4)
 
 

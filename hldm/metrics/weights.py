@@ -1,0 +1,24 @@
+"""Whether the weights that a configuration asks for are there. Imports no torch: it runs before any work starts."""
+
+from pathlib import Path
+
+from hldm.errors import UserError
+
+
+def check_inception_weights(weights: str | None) -> Path:
+    """The file with Inception's weights.
+
+    Raises:
+        UserError: none is named (they are too large to bundle), or the file is missing.
+    """
+    remedy = (
+        "Download pt_inception-2015-12-05-6726825d.pth from the releases of torch-fidelity "
+        "(github.com/toshas/torch-fidelity) and type metrics=inception metrics.weights=<that file>, "
+        "or use metrics=digits, whose weights are bundled."
+    )
+    if weights is None:
+        raise UserError(f"metrics=inception needs its weights, which are not bundled (91 MB). {remedy}")
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(f"metrics.weights={weights} is not a file. {remedy}")
+    return path

@@ -1,0 +1,59 @@
+"""A table of points that is trained by a Riemannian optimiser."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from hldm.errors import UserError
+from hldm.geometry import Manifold, PoincareBall
+from hldm.geometry.ops import flat
+from hldm.nn.leafwise import curvature_and_balls
+
+
+class HyperbolicEmbedding(nn.Module):
+    """Index → point, the points being geoopt manifold parameters: train it with `geoopt.optim.RiemannianAdam`.
+
+    Nickel & Kiela (2017). A ball's points are stored in ball coordinates, a flat factor's in normal coordinates. With
+    fixed c = 0 this is `nn.Embedding`; as c → 0 a Riemannian gradient step is its gradient step, at the rate O(c).
+
+    geoopt keeps its points within √c·r ≤ 6.2 in float32 (12.2 in float64), less than this package's own limit.
+
+    Args:
+        num_embeddings: rows of the table.
+        manifold: of the points; c must be fixed, because a Riemannian step needs a metric that holds still.
+        scale: standard deviation of the initial normal coordinates, > 0; the numbers are those of `nn.Embedding`.
+    """
+
+    def __init__(self, num_embeddings: int, manifold: Manifold, scale: float = 1.0) -> None:
+        super().__init__()
+        # geoopt takes seconds to import; only this layer needs it
+        import geoopt
+
+        self.manifold = manifold
+        leaves = manifold.leaves()
+        start = scale * torch.randn(num_embeddings, manifold.channels)
+        self.weights = nn.ParameterList()
+        for leaf, v in zip(leaves, start.split([leaf.channels for leaf in leaves], 1), strict=True):
+            c, balls = curvature_and_balls(leaf)
+            if isinstance(c, Tensor):
+                raise UserError(
+                    "curvature=learnable does not go with a hyperbolic embedding: its Riemannian optimiser needs a "
+                    "fixed metric. Use a number, for example curvature=1.0, or lift a Euclidean embedding "
+                    "with ToPoincare."
+                )
+            if flat(c):
+                self.weights.append(geoopt.ManifoldParameter(v, manifold=geoopt.Euclidean()))
+            else:
+                # geoopt overwrites a tensor that it is given as c; a float is copied
+                ball = geoopt.PoincareBall(c=c)
+                points = cast(PoincareBall, leaf).from_tangent(v).unflatten(1, (balls, -1))
+                self.weights.append(geoopt.ManifoldParameter(ball.projx(points), manifold=ball))
+
+    def forward(self, index: Tensor) -> Tensor:
+        """(*) integers → (*, C) normal coordinates."""
+        pieces = []
+        for leaf, weight in zip(self.manifold.leaves(), self.weights, strict=True):
+            rows = nn.functional.embedding(index, weight.flatten(1))
+            pieces.append(rows if flat(curvature_and_balls(leaf)[0]) else leaf.to_tangent(rows))
+        return torch.cat(pieces, -1)

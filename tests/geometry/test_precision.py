@@ -1,0 +1,102 @@
+"""Float32 against float64 on identical inputs, small distances included, and what happens at the radius limit."""
+
+import pytest
+import torch
+
+from hldm.geometry import FixedCurvature, PoincareBall, ops
+
+CURVATURES = [1e-6, 1e-3, 0.1, 1.0, 10.0]
+
+
+def pairs(c: float, n: int = 3, largest: float = 6.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float32 points at √c·r up to `largest`, with partners at √c·d from 1e-4 to 12."""
+    g = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(2, 3000, n, generator=g, dtype=torch.float64), dim=-1)
+    x = ops.expmap0(direction[0] * torch.linspace(0, largest, 3000, dtype=torch.float64)[:, None] / c**0.5, c)
+    far = ops.expmap0(direction[1] * torch.rand(3000, 1, generator=g, dtype=torch.float64) * largest / c**0.5, c)
+    size = 10 ** (-4 * torch.rand(3000, 1, generator=g, dtype=torch.float64)) / c**0.5
+    near = ops.expmap(x, ops.from_frame(x, direction[1] * size, c), c)
+    near = near[ops.logmap0(near, c).norm(dim=-1) * c**0.5 < largest]
+    return torch.cat([x, x[: len(near)]]).float(), torch.cat([far, near]).float()
+
+
+@pytest.mark.parametrize("c", CURVATURES)
+def test_distance_errs_by_less_than_1e_4(c: float) -> None:
+    x, y = pairs(c)
+    exact = ops.dist(x.double(), y.double(), c)
+    kept = exact * c**0.5 > 1e-6
+    assert kept.sum() > 4000
+    error = ((ops.dist(x, y, c) - exact) / exact)[kept].abs().max()
+    assert error < 1e-4
+    x, y = x[-500:], y[-500:]
+    exact = ops.pairwise_sqdist(x.double(), y.double(), c).sqrt()
+    assert ((ops.pairwise_sqdist(x, y, c).sqrt() - exact) / exact)[exact * c**0.5 > 1e-6].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("c", CURVATURES)
+def test_maps_err_little(c: float) -> None:
+    """In the orthonormal frame, in units of 1/√c, at √c·r ≤ 4."""
+    x, y = pairs(c, largest=4.0)
+    u, exact = ops.logmap(x, y, c), ops.logmap(x.double(), y.double(), c)
+    assert (ops.to_frame(x.double(), u.double() - exact, c) * c**0.5).abs().max() < 5e-4
+    v = ops.logmap0(x, c)
+    assert ((v - ops.logmap0(x.double(), c)) * c**0.5).abs().max() < 2e-5
+    w = ops.logmap0(y, c)
+    assert ((ops.add_normal(v, w, c) - ops.add_normal(v.double(), w.double(), c)) * c**0.5).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 15.0), (torch.float64, 34.0)])
+@pytest.mark.parametrize("c", [0.1, 1.0, 10.0])
+def test_points_end_at_the_radius_limit_of_their_format(dtype: torch.dtype, limit: float, c: float) -> None:
+    v = torch.zeros(6, 3, dtype=dtype)
+    v[:, 0] = torch.tensor([0.1, 1.0, limit - 2, limit + 1, 10 * limit, 1e4], dtype=dtype) / c**0.5
+    z = ops.expmap0(v, c)
+    radius = ops.logmap0(z, c)[:, 0] * c**0.5
+    torch.testing.assert_close(radius[:3], v[:3, 0] * c**0.5, rtol=2e-2, atol=0)
+    assert ((radius[3:] - limit).abs() < 0.5).all()
+    assert (c * z.square().sum(-1) < 1).all()
+    manifold = PoincareBall(3, FixedCurvature(c))
+    assert manifold.saturation(z) == 0.5
+    out, share = manifold.project(2 * z)
+    assert share == 4 / 6  # twice the third, too, is outside
+    assert (c * out.square().sum(-1) < 1).all()
+    inside, share = manifold.project(z[:2])
+    assert inside.equal(z[:2])
+    assert share == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_repeated_steps_outwards_stay_on_the_ball(dtype: torch.dtype) -> None:
+    c = 1.3
+    x = torch.tensor([[0.1, 0.2]], dtype=dtype)
+    for _ in range(40):
+        x = ops.expmap(x, ops.from_frame(x, x / x.norm(), c), c)
+        assert c * x.square().sum() < 1
+    assert ops.saturation(x, c) == 1
+    back = ops.expmap(x, ops.from_frame(x, -10 * x / x.norm(), c), c)
+    moved = ops.dist(x, back, c) * 1.0
+    assert abs(moved.item() - 10) < 0.5
+
+
+@pytest.mark.parametrize("low", [torch.float16, torch.bfloat16])
+def test_half_precision_is_promoted_and_autocast_does_not_enter(low: torch.dtype) -> None:
+    from hldm.geometry.means import frechet_mean, midpoint
+
+    v = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    assert ops.expmap0(v.to(low), 1.0).dtype == torch.float32
+
+    def everything() -> list[torch.Tensor]:
+        x, y = ops.expmap0(v, 1.0), ops.expmap0(v.flip(0), 1.0)
+        weights = torch.ones(2, 40)
+        return [
+            x, ops.logmap0(x, 1.0), ops.expmap(x, v, 1.0), ops.logmap(x, y, 1.0), ops.transport(x, y, v, 1.0),
+            ops.dist(x, y, 1.0), ops.pairwise_sqdist(x, y, 1.0), *ops.geodesic(x, y, torch.tensor(0.3), 1.0),
+            ops.add_normal(v, v.flip(0), 1.0), ops.log_volume(v, 1.0), midpoint(v, weights, 1.0),
+            frechet_mean(v, weights[0], 1.0), ops.gyration(x, y, v, 1.0), ops.inner(x, v, v, 1.0),
+        ]  # fmt: skip
+
+    plain = everything()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for a, b in zip(everything(), plain, strict=True):
+            assert a.dtype == torch.float32
+            assert a.equal(b)
