@@ -2,7 +2,7 @@
 
     python evaluate.py run=outputs/main/<run id>                   compare with results.json, bit for bit
     python evaluate.py run=outputs/main/<run id> seeds=0,1,2       metrics over more sampling seeds, with their spread
-    python evaluate.py run=outputs/main                            a whole study; also a pattern: run='outputs/*/poincare-*'
+    python evaluate.py run=outputs/main                            a whole study; also a pattern: run='outputs/*/poin*'
 
 Same machine, versions, threads and batch size give the same bits; results.json records all four.
 """

@@ -94,8 +94,8 @@ def rows() -> dict[str, dict[str, Step]]:
     _distributions(table)
     if HYPLL:
         ball = hypll_ball()
-        ha, hb = ManifoldTensor(a, ball, man_dim=-1), ManifoldTensor(b, ball, man_dim=-1)
-        table["distance matrix (2000×2000, n=8)"]["hypll"] = lambda: ball.cdist(ha[None], hb[None]) ** 2
+        ha, hb = (ManifoldTensor(p[None], ball, man_dim=-1) for p in (a, b))
+        table["distance matrix (2000×2000, n=8)"]["hypll"] = lambda: ball.cdist(ha, hb) ** 2
     return table
 
 

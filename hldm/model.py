@@ -4,8 +4,6 @@ Legend: images (B, C, H, W), uint8 or in [0, 1]; `v` normal coordinates of laten
 them; `v / latent_scale` is what the diffusion process sees, on the manifold whose curvature was rescaled with it.
 """
 
-from typing import cast
-
 import torch
 from torch import Generator, Tensor, nn
 
@@ -45,7 +43,7 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def fit_latent_scale(self, v: Tensor) -> None:
-        """Set `latent_scale` so that v / latent_scale has unit mean square, as latent diffusion does on flat latents."""
+        """Set `latent_scale` so that v / latent_scale has unit mean square, as in flat latent diffusion."""
         self.latent_scale.copy_(v.square().mean().sqrt())
 
     def diffusion_manifold(self) -> Manifold:
@@ -68,7 +66,7 @@ class LatentDiffusion(nn.Module):
 
         shape = (len(labels), *self.autoencoder.latent_shape)
         v = self.sampler.sample(self.process, self.diffusion_manifold(), predict, shape, generator)
-        return cast(Tensor, v * self.latent_scale)
+        return v * self.latent_scale
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: Generator) -> Tensor:

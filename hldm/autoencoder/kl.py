@@ -12,6 +12,7 @@ from diffusers.models.autoencoders.vae import Decoder, Encoder
 from torch import Generator, Tensor, nn
 
 from hldm.distributions import ManifoldDistribution, RiemannianNormal, WrappedNormal
+from hldm.errors import UserError
 from hldm.geometry import Manifold
 from hldm.nn import Gyroplane
 
@@ -30,8 +31,8 @@ class KLAutoencoder(nn.Module):
         loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior),   Bernoulli likelihood on the grey levels
 
     On a flat manifold this is the KL autoencoder of latent diffusion. What a geometry changes is the posterior (a
-    normal becomes a wrapped or a Riemannian normal) and, where `decoder_stem` says so, the layer that takes a point into
-    the decoder (an affine map becomes distances to gyroplanes with parameters of the same shape).
+    normal becomes a wrapped or a Riemannian normal) and, where `decoder_stem` says so, the layer that takes a point
+    into the decoder (an affine map becomes distances to gyroplanes with parameters of the same shape).
 
     Args:
         latent_channels: coordinates of one latent point.
@@ -72,6 +73,11 @@ class KLAutoencoder(nn.Module):
         self.patch_size = patch_size
 
         channels, height, width = image_shape
+        if padded_side < max(height, width):
+            raise UserError(
+                f"autoencoder.padded_side={padded_side} is less than the {height} × {width} pixels of an image. "
+                f"Give the next multiple that fits, such as autoencoder.padded_side={-(-max(height, width) // 8) * 8}."
+            )
         self.padding = (padded_side - width, padded_side - height)
         latent_side = padded_side // (patch_size * 2 ** (len(block_channels) - 1))
         self.latent_shape = (latent_channels, latent_side, latent_side)

@@ -42,7 +42,7 @@ class ClassConditioning(Conditioning):
 
         f = f(x, ∅) + s·(f(x, y) − f(x, ∅))
 
-    Both predictions are tangent vectors at the same point, in the same orthonormal frame, so the combination is one too.
+    Both predictions are tangent vectors at one point, in the same orthonormal frame, so the combination is one too.
 
     Args:
         dropout: share of the training labels that are replaced by "no label", in [0, 1].

@@ -4,6 +4,7 @@ Legend: time t runs from noise (0) to latents (1). The network's output `w` is a
 x_t, so at c → 0 everything here is Euclidean flow matching with straight paths.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -73,7 +74,9 @@ class FlowSampler(Sampler):
             x = self.advance(manifold, velocity, x, step * h, h)
         return manifold.to_tangent(x, dim=1)
 
-    def advance(self, manifold: Manifold, velocity: Predict, x: Tensor, t: float, h: float) -> Tensor:
+    def advance(
+        self, manifold: Manifold, velocity: Callable[[Tensor, float], Tensor], x: Tensor, t: float, h: float
+    ) -> Tensor:
         """x(t) → x(t + h)."""
         u = velocity(x, t)
         if self.method == "midpoint":

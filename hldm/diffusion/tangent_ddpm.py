@@ -18,7 +18,7 @@ class TangentDDPM(Process):
     """DDPM (Ho et al. 2020) with v-prediction (Salimans & Ho 2022), on schedulers of diffusers.
 
     Args:
-        schedule: "scaled_linear" (latent diffusion: β linear in √β from .0015 to .0195) or "squaredcos_cap_v2" (cosine).
+        schedule: "scaled_linear" (latent diffusion: √β linear from √.0015 to √.0195) or "squaredcos_cap_v2" (cosine).
     """
 
     train_steps = 1000

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from hldm.geometry.analytic import asinhc, atanhc, cosh_, log_sinhc, sinhc, tanhc
+from hldm.geometry.elementary import arsinh
 
 Scalar = Tensor | float
 
@@ -98,10 +99,15 @@ def expmap0(v: Tensor, c: Scalar, dim: int = -1) -> Tensor:
     v = promote(v)
     if flat(c):
         return 0.5 * v
-    s = c * sqnorm(v, dim)
-    limit = math.tanh(MAX_RADIUS[v.dtype] / 2)
-    # tanh(√s/2)/√s falls with s slower than 1/√s, so this minimum switches exactly where the radius meets the limit.
-    return v * torch.minimum(0.5 * tanhc(0.25 * s), limit * s.clamp(min=1).rsqrt())
+    return v * _expmap0_factor(c * sqnorm(v, dim))
+
+
+def _expmap0_factor(s: Tensor) -> Tensor:
+    """tanh(√s/2)/√s, bounded so that the point stays within the radius limit.
+
+    It falls with s slower than 1/√s, so the minimum switches exactly where the radius meets the limit.
+    """
+    return torch.minimum(0.5 * tanhc(0.25 * s), math.tanh(MAX_RADIUS[s.dtype] / 2) * s.clamp(min=1).rsqrt())
 
 
 def logmap0(z: Tensor, c: Scalar, dim: int = -1) -> Tensor:
@@ -168,8 +174,11 @@ def expmap(x: Tensor, u: Tensor, c: Scalar, dim: int = -1) -> Tensor:
     if flat(c):
         return x + u
     g_x = gap(x, c, dim)
-    y = expmap0(u * (2 / g_x), c, dim)
-    return _add(x, y, g_x, gap(y, c, dim), c, dim)
+    s = c * sqnorm(u, dim) * (2 / g_x).square()
+    factor = _expmap0_factor(s)
+    # 1 − c|y|² from the radius of y = exp_0, which saves a sum over coordinates
+    g_y = (1 - s * factor.square()).clamp(min=math.cosh(MAX_RADIUS[x.dtype] / 2) ** -2)
+    return _add(x, u * (factor * (2 / g_x)), g_x, g_y, c, dim)
 
 
 def logmap(x: Tensor, y: Tensor, c: Scalar, dim: int = -1) -> Tensor:
@@ -269,7 +278,7 @@ def pairwise_sqdist(x: Tensor, y: Tensor, c: Scalar) -> Tensor:
     q = step * rows * columns
     if isinstance(c, Tensor):
         return 4 * q.square() * asinhc(c * q.square()) ** 2
-    return (torch.asinh(math.sqrt(c) * q) * (2 / math.sqrt(c))).square()
+    return (arsinh(math.sqrt(c) * q) * (2 / math.sqrt(c))).square()
 
 
 def geodesic(x0: Tensor, x1: Tensor, t: Tensor, c: Scalar, dim: int = -1) -> tuple[Tensor, Tensor]:

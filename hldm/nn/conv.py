@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from hldm.geometry import PoincareBall
 from hldm.geometry.analytic import cosh_, sinhc
+from hldm.geometry.elementary import arsinh
 from hldm.geometry.ops import SPACELIKE_RADIUS, flat, promote
 from hldm.nn.gyroplane import planes, root
 from hldm.nn.leafwise import from_components
@@ -66,7 +67,7 @@ class _PoincareConv(nn.Module, ABC):
         inner = self._correlate(v, self._rows(normals.unflatten(1, self._rows(weight).shape[1:])))
         per_channel = (-1, 1, 1)
         argument = inner * (root(c) * self.ratio * shrink * sinhc(s)) + cosh_(s) * offsets.reshape(per_channel)
-        return torch.addcmul(excess.reshape(per_channel), torch.asinh(argument), slope.reshape(per_channel))
+        return torch.addcmul(excess.reshape(per_channel), arsinh(argument), slope.reshape(per_channel))
 
 
 class PoincareConv2d(_PoincareConv):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hldm.geometry import Manifold
+from hldm.geometry.elementary import arsinh
 from hldm.geometry.ops import SPACELIKE_RADIUS, Scalar, flat, promote, spacelike
 from hldm.nn.leafwise import curvature_and_balls, is_flat
 
@@ -65,11 +66,11 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     rows = torch.cat([normals, offsets.unsqueeze(-1)], -1)
     points = torch.cat([root(c) * space, time], 2)
     if points.shape[-1] == 1:
-        response = torch.asinh((points[..., 0].transpose(0, 1) @ rows.transpose(-1, -2)).movedim(0, 1).unsqueeze(-1))
+        response = arsinh((points[..., 0].transpose(0, 1) @ rows.transpose(-1, -2)).movedim(0, 1).unsqueeze(-1))
     else:
         # a grouped 1×1 convolution: a broadcast matmul would copy the planes for every batch entry
         response = F.conv1d(points.flatten(1, 2), rows.flatten(0, 1).unsqueeze(-1), groups=balls)
-        response = torch.asinh(response.unflatten(1, (balls, -1)))
+        response = arsinh(response.unflatten(1, (balls, -1)))
     if balls == 1:
         return torch.addcmul(excess[0, :, None], response[:, 0], slope[0, :, None])
     return (response * slope.unsqueeze(-1)).sum(1) + excess.sum(0).unsqueeze(-1)

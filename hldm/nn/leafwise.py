@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hldm.geometry import Euclidean, Manifold, PoincareBall
+from hldm.geometry.elementary import sinh
 from hldm.geometry.ops import Scalar, flat, from_spacelike, spacelike
 
 
@@ -48,7 +49,7 @@ def from_components(manifold: Manifold, f: Tensor, dim: int) -> Tensor:
         if flat(c):
             return x
         root, bound = c**0.5, 40.0 if x.dtype == torch.float32 else 300.0
-        return from_spacelike(torch.sinh((root * x).clamp(-bound, bound)) / root, c, axis)
+        return from_spacelike(sinh((root * x).clamp(-bound, bound)) / root, c, axis)
 
     return _leafwise(lift, manifold, f, dim)
 

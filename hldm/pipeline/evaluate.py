@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
@@ -103,7 +102,7 @@ def first_stage_metrics(
 ) -> dict[str, float]:
     """Reconstruction error and ELBO terms, means over test images in nats, and the hierarchy of their latents."""
     autoencoder, images = model.autoencoder, dataset.test_images[: settings["first_stage_images"]]
-    totals, locs = Counter[str](), []
+    totals, locs = dict.fromkeys(("elbo_reconstruction", "elbo_kl", "reconstruction_mse"), 0.0), []
     for i in range(0, len(images), 500):
         batch = to_unit(images[i : i + 500].to(model.device))
         loc, scale = autoencoder.posterior_parameters(batch)

@@ -7,8 +7,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from hldm.files import write_atomically
 from hldm.geometry import Manifold
-from hldm.training import write_atomically
 
 
 def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:

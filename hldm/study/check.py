@@ -98,6 +98,7 @@ RULES: dict[str, Rule] = {
     "metrics.samples": _whole(2, 5000),
     "metrics.sampling_seeds": _wholes(0, "[0,1]"),
     "metrics.sampling_batch_size": _COUNT,
+    "metrics.first_stage_images": _whole(4, 10000),
     "metrics.hierarchy.points": _whole(4, 1500),
     "metrics.hierarchy.tries": _COUNT,
     "tracking.mode": _one_of("auto", "online", "offline"),
@@ -120,6 +121,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
             )
     _check_curvature(config)
     _check_channels(config)
+    _check_sizes(config)
     if str(get(config, "metrics.extractor._target_")).endswith("InceptionFeatures"):
         check_inception_weights(get(config, "metrics.extractor.weights"))
     for key in FILES:
@@ -226,6 +228,31 @@ def _check_channels(config: Mapping[str, Any]) -> None:
                 f"balls={_shown(balls)} does not divide the {n} channels of its factor into whole balls. "
                 f"Allowed are {allowed}."
             )
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    """Widths fit their normalisation groups and attention heads, and every level can halve the side."""
+    for section, group in (("autoencoder", 8), ("denoiser", 16)):
+        for width in get(config, f"{section}.block_channels", []):
+            if width % group:
+                raise UserError(
+                    f"{section}.block_channels has {width}, which is not a multiple of {group} (the group size of its "
+                    f"normalisation). Try {group * max(1, round(width / group))}."
+                )
+    head, widths = get(config, "denoiser.head_channels"), get(config, "denoiser.block_channels")
+    if head and widths and widths[-1] % head:
+        raise UserError(
+            f"denoiser.head_channels={head} does not divide {widths[-1]}, the last of denoiser.block_channels, into "
+            f"attention heads. Try denoiser.head_channels={math.gcd(head, widths[-1])}."
+        )
+    side, patch = get(config, "autoencoder.padded_side"), get(config, "autoencoder.patch_size", 1)
+    levels = len(get(config, "autoencoder.block_channels", [])) + len(widths or [])
+    if side and levels and side % (divisor := patch * 2 ** (levels - 2)):
+        raise UserError(
+            f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by the "
+            f"levels of autoencoder and denoiser: it must be a multiple of {divisor}, such as "
+            f"autoencoder.padded_side={divisor * max(1, math.ceil(side / divisor))}."
+        )
 
 
 def _is_whole(value: Any) -> bool:

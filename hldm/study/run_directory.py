@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from hldm.errors import UserError
+from hldm.files import write_text_atomically
 
 
 class RunDirectory:
@@ -32,7 +33,7 @@ class RunDirectory:
         """The directory of a run that is about to start or to be resumed, with this configuration."""
         run = cls(path)
         run.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        write_text_atomically(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
         return run
 
     @property
@@ -146,17 +147,7 @@ def now() -> str:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people can read, whole or not at all; NaN is refused (JSON has none)."""
-    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write to a temporary name, flush to the disk, rename: a reader or a crash never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_text_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:

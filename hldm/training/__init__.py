@@ -1,6 +1,6 @@
 """One loop for both stages, what it needs to resume bit for bit, and the random streams that make runs comparable."""
 
-from hldm.training.checkpoint import load_weights, save_weights, write_atomically
+from hldm.training.checkpoint import load_weights, save_weights
 from hldm.training.loop import Stage, train
 from hldm.training.randomness import batch_indices, images_used, initialised, stream
 from hldm.training.stages import DiffusionStage, FirstStage, encode
@@ -17,5 +17,4 @@ __all__ = [
     "save_weights",
     "stream",
     "train",
-    "write_atomically",
 ]

@@ -1,7 +1,5 @@
 """Weights and resume states on disk: written whole or not at all, and read without running code from the file."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +9,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from hldm.errors import UserError
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place: a reader sees all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from hldm.files import write_atomically
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The KL autoencoder: its loss is the ELBO it claims, on every geometry; at c = 0 it is the Euclidean one bit for bit."""
+"""The KL autoencoder: its loss is the ELBO it claims; at c = 0 it is the Euclidean one bit for bit."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hldm.autoencoder import KLAutoencoder
+from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold
 from hldm.training import initialised
 
@@ -110,6 +111,14 @@ def test_all_geometries_have_the_same_parameters_and_initial_weights():
         for name in reference.keys() & state.keys():
             assert torch.equal(reference[name].flatten(), state[name].flatten()), name
         assert len(reference.keys() & state.keys()) >= len(reference)
+
+
+def test_images_must_fit_the_padded_side():
+    with pytest.raises(UserError, match="padded_side=32 is less than the 28 × 40"):
+        KLAutoencoder(
+            4, [8, 16], 1, 2, 32, "wrapped", 1.0, 0.1,
+            manifold=Euclidean(4), decoder_stem="linear", image_shape=(1, 28, 40),
+        )  # fmt: skip
 
 
 def test_kl_weight_zero_leaves_the_reconstruction():

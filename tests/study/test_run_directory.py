@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hldm.errors import UserError
+from hldm.files import write_text_atomically
 from hldm.study.config import ROOT, compose
-from hldm.study.run_directory import RunDirectory, write_atomically
+from hldm.study.run_directory import RunDirectory
 
 
 @pytest.fixture
@@ -109,5 +110,5 @@ def test_a_write_that_fails_leaves_the_old_file(run: RunDirectory) -> None:
     with pytest.raises(ValueError, match="JSON"):
         run.write_results({"metrics": {"fid": float("nan")}})
     assert json.loads((run.path / "results.json").read_text()) == {"metrics": {}}
-    write_atomically(run.path / "a", "b")
+    write_text_atomically(run.path / "a", "b")
     assert sorted(path.name for path in run.path.iterdir()) == ["a", "results.json"]

@@ -1,0 +1,32 @@
+"""The fast sinh and arsinh against torch's float64 ones: values, derivatives, transforms, both dtypes."""
+
+import pytest
+import torch
+
+from hldm.geometry.elementary import _Arsinh, _Sinh, arsinh, sinh
+
+PAIRS = [(_Arsinh, arsinh, torch.asinh, 1e17), (_Sinh, sinh, torch.sinh, 80.0)]
+
+
+@pytest.mark.parametrize(("function", "public", "reference", "largest"), PAIRS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_and_slopes(function, public, reference, largest: float, dtype: torch.dtype) -> None:
+    magnitude = torch.logspace(-12, torch.tensor(largest).log10().item(), 3000, dtype=torch.float64)
+    x = torch.cat([-magnitude, torch.zeros(1), magnitude]).to(dtype).requires_grad_()
+    exact_x = x.detach().double().requires_grad_()
+    eps = torch.finfo(dtype).eps
+    exact, tolerance = reference(exact_x), 8 * eps if reference is torch.asinh else 200 * eps
+    for f in (function.apply, public):
+        value = f(x)
+        torch.testing.assert_close(value.double(), exact, rtol=tolerance, atol=0)
+        (slope,) = torch.autograd.grad(value.sum(), x)
+        (exact_slope,) = torch.autograd.grad(reference(exact_x).sum(), exact_x)
+        torch.testing.assert_close(slope.double(), exact_slope, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("function", [_Arsinh, _Sinh])
+def test_transforms(function) -> None:
+    x = torch.linspace(-3, 3, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(function.apply, (x,), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(function.apply, (x,))
+    torch.testing.assert_close(torch.func.vmap(function.apply)(x), function.apply(x))
