@@ -59,6 +59,18 @@ def hypll_ball() -> Any:
     return HypllBall(HypllCurvature(0.541324854612918))
 
 
+@torch.no_grad()
+def same_planes(layer: Any, planes: Gyroplane) -> None:
+    """Gives HypLL's layer our hyperplanes: arsinh takes longer for large arguments, so the work must be the same."""
+    norm = planes.weight.norm(dim=1)
+    layer.z.tensor.copy_(0.5 * planes.weight.T)
+    layer.bias.copy_(-0.5 * planes.bias / norm)
+
+
+def same(theirs: Tensor, ours: Tensor) -> None:
+    assert torch.allclose(theirs, ours, rtol=1e-3, atol=1e-3), (theirs - ours).abs().max()
+
+
 def rows() -> dict[str, dict[str, Step]]:
     """name → contender → step. Contenders: ours, geoopt, hypll, flat."""
     table: dict[str, dict[str, Step]] = {}
@@ -122,18 +134,23 @@ def _layers(table: dict[str, dict[str, Step]]) -> None:
         hyp = hypll_ball()
         tensor = ManifoldTensor(ops.expmap0(w.detach(), C).requires_grad_(), hyp, man_dim=-1)
         layer = hypll.nn.HLinear(64, 64, hyp)
+        same_planes(layer, dense.planes)
+        same(ops.logmap0(layer(tensor).tensor, C), dense(w))
         table["Poincaré linear (512×64→64)"]["hypll"] = lambda: layer(tensor).tensor
         picture = ManifoldTensor(ops.expmap0(image.detach(), C, 1).requires_grad_(), hyp, man_dim=1)
         hconv = hypll.nn.HConvolution2d(64, 64, 3, hyp, padding=1)
         table["Poincaré convolution (64×64×16×16, 3×3)"]["hypll"] = lambda: hconv(picture).tensor
         narrow = ManifoldTensor(z, hyp, man_dim=-1)
         mlr = hypll.nn.HLinear(10, 600, hyp)
+        same_planes(mlr, gyroplane)
         # HypLL has the gyroplane responses as a function of its fully connected layer
         from hypll.manifolds.poincare_ball.math.linalg import poincare_hyperplane_dists
 
-        table["gyroplane (128×600, n=10)"]["hypll"] = lambda: poincare_hyperplane_dists(
-            narrow.tensor, mlr.z.tensor, mlr.bias, hyp.c(), -1
-        )
+        def responses() -> Tensor:
+            return poincare_hyperplane_dists(narrow.tensor, mlr.z.tensor, mlr.bias, hyp.c(), -1)
+
+        same(responses(), gyroplane(v))
+        table["gyroplane (128×600, n=10)"]["hypll"] = responses
 
 
 def _distributions(table: dict[str, dict[str, Step]]) -> None:
@@ -219,16 +236,12 @@ def main() -> None:
     parser.add_argument("--compiled", action="store_true", help="also ours under torch.compile")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(
-        f"{date.today()}, {platform.processor() or platform.machine()}, {args.threads} threads, torch {torch.__version__}"
-    )
+    machine = platform.processor() or platform.machine()
+    print(f"{date.today()}, {machine}, {args.threads} threads, torch {torch.__version__}")
     print(f"geoopt {geoopt.__version__}, " + ("HypLL" if HYPLL else "HypLL is not installed: its columns are empty"))
-    print(
-        f"{'':46}{'':9}{'ours':>9}{'geoopt':>9}{'hypll':>9}{'tax':>7}"
-        + ("  compiled" * args.compiled)
-        + "   peak MB: ours/geoopt/hypll/flat"
-    )
-    print(f"{'':46}{'':9}{'ms':>9}{'/ours':>9}{'/ours':>9}{'/flat':>7}")
+    extra = "  compiled" * args.compiled + "   peak MB: ours/geoopt/hypll/flat"
+    print(f"{'':55}{'ours':>9}{'geoopt':>9}{'hypll':>9}{'tax':>7}{extra}")
+    print(f"{'':55}{'ms':>9}{'/ours':>9}{'/ours':>9}{'/flat':>7}")
     for name, steps in rows().items():
         if args.only.lower() not in name.lower():
             continue

@@ -1,9 +1,7 @@
 """What evaluate.py does: results.json once more, from the weights."""
 
-import glob
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -35,14 +33,7 @@ def find_runs(text: str) -> list[RunDirectory]:
     Raises:
         UserError: there is none.
     """
-    path = Path(text).expanduser()
-    if (path / "config.yaml").is_file():
-        candidates = [path]
-    elif path.is_dir():
-        candidates = sorted(file.parent for file in path.glob("*/config.yaml"))
-    else:
-        candidates = sorted(Path(found) for found in glob.glob(str(path)) if (Path(found) / "config.yaml").is_file())
-    runs = [RunDirectory(candidate) for candidate in candidates]
+    runs = RunDirectory.find(text)
     finished = [run for run in runs if run.results is not None]
     if not finished:
         what = f"{len(runs)} unfinished runs" if runs else "no runs"

@@ -33,11 +33,17 @@ def output_file(text: str) -> Path:
 def main() -> None:
     arguments = console.key_values(
         sys.argv[1:],
-        {"run": Path, "n": console.whole, "seed": console.whole, "label": console.whole, "out": output_file},
+        {"run": str, "n": console.whole, "seed": console.whole, "label": console.whole, "out": output_file},
         usage=__doc__,
         required=("run",),
     )
-    directory = RunDirectory(arguments["run"].expanduser())
+    runs = RunDirectory.find(arguments["run"])
+    if len(runs) != 1:
+        raise UserError(
+            f"run={arguments['run']} names {len(runs) or 'no'} runs, and one is needed: a folder with a config.yaml, "
+            "outputs/<study>/<run id>."
+        )
+    directory = runs[0]
     config = directory.config
     n, out = arguments.get("n", 100), arguments.get("out", Path("samples.png"))
     if n == 0:

@@ -87,6 +87,13 @@ def cosh_(s: Tensor) -> Tensor:
     return 1 + 0.5 * s * sinhc(0.25 * s) ** 2
 
 
+def sinhc_and_cosh(s: Tensor) -> tuple[Tensor, Tensor]:
+    """`sinhc(s)` and `cosh_(s)` from one h = sinhc(s/4): h √(1 + s h²/4) and 1 + s h²/2."""
+    h = sinhc(0.25 * s)
+    half = 0.25 * s * h * h
+    return h * (1 + half).sqrt(), 1 + 2 * half
+
+
 def log_sinhc(s: Tensor) -> Tensor:
     """log(sinh(√s)/√s), from 0 upwards like √s; never overflows."""
     return _blend(s, _LOG_SINHC_F, lambda x: x + torch.log(-torch.expm1(-2 * x) / (2 * x)))

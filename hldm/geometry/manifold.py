@@ -120,4 +120,6 @@ class Manifold(nn.Module, ABC):
             generator: source of randomness, on the device of `scale`.
         """
         dtype, device = (scale.dtype, scale.device) if isinstance(scale, Tensor) else (None, None)
+        if device is None and generator is not None:
+            device = generator.device
         return self.from_tangent(scale * torch.randn(shape, generator=generator, dtype=dtype, device=device), dim)

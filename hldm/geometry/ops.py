@@ -24,7 +24,7 @@ import math
 import torch
 from torch import Tensor
 
-from hldm.geometry.analytic import asinhc, atanhc, cosh_, log_sinhc, sinhc, tanhc
+from hldm.geometry.analytic import asinhc, atanhc, cosh_, log_sinhc, sinhc_and_cosh, tanhc
 from hldm.geometry.elementary import arsinh
 
 Scalar = Tensor | float
@@ -343,7 +343,8 @@ def spacelike(v: Tensor, c: Scalar, dim: int = -1) -> tuple[Tensor, Tensor]:
     s = c * sqnorm(v, dim)
     shrink = (clip * s.clamp(min=1).rsqrt()).clamp(max=1)
     s = s.clamp(max=clip**2)
-    return v * (shrink * sinhc(s)), cosh_(s)
+    direction, time = sinhc_and_cosh(s)
+    return v * (shrink * direction), time
 
 
 def from_spacelike(y: Tensor, c: Scalar, dim: int = -1) -> Tensor:

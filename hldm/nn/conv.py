@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hldm.geometry import PoincareBall
-from hldm.geometry.analytic import cosh_, sinhc
+from hldm.geometry.analytic import sinhc_and_cosh
 from hldm.geometry.elementary import arsinh
 from hldm.geometry.ops import SPACELIKE_RADIUS, flat, promote
 from hldm.nn.gyroplane import planes, root
@@ -66,7 +66,8 @@ class _PoincareConv(nn.Module, ABC):
         s = s.clamp(max=clip**2)
         inner = self._correlate(v, self._rows(normals.unflatten(1, self._rows(weight).shape[1:])))
         per_channel = (-1, 1, 1)
-        argument = inner * (root(c) * self.ratio * shrink * sinhc(s)) + cosh_(s) * offsets.reshape(per_channel)
+        space, time = sinhc_and_cosh(s)
+        argument = torch.addcmul(time * offsets.reshape(per_channel), inner, root(c) * self.ratio * shrink * space)
         return torch.addcmul(excess.reshape(per_channel), arsinh(argument), slope.reshape(per_channel))
 
 

@@ -51,13 +51,13 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     of hyperboloid coordinates with plane coordinates. As c → 0 it is ⟨a, v⟩ + b.
 
     Args:
-        v: (N, k·n, S) normal coordinates, S positions behind the coordinates.
+        v: (N, k·n) normal coordinates, or (N, k·n, S) with S positions behind the coordinates.
         weight: (K, k·n).
         bias: (K, k): the bias of every ball.
         c: > 0.
 
     Returns:
-        (N, K, S).
+        (N, K) or (N, K, S).
     """
     a = weight.unflatten(1, (balls, -1)).transpose(0, 1)
     normals, offsets, slope, excess = planes(a, bias.T, a.square().sum(-1), c)
@@ -65,12 +65,14 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     # the last column is the plane's −sinh(√cρ) against the point's cosh(√c|v|)
     rows = torch.cat([normals, offsets.unsqueeze(-1)], -1)
     points = torch.cat([root(c) * space, time], 2)
-    if points.shape[-1] == 1:
-        response = arsinh((points[..., 0].transpose(0, 1) @ rows.transpose(-1, -2)).movedim(0, 1).unsqueeze(-1))
-    else:
-        # a grouped 1×1 convolution: a broadcast matmul would copy the planes for every batch entry
-        response = F.conv1d(points.flatten(1, 2), rows.flatten(0, 1).unsqueeze(-1), groups=balls)
-        response = arsinh(response.unflatten(1, (balls, -1)))
+    if v.ndim == 2:
+        if balls == 1:
+            return torch.addcmul(excess[0], arsinh(F.linear(points[:, 0], rows[0])), slope[0])
+        response = arsinh(points.transpose(0, 1) @ rows.transpose(-1, -2))  # (k, N, K)
+        return (response * slope.unsqueeze(1)).sum(0) + excess.sum(0)
+    # a grouped 1×1 convolution: a broadcast matmul would copy the planes for every batch entry
+    response = arsinh(F.conv1d(points.flatten(1, 2), rows.flatten(0, 1).unsqueeze(-1), groups=balls))
+    response = response.unflatten(1, (balls, -1))
     if balls == 1:
         return torch.addcmul(excess[0, :, None], response[:, 0], slope[0, :, None])
     return (response * slope.unsqueeze(-1)).sum(1) + excess.sum(0).unsqueeze(-1)
@@ -115,7 +117,7 @@ class Gyroplane(nn.Module):
     def _curved(self, v: Tensor, leaves: list[Manifold]) -> Tensor:
         dim = self.dim % v.ndim
         shape = v.shape
-        rows = v.reshape(math.prod(shape[:dim]), shape[dim], -1)
+        rows = v.reshape(math.prod(shape[:dim]), shape[dim], *([] if dim == v.ndim - 1 else [-1]))
         # the floor shares a bias by dimension where the normal is 0, so that zero-initialised layers keep theirs
         floor = 1e-30 / self.manifold.channels
         norm2 = (self.weight.square() + floor).sum(1, keepdim=True)

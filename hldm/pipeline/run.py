@@ -1,5 +1,7 @@
 """A run directory → its results, resumed from wherever it was stopped."""
 
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +47,9 @@ def run(path: Path) -> dict[str, Any]:
         for name in ("samples", "reconstructions", "latents"):
             log.image(name, path / f"{name}.png")
         log.summary(results["metrics"])
+        # kilobytes on Linux, bytes on macOS
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        directory.update_status(peak_memory_mib=peak // 2**20)
     return results
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from omegaconf import OmegaConf
 
 from hldm.errors import UserError
 from hldm.files import write_text_atomically
+from hldm.study.config import ROOT
 
 
 class RunDirectory:
@@ -27,6 +29,22 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+
+    @classmethod
+    def find(cls, text: str) -> list["RunDirectory"]:
+        """The runs that a run directory, a study folder or a pattern names, in the order of their names.
+
+        A relative path is looked for where the command was typed, then beside train.py, where outputs/ is.
+        """
+        path = Path(text).expanduser()
+        for candidate in (path, ROOT / path):
+            if (candidate / "config.yaml").is_file():
+                return [cls(candidate)]
+            pattern = str(candidate / "*" if candidate.is_dir() else candidate)
+            found = sorted(Path(name) for name in glob(pattern) if (Path(name) / "config.yaml").is_file())
+            if found:
+                return [cls(run) for run in found]
+        return []
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> "RunDirectory":

@@ -25,8 +25,9 @@ class Stage(ABC):
         """Scalars to log; the one called "loss" is minimised."""
 
 
-def scheduled(step: int, steps: int, peak: float, warmup: int = 50) -> float:
-    """Linear warm-up over `warmup` steps, then half a cosine down to 2 % of `peak` at the last step."""
+def scheduled(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over 50 steps or a tenth of them, then half a cosine down to 2 % of `peak` at the last step."""
+    warmup = min(50, steps // 10)
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

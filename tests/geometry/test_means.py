@@ -57,4 +57,4 @@ def test_midpoint_of_one_point_is_that_point_in_float32() -> None:
     for radius in (1.0, 4.0, 6.0):
         angle = torch.linspace(0, 6, 100)
         v = radius * torch.stack([angle.cos(), angle.sin()], -1).unsqueeze(1)
-        assert (midpoint(v, torch.ones(1, 1, 1), 1.0) - v).abs().max() < 2e-3
+        assert (midpoint(v, torch.ones(1, 1, 1), 1.0) - v).abs().max() < 5e-3

@@ -62,5 +62,5 @@ def test_wrong_arguments(draw, arguments, message):
 
 
 def test_a_missing_run(draw, tmp_path):
-    with pytest.raises(UserError, match=r"no config\.yaml"):
+    with pytest.raises(UserError, match="names no runs"):
         draw(run=tmp_path)

@@ -112,3 +112,19 @@ def test_a_write_that_fails_leaves_the_old_file(run: RunDirectory) -> None:
     assert json.loads((run.path / "results.json").read_text()) == {"metrics": {}}
     write_text_atomically(run.path / "a", "b")
     assert sorted(path.name for path in run.path.iterdir()) == ["a", "results.json"]
+
+
+def test_runs_are_found_by_path_study_and_pattern_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("hldm.study.run_directory.ROOT", tmp_path)
+    for name in ("b", "a"):
+        RunDirectory.create(tmp_path / "outputs" / "main" / name, {"seed": 0})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for text, names in [
+        ("outputs/main/a", ["a"]),
+        ("outputs/main", ["a", "b"]),
+        ("outputs/*/b", ["b"]),
+        (str(tmp_path / "outputs" / "main"), ["a", "b"]),
+        ("outputs/absent", []),
+    ]:
+        assert [run.path.name for run in RunDirectory.find(text)] == names
