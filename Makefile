@@ -13,6 +13,7 @@ help:
 	@sed -n 's/^# //p' Makefile
 
 setup: $(INSTALLED)
+	@:
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and $(PYTHON) is older. Type make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }

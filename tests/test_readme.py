@@ -26,15 +26,14 @@ def work(tmp_path_factory):
 
 def call(command, work):
     """Run a README line from another folder; run directories it names are those of earlier lines."""
-    words = shlex.split(command)
+    run = next(iter(sorted((work / "outputs" / "main").glob("poincare-*"))), None)
+    words = shlex.split(command.replace("outputs/main/<run id>", str(run)))
     assert words[0] == "python"
     words[1:2] = ["-m"] if words[1] == "-m" else [str(ROOT / words[1])]
     program, arguments = words[1:2], words[2:]
     if words[1].endswith("train.py") and "--help" not in arguments:
         smaller = [part for part in TINY if not any(part.split("=")[0] == a.split("=")[0] for a in arguments)]
         arguments = [*arguments, *smaller, "study=main", f"paths.outputs={work / 'outputs'}"]
-    run = next(iter(sorted((work / "outputs" / "main").glob("poincare-*"))), None)
-    arguments = [a.replace("outputs/main/<run id>", str(run)) for a in arguments]
     return subprocess.run(
         [sys.executable, *program, *arguments],
         cwd=work,

@@ -43,12 +43,12 @@ class _SinhInGraph(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * torch.cosh(x)
+        (y,) = ctx.saved_tensors
+        return grad * (1 + y * y).sqrt()
 
 
 class _Arsinh(_ArsinhInGraph):
@@ -74,13 +74,13 @@ class _Sinh(_SinhInGraph):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
-        ctx.save_for_forward(inputs[0])
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return tangent * torch.cosh(x)
+        (y,) = ctx.saved_tensors
+        return tangent * (1 + y * y).sqrt()
 
 
 def arsinh(x: Tensor) -> Tensor:

@@ -118,21 +118,28 @@ class Gyroplane(nn.Module):
         dim = self.dim % v.ndim
         shape = v.shape
         rows = v.reshape(math.prod(shape[:dim]), shape[dim], *([] if dim == v.ndim - 1 else [-1]))
+        if len(leaves) == 1 and curvature_and_balls(leaves[0])[1] == 1:
+            c, _ = curvature_and_balls(leaves[0])
+            out = gyroplane(rows, self.weight, self.bias.unsqueeze(1), c)
+        else:
+            out = self._shared(rows, leaves)
+        return out.reshape(*shape[:dim], self.weight.shape[0], *shape[dim + 1 :])
+
+    def _shared(self, rows: Tensor, leaves: list[Manifold]) -> Tensor:
+        """Responses of several balls and factors, each with its share of the bias."""
         # the floor shares a bias by dimension where the normal is 0, so that zero-initialised layers keep theirs
         floor = 1e-30 / self.manifold.channels
         norm2 = (self.weight.square() + floor).sum(1, keepdim=True)
         sizes = [leaf.channels for leaf in leaves]
-        out: Tensor | None = None
+        responses = []
         for leaf, x, a in zip(leaves, rows.split(sizes, 1), self.weight.split(sizes, 1), strict=True):
             c, balls = curvature_and_balls(leaf)
             share = (a.square() + floor).unflatten(1, (balls, -1)).sum(-1) / norm2
             if flat(c):
-                response = affine(x, a, self.bias * share.sum(1), 1)
+                responses.append(affine(x, a, self.bias * share.sum(1), 1))
             else:
-                response = gyroplane(x, a, self.bias.unsqueeze(1) * share, c, balls)
-            out = response if out is None else out + response
-        assert out is not None
-        return out.reshape(*shape[:dim], self.weight.shape[0], *shape[dim + 1 :])
+                responses.append(gyroplane(x, a, self.bias.unsqueeze(1) * share, c, balls))
+        return sum(responses[1:], responses[0])
 
     def extra_repr(self) -> str:
         return f"{self.manifold.channels} → {self.weight.shape[0]}, dim={self.dim}"

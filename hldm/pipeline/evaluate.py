@@ -132,8 +132,9 @@ def draw_pictures(model: LatentDiffusion, dataset: Dataset, config: dict[str, An
     rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
     save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
 
-    loc, _ = encode(model, dataset.test_images[:2000])
-    save_latents(path / "latents.png", model.autoencoder.manifold, loc.cpu(), dataset.test_labels[:2000])
+    shown = min(2000, config["metrics"]["first_stage_images"])
+    loc, _ = encode(model, dataset.test_images[:shown])
+    save_latents(path / "latents.png", model.autoencoder.manifold, loc.cpu(), dataset.test_labels[:shown])
 
 
 def data_order(config: dict[str, Any], total: int) -> str:
