@@ -4,11 +4,9 @@ import os
 import sys
 from typing import Any
 
-from rich.table import Table
-
 from hldm import console
 from hldm.errors import UserError
-from hldm.study.comparison import terminal
+from hldm.study.comparison import print_metrics, terminal
 from hldm.study.resources import Allotment
 from hldm.study.run_directory import RunDirectory
 
@@ -66,7 +64,7 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     if wanted != sorted(provenance["sampling_seeds"]):
         directory.write_results(results)
         print(f"    results.json now holds {len(wanted)} sampling seeds: {', '.join(map(str, wanted))}")
-    print_metrics(results["metrics"])
+    print_metrics(results["metrics"], terminal())
     differences = list(differing(recorded["per_sampling_seed"], results["per_sampling_seed"]))
     if wanted == sorted(provenance["sampling_seeds"]):
         differences += list(differing(recorded["metrics"], results["metrics"]))
@@ -78,16 +76,6 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     if not differences:
         print("    every metric is the recorded one, bit for bit")
     return not differences
-
-
-def print_metrics(metrics: dict[str, float]) -> None:
-    """Every metric, with its standard deviation over sampling seeds where there are several."""
-    table = Table("metric", "value", "sd over seeds", box=None, header_style="bold")
-    for name, value in metrics.items():
-        if not name.endswith("_seed_sd"):
-            sd = metrics.get(f"{name}_seed_sd")
-            table.add_row(name, f"{value:.6g}", "" if sd is None else f"{sd:.2g}")
-    terminal().print(table)
 
 
 def differing(recorded: Any, recomputed: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -14,6 +14,7 @@ from hldm.pipeline.build import WEIGHTS, build_dataset, build_model, choose_devi
 from hldm.pipeline.evaluate import draw_pictures, evaluate
 from hldm.pipeline.first_stage import train_first_stage
 from hldm.pipeline.log import RunLog, run_log
+from hldm.study.comparison import print_metrics, terminal
 from hldm.study.run_directory import RunDirectory
 from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
 
@@ -44,6 +45,7 @@ def run(path: Path) -> dict[str, Any]:
             draw_pictures(model, dataset, config, path)
             results = evaluate(model, dataset, config, path)
             directory.write_results(results)
+        print_metrics(results["metrics"], terminal())
         for name in ("samples", "reconstructions", "latents"):
             log.image(name, path / f"{name}.png")
         log.summary(results["metrics"])

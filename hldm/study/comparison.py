@@ -65,6 +65,22 @@ def print_comparison(plan: list[Point], console: Console) -> None:
         console.print(f"Samples: {pictures[0][1]}", soft_wrap=True)
 
 
+def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
+    """Every metric of one run, with ± its standard deviation over sampling seeds where there are several."""
+    cells = []
+    for name, value in metrics.items():
+        if not name.endswith("_seed_sd"):
+            sd = metrics.get(f"{name}_seed_sd")
+            cells += [name, f"{value:.4g}" + ("" if sd is None else f" ± {sd:.2g}")]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    per_row = 6  # three names with their values
+    for _ in range(per_row):
+        table.add_column(overflow="fold")
+    for start in range(0, len(cells), per_row):
+        table.add_row(*cells[start : start + per_row])
+    console.print(table)
+
+
 def _names(point: Point) -> list[str]:
     same = f" (= {point.original})" if point.original else ""
     return [f"{get(point.config, 'geometry.name')}{same}", _curvature(point), str(point.config["seed"])]

@@ -1,6 +1,7 @@
 """The bundled digits are the published ones, and a wrong folder is explained."""
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -67,3 +68,10 @@ def test_corrupt_file_is_an_error(tmp_path: Path, damage: str) -> None:
     )
     with pytest.raises(UserError, match="t10k-labels-idx1-ubyte"):
         mnist(str(tmp_path))
+
+
+@pytest.mark.skipif("HLDM_DATA" not in os.environ, reason="HLDM_DATA names no folder with the original MNIST files")
+def test_a_folder_with_the_original_unpacked_files_gives_the_same(digits: Dataset) -> None:
+    original = mnist(str(Path(os.environ["HLDM_DATA"]) / "MNIST" / "raw"))
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert torch.equal(getattr(original, name), getattr(digits, name)), name
