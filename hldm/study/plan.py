@@ -88,10 +88,10 @@ def makespan(minutes: list[float], slots: int) -> float:
     return max(free)
 
 
-NOMINAL = {"first_stage": 0.13, "diffusion": 0.15, "evaluation": 6e-4}
-"""Seconds per unit of work of each stage, with the default models on two CPU cores (2026)."""
+NOMINAL = {"first_stage": 0.45, "diffusion": 0.30, "evaluation": 1.6e-3}
+"""Seconds per unit of work of each stage, with the default models on two shared x86 cores (2026-11-22)."""
 
-FIXED = {"first_stage": 10.0, "diffusion": 15.0, "evaluation": 30.0}
+FIXED = {"first_stage": 3.0, "diffusion": 15.0, "evaluation": 20.0}
 """Seconds of each stage that do not grow with its units: imports, encoding the data, metrics of the test set."""
 
 RECENT = 30
