@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.model import LatentDiffusion
+from hldm.study.resources import cores
 from hldm.training import initialised, load_weights
 
 WEIGHTS = Path("checkpoints") / "model.safetensors"
@@ -21,8 +22,9 @@ def choose_device(config: dict[str, Any]) -> torch.device:
     Raises:
         UserError: a GPU is asked for and there is none that works.
     """
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-    wanted = config["hardware"]["device"]
+    wanted, threads = config["hardware"]["device"], config["hardware"]["threads"]
+    # whoever started the run wrote the number down; "auto" is left where the pipeline is called directly
+    torch.set_num_threads(cores() if threads == "auto" else threads)
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise UserError(

@@ -1,6 +1,7 @@
 """The radial law against mpmath, against closed forms, and its gradients, from n = 1 to 512."""
 
 import math
+from collections.abc import Iterator
 
 import mpmath as mp
 import pytest
@@ -14,6 +15,12 @@ SPREADS = [1e-10, 1e-3, 1.0, 1000.0]
 DIMENSIONS = [1, 2, 10, 64, 512]
 
 
+@pytest.fixture(autouse=True)
+def twenty_five_digits() -> Iterator[None]:
+    with mp.workdps(25):
+        yield
+
+
 def law(q: float, n: int, requires_grad: bool = False) -> RadialLaw:
     return RadialLaw(torch.tensor(q, dtype=F64, requires_grad=requires_grad), n)
 
@@ -22,7 +29,6 @@ class Exact:
     """The same integrals at 25 digits by tanh-sinh quadrature on a window of its own."""
 
     def __init__(self, q: float, n: int) -> None:
-        mp.mp.dps = 25
         self.root, self.n = mp.sqrt(mp.mpf(q)), n
         top = max(mp.sqrt(n), (n - 1) * self.root)
         for _ in range(200):  # bisection-free fixed point: t = (n − 1)√q coth(√q t), averaged

@@ -1,12 +1,19 @@
 """The analytic functions against mpmath at 40 digits: values and slopes, on both sides of the switch to the series."""
 
+from collections.abc import Iterator
+
 import mpmath as mp
 import pytest
 import torch
 
 from hldm.geometry import analytic
 
-mp.mp.dps = 40
+
+@pytest.fixture(autouse=True)
+def forty_digits() -> Iterator[None]:
+    with mp.workdps(40):
+        yield
+
 
 REFERENCE = {
     "tanhc": lambda x: mp.tanh(x) / x,
