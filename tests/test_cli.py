@@ -331,8 +331,10 @@ def test_no_torch_in_the_process_that_starts_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Signals, tmp_path: Path) -> None:
+    # a shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that
     code = (
-        "import sys; from hldm import cli, console; import hldm.study.execute as e; e.WORKER = ('-P', sys.argv.pop(1));"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from hldm import cli, console; import hldm.study.execute as e; e.WORKER = ('-P', sys.argv.pop(1));"
         "sys.exit(console.run(cli.main))"
     )
     argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0,1", f"paths.outputs={tmp_path}"]

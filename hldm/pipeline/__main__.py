@@ -1,5 +1,6 @@
 """The worker: `python -m hldm.pipeline DIRECTORY` brings one run directory to its end."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from hldm import console
 
 
 def main() -> None:
+    # the launcher stops its runs by SIGINT, also where its own shell started it in the background, ignoring that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from hldm.pipeline.run import run
 
     run(Path(sys.argv[1]))
