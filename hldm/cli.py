@@ -91,7 +91,7 @@ def composed_by_hydra(argv: list[str]) -> "tuple[DictConfig, dict[str, str | Non
     except OSError as error:  # Hydra notes a grid in the study's folder before the launcher can look at it
         raise UserError(
             f"{error.filename} cannot be written ({error.strerror}). "
-            "Name a folder that you may write, as in paths.outputs=/tmp/outputs."
+            "Name a folder that you may write, as in paths.outputs=~/outputs."
         ) from error
     finally:
         sys.argv = before

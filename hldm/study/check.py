@@ -140,7 +140,7 @@ def check_machine(config: Mapping[str, Any], runs: int = 1) -> resources.Allotme
     except OSError as error:
         raise UserError(
             f"paths.outputs={outputs} cannot be written ({error.strerror}). "
-            "Name a folder that you may write, as in paths.outputs=/tmp/outputs."
+            "Name a folder that you may write, as in paths.outputs=~/outputs."
         ) from error
     return resources.allot(config["hardware"], runs)
 

@@ -46,6 +46,7 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     own = composed.copy()
     with open_dict(own):
         own.pop("hydra", None)
+    # OmegaConf's annotation covers lists and strings too; a DictConfig gives a dictionary
     config: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     for key in ("paths.outputs", *FILES):
         if isinstance(value := get(config, key), str) and value:

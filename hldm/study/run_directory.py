@@ -68,7 +68,7 @@ class RunDirectory:
             raise UserError(f"{file} cannot be read. The command that started the run writes it anew.") from error
         if not isinstance(content, dict) or not content:
             raise UserError(f"{file} holds no configuration. The command that started the run writes it anew.")
-        return content  # type: ignore[return-value]
+        return content  # type: ignore[return-value]  # YAML keys of a config are words
 
     @property
     def status(self) -> dict[str, Any]:
