@@ -4,15 +4,20 @@ Legend: K outputs, C = k·n input coordinates of k balls of dimension n, N batch
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hldm.errors import UserError
 from hldm.geometry import Manifold
 from hldm.geometry.elementary import arsinh
 from hldm.geometry.ops import SPACELIKE_RADIUS, Scalar, flat, promote, spacelike
-from hldm.nn.leafwise import curvature_and_balls, is_flat
+from hldm.nn.leafwise import along, curvature_and_balls, is_flat
+
+PVAE_SINH = 2 * 0.996 / (1 - 0.996**2)
+"""sinh of √c times the largest distance, 6.2, that the float32 clamp of the authors' library leaves."""
 
 
 def root(c: Scalar) -> Scalar:
@@ -78,6 +83,45 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     return (response * slope.unsqueeze(-1)).sum(1) + excess.sum(0).unsqueeze(-1)
 
 
+def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int) -> Tensor:
+    """Responses of K hyperplanes in the form of the published code of Mathieu et al. (2019).
+
+        f(v) = sign(b)/√c · arsinh(2√c⟨−p ⊕ z, ŵ⟩ / (1 − c|−p ⊕ z|²)),   p = w sech²(√c b|w|),   z = Φ(v)
+
+    The code hands its bias exp_0(b w) to the plane as normal and its weight, transported there, as foot point. So
+    both lie along w, the normal's length is dropped, and p is not bound to the ball. Its library holds −p ⊕ z within
+    √c·r = 6.2, which is all that keeps f finite where p is outside, so it is part of the form, in every dtype. With
+    X + T the hyperboloid coordinates of v and κ = √c|p|, arsinh has the argument
+
+        (⟨X, ŵ⟩ − a T) / max(g, √((T − a⟨X, ŵ⟩)² − g²)/sinh 6.2),   a = 2κ/(1 + κ²),   g = (1 − κ²)/(1 + κ²)
+
+    As c → 0 it is sign(b)(⟨v, ŵ⟩ − 2|w|), which is also what the float c = 0 gives.
+
+    Args:
+        v: (*, n, …) normal coordinates in one ball.
+        weight: (K, n) w.
+        bias: (K) b.
+        c: ≥ 0.
+        dim: axis of the coordinates.
+
+    Returns:
+        (*, K, …).
+    """
+    norm, sign = (weight.square().sum(1) + 1e-30).sqrt(), bias.sign()
+    unit = weight / norm.unsqueeze(1)
+    if flat(c):
+        return affine(v, sign.unsqueeze(1) * unit, -2 * sign * norm, dim)
+    space, time = spacelike(v, c, dim)
+    inner = affine(space, root(c) * unit, None, dim)
+    foot = root(c) * norm / torch.cosh((root(c) * bias * norm).clamp(-40, 40)).square()
+    a = along(2 * foot / (1 + foot.square()), inner, dim)
+    g = along((1 - foot) * (1 + foot) / (1 + foot.square()), inner, dim)
+    # below the floor is only the point whose −p ⊕ z is infinite
+    distance = ((time - a * inner).square() - g.square()).clamp(min=1e-12).sqrt()
+    response = arsinh((inner - a * time) / torch.maximum(g, distance / PVAE_SINH))
+    return response * along(sign / root(c), inner, dim)
+
+
 class Gyroplane(nn.Module):
     """`Linear`-shaped gyroplane layer on any manifold, on vectors or, as a 1×1 convolution, on feature maps.
 
@@ -90,25 +134,48 @@ class Gyroplane(nn.Module):
         manifold: of the inputs.
         out_channels: K.
         dim: axis of the coordinates in the input, and of the outputs.
+        form: "paper", or "pvae" for `pvae_gyroplane`, with the initial parameters of that code; for one ball or one
+            Euclidean factor only.
 
     Shapes: input (*, C, …) → output (*, K, …). Accurate to 2e-4 in float32 for √c|v| ≤ 8; finite everywhere.
     """
 
-    def __init__(self, manifold: Manifold, out_channels: int, dim: int = -1) -> None:
+    def __init__(
+        self, manifold: Manifold, out_channels: int, dim: int = -1, form: Literal["paper", "pvae"] = "paper"
+    ) -> None:
         super().__init__()
+        if form not in ("paper", "pvae"):
+            raise UserError(
+                f"form={form} is not a form of the gyroplane layer. Use form=paper, the formula of Ganea et al. "
+                "(2018), or form=pvae, what the code of Mathieu et al. (2019) computes."
+            )
+        if form == "pvae" and sum(curvature_and_balls(leaf)[1] for leaf in manifold.leaves()) > 1:
+            raise UserError(
+                "form=pvae of the gyroplane layer is defined on one ball, not on a product. Use balls=1 and no other "
+                "factor, or form=paper."
+            )
         self.manifold = manifold
         self.dim = dim
+        self.form = form
         self.weight = nn.Parameter(torch.empty(out_channels, manifold.channels))
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The initialisation of `nn.Linear`, drawn in the same order."""
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        """The initialisation of `nn.Linear`, drawn in the same order, or that of the authors' code."""
         bound = 1 / math.sqrt(self.manifold.channels)
-        nn.init.uniform_(self.bias, -bound, bound)
+        if self.form == "pvae":
+            nn.init.normal_(self.weight, std=bound / math.sqrt(3))
+            nn.init.uniform_(self.bias, -4 * bound, 4 * bound)
+        else:
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+            nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, v: Tensor) -> Tensor:
+        if self.form == "pvae":
+            with torch.autocast(v.device.type, enabled=False):
+                c, _ = curvature_and_balls(self.manifold.leaves()[0])
+                return pvae_gyroplane(promote(v), self.weight, self.bias, c, self.dim)
         if is_flat(self.manifold):
             return affine(v, self.weight, self.bias, self.dim)
         with torch.autocast(v.device.type, enabled=False):
@@ -142,7 +209,7 @@ class Gyroplane(nn.Module):
         return sum(responses[1:], responses[0])
 
     def extra_repr(self) -> str:
-        return f"{self.manifold.channels} → {self.weight.shape[0]}, dim={self.dim}"
+        return f"{self.manifold.channels} → {self.weight.shape[0]}, dim={self.dim}, form={self.form}"
 
 
 def affine(v: Tensor, weight: Tensor, bias: Tensor | None, dim: int) -> Tensor:

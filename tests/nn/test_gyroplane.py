@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold, ops
 from hldm.nn import Gyroplane
 
@@ -169,3 +170,116 @@ def test_memory_has_no_batch_by_planes_by_dimension_tensor() -> None:
     with Watch():
         layer(v).sum().backward()
     assert largest == 128 * 600
+
+
+def published_code(v: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, c: float) -> torch.Tensor:
+    """What the code of Mathieu et al. (2019) computes, step by step in ball coordinates, its clamp included."""
+    reach = 0.996 / c**0.5
+    z = ops.expmap0(v, c)[:, None]
+    step = bias[:, None] * weight
+    length = step.norm(dim=1, keepdim=True)
+    a = torch.tanh(c**0.5 * length) * step / (c**0.5 * length)
+    p = weight * (1 - c * a.square().sum(1, keepdim=True))
+    pz, p2, z2 = (p * z).sum(-1, keepdim=True), p.square().sum(-1, keepdim=True), z.square().sum(-1, keepdim=True)
+    d = ((1 - 2 * c * pz + c * z2) * -p + (1 - c * p2) * z) / (1 - 2 * c * pz + c**2 * p2 * z2)
+    norm = d.norm(dim=-1, keepdim=True)
+    d = torch.where(norm > reach, d / norm * reach, d)
+    argument = 2 * c**0.5 * (d * a).sum(-1) / ((1 - c * d.square().sum(-1)) * a.norm(dim=1))
+    return torch.asinh(argument) / c**0.5
+
+
+def pvae_layer(c: float, n: int = 2, outputs: int = 60) -> Gyroplane:
+    """Authors' initial values, doubled so that foot points lie inside, at the edge and outside of the ball."""
+    layer = seeded(lambda: Gyroplane(PoincareBall(n, FixedCurvature(c)), outputs, form="pvae").double())
+    with torch.no_grad():
+        layer.weight.mul_(2 / max(c, 1e-2) ** 0.5)
+    return layer
+
+
+@pytest.mark.parametrize("c", [1e-3, 0.7, 5.0])
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_published_form(c: float, n: int) -> None:
+    layer = pvae_layer(c, n)
+    if c > 0.1:
+        foot = c**0.5 * layer.weight.norm(dim=1) / torch.cosh(c**0.5 * layer.bias * layer.weight.norm(dim=1)) ** 2
+        assert (foot > 1).any()
+        assert (foot < 1).any()
+    for radius in (0.0, 0.1, 1.0, 4.0, 9.0):
+        v = normals(n, 40, radius, c)
+        expected = published_code(v, layer.weight, layer.bias, c)
+        torch.testing.assert_close(layer(v), expected, rtol=1e-8, atol=1e-8 / c**0.5)
+
+
+def test_published_form_on_feature_maps_and_in_reach() -> None:
+    layer = pvae_layer(0.7, 3)
+    v = normals(3, 2 * 5 * 4, 2.0, 0.7).reshape(2, 5, 4, 3)
+    rows = layer(v)
+    layer.dim = 1
+    torch.testing.assert_close(layer(v.movedim(-1, 1)), rows.movedim(-1, 1))
+    torch.testing.assert_close(layer(v[:, 0].movedim(-1, 1)), rows[:, 0].movedim(-1, 1))
+    far = layer(1e3 * v.movedim(-1, 1)).abs().max() * 0.7**0.5
+    torch.testing.assert_close(far, torch.tensor(6.2126, dtype=torch.float64), rtol=1e-3, atol=0)
+
+
+def test_published_form_tends_to_its_flat_form_at_the_rate_of_c() -> None:
+    flat = seeded(lambda: Gyroplane(PoincareBall(3, FixedCurvature(0.0)), 9, form="pvae").double())
+    v = normals(3, 20, 1.5, 1.0)
+    unit = flat.weight / flat.weight.norm(dim=1, keepdim=True)
+    expected = flat.bias.sign() * (v @ unit.T - 2 * flat.weight.norm(dim=1))
+    torch.testing.assert_close(flat(v), expected)
+    same = seeded(lambda: Gyroplane(Euclidean(3), 9, form="pvae").double())
+    assert same(v).equal(flat(v))
+    errors = []
+    for c in (1e-4, 1e-6):
+        layer = seeded(lambda c=c: Gyroplane(PoincareBall(3, FixedCurvature(c)), 9, form="pvae").double())
+        errors.append((layer(v) - expected).abs().max().item())
+    assert errors[0] < 1e-3
+    assert 90 < errors[0] / errors[1] < 110
+
+
+@pytest.mark.parametrize("c", [1e-6, 0.7, 10.0])
+def test_published_form_in_float32(c: float) -> None:
+    """Within the conditioning of a plane whose foot is at the edge of the ball, where 1 − κ has few digits."""
+    for radius in (0.1, 1.0, 4.0, 6.0):
+        layer, v = pvae_layer(c), normals(2, 500, radius, c).float()
+        exact = layer(v.double())
+        error = (layer.float()(v).double() - exact).abs() * c**0.5
+        assert error.quantile(0.99) < 1e-4
+        assert error.median() < 2e-6
+
+
+@pytest.mark.parametrize("c", [0.01, 1.0])
+def test_published_form_has_gradients_to_everything(c: float) -> None:
+    layer = seeded(lambda: Gyroplane(PoincareBall(2, LearnableCurvature(c)), 5, form="pvae").double())
+    v = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v, *_: layer(v), (v, *layer.parameters()))
+
+
+@pytest.mark.parametrize("value", ["zero weight", "zero bias", "huge weight", "far input", "zero input", "at the foot"])
+def test_published_form_at_extremes_is_finite_with_finite_gradients(value: str) -> None:
+    layer = seeded(lambda: Gyroplane(PoincareBall(2, LearnableCurvature(1.0)), 3, form="pvae"))
+    v = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.weight.mul_({"zero weight": 0.0, "huge weight": 1e8}.get(value, 1.0))
+        layer.bias.mul_(0.0 if value in ("zero bias", "at the foot") else 1.0)
+        v.mul_({"far input": 1e4, "zero input": 0.0}.get(value, 1.0))
+        if value == "at the foot":
+            layer.bias.fill_(1e-3)
+            v.copy_(ops.logmap0(layer.weight, 1.0))
+    v.requires_grad_()
+    out = layer(v)
+    out.sum().backward()
+    assert out.isfinite().all()
+    for p in (v, *layer.parameters()):
+        assert p.grad.isfinite().all()
+
+
+def test_unknown_forms_and_products_are_refused() -> None:
+    with pytest.raises(UserError, match="form=paper"):
+        Gyroplane(Euclidean(2), 3, form="own")
+    for manifold in (
+        PoincareBall(4, FixedCurvature(1.0), balls=2),
+        ProductManifold([Euclidean(2), PoincareBall(2, FixedCurvature(1.0))]),
+    ):
+        with pytest.raises(UserError, match="one ball"):
+            Gyroplane(manifold, 3, form="pvae")
