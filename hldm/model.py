@@ -7,7 +7,7 @@ them; `v / latent_scale` is what the diffusion process sees, on the manifold who
 import torch
 from torch import Generator, Tensor, nn
 
-from hldm.autoencoder import KLAutoencoder
+from hldm.autoencoder import Autoencoder
 from hldm.conditioning import Conditioning
 from hldm.diffusion import Denoiser, Process, Sampler
 from hldm.geometry import Manifold
@@ -23,7 +23,7 @@ class LatentDiffusion(nn.Module):
 
     def __init__(
         self,
-        autoencoder: KLAutoencoder,
+        autoencoder: Autoencoder,
         denoiser: Denoiser,
         process: Process,
         sampler: Sampler,

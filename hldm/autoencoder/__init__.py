@@ -1,5 +1,6 @@
 """Image ⇄ point on the manifold."""
 
-from hldm.autoencoder.kl import KLAutoencoder, Losses
+from hldm.autoencoder.base import Autoencoder, Losses
+from hldm.autoencoder.kl import KLAutoencoder
 
-__all__ = ["KLAutoencoder", "Losses"]
+__all__ = ["Autoencoder", "KLAutoencoder", "Losses"]

@@ -4,28 +4,20 @@ Legend: images (B, C, H, W) in [0, 1]; `v` normal coordinates of the latents, (B
 spatial position; `z` the points themselves.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.vae import Decoder, Encoder
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from hldm.distributions import ManifoldDistribution, RiemannianNormal, WrappedNormal
+from hldm.autoencoder.base import Autoencoder
 from hldm.errors import UserError
 from hldm.geometry import Manifold
 from hldm.nn import Gyroplane
 
 
-class Losses(NamedTuple):
-    """Means over the batch, in nats per image."""
-
-    loss: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-
-
-class KLAutoencoder(nn.Module):
+class KLAutoencoder(Autoencoder):
     """Encoder → posterior on the manifold → decoder, with a small weight on the KL term (Rombach et al. 2022, app. G).
 
         loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior),   Bernoulli likelihood on the grey levels
@@ -64,23 +56,17 @@ class KLAutoencoder(nn.Module):
         decoder_stem: Literal["linear", "gyroplane"],
         image_shape: tuple[int, int, int],
     ) -> None:
-        super().__init__()
-        self.manifold = manifold
-        self.posterior = posterior
-        self.prior_scale = prior_scale
-        self.kl_weight = kl_weight
-        self.image_shape = tuple(image_shape)
-        self.patch_size = patch_size
-
         channels, height, width = image_shape
         if padded_side < max(height, width):
             raise UserError(
                 f"autoencoder.padded_side={padded_side} is less than the {height} × {width} pixels of an image. "
                 f"Give the next multiple that fits, such as autoencoder.padded_side={-(-max(height, width) // 8) * 8}."
             )
-        self.padding = (padded_side - width, padded_side - height)
         latent_side = padded_side // (patch_size * 2 ** (len(block_channels) - 1))
-        self.latent_shape = (latent_channels, latent_side, latent_side)
+        latent_shape = (latent_channels, latent_side, latent_side)
+        super().__init__(manifold, posterior, prior_scale, kl_weight, image_shape, latent_shape)
+        self.patch_size = patch_size
+        self.padding = (padded_side - width, padded_side - height)
         levels, groups, patch_channels = len(block_channels), 8, channels * patch_size**2
         blocks = {"layers_per_block": layers_per_block, "norm_num_groups": groups}
         self.encoder = Encoder(
@@ -105,32 +91,9 @@ class KLAutoencoder(nn.Module):
         # the clamp of the reference code, tightened: e^±10 would leave float32 on the ball
         return loc, torch.exp(0.5 * log_variance.clamp(-12.0, 4.0))
 
-    def distribution(self, loc: Tensor, scale: Tensor) -> ManifoldDistribution:
-        """The posterior q(z | x) with these parameters."""
-        if self.posterior == "riemannian":
-            return RiemannianNormal(self.manifold, loc, scale.mean(1, keepdim=True), dim=1)
-        return WrappedNormal(self.manifold, loc, scale, dim=1)
-
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates → Bernoulli logits of the pixels, (B, C, H, W)."""
         x = F.pixel_shuffle(self.decoder(self.decoder_stem(v)), self.patch_size)
         right, bottom = self.padding
         _, height, width = self.image_shape
         return x[..., bottom // 2 : bottom // 2 + height, right // 2 : right // 2 + width]
-
-    def to_images(self, v: Tensor) -> Tensor:
-        """Normal coordinates → images in [0, 1]: the mean of the likelihood."""
-        return torch.sigmoid(self.decode(v))
-
-    def losses(self, images: Tensor, generator: Generator) -> Losses:
-        """One-sample estimate of the training loss; the noise comes from `generator` alone."""
-        return self.losses_of(images, *self.posterior_parameters(images), generator)
-
-    def losses_of(self, images: Tensor, loc: Tensor, scale: Tensor, generator: Generator) -> Losses:
-        """The same where the posterior's parameters are known already."""
-        q = self.distribution(loc, scale)
-        sample = q.draw(generator)
-        logits = self.decode(sample.v)
-        reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
-        kl = q.kl_to_centred(self.prior_scale, sample).sum() / len(images)
-        return Losses(reconstruction + self.kl_weight * kl, reconstruction, kl)

@@ -1,0 +1,103 @@
+"""What the platform asks of an autoencoder, and what all of them share: the bottleneck on a manifold and the loss.
+
+Legend: images (B, *image shape), in [0, 1] or, where the likelihood is normal, any numbers; `v` normal coordinates of
+latents, (B, *latent shape), with the coordinates of a point along axis 1; `z` the points themselves.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from hldm.distributions import ManifoldDistribution, RiemannianNormal, WrappedNormal
+from hldm.geometry import Manifold
+
+
+class Losses(NamedTuple):
+    """Means over the batch, in nats per image."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class Autoencoder(nn.Module, ABC):
+    """Image → posterior on the manifold → image.
+
+        loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior)
+
+    Args:
+        manifold: where the latents live.
+        posterior: "wrapped" (diagonal scale) or "riemannian" (isotropic per point).
+        prior_scale: σ₀ of the centred prior of the same family, > 0.
+        kl_weight: weight of the KL term, ≥ 0.
+        image_shape: of one image.
+        latent_shape: of one latent: its channels, then its positions where it is a map.
+    """
+
+    likelihood: Literal["bernoulli", "normal"] = "bernoulli"
+    """Bernoulli on grey levels, or normal with unit variance."""
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        posterior: Literal["wrapped", "riemannian"],
+        prior_scale: float,
+        kl_weight: float,
+        image_shape: tuple[int, ...],
+        latent_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.manifold = manifold
+        self.posterior = posterior
+        self.prior_scale = prior_scale
+        self.kl_weight = kl_weight
+        self.image_shape = tuple(image_shape)
+        self.latent_shape = tuple(latent_shape)
+
+    @abstractmethod
+    def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images → (loc, scale), both shaped like a latent: normal coordinates of the mean, and standard deviations."""
+
+    @abstractmethod
+    def decode(self, v: Tensor) -> Tensor:
+        """Normal coordinates → the likelihood's parameters (logits or means), (B, *image shape)."""
+
+    def begin(self, images: Tensor) -> None:  # noqa: B027 - most have nothing to prepare
+        """Called once before training, with all training images as the dataset holds them."""
+
+    def distribution(self, loc: Tensor, scale: Tensor) -> ManifoldDistribution:
+        """The posterior q(z | x) with these parameters."""
+        if self.posterior == "riemannian":
+            return RiemannianNormal(self.manifold, loc, scale.mean(1, keepdim=True), dim=1)
+        return WrappedNormal(self.manifold, loc, scale, dim=1)
+
+    def prior(self, like: Tensor) -> ManifoldDistribution:
+        """The prior of latents shaped like `like`, (B, *latent shape)."""
+        return self.distribution(torch.zeros_like(like), torch.ones_like(like)).centred(self.prior_scale)
+
+    def to_images(self, v: Tensor) -> Tensor:
+        """Normal coordinates → the mean of the likelihood: images in [0, 1] where it is Bernoulli."""
+        parameters = self.decode(v)
+        return torch.sigmoid(parameters) if self.likelihood == "bernoulli" else parameters
+
+    def losses(self, images: Tensor, generator: Generator) -> Losses:
+        """One-sample estimate of the training loss; the noise comes from `generator` alone."""
+        return self.losses_of(images, *self.posterior_parameters(images), generator)
+
+    def losses_of(self, images: Tensor, loc: Tensor, scale: Tensor, generator: Generator) -> Losses:
+        """The same where the posterior's parameters are known already."""
+        q = self.distribution(loc, scale)
+        sample = q.draw(generator)
+        reconstruction = self.negative_log_likelihood(self.decode(sample.v), images) / len(images)
+        kl = q.kl_to_centred(self.prior_scale, sample).sum() / len(images)
+        return Losses(reconstruction + self.kl_weight * kl, reconstruction, kl)
+
+    def negative_log_likelihood(self, parameters: Tensor, images: Tensor) -> Tensor:
+        """−Σ log p(x | z) over the batch, a scalar."""
+        if self.likelihood == "bernoulli":
+            return F.binary_cross_entropy_with_logits(parameters, images, reduction="sum")
+        return 0.5 * (parameters - images).square().sum() + 0.5 * math.log(2 * math.pi) * images.numel()
