@@ -61,9 +61,9 @@ def main() -> None:
             raise UserError(f"label={label} is not a class of {dataset.name}: it has 0 to {dataset.classes - 1}.")
         labels = labels * 0 + label
     model = load_model(config, dataset, directory.path, choose_device(config))
-    if not model.conditioning.uses_labels and label is not None:
+    if not model.uses_labels and label is not None:
         raise UserError(
-            f"label={label} cannot steer this run: it was trained with conditioning=none. Leave label= out."
+            f"label={label} cannot steer this run: it was trained without labels. Leave label= out."
         )
     batch_size = config["metrics"]["sampling_batch_size"]
     images = sample_images(model, labels, seed=arguments.get("seed", 0), batch_size=batch_size)

@@ -4,6 +4,8 @@ Legend: images (B, C, H, W), uint8 or in [0, 1]; `v` normal coordinates of laten
 them; `v / latent_scale` is what the diffusion process sees, on the manifold whose curvature was rescaled with it.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -13,7 +15,46 @@ from hldm.diffusion import Denoiser, Process, Sampler
 from hldm.geometry import Manifold
 
 
-class LatentDiffusion(nn.Module):
+class LatentModel(nn.Module, ABC):
+    """An autoencoder and a law of its latents to sample from."""
+
+    uses_labels: bool
+    """Whether a label changes what is drawn."""
+
+    evaluations: int
+    """Network evaluations behind one latent."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.autoencoder.parameters()).device
+
+    @abstractmethod
+    def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
+        """One latent per label, as normal coordinates of the autoencoder's manifold."""
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor, generator: Generator) -> Tensor:
+        """One image per label, uint8."""
+        return to_uint8(self.autoencoder.to_images(self.sample_latents(labels, generator)))
+
+
+class PriorModel(LatentModel):
+    """A variational autoencoder alone: its latents come from its prior, whatever the label."""
+
+    uses_labels = False
+    evaluations = 0
+
+    @torch.no_grad()
+    def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
+        like = torch.empty(len(labels), *self.autoencoder.latent_shape, device=self.device)
+        return self.autoencoder.prior(like).rsample_tangent(generator)
+
+
+class LatentDiffusion(LatentModel):
     """An autoencoder with a manifold bottleneck, and a diffusion process on its latents (Rombach et al. 2022).
 
     `latent_scale` is the root mean square of the latents' normal coordinates, 1 until `fit_latent_scale` measured it.
@@ -29,17 +70,14 @@ class LatentDiffusion(nn.Module):
         sampler: Sampler,
         conditioning: Conditioning,
     ) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
+        super().__init__(autoencoder)
         self.denoiser = denoiser
         self.process = process
         self.sampler = sampler
         self.conditioning = conditioning
+        self.uses_labels = conditioning.uses_labels
+        self.evaluations = sampler.evaluations
         self.register_buffer("latent_scale", torch.ones(()))
-
-    @property
-    def device(self) -> torch.device:
-        return self.latent_scale.device
 
     @torch.no_grad()
     def fit_latent_scale(self, v: Tensor) -> None:
@@ -59,8 +97,6 @@ class LatentDiffusion(nn.Module):
 
     @torch.no_grad()
     def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
-        """One latent per label, as normal coordinates of the autoencoder's manifold."""
-
         def predict(x: Tensor, t: Tensor) -> Tensor:
             return self.conditioning.guide(lambda ids: self.denoiser(x, t, ids), labels, self.denoiser.classes)
 
@@ -68,15 +104,16 @@ class LatentDiffusion(nn.Module):
         v = self.sampler.sample(self.process, self.diffusion_manifold(), predict, shape, generator)
         return v * self.latent_scale
 
-    @torch.no_grad()
-    def sample(self, labels: Tensor, generator: Generator) -> Tensor:
-        """One image per label, uint8."""
-        return to_uint8(self.autoencoder.to_images(self.sample_latents(labels, generator)))
-
 
 def to_unit(images: Tensor) -> Tensor:
-    """uint8 → float32 in [0, 1]."""
-    return images.float() / 255
+    """uint8 → float32 in [0, 1]; other data are float32 already and left as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def mean_image(images: Tensor) -> Tensor:
+    """The mean of `to_unit(images)`, (*image shape) in float64."""
+    mean = images.sum(0, dtype=torch.float64) / len(images)
+    return mean / 255 if images.dtype == torch.uint8 else mean
 
 
 def to_uint8(images: Tensor) -> Tensor:

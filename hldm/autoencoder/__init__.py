@@ -2,5 +2,6 @@
 
 from hldm.autoencoder.base import Autoencoder, Losses
 from hldm.autoencoder.kl import KLAutoencoder
+from hldm.autoencoder.mlp import MLPAutoencoder
 
-__all__ = ["Autoencoder", "KLAutoencoder", "Losses"]
+__all__ = ["Autoencoder", "KLAutoencoder", "Losses", "MLPAutoencoder"]

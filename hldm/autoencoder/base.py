@@ -41,6 +41,9 @@ class Autoencoder(nn.Module, ABC):
     likelihood: Literal["bernoulli", "normal"] = "bernoulli"
     """Bernoulli on grey levels, or normal with unit variance."""
 
+    kl_estimator: Literal["low_variance", "monte_carlo"] = "low_variance"
+    """How the training loss estimates the KL term from one sample."""
+
     def __init__(
         self,
         manifold: Manifold,
@@ -66,8 +69,12 @@ class Autoencoder(nn.Module, ABC):
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates → the likelihood's parameters (logits or means), (B, *image shape)."""
 
-    def begin(self, images: Tensor) -> None:  # noqa: B027 - most have nothing to prepare
-        """Called once before training, with all training images as the dataset holds them."""
+    def begin(self, mean_image: Tensor) -> None:
+        """Called before training with the mean of all training images, (*image shape) in float64."""
+
+    def targets(self, images: Tensor) -> Tensor:
+        """The images as the likelihood is evaluated on them."""
+        return images
 
     def distribution(self, loc: Tensor, scale: Tensor) -> ManifoldDistribution:
         """The posterior q(z | x) with these parameters."""
@@ -93,11 +100,39 @@ class Autoencoder(nn.Module, ABC):
         q = self.distribution(loc, scale)
         sample = q.draw(generator)
         reconstruction = self.negative_log_likelihood(self.decode(sample.v), images) / len(images)
-        kl = q.kl_to_centred(self.prior_scale, sample).sum() / len(images)
+        kl_of = q.kl_to_centred if self.kl_estimator == "low_variance" else q.kl_monte_carlo
+        kl = kl_of(self.prior_scale, sample).sum() / len(images)
         return Losses(reconstruction + self.kl_weight * kl, reconstruction, kl)
 
     def negative_log_likelihood(self, parameters: Tensor, images: Tensor) -> Tensor:
         """−Σ log p(x | z) over the batch, a scalar."""
+        x = self.targets(images)
         if self.likelihood == "bernoulli":
-            return F.binary_cross_entropy_with_logits(parameters, images, reduction="sum")
-        return 0.5 * (parameters - images).square().sum() + 0.5 * math.log(2 * math.pi) * images.numel()
+            return F.binary_cross_entropy_with_logits(parameters, x, reduction="sum")
+        return 0.5 * (parameters - x).square().sum() + 0.5 * math.log(2 * math.pi) * x.numel()
+
+    def log_likelihood(self, v: Tensor, images: Tensor) -> Tensor:
+        """log p(x | z) of every latent for every image, or for its own one, without an array of the size of all pairs.
+
+        Args:
+            v: (J, *latent shape), or (S, B, *latent shape) where each image has S latents of its own.
+            images: (B, *image shape).
+
+        Returns:
+            (J, B) or (S, B).
+        """
+        latents = len(self.latent_shape)
+        parameters = self.decode(v.flatten(0, -latents - 1)).flatten(1)
+        x = self.targets(images).flatten(1)
+        shared = v.ndim == latents + 1
+        if shared:
+            products = parameters @ x.T
+        else:
+            parameters = parameters.unflatten(0, v.shape[:2])
+            products = torch.einsum("sbd,bd->sb", parameters, x)
+        if self.likelihood == "bernoulli":
+            constant = F.softplus(parameters).sum(-1)
+            return products - (constant.unsqueeze(-1) if shared else constant)
+        squares = parameters.square().sum(-1)
+        distances2 = (squares.unsqueeze(-1) if shared else squares) - 2 * products + x.square().sum(-1)
+        return -0.5 * distances2 - 0.5 * math.log(2 * math.pi) * x.shape[1]

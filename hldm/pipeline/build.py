@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 
 from hldm.data import Dataset
 from hldm.errors import UserError
-from hldm.model import LatentDiffusion
+from hldm.model import LatentDiffusion, LatentModel, PriorModel
 from hldm.study.resources import cores
 from hldm.training import initialised, load_weights
 
@@ -43,7 +43,7 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
     return dataset
 
 
-def build_model(config: dict[str, Any], dataset: Dataset) -> LatentDiffusion:
+def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
     """The untrained model. Each part's initial weights depend on the seed alone, so all geometries share them.
 
     Args:
@@ -62,12 +62,14 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentDiffusion:
             image_shape=image_shape,
         ),
     )
+    diffusion = config["diffusion"]
+    if diffusion["process"] is None:
+        return PriorModel(autoencoder)
     denoiser = initialised(
         seed,
         "denoiser",
         lambda: instantiate(config["denoiser"], latent_shape=autoencoder.latent_shape, classes=dataset.classes),
     )
-    diffusion = config["diffusion"]
     return LatentDiffusion(
         autoencoder,
         denoiser,
@@ -77,7 +79,16 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentDiffusion:
     )
 
 
-def load_model(config: dict[str, Any], dataset: Dataset, directory: Path, device: torch.device) -> LatentDiffusion:
+def optimization(settings: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `train` that say how a stage is optimised, from its section of `training`."""
+    return {
+        "optimizer": instantiate(settings["optimizer"], lr=settings["learning_rate"]),
+        "schedule": settings["schedule"],
+        "clip_norm": settings["clip_norm"],
+    }
+
+
+def load_model(config: dict[str, Any], dataset: Dataset, directory: Path, device: torch.device) -> LatentModel:
     """The trained model of a run directory, ready to sample.
 
     Raises:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hldm.data import Dataset
 from hldm.metrics import image_metrics, latent_hierarchy, predictive_entropy, real_floor
-from hldm.model import LatentDiffusion, to_uint8, to_unit
+from hldm.model import LatentModel, to_uint8, to_unit
 from hldm.pipeline.build import WEIGHTS
 from hldm.pipeline.pictures import save_grid, save_latents
 from hldm.training import batch_indices, encode, stream
@@ -23,7 +23,7 @@ VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "sci
 """Packages whose version can move a number."""
 
 
-def sample_images(model: LatentDiffusion, labels: Tensor, *, seed: int, batch_size: int) -> Tensor:
+def sample_images(model: LatentModel, labels: Tensor, *, seed: int, batch_size: int) -> Tensor:
     """One uint8 image per label, (N, C, H, W) on the CPU. The noise depends on seed and batch only."""
     batches = range(0, len(labels), batch_size)
     images = [
@@ -39,7 +39,7 @@ def balanced_labels(n: int, classes: int) -> Tensor:
 
 
 def evaluate(
-    model: LatentDiffusion,
+    model: LatentModel,
     dataset: Dataset,
     config: dict[str, Any],
     path: Path,
@@ -61,7 +61,7 @@ def evaluate(
     per_seed = {}
     for sampling_seed in seeds:
         samples = sample_images(model, labels, seed=sampling_seed, batch_size=batch_size)
-        conditional = labels if model.conditioning.uses_labels else None
+        conditional = labels if model.uses_labels else None
         per_seed[str(sampling_seed)] = image_metrics(
             samples, conditional, dataset.test_images, extractor, classifier, batch_size=batch_size, seed=seed
         )
@@ -70,6 +70,10 @@ def evaluate(
         metrics |= {f"{name}_seed_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
     metrics |= real_floor(dataset.train_images, dataset.train_labels, dataset.test_images, n, extractor, seed=seed)
     metrics |= first_stage_metrics(model, dataset, classifier, settings, seed)
+    if settings["likelihood"] is not None:
+        test_images = to_unit(dataset.test_images.to(model.device))
+        likelihood = instantiate(settings["likelihood"])
+        metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
 
     return {
         "run": path.name,
@@ -79,14 +83,11 @@ def evaluate(
             "samples": n,
             "sampling_seeds": seeds,
             "sampling_batch_size": batch_size,
-            "network_evaluations": model.sampler.evaluations,
+            "network_evaluations": model.evaluations,
             "reference": f"{dataset.name} test images ({len(dataset.test_images)})",
             "extractor": {"name": extractor.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
             "classifier": {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy},
-            "parameters": {
-                "autoencoder": sum(p.numel() for p in model.autoencoder.parameters()),
-                "denoiser": sum(p.numel() for p in model.denoiser.parameters()),
-            },
+            "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()},
             "data_order": data_order(config, len(dataset.train_images)),
             "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
             "threads": torch.get_num_threads(),
@@ -98,7 +99,7 @@ def evaluate(
 
 @torch.no_grad()
 def first_stage_metrics(
-    model: LatentDiffusion, dataset: Dataset, classifier: Any, settings: dict[str, Any], seed: int
+    model: LatentModel, dataset: Dataset, classifier: Any, settings: dict[str, Any], seed: int
 ) -> dict[str, float]:
     """Reconstruction error and ELBO terms, means over test images in nats, and the hierarchy of their latents."""
     autoencoder, images = model.autoencoder, dataset.test_images[: settings["first_stage_images"]]
@@ -120,7 +121,7 @@ def first_stage_metrics(
     return {**totals, **hierarchy, **curvature}
 
 
-def draw_pictures(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path) -> None:
+def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], path: Path) -> None:
     """samples.png (a column per class), reconstructions.png (originals above) and latents.png."""
     labels = balanced_labels(10 * dataset.classes, dataset.classes)
     samples = model.sample(labels.to(model.device), stream(config["seed"], "picture", 0, model.device))
@@ -140,8 +141,10 @@ def draw_pictures(model: LatentDiffusion, dataset: Dataset, config: dict[str, An
 def data_order(config: dict[str, Any], total: int) -> str:
     """A digest of which images both stages see in which step: equal for runs that saw the same batches."""
     digest = hashlib.sha256()
-    for stage in ("first_stage", "diffusion"):
-        settings = config["training"][stage]
+    stages = ((stage, config["training"][stage]) for stage in ("first_stage", "diffusion"))
+    for stage, settings in stages:
+        if settings is None:
+            continue
         for step in range(settings["steps"]):
             digest.update(batch_indices(config["seed"], stage, step, settings["batch_size"], total).numpy().tobytes())
     return digest.hexdigest()

@@ -9,14 +9,15 @@ from typing import Any
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from hldm.data import Dataset
-from hldm.model import LatentDiffusion
+from hldm.model import LatentModel, mean_image
+from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog
 from hldm.study.identity import first_stage_identity
 from hldm.tracking import JsonLines
 from hldm.training import FirstStage, load_weights, save_weights, train
 
 
-def train_first_stage(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], log: RunLog) -> None:
+def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, Any], log: RunLog) -> None:
     """Train `model.autoencoder`, or take it from a run that has the same first stage.
 
     Runs that start at the same moment wait for the one that trains it; if that one is killed, the next goes on from
@@ -31,12 +32,9 @@ def train_first_stage(model: LatentDiffusion, dataset: Dataset, config: dict[str
             replay(curve, log)
             return
         settings = config["training"]["first_stage"]
-        stage = FirstStage(
-            model,
-            dataset.train_images.to(model.device),
-            seed=config["seed"],
-            batch_size=settings["batch_size"],
-        )
+        images = dataset.train_images.to(model.device)
+        model.autoencoder.begin(mean_image(images))
+        stage = FirstStage(model, images, seed=config["seed"], batch_size=settings["batch_size"])
         state_path = folder / "resume.pt"
 
         def on_start(step: int) -> None:
@@ -50,7 +48,7 @@ def train_first_stage(model: LatentDiffusion, dataset: Dataset, config: dict[str
         train(
             stage,
             steps=settings["steps"],
-            learning_rate=settings["learning_rate"],
+            **optimization(settings),
             ema_decay=None,
             state_path=state_path,
             checkpoint_every=config["training"]["checkpoint_every"],

@@ -10,7 +10,7 @@ from typing import Any
 
 from hldm.data import Dataset
 from hldm.model import LatentDiffusion
-from hldm.pipeline.build import WEIGHTS, build_dataset, build_model, choose_device, load_model
+from hldm.pipeline.build import WEIGHTS, build_dataset, build_model, choose_device, load_model, optimization
 from hldm.pipeline.evaluate import draw_pictures, evaluate
 from hldm.pipeline.first_stage import train_first_stage
 from hldm.pipeline.log import RunLog, run_log
@@ -38,7 +38,10 @@ def run(path: Path) -> dict[str, Any]:
             with timed(directory, "first_stage"):
                 train_first_stage(model, dataset, config, log)
             with timed(directory, "diffusion"):
-                train_diffusion(model, dataset, config, path, log)
+                if isinstance(model, LatentDiffusion):
+                    train_diffusion(model, dataset, config, path, log)
+            save_weights(path / WEIGHTS, model)
+            diffusion_state(path).unlink(missing_ok=True)
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
@@ -56,7 +59,7 @@ def run(path: Path) -> dict[str, Any]:
 
 
 def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path, log: RunLog) -> None:
-    """Train the denoiser on the frozen autoencoder's latents and write the run's weights."""
+    """Train the denoiser on the frozen autoencoder's latents."""
     training, seed, device = config["training"], config["seed"], model.device
     settings = training["diffusion"]
     model.autoencoder.eval().requires_grad_(False)
@@ -67,21 +70,23 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
     model.fit_latent_scale(posterior.rsample_tangent(stream(seed, "latent_scale", device=device)))
     labels = dataset.train_labels.to(device)
     stage = DiffusionStage(model, (loc, scale), labels, seed=seed, batch_size=settings["batch_size"])
-    state_path = path / "checkpoints" / "diffusion.resume.pt"
     averaged = train(
         stage,
         steps=settings["steps"],
-        learning_rate=settings["learning_rate"],
+        **optimization(settings),
         ema_decay=settings["ema_decay"],
-        state_path=state_path,
+        state_path=diffusion_state(path),
         checkpoint_every=training["checkpoint_every"],
         log_every=training["log_every"],
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),
     )
     model.denoiser.load_state_dict(averaged.state_dict())
-    save_weights(path / WEIGHTS, model)
-    state_path.unlink(missing_ok=True)
+
+
+def diffusion_state(path: Path) -> Path:
+    """Where the resume state of a run's second stage is kept until its weights are written."""
+    return path / "checkpoints" / "diffusion.resume.pt"
 
 
 @contextmanager

@@ -53,6 +53,7 @@ def _one_of(*names: str) -> Rule:
 _POSITIVE = _number(0, math.inf, "a number > 0", 1e-3, above=True)
 _NOT_NEGATIVE = _number(0, math.inf, "a number ≥ 0", 1.0)
 _SHARE = _number(0, 1, "a number ≥ 0 and < 1", 0.1)
+_POSITIVE_OR_NULL = Rule(lambda value: value is None or _POSITIVE.holds(value), "a number > 0, or null for none", 1.0)
 _COUNT = _whole(1, 100)
 _AUTO = Rule(lambda value: value == "auto" or (_is_whole(value) and value >= 1), "auto or a whole number ≥ 1", 2)
 _MAX_SEED = 2**32 - 1  # numpy's limit
@@ -68,7 +69,7 @@ RULES: dict[str, Rule] = {
     "hardware.device": _one_of("auto", "cpu", "cuda"),
     "hardware.threads": _AUTO,
     "hardware.slots": _AUTO,
-    "geometry.decoder_stem": _one_of("linear", "gyroplane"),
+    "geometry.decoder_stem": _one_of("linear", "gyroplane", "mobius"),
     "autoencoder.latent_channels": _whole(1, 4),
     "autoencoder.patch_size": _whole(1, 2),
     "autoencoder.padded_side": _whole(1, 32),
@@ -77,6 +78,11 @@ RULES: dict[str, Rule] = {
     "autoencoder.posterior": _one_of("wrapped", "riemannian"),
     "autoencoder.prior_scale": _POSITIVE,
     "autoencoder.kl_weight": _NOT_NEGATIVE,
+    "autoencoder.hidden": _whole(1, 600),
+    "autoencoder.kl_estimator": _one_of("monte_carlo", "low_variance"),
+    "autoencoder.encoder_head": _one_of("wrapped", "mobius"),
+    "autoencoder.gyroplane_form": _one_of("paper", "pvae"),
+    "autoencoder.likelihood": _one_of("bernoulli", "normal"),
     "denoiser.block_channels": _wholes(1, "[64,96]"),
     "denoiser.layers_per_block": _whole(1, 1),
     "denoiser.head_channels": _whole(1, 32),
@@ -93,6 +99,10 @@ RULES: dict[str, Rule] = {
     "training.diffusion.batch_size": _COUNT,
     "training.diffusion.learning_rate": _POSITIVE,
     "training.diffusion.ema_decay": _number(0, 1, "a number ≥ 0 and < 1", 0.995),
+    "training.first_stage.schedule": _one_of("cosine", "constant"),
+    "training.first_stage.clip_norm": _POSITIVE_OR_NULL,
+    "training.diffusion.schedule": _one_of("cosine", "constant"),
+    "training.diffusion.clip_norm": _POSITIVE_OR_NULL,
     "training.checkpoint_every": _COUNT,
     "training.log_every": _COUNT,
     "metrics.samples": _whole(2, 5000),
@@ -101,6 +111,10 @@ RULES: dict[str, Rule] = {
     "metrics.first_stage_images": _whole(4, 10000),
     "metrics.hierarchy.points": _whole(4, 1500),
     "metrics.hierarchy.tries": _COUNT,
+    "metrics.likelihood.images": _whole(1, 10000),
+    "metrics.likelihood.importance_samples": _whole(2, 5000),
+    "metrics.likelihood.checked_images": _whole(1, 1000),
+    "metrics.likelihood.spacing": _POSITIVE,
     "tracking.mode": _one_of("auto", "online", "offline"),
 }
 
@@ -121,6 +135,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
             )
     _check_curvature(config)
     _check_channels(config)
+    _check_parts(config)
     _check_sizes(config)
     if str(get(config, "metrics.extractor._target_")).endswith("InceptionFeatures"):
         check_inception_weights(get(config, "metrics.extractor.weights"))
@@ -228,6 +243,25 @@ def _check_channels(config: Mapping[str, Any]) -> None:
                 f"balls={_shown(balls)} does not divide the {n} channels of its factor into whole balls. "
                 f"Allowed are {allowed}."
             )
+
+
+def _check_parts(config: Mapping[str, Any]) -> None:
+    """Parts of the model that do not go with each other."""
+    is_vector = get(config, "autoencoder.hidden", _ABSENT) is not _ABSENT
+    if is_vector and get(config, "diffusion.process") is not None:
+        raise UserError(
+            "autoencoder=mlp has one latent vector per image, and the U-Net needs a map. Type diffusion=none for the "
+            "autoencoder alone (`+experiment=pvae_mnist` is the whole protocol), or autoencoder=kl."
+        )
+    if not is_vector and get(config, "geometry.decoder_stem") == "mobius":
+        raise UserError(
+            "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."
+        )
+    if get(config, "diffusion.process") is not None and get(config, "training.diffusion") is None:
+        raise UserError(
+            "This training has no second stage, and the diffusion process needs one. Type diffusion=none, or "
+            "training=standard."
+        )
 
 
 def _check_sizes(config: Mapping[str, Any]) -> None:

@@ -85,8 +85,10 @@ def settings(option: Path) -> dict[str, Any]:
     """Dotted key → value as the option's file writes it (interpolations stay text), inner nodes included."""
     content = OmegaConf.to_container(OmegaConf.load(option), resolve=False)
     assert isinstance(content, dict)
-    siblings = [name for name in content.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
-    inherited = [settings(option.with_name(f"{name}.yaml")) for name in siblings]
+    named = [name for name in content.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    # `digits` stands beside the file, `/experiment/pvae_mnist@_global_` in conf/
+    files = [CONF / name[1:].partition("@")[0] if name[0] == "/" else option.with_name(name) for name in named]
+    inherited = [settings(file.with_suffix(".yaml")) for file in files]
     content.pop("hydra", None)
     is_global = option.parent == CONF or "# @package _global_" in option.read_text(encoding="utf-8")
     own = dict(_flat(content if is_global else {option.parent.name: content}))

@@ -31,6 +31,8 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
     flat. So a grid over geometry × curvature has one Euclidean run per seed.
     """
     kept = {key: value for key, value in config.items() if key not in LEAVES_RESULT}
+    if get(config, "diffusion.process", kept) is None:
+        kept = {key: value for key, value in kept.items() if key not in ("denoiser", "conditioning")}
     if isinstance(training := kept.get("training"), Mapping):
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
     return _identity(config, kept)

@@ -3,8 +3,9 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,20 +26,22 @@ class Stage(ABC):
         """Scalars to log; the one called "loss" is minimised."""
 
 
-def scheduled(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over 50 steps or a tenth of them, then half a cosine down to 2 % of `peak` at the last step."""
+def scheduled(step: int, steps: int) -> float:
+    """Linear warm-up over 50 steps or a tenth of them, then half a cosine down to 2 % at the last step."""
     warmup = min(50, steps // 10)
     if step < warmup:
-        return peak * (step + 1) / warmup
+        return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def train(
     stage: Stage,
     *,
     steps: int,
-    learning_rate: float,
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+    schedule: Literal["cosine", "constant"],
+    clip_norm: float | None,
     ema_decay: float | None,
     state_path: Path,
     checkpoint_every: int,
@@ -49,6 +52,9 @@ def train(
     """Train `stage` to its end and return the model to use: the average where `ema_decay` is given.
 
     Args:
+        optimizer: makes the optimiser, with its (peak) learning rate.
+        schedule: "cosine", see `scheduled`, or "constant".
+        clip_norm: the gradient's norm is scaled down to this.
         state_path: where the resume state is kept; an earlier one is continued from.
         on_start: called once with the first step that will be run, before it runs.
         log: called every `log_every` steps (and at the last one) with (steps done, scalars).
@@ -56,9 +62,10 @@ def train(
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
-    optimizer = torch.optim.AdamW(stage.model.parameters(), betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    adam = optimizer(stage.model.parameters())
+    peak = adam.defaults["lr"]
     ema = None if ema_decay is None else Ema(stage.model, ema_decay)
-    first = _resume(state_path, stage.model, optimizer, ema)
+    first = _resume(state_path, stage.model, adam, ema)
     on_start(first)
 
     columns = (
@@ -72,13 +79,14 @@ def train(
     with Progress(*columns, refresh_per_second=2) as progress:
         bar = progress.add_task(stage.name.replace("_", " "), total=steps, completed=first, figures="")
         for step in range(first, steps):
-            for group in optimizer.param_groups:
-                group["lr"] = scheduled(step, steps, learning_rate)
+            for group in adam.param_groups:
+                group["lr"] = peak * scheduled(step, steps) if schedule == "cosine" else peak
             terms = stage.loss(step)
-            optimizer.zero_grad(set_to_none=True)
+            adam.zero_grad(set_to_none=True)
             terms["loss"].backward()
-            gradient_norm = nn.utils.clip_grad_norm_(stage.model.parameters(), 1.0)
-            optimizer.step()
+            if clip_norm is not None:
+                terms["gradient_norm"] = nn.utils.clip_grad_norm_(stage.model.parameters(), clip_norm)
+            adam.step()
             if ema is not None:
                 ema.update(stage.model)
 
@@ -89,13 +97,12 @@ def train(
                     raise FloatingPointError(
                         f"{stage.name}: the loss is {figures['loss']} at step {done}. Lower its learning rate."
                     )
-                figures["gradient_norm"] = float(gradient_norm)
                 figures["steps_per_second"] = (done - images_first) / (time.perf_counter() - started)
                 log(done, figures)
                 progress.update(bar, figures=f"loss {figures['loss']:.4g}")
             progress.update(bar, completed=done)
             if done % checkpoint_every == 0 and done < steps:
-                save_state(state_path, _state(done, stage.model, optimizer, ema))
+                save_state(state_path, _state(done, stage.model, adam, ema))
     return stage.model if ema is None else ema.model
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hldm.model import LatentDiffusion, to_unit
+from hldm.model import LatentDiffusion, LatentModel, to_unit
 from hldm.training.loop import Stage
 from hldm.training.randomness import batch_indices, stream
 
@@ -12,12 +12,12 @@ class FirstStage(Stage):
     """Images → autoencoder.
 
     Args:
-        images: uint8 (N, C, H, W), on the model's device.
+        images: (N, *image shape) as the dataset holds them, on the model's device.
     """
 
     name = "first_stage"
 
-    def __init__(self, model: LatentDiffusion, images: Tensor, *, seed: int, batch_size: int) -> None:
+    def __init__(self, model: LatentModel, images: Tensor, *, seed: int, batch_size: int) -> None:
         self.model: nn.Module = model.autoencoder
         self.autoencoder = model.autoencoder
         self.images, self.seed, self.batch_size = images, seed, batch_size
@@ -57,9 +57,9 @@ class DiffusionStage(Stage):
 
 @torch.no_grad()
 def encode(
-    model: LatentDiffusion, images: Tensor, chosen: Tensor | None = None, batch_size: int = 500
+    model: LatentModel, images: Tensor, chosen: Tensor | None = None, batch_size: int = 500
 ) -> tuple[Tensor, Tensor]:
-    """uint8 images (N, C, H, W) → posterior (loc, scale), each (N, c, h, w), on the model's device.
+    """images (N, *image shape) → posterior (loc, scale), each (N, *latent shape), on the model's device.
 
     Args:
         chosen: indices of the images to encode, all by default; the rows of the others are zero.
