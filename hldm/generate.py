@@ -62,9 +62,7 @@ def main() -> None:
         labels = labels * 0 + label
     model = load_model(config, dataset, directory.path, choose_device(config))
     if not model.uses_labels and label is not None:
-        raise UserError(
-            f"label={label} cannot steer this run: it was trained without labels. Leave label= out."
-        )
+        raise UserError(f"label={label} cannot steer this run: it was trained without labels. Leave label= out.")
     batch_size = config["metrics"]["sampling_batch_size"]
     images = sample_images(model, labels, seed=arguments.get("seed", 0), batch_size=batch_size)
     if out.suffix == ".npz":

@@ -2,6 +2,7 @@
 
 from hldm.autoencoder.base import Autoencoder, Losses
 from hldm.autoencoder.kl import KLAutoencoder
+from hldm.autoencoder.likelihood import MarginalLikelihood
 from hldm.autoencoder.mlp import MLPAutoencoder
 
-__all__ = ["Autoencoder", "KLAutoencoder", "Losses", "MLPAutoencoder"]
+__all__ = ["Autoencoder", "KLAutoencoder", "Losses", "MLPAutoencoder", "MarginalLikelihood"]

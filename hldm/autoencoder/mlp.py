@@ -15,7 +15,6 @@ from hldm.geometry import Euclidean, Manifold, PoincareBall
 from hldm.nn import Gyroplane, MobiusLinear
 from hldm.nn.leafwise import is_flat
 
-
 GREY = 1e-5
 """Grey levels are kept within [GREY, 1 − GREY] where the likelihood is Bernoulli, as the authors do."""
 

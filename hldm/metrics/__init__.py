@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from hldm.metrics.gromov import gromov_delta
     from hldm.metrics.hierarchy import latent_hierarchy
     from hldm.metrics.images import image_metrics, real_floor
-    from hldm.metrics.likelihood import MarginalLikelihood
     from hldm.metrics.weights import check_inception_weights
 
 _MODULES = {
@@ -25,7 +24,6 @@ _MODULES = {
     "gromov_delta": "gromov",
     "latent_hierarchy": "hierarchy",
     "image_metrics": "images",
-    "MarginalLikelihood": "likelihood",
     "real_floor": "images",
     "check_inception_weights": "weights",
 }
@@ -35,7 +33,6 @@ __all__ = [
     "DigitFeatures",
     "FeatureExtractor",
     "InceptionFeatures",
-    "MarginalLikelihood",
     "check_inception_weights",
     "gromov_delta",
     "image_metrics",

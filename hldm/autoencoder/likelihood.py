@@ -11,7 +11,7 @@ import torch
 from rich.progress import track
 from torch import Generator, Tensor
 
-from hldm.autoencoder import Autoencoder
+from hldm.autoencoder.base import Autoencoder
 from hldm.geometry import PoincareBall
 
 MEMORY = 2**26
