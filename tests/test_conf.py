@@ -25,9 +25,17 @@ WHEN_BUILDING = {
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 
 
+COMPANY = {
+    "autoencoder=mlp": ["diffusion=none"],
+    "metrics=inception": [f"metrics.weights={__file__}"],  # any file that is there
+    "training=pvae": ["diffusion=none"],
+}
+"""What an option needs beside it."""
+
+
 def composed(group: str, option: str) -> dict[str, Any]:
-    weights = [f"metrics.weights={__file__}"] if option == "inception" else []  # any file that is there
-    return compose([f"{'+' if group in ('experiment', 'sweep') else ''}{group}={option}", *weights])
+    chosen = f"{group}={option}"
+    return compose([f"+{chosen}" if group in ("experiment", "sweep") else chosen, *COMPANY.get(chosen, [])])
 
 
 def targets(node: Any) -> Iterator[dict[str, Any]]:
@@ -50,7 +58,8 @@ def test_every_option_composes_and_its_targets_bind(group: str, option: str) -> 
             arguments = {key: None for key in node if not (key.startswith("_") and key.endswith("_"))}
             if node is content:
                 arguments |= dict.fromkeys(WHEN_BUILDING.get(section, ()))
-            inspect.signature(get_object(node["_target_"])).bind(**arguments)
+            signature = inspect.signature(get_object(node["_target_"]))
+            (signature.bind_partial if node.get("_partial_") else signature.bind)(**arguments)
 
 
 @pytest.mark.parametrize("geometry", groups()["geometry"])

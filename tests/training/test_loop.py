@@ -1,5 +1,6 @@
 """A stopped stage goes on bit for bit; a diverged one says so; the schedule and the average are what they say."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -30,17 +31,19 @@ class Regression(Stage):
         return {"loss": loss * float("nan") if step == self.poison else loss}
 
 
-def run(stage, path, ema_decay=0.9, starts=None, logged=None, steps=20):
+def run(stage, path, ema_decay=0.9, starts=None, logged=None, steps=20, schedule="cosine", clip_norm=1.0):
     return train(
         stage,
         steps=steps,
-        learning_rate=1e-2,
+        optimizer=partial(torch.optim.AdamW, lr=1e-2),
+        schedule=schedule,
+        clip_norm=clip_norm,
         ema_decay=ema_decay,
         state_path=path,
         checkpoint_every=4,
         log_every=1,
         on_start=(starts if starts is not None else []).append,
-        log=lambda step, figures: None if logged is None else logged.append((step, figures["loss"])),
+        log=lambda step, figures: None if logged is None else logged.append((step, figures)),
     )
 
 
@@ -55,7 +58,7 @@ def test_a_stopped_stage_goes_on_bit_for_bit(tmp_path, stop_at, ema_decay):
     assert starts == [0, stop_at // 4 * 4]
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    assert dict(straight_log) == dict(log)
+    assert {step: figures["loss"] for step, figures in straight_log} == {step: figures["loss"] for step, figures in log}
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage_and_names_it(tmp_path):
@@ -66,11 +69,31 @@ def test_a_loss_that_is_not_finite_stops_the_stage_and_names_it(tmp_path):
 def test_training_learns(tmp_path):
     logged = []
     run(Regression(), tmp_path / "a.pt", logged=logged, steps=300)
-    assert logged[-1][1] < 0.2 * logged[0][1]
+    assert logged[-1][1]["loss"] < 0.2 * logged[0][1]["loss"]
+
+
+def test_a_constant_schedule_is_the_optimizers_own_rate(tmp_path):
+    stage, straight = Regression(), Regression()
+    run(stage, tmp_path / "a.pt", None, steps=30, schedule="constant", clip_norm=None)
+    optimizer = torch.optim.AdamW(straight.model.parameters(), lr=1e-2)
+    for step in range(30):
+        optimizer.zero_grad()
+        straight.loss(step)["loss"].backward()
+        optimizer.step()
+    for ours, expected in zip(stage.model.parameters(), straight.model.parameters(), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_gradients_are_clipped_where_that_is_asked_for(tmp_path):
+    clipped, free = [], []
+    run(Regression(), tmp_path / "a.pt", logged=clipped, clip_norm=1e-3)
+    run(Regression(), tmp_path / "b.pt", logged=free, clip_norm=None)
+    assert all(figures["gradient_norm"] > 1e-3 for _, figures in clipped)  # as they were before
+    assert all("gradient_norm" not in figures for _, figures in free)
 
 
 def test_schedule():
-    rates = [scheduled(step, 1000, 1.0) for step in range(1000)]
+    rates = [scheduled(step, 1000) for step in range(1000)]
     assert rates[0] == pytest.approx(1 / 50)
     assert max(rates) == rates[50] == 1.0
     assert all(a > b for a, b in pairwise(rates[50:]))
