@@ -47,4 +47,5 @@ def run(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as hldm/pipeline/__main__.py does
     run(Path(sys.argv[1]))
