@@ -125,10 +125,11 @@ def test_log_likelihoods_of_all_pairs_and_of_own_latents(likelihood):
     model = build(ball(), likelihood=likelihood).double()
     images = IMAGES.double()
     v = torch.randn(3, 6, 2, generator=generator(), dtype=torch.float64)
-    expected = torch.stack([
-        torch.stack([-model.negative_log_likelihood(model.decode(v[s, b : b + 1]), images[b : b + 1]) for b in range(6)])
-        for s in range(3)
-    ])  # fmt: skip
+
+    def alone(s, b):
+        return -model.negative_log_likelihood(model.decode(v[s, b : b + 1]), images[b : b + 1])
+
+    expected = torch.stack([torch.stack([alone(s, b) for b in range(6)]) for s in range(3)])
     torch.testing.assert_close(model.log_likelihood(v, images), expected)
     pairs = model.log_likelihood(v[:, 0], images)
     assert pairs.shape == (3, 6)
