@@ -47,6 +47,8 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     recorded, config = directory.results, directory.config
     assert recorded is not None, "find_runs returns finished runs"
     provenance = recorded["provenance"]
+    if seeds and not provenance["sampling_seeds"]:
+        raise UserError(f"seeds=… draws samples, and {directory.path.name} is evaluated without any. Leave it out.")
     os.environ.update(Allotment(1, provenance["threads"]).environment(0))
     # torch only now: a wrong argument is answered at once, and the threads are set before it starts
     import torch

@@ -4,8 +4,8 @@
     python -m hldm.generate run=outputs/main/<run id> n=100 out=grid.png
     python -m hldm.generate run=outputs/main/<run id> n=16 label=7 out=sevens.png
 
-An npz has the field's usual form: arr_0 images uint8 (N, H, W, C), arr_1 labels int64 (N,). Classes are balanced,
-unless label=… asks for one. The same seed gives the same images on the same machine. Usage:
+An npz has the field's usual form: arr_0 images uint8 (N, H, W, C), or vectors float32 (N, D), and arr_1 labels int64
+(N,). Classes are balanced, unless label=… asks for one. The same seed gives the same images on the same machine. Usage:
 
     python -m hldm.generate run=<run directory> [n=100] [seed=0] [label=<class>] [out=samples.png|samples.npz]
 """
@@ -63,7 +63,9 @@ def main() -> None:
     model = load_model(config, dataset, directory.path, choose_device(config))
     if not model.uses_labels and label is not None:
         raise UserError(f"label={label} cannot steer this run: it was trained without labels. Leave label= out.")
-    batch_size = config["metrics"]["sampling_batch_size"]
+    if not dataset.has_pictures and out.suffix == ".png":
+        raise UserError(f"{dataset.name} has vectors, which make no picture. Type out=samples.npz.")
+    batch_size = config["metrics"].get("sampling_batch_size", 500)
     images = sample_images(model, labels, seed=arguments.get("seed", 0), batch_size=batch_size)
     if out.suffix == ".npz":
         save_npz(out, images, labels)

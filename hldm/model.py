@@ -38,8 +38,9 @@ class LatentModel(nn.Module, ABC):
 
     @torch.no_grad()
     def sample(self, labels: Tensor, generator: Generator) -> Tensor:
-        """One image per label, uint8."""
-        return to_uint8(self.autoencoder.to_images(self.sample_latents(labels, generator)))
+        """One image per label, uint8; a vector is left as it is, float32."""
+        images = self.autoencoder.to_images(self.sample_latents(labels, generator))
+        return to_uint8(images) if len(self.autoencoder.image_shape) > 1 else images
 
 
 class PriorModel(LatentModel):

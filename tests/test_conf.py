@@ -27,6 +27,7 @@ OPTIONS = [(group, option) for group, options in groups().items() for option in 
 
 COMPANY = {
     "autoencoder=mlp": ["diffusion=none"],
+    "dataset=branching": ["autoencoder=mlp", "diffusion=none", "metrics=vectors"],
     "metrics=inception": [f"metrics.weights={__file__}"],  # any file that is there
     "training=pvae": ["diffusion=none"],
 }

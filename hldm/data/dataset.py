@@ -1,10 +1,11 @@
 """What every data set looks like to the rest of the platform.
 
-Legend: N images of C channels and H × W pixels.
+Legend: N images of C channels and H × W pixels, or N vectors of D numbers, which are called images as well.
 """
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -14,11 +15,12 @@ class Dataset:
 
     Attributes:
         name: what tables and plots call it.
-        train_images: uint8 (N, C, H, W).
+        train_images: uint8 (N, C, H, W), or float32 (N, D).
         train_labels: int64 (N,), each in [0, classes).
-        test_images: uint8 (M, C, H, W), never trained on: the reference of every metric.
+        test_images: likewise (M, …), never trained on: the reference of every metric.
         test_labels: int64 (M,).
         class_names: one per class, in the order of the labels.
+        parents: where the classes form a tree, int64 (classes,): the class above each one, the root's being itself.
     """
 
     name: str
@@ -27,8 +29,26 @@ class Dataset:
     test_images: Tensor
     test_labels: Tensor
     class_names: tuple[str, ...]
+    parents: Tensor | None = None
 
     @property
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether a row is a picture rather than a vector."""
+        return self.train_images.ndim == 4
+
+    @property
+    def depths(self) -> Tensor | None:
+        """How far each class is below the root, int64 (classes,)."""
+        if self.parents is None:
+            return None
+        above, depths = self.parents, torch.zeros_like(self.parents)
+        at = torch.arange(self.classes)
+        while not torch.equal(at, above[at]):
+            depths += at != above[at]
+            at = above[at]
+        return depths

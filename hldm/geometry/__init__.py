@@ -4,7 +4,7 @@ from hldm.geometry.curvature import Curvature, FixedCurvature, LearnableCurvatur
 from hldm.geometry.euclidean import Euclidean
 from hldm.geometry.manifold import Manifold
 from hldm.geometry.poincare import PoincareBall
-from hldm.geometry.product import ProductManifold
+from hldm.geometry.product import ProductManifold, is_plane
 
 __all__ = [
     "Curvature",
@@ -14,4 +14,5 @@ __all__ = [
     "Manifold",
     "PoincareBall",
     "ProductManifold",
+    "is_plane",
 ]

@@ -107,3 +107,9 @@ class ProductManifold(Manifold):
 
     def leaves(self) -> list[Manifold]:
         return [leaf for f in self._present() for leaf in f.leaves()]
+
+
+def is_plane(manifold: Manifold) -> bool:
+    """Whether it is a Euclidean or a hyperbolic plane: one factor, of dimension 2."""
+    leaves = manifold.leaves()
+    return len(leaves) == 1 and leaves[0].channels == 2 and getattr(leaves[0], "balls", 1) == 1

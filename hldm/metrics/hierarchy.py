@@ -7,7 +7,7 @@ its distance to the origin; a latent's squares add up over positions (the produc
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -25,13 +25,13 @@ QUANTILES = {"q05": 0.05, "median": 0.5, "q95": 0.95}
 
 @torch.no_grad()
 def latent_hierarchy(
-    manifold: Manifold, v: Tensor, entropy: Tensor, *, points: int, tries: int, seed: int
+    manifold: Manifold, v: Tensor, against: Mapping[str, Tensor], *, points: int, tries: int, seed: int
 ) -> dict[str, float]:
-    """δ with its controls, radii and their relation to the classifier's doubt, and the reach of curvature.
+    """δ with its controls, radii and what they go with, and the reach of curvature.
 
     Args:
         v: (N, C, *positions) normal coordinates of posterior means.
-        entropy: (N,) of the classifier on the images that they encode.
+        against: name → (N,) what the radius may go with: a classifier's entropy, the depth in a tree.
         points: how many latents one δ is computed from; all where there are fewer.
         tries: draws of that many.
         seed: of draws, controls and permutations.
@@ -41,7 +41,7 @@ def latent_hierarchy(
             for the controls: <name>_gaussian of equal mean and covariance in normal coordinates, and
             <name>_shuffled, where each coordinate is permuted over the latents.
         radius_*: quantiles of the distance of a latent to the origin; point_radius_*: of its single points.
-        radius_entropy_*: see `rank_correlation`.
+        radius_<name>_*: see `rank_correlation`.
         sqrt_c_rms, sqrt_c_radius: see `curvature_reach`.
         saturation: share of points at the boundary clamp.
     """
@@ -50,7 +50,7 @@ def latent_hierarchy(
             f"Gromov's δ needs four latents and one try: there are {len(v)}, metrics.hierarchy.points={points} and "
             f"metrics.hierarchy.tries={tries}."
         )
-    v, entropy = v.detach().double().cpu(), entropy.detach().double().cpu()
+    v = v.detach().double().cpu()
     manifold = deepcopy(manifold).cpu()  # the caller's stays where it is
     metrics: dict[str, float] = {}
     results = [[relative_delta(manifold, latents) for latents in draw] for draw in _draws(v, points, tries, seed)]
@@ -64,8 +64,9 @@ def latent_hierarchy(
     for name, values in [("radius", radius), ("point_radius", v.norm(dim=1).flatten())]:
         quantiles = np.quantile(values.numpy(), list(QUANTILES.values()))
         metrics |= {f"{name}_{key}": float(q) for key, q in zip(QUANTILES, quantiles, strict=True)}
-    correlation = rank_correlation(radius, entropy, seed=seed)
-    metrics |= {f"radius_entropy_{name}": value for name, value in correlation.items()}
+    for other, values in against.items():
+        correlation = rank_correlation(radius, values.detach().double().cpu(), seed=seed)
+        metrics |= {f"radius_{other}_{name}": value for name, value in correlation.items()}
     metrics |= curvature_reach(manifold, v)
     metrics["saturation"] = float(manifold.saturation(manifold.from_tangent(v.float(), dim=1), dim=1))
     return metrics

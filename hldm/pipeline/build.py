@@ -79,12 +79,16 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
     )
 
 
-def optimization(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `train` that say how a stage is optimised, from its section of `training`."""
+def optimization(training: dict[str, Any], stage: str) -> dict[str, Any]:
+    """The arguments of `train` that say how a stage is optimised, from the section `training`."""
+    settings = training[stage]
     return {
-        "optimizer": instantiate(settings["optimizer"], lr=settings["learning_rate"]),
+        "steps": settings["steps"],
+        "optimizer": instantiate(training["optimizer"], lr=settings["learning_rate"]),
         "schedule": settings["schedule"],
         "clip_norm": settings["clip_norm"],
+        "checkpoint_every": training["checkpoint_every"],
+        "log_every": training["log_every"],
     }
 
 

@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from hydra.utils import instantiate
@@ -52,12 +52,48 @@ def evaluate(
             them; with two or more, `<name>_seed_sd` is their standard deviation.
     """
     settings, seed = config["metrics"], config["seed"]
-    seeds = sampling_seeds or list(settings["sampling_seeds"])
+    classifier = None if settings["classifier"] is None else instantiate(settings["classifier"]).to(model.device)
+    seeds = sampling_seeds or list(settings.get("sampling_seeds", []))
+    of_samples = Results({}, {}, {"sampling_seeds": []})
+    if settings["extractor"] is not None:
+        of_samples = evaluate_samples(model, dataset, classifier, settings, seeds, seed)
+    metrics = of_samples.metrics | first_stage_metrics(model, dataset, classifier, settings, seed)
+    if settings["likelihood"] is not None:
+        test_images = to_unit(dataset.test_images.to(model.device))
+        likelihood = instantiate(settings["likelihood"])
+        metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
+
+    return {
+        "run": path.name,
+        "metrics": metrics,
+        "per_sampling_seed": of_samples.per_sampling_seed,
+        "provenance": {
+            **of_samples.provenance,
+            "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()},
+            "data_order": data_order(config, len(dataset.train_images)),
+            "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
+            "threads": torch.get_num_threads(),
+            "machine": machine(model.device),
+            "versions": {package: version(package) for package in VERSIONS},
+        },
+    }
+
+
+class Results(NamedTuple):
+    """What a part of the evaluation adds to results.json."""
+
+    metrics: dict[str, float]
+    per_sampling_seed: dict[str, dict[str, float]]
+    provenance: dict[str, Any]
+
+
+def evaluate_samples(
+    model: LatentModel, dataset: Dataset, classifier: Any, settings: dict[str, Any], seeds: list[int], seed: int
+) -> Results:
+    """Samples against the test images, one evaluation per sampling seed, beside what real images score."""
     extractor = instantiate(settings["extractor"]).to(model.device)
-    classifier = instantiate(settings["classifier"]).to(model.device)
     n, batch_size = settings["samples"], settings["sampling_batch_size"]
     labels = balanced_labels(n, dataset.classes)
-
     per_seed = {}
     for sampling_seed in seeds:
         samples = sample_images(model, labels, seed=sampling_seed, batch_size=batch_size)
@@ -69,32 +105,16 @@ def evaluate(
     if len(seeds) > 1:
         metrics |= {f"{name}_seed_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
     metrics |= real_floor(dataset.train_images, dataset.train_labels, dataset.test_images, n, extractor, seed=seed)
-    metrics |= first_stage_metrics(model, dataset, classifier, settings, seed)
-    if settings["likelihood"] is not None:
-        test_images = to_unit(dataset.test_images.to(model.device))
-        likelihood = instantiate(settings["likelihood"])
-        metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
-
-    return {
-        "run": path.name,
-        "metrics": metrics,
-        "per_sampling_seed": per_seed,
-        "provenance": {
-            "samples": n,
-            "sampling_seeds": seeds,
-            "sampling_batch_size": batch_size,
-            "network_evaluations": model.evaluations,
-            "reference": f"{dataset.name} test images ({len(dataset.test_images)})",
-            "extractor": {"name": extractor.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
-            "classifier": {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy},
-            "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()},
-            "data_order": data_order(config, len(dataset.train_images)),
-            "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
-            "threads": torch.get_num_threads(),
-            "machine": machine(model.device),
-            "versions": {package: version(package) for package in VERSIONS},
-        },
+    provenance = {
+        "samples": n,
+        "sampling_seeds": seeds,
+        "sampling_batch_size": batch_size,
+        "network_evaluations": model.evaluations,
+        "reference": f"{dataset.name} test images ({len(dataset.test_images)})",
+        "extractor": {"name": extractor.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
+        "classifier": {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy},
     }
+    return Results(metrics, per_seed, provenance)
 
 
 @torch.no_grad()
@@ -115,27 +135,34 @@ def first_stage_metrics(
         totals["reconstruction_mse"] += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
     totals["elbo"] = totals["elbo_reconstruction"] - totals["elbo_kl"]
 
-    entropy = predictive_entropy(classifier, images)
-    hierarchy = latent_hierarchy(autoencoder.manifold, torch.cat(locs), entropy, seed=seed, **settings["hierarchy"])
+    against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
+    if (depths := dataset.depths) is not None:
+        against["depth"] = depths[dataset.test_labels[: len(images)]]
+    hierarchy = latent_hierarchy(autoencoder.manifold, torch.cat(locs), against, seed=seed, **settings["hierarchy"])
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
     return {**totals, **hierarchy, **curvature}
 
 
 def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], path: Path) -> None:
-    """samples.png (a column per class), reconstructions.png (originals above) and latents.png."""
-    labels = balanced_labels(10 * dataset.classes, dataset.classes)
-    samples = model.sample(labels.to(model.device), stream(config["seed"], "picture", 0, model.device))
-    save_grid(path / "samples.png", samples, columns=dataset.classes)
+    """samples.png (a column per class) and reconstructions.png (originals above), of pictures; latents.png."""
+    if dataset.has_pictures:
+        labels = balanced_labels(10 * dataset.classes, dataset.classes)
+        samples = model.sample(labels.to(model.device), stream(config["seed"], "picture", 0, model.device))
+        save_grid(path / "samples.png", samples, columns=dataset.classes)
 
-    originals = dataset.test_images[:30]
-    loc, _ = encode(model, originals)
-    rebuilt = to_uint8(model.autoencoder.to_images(loc)).cpu()
-    rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
-    save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
+        originals = dataset.test_images[:30]
+        loc, _ = encode(model, originals)
+        rebuilt = to_uint8(model.autoencoder.to_images(loc)).cpu()
+        rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
+        save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
 
     shown = min(2000, config["metrics"]["first_stage_images"])
-    loc, _ = encode(model, dataset.test_images[:shown])
-    save_latents(path / "latents.png", model.autoencoder.manifold, loc.cpu(), dataset.test_labels[:shown])
+    images, labels = dataset.test_images[:shown], dataset.test_labels[:shown]
+    if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
+        images, labels = torch.cat([dataset.train_images, images]), torch.cat([dataset.train_labels, labels])
+    colours = labels if (depths := dataset.depths) is None else depths[labels]
+    loc, _ = encode(model, images)
+    save_latents(path / "latents.png", model.autoencoder.manifold, loc.cpu(), colours, labels, dataset.parents)
 
 
 def data_order(config: dict[str, Any], total: int) -> str:

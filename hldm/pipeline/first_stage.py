@@ -47,12 +47,9 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
 
         train(
             stage,
-            steps=settings["steps"],
-            **optimization(settings),
+            **optimization(config["training"], stage.name),
             ema_decay=None,
             state_path=state_path,
-            checkpoint_every=config["training"]["checkpoint_every"],
-            log_every=config["training"]["log_every"],
             on_start=on_start,
             log=record,
         )

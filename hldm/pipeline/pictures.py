@@ -1,5 +1,6 @@
-"""The pictures of a run: grids of samples and reconstructions."""
+"""The pictures of a run: grids of samples and reconstructions, and the latents."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from hldm.files import write_atomically
-from hldm.geometry import Manifold
+from hldm.geometry import Manifold, is_plane
 
 
 def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
@@ -36,43 +37,92 @@ PALETTE = (
 )  # fmt: skip
 
 
-def save_latents(path: Path, manifold: Manifold, v: Tensor, labels: Tensor, side: int = 720) -> None:
-    """The first two principal components of the latents' normal coordinates, a colour per class.
+def save_latents(
+    path: Path, manifold: Manifold, v: Tensor, colours: Tensor, labels: Tensor, parents: Tensor | None, side: int = 720
+) -> None:
+    """The latents, a dot each. In a tree of classes also the classes, joined by geodesics from parent to child.
 
-    With curvature they are drawn in the Poincaré disk, at radius tanh(√c·r/2) for r in units of the components' root
-    mean square; flat latents as they are, the frame at four times the root mean square.
+    Points of a plane are drawn where they are, hyperbolic ones in the Poincaré disk with its boundary. Of any others
+    these are the first two principal components of their normal coordinates, in units of the components' root mean
+    square; where there is curvature, in the disk as well, at radius tanh(√c·r/2).
 
     Args:
-        v: (N, C, h, w) on the CPU.
+        v: (N, C, *positions) normal coordinates, on the CPU.
+        colours: int64 (N,), each point's place in `PALETTE`.
         labels: int64 (N,).
+        parents: int64 (classes,), see `Dataset`; drawn in a plane only.
     """
-    x = v.flatten(1).double()
-    x = x - x.mean(0)
-    components = torch.linalg.svd(x, full_matrices=False).Vh[:2]
-    plane = x @ components.T
-    plane = plane / plane.square().sum(1).mean().sqrt()
+    manifold, v = deepcopy(manifold).cpu().double(), v.double()
     c = float(manifold.curvatures().max()) if manifold.channels else 0.0
-    if c > 0:
-        radius = plane.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        plane = torch.tanh(c**0.5 * radius / 2) * plane / radius
-    else:
-        plane = plane / 4
+    canvas = Canvas(side, is_disk=c > 0)
+    if not is_plane(manifold) or v.ndim > 2:
+        plane = principal_components(v)
+        canvas.dots(torch.tanh(c**0.5 * _norm(plane) / 2) * plane / _norm(plane) if c > 0 else plane / 4, colours)
+        return canvas.save(path)
+    z = manifold.from_tangent(v)
+    unit = c**-0.5 if c > 0 else 1.1 * float(_norm(z).max())
+    if parents is not None:
+        means = torch.stack([
+            manifold.frechet_mean(own, torch.ones(len(own), dtype=own.dtype))
+            for own in (v[labels == label] for label in range(len(parents)))
+        ])  # fmt: skip
+        nodes = manifold.from_tangent(means)
+        times = torch.linspace(0, 1, 33, dtype=v.dtype).view(1, -1, 1)
+        paths, _ = manifold.geodesic(nodes[parents].unsqueeze(1), nodes.unsqueeze(1), times)
+        canvas.lines(paths / unit)
+    canvas.dots(z / unit, colours)
+    return canvas.save(path)
 
-    fine = 2 * side  # drawn twice as large and reduced: smooth dots without a plotting library
-    picture = Image.new("RGB", (fine, fine), "white")
-    draw = ImageDraw.Draw(picture)
-    if c > 0:
-        draw.ellipse((0.03 * fine, 0.03 * fine, 0.97 * fine, 0.97 * fine), outline=(60, 60, 60), width=5)
-    for (a, b), label in zip(plane.tolist(), labels.tolist(), strict=True):
-        left, top = fine * (0.5 + 0.47 * a), fine * (0.5 - 0.47 * b)
-        draw.ellipse((left - 6, top - 6, left + 6, top + 6), fill=PALETTE[label % len(PALETTE)])
-    picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-    write_atomically(path, lambda file: picture.save(file, format="PNG"))
+
+class Canvas:
+    """A white square with the unit disk in it. Drawn twice as large and reduced: smooth without a plotting library."""
+
+    def __init__(self, side: int, *, is_disk: bool) -> None:
+        self.side = side
+        self.picture = Image.new("RGB", (2 * side, 2 * side), "white")
+        self.draw = ImageDraw.Draw(self.picture)
+        if is_disk:
+            corners = self._pixels(torch.tensor([[-1.0, 1.0], [1.0, -1.0]]))
+            self.draw.ellipse([tuple(corner) for corner in corners], outline=(60, 60, 60), width=5)
+
+    def dots(self, points: Tensor, colours: Tensor) -> None:
+        """points (N, 2) in [−1, 1], colours int64 (N,)."""
+        for (left, top), colour in zip(self._pixels(points), colours.tolist(), strict=True):
+            self.draw.ellipse((left - 6, top - 6, left + 6, top + 6), fill=PALETTE[colour % len(PALETTE)])
+
+    def lines(self, paths: Tensor) -> None:
+        """paths (N, T, 2) in [−1, 1]."""
+        for path in paths:
+            self.draw.line([tuple(pixel) for pixel in self._pixels(path)], fill=(120, 120, 120), width=3)
+
+    def save(self, path: Path) -> None:
+        """Write it as PNG."""
+        picture = self.picture.resize((self.side, self.side), Image.Resampling.LANCZOS)
+        write_atomically(path, lambda file: picture.save(file, format="PNG"))
+
+    def _pixels(self, points: Tensor) -> list[list[float]]:
+        return (self.picture.width * (0.5 + 0.47 * points * torch.tensor([1.0, -1.0]))).tolist()
+
+
+def principal_components(v: Tensor) -> Tensor:
+    """(N, …) → (N, 2), the first two, scaled to a root mean square norm of 1."""
+    x = v.flatten(1)
+    x = x - x.mean(0)
+    plane = x @ torch.linalg.svd(x, full_matrices=False).Vh[:2].T
+    return plane / plane.square().sum(1).mean().sqrt()
+
+
+def _norm(points: Tensor) -> Tensor:
+    return points.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def save_npz(path: Path, images: Tensor, labels: Tensor) -> None:
-    """`arr_0` images uint8 (N, H, W, C) and `arr_1` labels int64 (N,): what the field's evaluation scripts read."""
-    arrays = (images.permute(0, 2, 3, 1).contiguous().numpy(), labels.numpy())
+    """`arr_0` images uint8 (N, H, W, C) and `arr_1` labels int64 (N,): what the field's evaluation scripts read.
+
+    Vectors are float32 (N, D).
+    """
+    rows = images.permute(0, 2, 3, 1).contiguous() if images.ndim == 4 else images
+    arrays = (rows.numpy(), labels.numpy())
 
     def write(file: Path) -> None:
         with file.open("wb") as stream:  # given a name, numpy would append a second ending to it

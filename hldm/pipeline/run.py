@@ -37,8 +37,8 @@ def run(path: Path) -> dict[str, Any]:
             model = build_model(config, dataset).to(device)
             with timed(directory, "first_stage"):
                 train_first_stage(model, dataset, config, log)
-            with timed(directory, "diffusion"):
-                if isinstance(model, LatentDiffusion):
+            if isinstance(model, LatentDiffusion):
+                with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
             save_weights(path / WEIGHTS, model)
             diffusion_state(path).unlink(missing_ok=True)
@@ -50,7 +50,8 @@ def run(path: Path) -> dict[str, Any]:
             directory.write_results(results)
         print_metrics(results["metrics"], terminal())
         for name in ("samples", "reconstructions", "latents"):
-            log.image(name, path / f"{name}.png")
+            if (picture := path / f"{name}.png").is_file():
+                log.image(name, picture)
         log.summary(results["metrics"])
         # kilobytes on Linux, bytes on macOS
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -72,12 +73,9 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
     stage = DiffusionStage(model, (loc, scale), labels, seed=seed, batch_size=settings["batch_size"])
     averaged = train(
         stage,
-        steps=settings["steps"],
-        **optimization(settings),
+        **optimization(training, stage.name),
         ema_decay=settings["ema_decay"],
         state_path=diffusion_state(path),
-        checkpoint_every=training["checkpoint_every"],
-        log_every=training["log_every"],
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),
     )

@@ -69,6 +69,14 @@ RULES: dict[str, Rule] = {
     "hardware.device": _one_of("auto", "cpu", "cuda"),
     "hardware.threads": _AUTO,
     "hardware.slots": _AUTO,
+    "dataset.depth": _whole(0, 6),
+    "dataset.children": _whole(1, 2),
+    "dataset.siblings": _COUNT,
+    "dataset.dim": _COUNT,
+    "dataset.step_variance": _POSITIVE,
+    "dataset.noise_variance": _POSITIVE,
+    "dataset.train_share": _number(0, 1, "a number > 0 and < 1", 0.7, above=True),
+    "dataset.seed": _whole(0, 0),
     "geometry.decoder_stem": _one_of("linear", "gyroplane", "mobius"),
     "autoencoder.latent_channels": _whole(1, 4),
     "autoencoder.patch_size": _whole(1, 2),
@@ -111,9 +119,9 @@ RULES: dict[str, Rule] = {
     "metrics.first_stage_images": _whole(4, 10000),
     "metrics.hierarchy.points": _whole(4, 1500),
     "metrics.hierarchy.tries": _COUNT,
-    "metrics.likelihood.images": _whole(1, 10000),
+    "metrics.likelihood.images": _whole(2, 10000),
     "metrics.likelihood.importance_samples": _whole(2, 5000),
-    "metrics.likelihood.checked_images": _whole(1, 1000),
+    "metrics.likelihood.checked_images": _whole(2, 1000),
     "metrics.likelihood.spacing": _POSITIVE,
     "tracking.mode": _one_of("auto", "online", "offline"),
 }
@@ -256,6 +264,12 @@ def _check_parts(config: Mapping[str, Any]) -> None:
     if not is_vector and get(config, "geometry.decoder_stem") == "mobius":
         raise UserError(
             "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."
+        )
+    is_data_vector = get(config, "dataset.dim", _ABSENT) is not _ABSENT
+    if is_data_vector and not (is_vector and get(config, "metrics.extractor") is None):
+        raise UserError(
+            "dataset=branching has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it; "
+            "`+experiment=pvae_tree` is the whole protocol."
         )
     if get(config, "diffusion.process") is not None and get(config, "training.diffusion") is None:
         raise UserError(

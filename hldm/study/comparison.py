@@ -1,7 +1,8 @@
 """The results of several runs beside each other: a table for the terminal and a picture."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -15,13 +16,14 @@ from hldm.study.pictures import comparison_picture, terminal_picture
 from hldm.study.plan import Point
 
 COLUMNS = {
+    "−log p(x)": ("nll", "{:.2f}"),
     "FID": ("fid", "{:.3g}"),
     "IS": ("inception_score", "{:.2f}"),
     "KID": ("kid", "{:.2g}"),
     "δ_rel": ("delta_rel", "{:.3f}"),
     "label acc": ("label_accuracy", "{:.1%}"),
 }
-"""Heading → name in results.json and how it is written."""
+"""Heading → name in results.json and how it is written. One that no run has is left out."""
 
 IN_COLUMNS = ("geometry", "curvature", "seed")
 
@@ -42,27 +44,32 @@ def print_comparison(plan: list[Point], console: Console) -> None:
     table.add_column("seed", justify="right")
     if has_more:
         table.add_column("also", overflow="fold")
-    for heading in (*COLUMNS, "minutes"):
+    metrics = [(point.run.results or {}).get("metrics", {}) for point in plan]
+    columns = {heading: column for heading, column in COLUMNS.items() if any(column[0] in run for run in metrics)}
+    for heading in (*columns, "minutes"):
         table.add_column(heading, justify="right", no_wrap=True)
     for number, point in enumerate(plan, start=1):
         also = [_more(point)] if has_more else []
         table.add_row(
-            str(number), *_names(point), *also, *_figures(point), style="red" if point.run.state == "failed" else None
+            str(number),
+            *_names(point),
+            *also,
+            *_figures(point, columns.values()),
+            style="red" if point.run.state == "failed" else None,
         )
     console.print(table)
     for line in _captions(plan):
         console.print(line)
     finished = [point for point in plan if point.original is None and point.run.state == "finished"]
-    pictures = [(_title(point), point.run.path / "samples.png") for point in finished]
-    pictures = [(title, file) for title, file in pictures if file.is_file()]
+    pictures = [(_title(point), file) for point in finished if (file := _picture(point))]
     if len(pictures) > 1:
         target = plan[0].run.path.parent / "comparison.png"
         comparison_picture(pictures, target)
-        console.print(f"Samples side by side: {target}", soft_wrap=True)
+        console.print(f"{_kind(pictures)} side by side: {target}", soft_wrap=True)
     elif pictures:
         if console.is_terminal:
             console.print(terminal_picture(pictures[0][1]), soft_wrap=True)
-        console.print(f"Samples: {pictures[0][1]}", soft_wrap=True)
+        console.print(f"{_kind(pictures)}: {pictures[0][1]}", soft_wrap=True)
 
 
 def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
@@ -104,12 +111,12 @@ def _more(point: Point) -> str:
     return " ".join(f"{part.partition('=')[0].split('.')[-1]}={part.partition('=')[2]}" for part in others)
 
 
-def _figures(point: Point) -> list[str]:
+def _figures(point: Point, columns: Collection[tuple[str, str]]) -> list[str]:
     state = point.run.state
     if state != "finished":
-        return [state, *[""] * len(COLUMNS)]
+        return [state, *[""] * len(columns)]
     metrics = (point.run.results or {}).get("metrics", {})
-    figures = [_written(metrics.get(name), form) for name, form in COLUMNS.values()]
+    figures = [_written(metrics.get(name), form) for name, form in columns]
     return [*figures, _written(point.run.status.get("minutes"), "{:.1f}")]
 
 
@@ -123,13 +130,11 @@ def _captions(plan: list[Point]) -> list[str]:
     for point in plan:
         results: Mapping[str, Any] = (point.run.state == "finished" and point.run.results) or {}
         provenance = results.get("provenance", {})
-        if not provenance:
+        if "samples" not in provenance:
             continue
         floor = _written(results.get("metrics", {}).get("floor_fid"), "{:.3g}")
         reference = provenance.get("reference", "the test images")
-        line = (
-            f"n = {provenance.get('samples', '?')} samples against {reference}, features of {_extractor(provenance)};"
-        )
+        line = f"n = {provenance['samples']} samples against {reference}, features of {_extractor(provenance)};"
         lines[f"{line} FID of real images at this n: {floor}."] = None
     return list(lines)
 
@@ -142,9 +147,22 @@ def _extractor(provenance: Mapping[str, Any]) -> str:
     return f"{extractor.get('name', '?')}" + (f" ({digest})" if digest else "")
 
 
+def _picture(point: Point) -> Path | None:
+    """The samples of a run, or its latents where it has none."""
+    files = (point.run.path / f"{name}.png" for name in ("samples", "latents"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _kind(pictures: list[tuple[str, Path]]) -> str:
+    return pictures[0][1].stem.capitalize()
+
+
 def _title(point: Point) -> str:
     figures = (point.run.results or {}).get("metrics", {})
     geometry, curvature, seed = _names(point)
     c = "" if curvature == "flat" else f" c = {curvature}" if curvature[0].isdigit() else f" c {curvature}"
     more = f" {_more(point)}" if _more(point) else ""
-    return f"{geometry}{c}, seed {seed}{more}: FID {_written(figures.get('fid'), '{:.3g}')}"
+    name, (key, form) = next(
+        ((h, column) for h, column in COLUMNS.items() if column[0] in figures), ("FID", COLUMNS["FID"])
+    )
+    return f"{geometry}{c}, seed {seed}{more}: {name} {_written(figures.get(key), form)}"

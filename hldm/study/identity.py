@@ -10,7 +10,7 @@ from hldm.study.config import get
 from hldm.study.overrides import LEAVES_RESULT
 
 FIRST_STAGE = ("dataset", "geometry", "curvature", "autoencoder", "seed")
-"""The sections that determine the autoencoder, beside `training.first_stage`."""
+"""The sections that determine the autoencoder, beside its part of `training`."""
 
 RECORD_KEEPING = ("checkpoint_every", "log_every")
 """Settings of `training` that a resumed or watched run may change: the steps are the same."""
@@ -41,7 +41,8 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
 def first_stage_identity(config: Mapping[str, Any]) -> Identity:
     """Equal exactly when the autoencoder must be the same, so that runs can share it."""
     kept = {key: config[key] for key in FIRST_STAGE if key in config}
-    return _identity(config, {**kept, "training": {"first_stage": get(config, "training.first_stage")}})
+    training = {key: get(config, f"training.{key}") for key in ("first_stage", "optimizer")}
+    return _identity(config, {**kept, "training": training})
 
 
 def is_flat(config: Mapping[str, Any]) -> bool:

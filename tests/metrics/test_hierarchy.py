@@ -48,7 +48,7 @@ def test_delta_sees_the_tree_in_the_ball_and_not_in_the_plane() -> None:
 
 
 def test_independent_gaussians_are_their_own_controls() -> None:
-    cloud = latent_hierarchy(Euclidean(6), normal(600, 6), normal(600).abs(), points=200, tries=5, seed=0)
+    cloud = latent_hierarchy(Euclidean(6), normal(600, 6), {"entropy": normal(600).abs()}, points=200, tries=5, seed=0)
     for control in ("gaussian", "shuffled"):
         spread = cloud["delta_rel_sd"] + cloud[f"delta_rel_{control}_sd"]
         assert abs(cloud["delta_rel"] - cloud[f"delta_rel_{control}"]) < 2 * spread
@@ -58,7 +58,7 @@ def test_independent_gaussians_are_their_own_controls() -> None:
 def test_gaussian_control_keeps_the_covariance() -> None:
     # latents on a line: so are Gaussians of their covariance, while shuffling fills the square
     line = normal(500, 1) * torch.tensor([[1.0, 1.0]], dtype=torch.float64)
-    metrics = latent_hierarchy(Euclidean(2), line, normal(500).abs(), points=200, tries=2, seed=0)
+    metrics = latent_hierarchy(Euclidean(2), line, {"entropy": normal(500).abs()}, points=200, tries=2, seed=0)
     assert metrics["delta_rel"] == pytest.approx(0, abs=1e-6)
     assert metrics["delta_rel_gaussian"] == pytest.approx(0, abs=1e-6)
     assert metrics["delta_rel_shuffled"] > 0.2
@@ -66,7 +66,7 @@ def test_gaussian_control_keeps_the_covariance() -> None:
 
 def test_radii_are_distances_to_the_origin() -> None:
     v = normal(400, 4, 2, 2)
-    metrics = latent_hierarchy(ball(4), v, normal(400).abs(), points=20, tries=1, seed=0)
+    metrics = latent_hierarchy(ball(4), v, {"entropy": normal(400).abs()}, points=20, tries=1, seed=0)
     z, origin = ball(4).from_tangent(v, dim=1), torch.zeros_like(v)
     squares = ball(4).sqdist(origin, z, dim=1)
     assert metrics["radius_median"] == pytest.approx(squares.sum(dim=(1, 2)).sqrt().quantile(0.5).item())
@@ -112,7 +112,7 @@ def test_curvature_reach_is_invariant_under_rescaling() -> None:
 
 def test_saturation_is_reported() -> None:
     v = torch.cat([normal(50, 4), 200 * torch.nn.functional.normalize(normal(50, 4), dim=1)])
-    metrics = latent_hierarchy(ball(4), v, normal(100).abs(), points=20, tries=1, seed=0)
+    metrics = latent_hierarchy(ball(4), v, {"entropy": normal(100).abs()}, points=20, tries=1, seed=0)
     assert metrics["saturation"] == pytest.approx(0.5)
     assert all(math.isfinite(value) for value in metrics.values())
 
@@ -121,14 +121,14 @@ def test_saturation_is_reported() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.7])
 def test_collapsed_latents_are_a_tree_of_one_point(manifold: Manifold, value: float) -> None:
     v = torch.full((50, 4, 2, 2), value)
-    metrics = latent_hierarchy(manifold, v, normal(50).abs(), points=20, tries=2, seed=0)
+    metrics = latent_hierarchy(manifold, v, {"entropy": normal(50).abs()}, points=20, tries=2, seed=0)
     assert all(math.isfinite(number) for number in metrics.values())
     assert metrics["delta_rel"] == metrics["diameter"] == metrics["delta_rel_gaussian"] == 0
     assert metrics["radius_entropy_spearman"] == 0
 
 
 def test_same_inputs_give_the_same_bits_and_knobs_matter() -> None:
-    v, entropy = normal(300, 4, 2, 2), normal(300).abs()
+    v, entropy = normal(300, 4, 2, 2), {"entropy": normal(300).abs()}
     default = latent_hierarchy(ball(4), v, entropy, points=50, tries=3, seed=0)
     assert latent_hierarchy(ball(4), v, entropy, points=50, tries=3, seed=0) == default
     for points, tries, seed in [(60, 3, 0), (50, 2, 0), (50, 3, 1)]:
@@ -139,4 +139,4 @@ def test_same_inputs_give_the_same_bits_and_knobs_matter() -> None:
 def test_too_few_latents_are_refused() -> None:
     for n, points, tries in [(3, 10, 1), (10, 3, 1), (10, 10, 0)]:
         with pytest.raises(UserError, match=r"metrics\.hierarchy"):
-            latent_hierarchy(Euclidean(2), normal(n, 2), normal(n), points=points, tries=tries, seed=0)
+            latent_hierarchy(Euclidean(2), normal(n, 2), {}, points=points, tries=tries, seed=0)

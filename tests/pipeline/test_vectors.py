@@ -1,0 +1,98 @@
+"""Runs with one latent vector per image and no diffusion: the Poincaré VAE on digits, and on the tree."""
+
+import math
+
+import numpy as np
+import pytest
+
+from hldm import evaluation, generate
+from hldm.errors import UserError
+from hldm.pipeline import run
+from hldm.study.comparison import print_comparison, terminal
+from hldm.study.config import compose
+from hldm.study.identity import run_identity
+from hldm.study.plan import make_plan
+from hldm.study.run_directory import RunDirectory
+
+SMALL = [
+    "tracking=none",
+    "hardware=cpu",
+    "hardware.threads=1",
+    "autoencoder.hidden=8",
+    "training.first_stage.steps=6",
+    "training.checkpoint_every=2",
+    "training.log_every=1",
+    "metrics.first_stage_images=100",
+    "metrics.hierarchy.points=40",
+    "metrics.likelihood.images=8",
+    "metrics.likelihood.importance_samples=50",
+    "metrics.likelihood.checked_images=4",
+    "metrics.likelihood.spacing=0.5",
+]
+DIGITS = [*SMALL, "+experiment=pvae_mnist", "metrics.samples=60", "metrics.sampling_batch_size=40"]
+TREE = [*SMALL, "+experiment=pvae_tree"]
+
+
+def finish(outputs, *overrides):
+    config = compose([*overrides, f"paths.outputs={outputs}"])
+    directory = RunDirectory.create(outputs / config["study"] / run_identity(config).name, config)
+    run(directory.path)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("tree"), *TREE, "geometry=poincare")
+
+
+def reevaluated(directory, monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}", *arguments])
+    return evaluation.main()
+
+
+@pytest.mark.parametrize("distribution", ["wrapped", "riemannian"])
+@pytest.mark.parametrize("latent_dim", [2, 3])
+def test_the_poincare_vae_on_digits(tmp_path, monkeypatch, latent_dim, distribution):
+    directory = finish(
+        tmp_path, *DIGITS, "geometry=poincare", f"latent_dim={latent_dim}", f"distribution={distribution}"
+    )
+    metrics = directory.results["metrics"]
+    assert metrics.keys() >= {"fid", "floor_fid", "elbo", "delta_rel", "radius_entropy_spearman", "nll", "nll_error"}
+    assert ("nll_importance" in metrics) == (latent_dim == 2)
+    assert "label_accuracy" not in metrics  # nothing asked for a label
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert directory.results["provenance"]["network_evaluations"] == 0
+    assert reevaluated(directory, monkeypatch) == 0
+
+
+def test_the_tree(tree, monkeypatch):
+    metrics = tree.results["metrics"]
+    assert metrics.keys() >= {"elbo", "delta_rel", "radius_depth_spearman", "nll", "nll_importance"}
+    assert not metrics.keys() & {"fid", "inception_score", "radius_entropy_spearman"}
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert not (tree.path / "samples.png").exists()
+    assert (tree.path / "latents.png").stat().st_size > 100
+    assert reevaluated(tree, monkeypatch) == 0
+    with pytest.raises(UserError, match="without any"):
+        reevaluated(tree, monkeypatch, "seeds=0,1")
+
+
+def test_the_tree_in_a_table(tree, capsys):
+    print_comparison(make_plan([(("geometry=poincare",), tree.config)]), terminal())
+    out = capsys.readouterr().out
+    assert "−log p(x)" in out
+    assert "FID" not in out
+    assert f"{tree.results['metrics']['nll']:.2f}" in out
+    assert "latents.png" in out.replace("\n", "")
+
+
+def test_drawn_vectors_are_arrays(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["generate", f"run={tree.path}", "n=7", f"out={tmp_path}/a.npz"])
+    generate.main()
+    with np.load(tmp_path / "a.npz") as content:
+        assert content["arr_0"].shape == (7, 50)
+        assert content["arr_0"].dtype == np.float32
+    for argument in (f"out={tmp_path}/a.png", "label=3"):
+        monkeypatch.setattr("sys.argv", ["generate", f"run={tree.path}", argument])
+        with pytest.raises(UserError):
+            generate.main()
