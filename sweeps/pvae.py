@@ -131,8 +131,8 @@ def fill_page() -> None:
 
 def mnist_table() -> Iterator[str]:
     figures = recorded()
-    yield "| latent | c | posterior | gyroplane | paper | importance sampling | difference | quadrature | ELBO | seeds |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield from header("n", "c", "posterior", "gyroplane", "paper", "importance sampling", "difference", "quadrature",
+                      "−ELBO", "seeds")  # fmt: skip
     for cell in MNIST:
         runs = [run for seed in MNIST_SEEDS if (run := figures.get(" ".join(mnist_run(cell, seed))))]
         if not runs:
@@ -152,8 +152,8 @@ def mnist_table() -> Iterator[str]:
 
 def tree_table() -> Iterator[str]:
     figures = recorded()
-    yield "| c | posterior | authors' code, one seed | −log p(x), quadrature | importance sampling | radius against depth, ρ | seeds |"
-    yield "|---|---|---|---|---|---|---|"
+    yield from header("c", "posterior", "authors' code, one seed", "quadrature", "importance sampling",
+                      "radius against depth, ρ", "seeds")  # fmt: skip
     for cell in TREE:
         runs = [run for seed in TREE_SEEDS if (run := figures.get(" ".join(tree_run(cell, seed))))]
         if not runs:
@@ -164,6 +164,12 @@ def tree_table() -> Iterator[str]:
             f"| {'flat' if is_flat else cell[0]} | {'normal' if is_flat else cell[1]} | {TREE_PAPER.get(cell, '–')} | "
             f"{' | '.join(columns)} | {len(runs)} |"
         )
+
+
+def header(*names: str) -> Iterator[str]:
+    """The first two lines of a table."""
+    yield f"| {' | '.join(names)} |"
+    yield "|" + "---|" * len(names)
 
 
 def spread(values: list[float]) -> str:
