@@ -69,6 +69,9 @@ class ManifoldDistribution(ABC):
     Log densities of several points or positions add up; that sum is left to the caller.
     """
 
+    is_centred = False
+    """Known to have its mean at the origin, where frame vectors are normal coordinates."""
+
     def __init__(self, manifold: Manifold, loc: Tensor, dim: int = -1) -> None:
         self.manifold = manifold
         self.loc = loc.float() if loc.dtype in (torch.float16, torch.bfloat16) else loc
@@ -112,7 +115,7 @@ class ManifoldDistribution(ABC):
 
     def log_prob_normal(self, v: Tensor) -> Tensor:
         """Log density at the point with normal coordinates v; `dim` is summed away."""
-        w = self.manifold.add_normal(-self.loc, v, self.dim)
+        w = v if self.is_centred else self.manifold.add_normal(-self.loc, v, self.dim)
         return self.log_prob_draw(Draw(self.manifold, self.dim, w, v))
 
     def log_prob(self, z: Tensor) -> Tensor:

@@ -94,7 +94,9 @@ class RiemannianNormal(ManifoldDistribution):
         return -0.5 * self._total([(w / b.scale).square() for b, w in views]) - self.log_normalizer()
 
     def centred(self, prior_scale: float | Tensor) -> "RiemannianNormal":
-        return RiemannianNormal(self.manifold, torch.zeros_like(self.loc), prior_scale, self.dim)
+        prior = RiemannianNormal(self.manifold, torch.zeros_like(self.loc), prior_scale, self.dim)
+        prior.is_centred = True
+        return prior
 
     def kl_to_centred(
         self, prior_scale: float | Tensor, sample: Draw | None = None, generator: Generator | None = None

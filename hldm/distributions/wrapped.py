@@ -49,7 +49,9 @@ class WrappedNormal(ManifoldDistribution):
         return (self.scale.log() + 0.5 * math.log(2 * math.pi)).sum(self.dim)
 
     def centred(self, prior_scale: float | Tensor) -> "WrappedNormal":
-        return WrappedNormal(self.manifold, torch.zeros_like(self.loc), prior_scale, self.dim)
+        prior = WrappedNormal(self.manifold, torch.zeros_like(self.loc), prior_scale, self.dim)
+        prior.is_centred = True
+        return prior
 
     def kl_to_centred(
         self, prior_scale: float | Tensor, sample: Draw | None = None, generator: Generator | None = None
