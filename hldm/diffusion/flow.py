@@ -78,8 +78,8 @@ class FlowSampler(Sampler):
     """Integrates dx/dt = w(x, t) with geodesic steps, see `solvers`.
 
     Args:
-        method: "euler" (order 1), "midpoint" or "heun" (order 2), "rk4" (order 4, in normal coordinates), all with equal
-            steps; "adaptive" (order 3) chooses its own.
+        method: "euler" (order 1), "midpoint" or "heun" (order 2), "rk4" (order 4, in normal coordinates), all with
+            equal steps; "adaptive" (order 3) chooses its own.
         steps: number of equal steps, ≥ 1; 1/steps is the first step that "adaptive" tries.
         tolerance: of "adaptive", error per step and coordinate of latents that have unit mean square.
     """

@@ -6,7 +6,7 @@ the manifold. What the geometry changes is where the latents lie and how they ar
 Legend: v_t = √ᾱ_t·v + √(1 − ᾱ_t)·ε at step t of 1000, SNR_t = ᾱ_t/(1 − ᾱ_t). Schedules and samplers are diffusers'.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import (
@@ -107,8 +107,8 @@ class DiffusionSampler(Sampler):
 
     Args:
         steps: network evaluations, 1 to 1000.
-        method: "ddim", "dpm_solver++", "unipc" and "euler" are deterministic given the first noise; "ddpm" adds noise at
-            every step.
+        method: "ddim", "dpm_solver++", "unipc" and "euler" are deterministic given the first noise; "ddpm" adds noise
+            at every step.
         eta: share of DDPM's noise that "ddim" adds, 0 to 1.
     """
 
@@ -135,11 +135,13 @@ class DiffusionSampler(Sampler):
         # trailing: start at the last step, where training saw the noise that sampling starts from (Lin et al. 2024)
         scheduler = SCHEDULERS[self.method].from_config(process.scheduler.config, timestep_spacing="trailing")
         scheduler.set_timesteps(self.evaluations)
-        noise = {"ddim": {"eta": self.eta, "generator": generator}, "ddpm": {"generator": generator}}
+        noise: dict[str, Any] = {"generator": generator} if self.method in ("ddim", "ddpm") else {}
+        if self.method == "ddim":
+            noise["eta"] = self.eta
         v = torch.randn(shape, generator=generator, device=generator.device) * scheduler.init_noise_sigma
         for step in scheduler.timesteps:
             times = torch.full((shape[0],), step.item() / process.train_steps, device=v.device)
             # Euler's own coordinates are v_t/√ᾱ_t; the network sees v_t
             output = predict(scheduler.scale_model_input(v, step), times)
-            v = scheduler.step(output, step, v, **noise.get(self.method, {})).prev_sample
+            v = scheduler.step(output, step, v, **noise).prev_sample
         return v

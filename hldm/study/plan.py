@@ -105,8 +105,8 @@ EVALUATIONS_PER_STEP = {"midpoint": 2, "heun": 2, "rk4": 4}
 def units(config: Mapping[str, Any]) -> dict[str, float]:
     """Work per stage: training steps of 128 images, and evaluations of the network for one sample."""
     sampler = get(config, "diffusion.sampler") or {"steps": 0}
-    method = sampler.get("method")
-    # how many evaluations an adaptive solver needs is not known before: about that many on a smooth field
+    method = str(sampler.get("method"))
+    # how many evaluations an adaptive solver needs is not known before: about this many on a smooth field
     evaluations = 20 if method == "adaptive" else sampler.get("steps", 30) * EVALUATIONS_PER_STEP.get(method, 1)
     training = get(config, "training", {})
     images = {

@@ -145,7 +145,9 @@ def test_the_time_distribution_is_the_one_asked_for():
 
 
 @pytest.mark.parametrize(
-    "manifold", [Euclidean(4), ball(1.0), ProductManifold([Euclidean(2), ball(1.0, 2)])], ids=["flat", "ball", "product"]
+    "manifold",
+    [Euclidean(4), ball(1.0), ProductManifold([Euclidean(2), ball(1.0, 2)])],
+    ids=["flat", "ball", "product"],
 )
 def test_optimal_transport_makes_the_squared_distances_of_the_batch_smallest(manifold):
     """Against all permutations of five; d² adds up over positions and factors."""
