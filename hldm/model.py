@@ -21,8 +21,10 @@ class LatentModel(nn.Module, ABC):
     uses_labels: bool
     """Whether a label changes what is drawn."""
 
-    evaluations: int
-    """Network evaluations behind one latent."""
+    @property
+    @abstractmethod
+    def evaluations(self) -> int:
+        """Network evaluations behind one latent."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -47,7 +49,10 @@ class PriorModel(LatentModel):
     """A variational autoencoder alone: its latents come from its prior, whatever the label."""
 
     uses_labels = False
-    evaluations = 0
+
+    @property
+    def evaluations(self) -> int:
+        return 0
 
     @torch.no_grad()
     def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
@@ -77,8 +82,11 @@ class LatentDiffusion(LatentModel):
         self.sampler = sampler
         self.conditioning = conditioning
         self.uses_labels = conditioning.uses_labels
-        self.evaluations = sampler.evaluations
         self.register_buffer("latent_scale", torch.ones(()))
+
+    @property
+    def evaluations(self) -> int:
+        return self.sampler.evaluations
 
     @torch.no_grad()
     def fit_latent_scale(self, v: Tensor) -> None:

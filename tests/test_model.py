@@ -47,6 +47,35 @@ def test_every_combination_trains_and_samples(dataset, geometry, diffusion, cond
     assert images.dtype == torch.uint8
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "flow sampler.method=rk4 process.pairing=optimal_transport",
+        "flow sampler.method=adaptive sampler.tolerance=0.1",
+        "ddpm sampler.method=ddpm process.prediction=epsilon process.min_snr_gamma=5",
+        "ddpm sampler.method=dpm_solver++ process.prediction=x0 process.schedule=squaredcos_cap_v2",
+        "ddpm sampler.method=unipc process.zero_terminal_snr=true",
+        "ddpm sampler.method=euler process.zero_terminal_snr=true process.prediction=x0",
+        "ddpm sampler.eta=1",
+    ],
+)
+def test_every_process_and_sampler_can_be_configured(dataset, settings):
+    diffusion, *rest = settings.split()
+    model = model_of(
+        dataset,
+        "geometry=hybrid",
+        f"diffusion={diffusion}",
+        "diffusion.sampler.steps=3",
+        *(f"diffusion.{x}" for x in rest),
+    )
+    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    assert stage.loss(0)["loss"].isfinite()
+    one, same = (model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)) for _ in range(2))
+    assert one.isfinite().all()
+    assert torch.equal(one, same)
+    assert model.evaluations >= 3
+
+
 def test_geometries_start_from_the_same_weights_and_count(dataset):
     models = [model_of(dataset, f"geometry={name}") for name in GEOMETRIES]
     counts = [sum(p.numel() for p in model.parameters()) for model in models]

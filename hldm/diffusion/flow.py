@@ -4,13 +4,14 @@ Legend: time t runs from noise (0) to latents (1). The network's output `w` is a
 x_t, so at c → 0 everything here is Euclidean flow matching with straight paths.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
 from hldm.diffusion.process import Predict, Process, Sampler
+from hldm.diffusion.solvers import FIXED_STEP, integrate, integrate_adaptively
 from hldm.errors import UserError
 from hldm.geometry import Manifold
 
@@ -24,14 +25,25 @@ class FlowMatching(Process):
 
     Args:
         time: "uniform", or "logit_normal", which spends more of the training in the middle (Esser et al. 2024).
+        pairing: which noise belongs to which latent of a batch. "independent", or "optimal_transport", which makes the
+            sum of the squared distances smallest, for straighter paths (Tong et al. 2024, minibatch optimal transport).
     """
 
     prior_scale = 1.0  # latents have unit mean square, so the prior fits them at scale 1
 
-    def __init__(self, time: Literal["uniform", "logit_normal"]) -> None:
+    def __init__(
+        self,
+        time: Literal["uniform", "logit_normal"],
+        pairing: Literal["independent", "optimal_transport"] = "independent",
+    ) -> None:
         if time not in ("uniform", "logit_normal"):
             raise UserError(f"diffusion.process.time={time} is not a time distribution. Use uniform or logit_normal.")
+        if pairing not in ("independent", "optimal_transport"):
+            raise UserError(
+                f"diffusion.process.pairing={pairing} is not a pairing. Use independent or optimal_transport."
+            )
         self.time = time
+        self.pairing = pairing
 
     def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
         x0 = manifold.random(v.shape, self.prior_scale, generator, dim=1)
@@ -39,27 +51,50 @@ class FlowMatching(Process):
             t = torch.rand(len(v), generator=generator, device=v.device)
         else:
             t = torch.sigmoid(torch.randn(len(v), generator=generator, device=v.device))
-        x_t, u_t = manifold.geodesic(x0, manifold.from_tangent(v, dim=1), t.view(-1, 1, 1, 1), dim=1)
+        x1 = manifold.from_tangent(v, dim=1)
+        if self.pairing == "optimal_transport":
+            # the noise moves, not the latents: they keep their labels
+            x0 = x0[optimal_pairing(manifold, x1, x0)]
+        x_t, u_t = manifold.geodesic(x0, x1, t.view(-1, 1, 1, 1), dim=1)
         target = manifold.to_frame(x_t, u_t, dim=1)
         # one division for all coordinates: a product manifold weighs its factors by their dimension
         return (predict(manifold.to_tangent(x_t, dim=1), t) - target).square().mean()
 
 
+@torch.no_grad()
+def optimal_pairing(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
+    """Indices (B,) that pair x with y[indices] at the least Σ d²; d² adds up over positions. x and y are (B, C, h, w).
+
+    The exact optimum (Crouse 2016), O(B³) on the CPU: 2 ms for 128 latents.
+    """
+    positions = (points.flatten(2).movedim(2, 0) for points in (x, y))
+    cost = sum(manifold.pairwise_sqdist(a, b).double() for a, b in zip(*positions, strict=True))
+    assert isinstance(cost, Tensor)
+    _, indices = linear_sum_assignment(cost.cpu().numpy())
+    return torch.as_tensor(indices, device=x.device)
+
+
 class FlowSampler(Sampler):
-    """Integrates dx/dt = w(x, t) with geodesic steps of equal length.
+    """Integrates dx/dt = w(x, t) with geodesic steps, see `solvers`.
 
     Args:
-        method: "euler" (order 1), "midpoint" or "heun" (order 2). The second slope is transported back to x before it
-            is used: slopes at different points are not comparable.
-        steps: number of steps, ≥ 1.
+        method: "euler" (order 1), "midpoint" or "heun" (order 2), "rk4" (order 4, in normal coordinates), all with
+            equal steps; "adaptive" (order 3) chooses its own.
+        steps: number of equal steps, ≥ 1; 1/steps is the first step that "adaptive" tries.
+        tolerance: of "adaptive", error per step and coordinate of latents that have unit mean square.
     """
 
-    def __init__(self, method: Literal["euler", "midpoint", "heun"], steps: int) -> None:
-        if method not in ("euler", "midpoint", "heun"):
-            raise UserError(f"diffusion.sampler.method={method} is not a solver. Use euler, midpoint or heun.")
+    def __init__(
+        self, method: Literal["euler", "midpoint", "heun", "rk4", "adaptive"], steps: int, tolerance: float = 0.01
+    ) -> None:
+        if method not in (*FIXED_STEP, "adaptive"):
+            raise UserError(
+                f"diffusion.sampler.method={method} is not a solver. Use euler, midpoint, heun, rk4 or adaptive."
+            )
         self.method = method
         self.steps = steps
-        self.evaluations = steps if method == "euler" else 2 * steps
+        self.tolerance = tolerance
+        self.evaluations = 0 if method == "adaptive" else steps * len(FIXED_STEP[method].nodes)
 
     def sample(
         self, process: Process, manifold: Manifold, predict: Predict, shape: tuple[int, ...], generator: Generator
@@ -69,20 +104,8 @@ class FlowSampler(Sampler):
             return manifold.from_frame(x, predict(manifold.to_tangent(x, dim=1), times), dim=1)
 
         x = manifold.random(shape, FlowMatching.prior_scale, generator, dim=1)
-        h = 1 / self.steps
-        for step in range(self.steps):
-            x = self.advance(manifold, velocity, x, step * h, h)
+        if self.method == "adaptive":
+            x, self.evaluations = integrate_adaptively(manifold, velocity, x, 1 / self.steps, self.tolerance)
+        else:
+            x, _ = integrate(FIXED_STEP[self.method], manifold, velocity, x, self.steps)
         return manifold.to_tangent(x, dim=1)
-
-    def advance(
-        self, manifold: Manifold, velocity: Callable[[Tensor, float], Tensor], x: Tensor, t: float, h: float
-    ) -> Tensor:
-        """x(t) → x(t + h)."""
-        u = velocity(x, t)
-        if self.method == "midpoint":
-            middle = manifold.expmap(x, 0.5 * h * u, dim=1)
-            u = manifold.transport(middle, x, velocity(middle, t + 0.5 * h), dim=1)
-        elif self.method == "heun":
-            ahead = manifold.expmap(x, h * u, dim=1)
-            u = 0.5 * (u + manifold.transport(ahead, x, velocity(ahead, t + h), dim=1))
-        return manifold.expmap(x, h * u, dim=1)

@@ -26,7 +26,10 @@ class Sampler(ABC):
     """Draws latents with a trained denoiser."""
 
     evaluations: int
-    """Network evaluations for one sample (guidance doubles their cost, not their number)."""
+    """Network evaluations for one sample (guidance doubles their cost, not their number).
+
+    Where a sampler chooses its steps: those of its last call, 0 before it.
+    """
 
     @abstractmethod
     def sample(

@@ -2,64 +2,146 @@
 
 It is the same on every manifold, and depends on the choice of the origin: the noise is Gaussian in the chart, not on
 the manifold. What the geometry changes is where the latents lie and how they are decoded.
+
+Legend: v_t = √ᾱ_t·v + √(1 − ᾱ_t)·ε at step t of 1000, SNR_t = ᾱ_t/(1 − ᾱ_t). Schedules and samplers are diffusers'.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from torch import Generator, Tensor
 
 from hldm.diffusion.process import Predict, Process, Sampler
+from hldm.errors import UserError
 from hldm.geometry import Manifold
+
+PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}
+"""What the network can predict → what diffusers calls it."""
+
+SCHEDULERS = {
+    "ddim": DDIMScheduler,  # Song et al. (2021)
+    "ddpm": DDPMScheduler,  # Ho et al. (2020)
+    "dpm_solver++": DPMSolverMultistepScheduler,  # Lu et al. (2022), second order, multistep
+    "unipc": UniPCMultistepScheduler,  # Zhao et al. (2023), second order
+    "euler": EulerDiscreteScheduler,  # Karras et al. (2022)
+}
 
 
 class TangentDDPM(Process):
-    """DDPM (Ho et al. 2020) with v-prediction (Salimans & Ho 2022), on schedulers of diffusers.
+    """DDPM (Ho et al. 2020) on schedulers of diffusers.
 
     Args:
         schedule: "scaled_linear" (latent diffusion: √β linear from √.0015 to √.0195) or "squaredcos_cap_v2" (cosine).
+        prediction: the network's target: "epsilon" (the noise), "x0" (the latent) or "v" = √ᾱ·ε − √(1 − ᾱ)·v
+            (Salimans & Ho 2022).
+        min_snr_gamma: γ > 0 weighs the loss by `min_snr_weight`; None leaves it unweighted.
+        zero_terminal_snr: whether ᾱ is rescaled to end at 0, so that training sees the pure noise that sampling starts
+            from (Lin et al. 2024, algorithm 1). The noise then says nothing of the latent, so "epsilon" is excluded.
     """
 
     train_steps = 1000
 
-    def __init__(self, schedule: Literal["scaled_linear", "squaredcos_cap_v2"]) -> None:
+    def __init__(
+        self,
+        schedule: Literal["scaled_linear", "squaredcos_cap_v2"],
+        prediction: Literal["epsilon", "v", "x0"] = "v",
+        min_snr_gamma: float | None = None,
+        zero_terminal_snr: bool = False,
+    ) -> None:
+        if prediction not in PREDICTIONS:
+            raise UserError(f"diffusion.process.prediction={prediction} is not a prediction. Use epsilon, v or x0.")
+        if prediction == "epsilon" and zero_terminal_snr:
+            raise UserError(
+                "diffusion.process.prediction=epsilon does not go with diffusion.process.zero_terminal_snr=true: at "
+                "the last step the noise is all there is, and knowing it says nothing of the latent. Use prediction=v."
+            )
+        self.prediction = prediction
+        self.min_snr_gamma = min_snr_gamma
         self.scheduler = DDPMScheduler(
             num_train_timesteps=self.train_steps,
             beta_start=0.0015,
             beta_end=0.0195,
             beta_schedule=schedule,
-            prediction_type="v_prediction",
+            prediction_type=PREDICTIONS[prediction],
             clip_sample=False,
+            rescale_betas_zero_snr=zero_terminal_snr,
         )
 
     def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
         noise = torch.randn(v.shape, generator=generator, device=v.device)
         steps = torch.randint(self.train_steps, (len(v),), generator=generator, device=v.device)
         noisy = self.scheduler.add_noise(v, noise, steps)
-        target = self.scheduler.get_velocity(v, noise, steps)
-        return (predict(noisy, steps / self.train_steps) - target).square().mean()
+        squares = (predict(noisy, steps / self.train_steps) - self.target(v, noise, steps)).square()
+        if self.min_snr_gamma is None:
+            return squares.mean()
+        return (squares.flatten(1).mean(1) * self.min_snr_weight(steps, self.min_snr_gamma)).mean()
+
+    def target(self, v: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
+        """What the network should predict, shaped like v (B, C, h, w), at steps (B,)."""
+        if self.prediction == "epsilon":
+            return noise
+        return v if self.prediction == "x0" else self.scheduler.get_velocity(v, noise, steps)
+
+    def min_snr_weight(self, steps: Tensor, gamma: float) -> Tensor:
+        """Weights (B,) of the squared errors at steps (B,): the error of the latent counts min(SNR, γ) times.
+
+            min(SNR, γ)/{1, SNR, SNR + 1}   for "x0", "epsilon", "v"          Hang et al. (2023), eq. 8 and appendix
+
+        A step with SNR = 0 has weight 0.
+        """
+        alpha_bar = self.scheduler.alphas_cumprod.to(steps.device)[steps]
+        snr = alpha_bar / (1 - alpha_bar)
+        per_latent_error = {"x0": torch.ones_like(snr), "epsilon": snr, "v": snr + 1}
+        return snr.clamp(max=gamma) / per_latent_error[self.prediction]
 
 
 class DiffusionSampler(Sampler):
-    """DDIM (Song et al. 2021), deterministic given the first noise.
+    """Runs `TangentDDPM` backwards with a scheduler of diffusers. All noise is the generator's.
 
     Args:
         steps: network evaluations, 1 to 1000.
+        method: "ddim", "dpm_solver++", "unipc" and "euler" are deterministic given the first noise; "ddpm" adds noise
+            at every step.
+        eta: share of DDPM's noise that "ddim" adds, 0 to 1.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, method: str = "ddim", eta: float = 0.0) -> None:
+        if method not in SCHEDULERS:
+            raise UserError(
+                f"diffusion.sampler.method={method} is not a sampler of diffusion=ddpm. Use one of "
+                f"{', '.join(SCHEDULERS)}."
+            )
+        if eta and method != "ddim":
+            raise UserError(
+                f"diffusion.sampler.eta={eta} is the noise of method=ddim, and {method} has none to set. "
+                "Use diffusion.sampler.eta=0 or diffusion.sampler.method=ddim."
+            )
         self.evaluations = steps
+        self.method = method
+        self.eta = eta
 
     def sample(
         self, process: Process, manifold: Manifold, predict: Predict, shape: tuple[int, ...], generator: Generator
     ) -> Tensor:
         if not isinstance(process, TangentDDPM):
             raise TypeError("DiffusionSampler runs TangentDDPM backwards and nothing else")
-        scheduler = DDIMScheduler.from_config(process.scheduler.config, timestep_spacing="trailing")
+        # trailing: start at the last step, where training saw the noise that sampling starts from (Lin et al. 2024)
+        scheduler = SCHEDULERS[self.method].from_config(process.scheduler.config, timestep_spacing="trailing")
         scheduler.set_timesteps(self.evaluations)
-        v = torch.randn(shape, generator=generator, device=generator.device)
+        noise: dict[str, Any] = {"generator": generator} if self.method in ("ddim", "ddpm") else {}
+        if self.method == "ddim":
+            noise["eta"] = self.eta
+        v = torch.randn(shape, generator=generator, device=generator.device) * scheduler.init_noise_sigma
         for step in scheduler.timesteps:
             times = torch.full((shape[0],), step.item() / process.train_steps, device=v.device)
-            v = scheduler.step(predict(v, times), step, v).prev_sample
+            # Euler's own coordinates are v_t/√ᾱ_t; the network sees v_t
+            output = predict(scheduler.scale_model_input(v, step), times)
+            v = scheduler.step(output, step, v, **noise).prev_sample
         return v

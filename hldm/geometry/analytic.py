@@ -8,6 +8,8 @@ Legend: s ≥ 0 has any shape; every function returns the same shape and dtype. 
 
     tanhc  = tanh(x)/x      atanhc = artanh(x)/x     sinhc     = sinh(x)/x
     cosh_  = cosh(x)        asinhc = arsinh(x)/x     log_sinhc = log(sinh(x)/x)
+
+and spread = (1 − x/sinh(x))/x², by how much geodesics from one point spread.
 """
 
 from collections.abc import Callable
@@ -39,6 +41,8 @@ _ATANHC = [Fraction(1, 2 * k + 1) for k in range(_TERMS)]
 _TANHC = _quotient(_SINHC, _COSH)[:_TERMS]
 # d log sinhc / ds = sinhc'(s) / sinhc(s), integrated term by term.
 _LOG_SINHC_SLOPE = _quotient([(k + 1) * _SINHC[k + 1] for k in range(_TERMS)], _SINHC)
+# 1 − 1/sinhc = (sinhc − 1)/sinhc
+_SPREAD = _quotient(_SINHC[1:], _SINHC)
 _LOG_SINHC = [Fraction(0)] + [a / (k + 1) for k, a in enumerate(_LOG_SINHC_SLOPE)]
 
 
@@ -58,6 +62,7 @@ _TANHC_F = tuple(float(a) for a in _TANHC)
 _ATANHC_F = tuple(float(a) for a in _ATANHC)
 _SINHC_F = tuple(float(a) for a in _SINHC)
 _ASINHC_F = tuple(float(a) for a in _ASINHC)
+_SPREAD_F = tuple(float(a) for a in _SPREAD)
 _LOG_SINHC_F = tuple(float(a) for a in _LOG_SINHC)
 _LOG_SINHC_SLOPE_F = tuple(float(a) for a in _LOG_SINHC_SLOPE)
 
@@ -102,3 +107,8 @@ def log_sinhc(s: Tensor) -> Tensor:
 def log_sinhc_slope(s: Tensor) -> Tensor:
     """d log_sinhc / ds = (√s coth √s − 1)/(2s), from 1/6 at s = 0 down to 0."""
     return _blend(s, _LOG_SINHC_SLOPE_F, lambda x: (x / torch.tanh(x) - 1) / (2 * x * x))
+
+
+def spread(s: Tensor) -> Tensor:
+    """(1 − √s/sinh(√s))/s, from 1/6 at s = 0 down to 0."""
+    return _blend(s, _SPREAD_F, lambda x: (1 - x / sinh(x)) / (x * x))

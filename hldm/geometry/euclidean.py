@@ -37,6 +37,9 @@ class Euclidean(Manifold):
     def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
         return promote(u)
 
+    def normal_velocity(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return promote(u)
+
     def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
         return (promote(u) * promote(w)).sum(dim)
 

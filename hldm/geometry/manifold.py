@@ -51,6 +51,10 @@ class Manifold(nn.Module, ABC):
         """Tangent vector u at x, moved in parallel along the geodesic to y."""
 
     @abstractmethod
+    def normal_velocity(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        """The velocity of log_x(y), a tangent vector at x, where the point y moves with velocity u; u if flat."""
+
+    @abstractmethod
     def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
         """Riemannian inner product of two tangent vectors at x; the axis `dim` is summed away."""
 

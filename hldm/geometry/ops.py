@@ -24,7 +24,7 @@ import math
 import torch
 from torch import Tensor
 
-from hldm.geometry.analytic import asinhc, atanhc, cosh_, log_sinhc, sinhc_and_cosh, tanhc
+from hldm.geometry.analytic import asinhc, atanhc, cosh_, log_sinhc, sinhc_and_cosh, spread, tanhc
 from hldm.geometry.elementary import arsinh
 
 Scalar = Tensor | float
@@ -236,6 +236,24 @@ def transport(x: Tensor, y: Tensor, u: Tensor, c: Scalar, dim: int = -1) -> Tens
         return u
     g_x, g_y = gap(x, c, dim), gap(y, c, dim)
     return _gyrate(x, y, u, g_x, g_y, c, dim) * (g_y / g_x)
+
+
+def normal_velocity(x: Tensor, y: Tensor, u: Tensor, c: Scalar, dim: int = -1) -> Tensor:
+    """How a point y that moves with velocity u moves in normal coordinates around x: d/dt log_x(y) = (d exp_x)⁻¹ u.
+
+        ã + (√c d/sinh(√c d))·(ũ − ã),   ũ = PT_{y→x}(u),  ã its part along log_x(y),  d = d(x, y)
+
+    since a Jacobi field across a geodesic grows like sinh(√c d)/√c (do Carmo 1992, chapter 5). It is `transport` up to
+    O(c d²); as c → 0 it is u.
+    """
+    x, y, u = promote(x), promote(y), promote(u)
+    if flat(c):
+        return u
+    moved, a = transport(y, x, u, c, dim), logmap(x, y, c, dim)
+    scale2 = lambda_x(x, c, dim).square()
+    s = c * sqnorm(a, dim) * scale2
+    across = moved * s - a * (c * scale2 * (a * moved).sum(dim, keepdim=True))
+    return moved - across * spread(s)
 
 
 def sqdist(x: Tensor, y: Tensor, c: Scalar, dim: int = -1) -> Tensor:

@@ -82,6 +82,9 @@ class PoincareBall(Manifold):
     def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
         return self._map(ops.transport, dim, x, y, u)
 
+    def normal_velocity(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return self._map(ops.normal_velocity, dim, x, y, u)
+
     def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
         return self._reduce(ops.inner, dim, x, u, w)
 

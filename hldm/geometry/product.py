@@ -64,6 +64,9 @@ class ProductManifold(Manifold):
     def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
         return self._map(lambda f, *a: f.transport(*a, dim), dim, x, y, u)
 
+    def normal_velocity(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+        return self._map(lambda f, *a: f.normal_velocity(*a, dim), dim, x, y, u)
+
     def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
         return self._reduce(lambda f, *a: f.inner(*a, dim), dim, x, u, w)
 

@@ -15,6 +15,7 @@ from typing import Any
 from hldm.errors import UserError
 from hldm.metrics.weights import check_inception_weights
 from hldm.study import resources
+from hldm.study.check_diffusion import METHODS, check_diffusion
 from hldm.study.config import CONF, FILES, get, groups, settings
 from hldm.study.identity import is_learnable
 
@@ -96,8 +97,15 @@ RULES: dict[str, Rule] = {
     "denoiser.head_channels": _whole(1, 32),
     "diffusion.process.time": _one_of("logit_normal", "uniform"),
     "diffusion.process.schedule": _one_of("scaled_linear", "squaredcos_cap_v2"),
-    "diffusion.sampler.method": _one_of("midpoint", "euler", "heun"),
+    "diffusion.process.pairing": _one_of("independent", "optimal_transport"),
+    "diffusion.process.prediction": _one_of("v", "epsilon", "x0"),
+    "diffusion.process.min_snr_gamma": Rule(_POSITIVE_OR_NULL.holds, _POSITIVE_OR_NULL.words, 5),
+    "diffusion.process.zero_terminal_snr": Rule(lambda value: isinstance(value, bool), "true or false", "true"),
     "diffusion.sampler.steps": _whole(1, 15),
+    "diffusion.sampler.tolerance": _number(0, math.inf, "a number > 0", 1e-2, above=True),
+    "diffusion.sampler.eta": Rule(lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", 1),
+    # which of them goes with which process: check_diffusion
+    "diffusion.sampler.method": _one_of(*dict.fromkeys(name for names in METHODS.values() for name in names)),
     "conditioning.dropout": _SHARE,
     "conditioning.guidance_scale": _NOT_NEGATIVE,
     "training.first_stage.steps": _COUNT,
@@ -144,6 +152,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
     _check_curvature(config)
     _check_channels(config)
     _check_parts(config)
+    check_diffusion(config)
     _check_sizes(config)
     if str(get(config, "metrics.extractor._target_")).endswith("InceptionFeatures"):
         check_inception_weights(get(config, "metrics.extractor.weights"))

@@ -15,6 +15,16 @@ FIRST_STAGE = ("dataset", "geometry", "curvature", "autoencoder", "seed")
 RECORD_KEEPING = ("checkpoint_every", "log_every")
 """Settings of `training` that a resumed or watched run may change: the steps are the same."""
 
+NEUTRAL = {
+    "diffusion.process.pairing": "independent",
+    "diffusion.process.prediction": "v",
+    "diffusion.process.min_snr_gamma": None,
+    "diffusion.process.zero_terminal_snr": False,
+    "diffusion.sampler.method": "ddim",
+    "diffusion.sampler.eta": 0,
+}
+"""Settings that are left out where they have the value that earlier versions, which did not have them, worked with."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -33,6 +43,8 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
     kept = {key: value for key, value in config.items() if key not in LEAVES_RESULT}
     if get(config, "diffusion.process", kept) is None:
         kept = {key: value for key, value in kept.items() if key not in ("denoiser", "conditioning")}
+    if isinstance(diffusion := kept.get("diffusion"), Mapping):
+        kept["diffusion"] = {part: _effective(part, content) for part, content in diffusion.items()}
     if isinstance(training := kept.get("training"), Mapping):
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
     return _identity(config, kept)
@@ -53,6 +65,21 @@ def is_flat(config: Mapping[str, Any]) -> bool:
 def is_learnable(config: Mapping[str, Any]) -> bool:
     """Whether the curvature is learned."""
     return str(get(config, "curvature._target_")).endswith("LearnableCurvature")
+
+
+def _effective(part: str, content: Any) -> Any:
+    """A section of `diffusion` without what is neutral, and without a tolerance that the solver does not read."""
+    if not isinstance(content, Mapping):
+        return content
+    unread = () if content.get("method") == "adaptive" else ("tolerance",)
+    return {
+        key: value
+        for key, value in content.items()
+        if key not in unread and NEUTRAL.get(f"diffusion.{part}.{key}", _ABSENT) != value
+    }
+
+
+_ABSENT = object()
 
 
 def _identity(config: Mapping[str, Any], kept: dict[str, Any]) -> Identity:

@@ -98,10 +98,16 @@ RECENT = 30
 """Runs that an estimate looks at: reading them all would take long where there are thousands."""
 
 
+EVALUATIONS_PER_STEP = {"midpoint": 2, "heun": 2, "rk4": 4}
+"""Of the samplers that need more than one."""
+
+
 def units(config: Mapping[str, Any]) -> dict[str, float]:
     """Work per stage: training steps of 128 images, and evaluations of the network for one sample."""
     sampler = get(config, "diffusion.sampler") or {"steps": 0}
-    evaluations = sampler.get("steps", 30) * (2 if sampler.get("method") in ("midpoint", "heun") else 1)
+    method = str(sampler.get("method"))
+    # how many evaluations an adaptive solver needs is not known before: about this many on a smooth field
+    evaluations = 20 if method == "adaptive" else sampler.get("steps", 30) * EVALUATIONS_PER_STEP.get(method, 1)
     training = get(config, "training", {})
     images = {
         stage: get(training, f"{stage}.steps", 0) * get(training, f"{stage}.batch_size", 128) / 128

@@ -1,11 +1,12 @@
-"""Riemannian flow matching: its target, its solvers' orders of accuracy, its Euclidean limit."""
+"""Riemannian flow matching: its target, its pairing, its samplers, its Euclidean limit."""
 
-from functools import lru_cache
+from itertools import permutations
 
 import pytest
 import torch
 
 from hldm.diffusion import FlowMatching, FlowSampler
+from hldm.diffusion.flow import optimal_pairing
 from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall, ProductManifold
 
@@ -84,60 +85,50 @@ def test_rescaling_latents_with_their_curvature_changes_nothing():
     torch.testing.assert_close(points[1.0], points[s], rtol=1e-9, atol=1e-9)
 
 
-MANIFOLDS = {"flat": Euclidean(4), "ball": ball(1.0), "product": ProductManifold([Euclidean(2), ball(1.0, 2)])}
-FIELD = torch.randn(4, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64) / 3
+METHODS = ("euler", "midpoint", "heun", "rk4", "adaptive")
 
 
-@lru_cache
-def solve(method, steps, manifold):
-    """Integrate a smooth, time-dependent field from fixed points in float64."""
-    x = manifold.from_tangent(latents(shape=(8, 4)) / 2, dim=1)
-    h = 1 / steps
-
-    def velocity(x, t):
-        v = manifold.to_tangent(x, dim=1)
-        w = torch.tanh(v @ FIELD) * torch.cos(torch.tensor(2.0 * t)) + 0.3 * v
-        return manifold.from_frame(x, w, dim=1)
-
-    for step in range(steps):
-        x = FlowSampler(method, steps).advance(manifold, velocity, x, step * h, h)
-    return manifold.to_tangent(x, dim=1)
-
-
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
-@pytest.mark.parametrize("name", ["flat", "ball", "product"])
-def test_order_of_accuracy(method, order, name):
-    manifold = MANIFOLDS[name]
-    exact = solve("midpoint", 256, manifold)
-    errors = [(solve(method, steps, manifold) - exact).norm().item() for steps in (16, 32)]
-    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.15)
-
-
-def test_without_transport_midpoint_would_lose_its_order():
-    """The control of the test above: slopes at different points are not comparable."""
-
-    class Untransported(PoincareBall):
-        def transport(self, x, y, u, dim=-1):
-            return u
-
-    manifold = Untransported(4, FixedCurvature(1.0))
-    exact = solve("midpoint", 256, MANIFOLDS["ball"])
-    errors = [(solve("midpoint", steps, manifold) - exact).norm().item() for steps in (16, 32)]
-    assert errors[0] / errors[1] < 3
-
-
-def test_samples_are_the_same_on_a_ball_of_curvature_zero_and_on_flat_space():
+def samples(manifold, method):
     def predict(v, t):
-        return 0.5 * v - t.view(-1, 1, 1, 1)
+        return torch.sin(2 * v) - t.view(-1, 1, 1, 1)
 
-    sampler = FlowSampler("midpoint", 4)
-    flat, zero = (
-        sampler.sample(FlowMatching("uniform"), manifold, predict, SHAPE, generator(3))
-        for manifold in (Euclidean(4), ball(0.0))
-    )
-    assert torch.equal(flat, zero)
-    curved = sampler.sample(FlowMatching("uniform"), ball(1.0), predict, SHAPE, generator(3))
-    assert not torch.allclose(flat, curved, atol=1e-2)
+    sampler = FlowSampler(method, 4, 1e-3)
+    return sampler.sample(FlowMatching("uniform"), manifold, predict, SHAPE, generator(3)), sampler.evaluations
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_at_c_zero_or_with_an_empty_ball_are_euclidean_bit_for_bit(method):
+    flat, evaluations = samples(Euclidean(4), method)
+    empty = ProductManifold([Euclidean(4), PoincareBall(0, FixedCurvature(1.0))])
+    for manifold in (ball(0.0), PoincareBall(4, FixedCurvature(0.0), balls=2), empty):
+        same, count = samples(manifold, method)
+        assert torch.equal(flat, same)
+        assert count == evaluations
+    assert not torch.allclose(flat, samples(ball(1.0), method)[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_of_a_hybrid_without_flat_channels_are_those_of_the_ball_bit_for_bit(method):
+    hybrid = ProductManifold([Euclidean(0), ball(0.5)])
+    assert torch.equal(samples(ball(0.5), method)[0], samples(hybrid, method)[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_converge_to_the_euclidean_ones_with_c(method):
+    flat = samples(Euclidean(4), method)[0]
+    near = (samples(ball(1e-4), method)[0] - flat).norm() / flat.norm()
+    assert near < 1e-3
+
+
+def test_all_methods_draw_the_same_samples_where_the_steps_are_small():
+    exact = FlowSampler("rk4", 60)
+    for manifold in (Euclidean(4), ball(1.0)):
+        ends = [
+            sampler.sample(FlowMatching("uniform"), manifold, lambda v, t: torch.sin(2 * v), SHAPE, generator(3))
+            for sampler in (exact, FlowSampler("midpoint", 60), FlowSampler("adaptive", 4, 1e-5))
+        ]
+        for end in ends[1:]:
+            torch.testing.assert_close(end, ends[0], atol=2e-3, rtol=0)
 
 
 def test_the_time_distribution_is_the_one_asked_for():
@@ -153,16 +144,87 @@ def test_the_time_distribution_is_the_one_asked_for():
     assert torch.logit(seen["logit_normal"]).std() == pytest.approx(1, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "manifold",
+    [Euclidean(4), ball(1.0), ProductManifold([Euclidean(2), ball(1.0, 2)])],
+    ids=["flat", "ball", "product"],
+)
+def test_optimal_transport_makes_the_squared_distances_of_the_batch_smallest(manifold):
+    """Against all permutations of five; d² adds up over positions and factors."""
+    x, y = (manifold.from_tangent(v[:5], dim=1) for v in (latents(), latents().flip(0)))
+
+    def cost(permutation):
+        return manifold.sqdist(x, y[list(permutation)], dim=1).sum().item()
+
+    chosen = optimal_pairing(manifold, x, y).tolist()
+    assert sorted(chosen) == list(range(5))
+    assert cost(chosen) == pytest.approx(min(map(cost, permutations(range(5)))))
+    assert cost(chosen) < cost(range(5))
+
+
+def paired_loss(manifold, pairing, v, predict):
+    return FlowMatching("uniform", pairing).loss(manifold, predict, v, generator(2))
+
+
+def test_optimal_transport_leaves_the_latents_in_their_places_and_shortens_the_paths():
+    """In flat space u_t = (x_1 − x_t)/(1 − t), row by row, only if x_1 is the latent of that row, as its label is."""
+    v, seen = latents(torch.float32), {}
+    for pairing in ("independent", "optimal_transport"):
+
+        def predict(x_t, t, pairing=pairing):
+            u = (v - x_t) / (1 - t.view(-1, 1, 1, 1))
+            seen[pairing] = u.square().mean()
+            return u
+
+        assert paired_loss(Euclidean(4), pairing, v, predict) < 1e-9
+    assert seen["optimal_transport"] < seen["independent"]
+
+
+def test_optimal_transport_keeps_the_limits_bit_for_bit():
+    v = latents(torch.float32)
+
+    def value(manifold):
+        return paired_loss(manifold, "optimal_transport", v, lambda x, t: 0.3 * x)
+
+    empty_ball = ProductManifold([Euclidean(4), PoincareBall(0, FixedCurvature(1.0))])
+    assert torch.equal(value(Euclidean(4)), value(ball(0.0)))
+    assert torch.equal(value(Euclidean(4)), value(empty_ball))
+    assert torch.equal(value(ball(0.5)), value(ProductManifold([Euclidean(0), ball(0.5)])))
+    assert not torch.equal(value(ball(0.5)), loss(ball(0.5), v, lambda x, t: 0.3 * x))
+
+
+def test_the_prior_has_the_scale_of_scaled_latents():
+    """σ₀² = E|v|²/n; the model divides latents by their root mean square, so σ₀ = 1 fits."""
+    v = 3.7 * latents()
+    scaled = v / v.square().mean().sqrt()
+    x0 = ball(0.8).random((20000, 4, 1, 1), FlowMatching.prior_scale, generator(), dim=1)
+    prior = ball(0.8).to_tangent(x0, dim=1).square().mean()
+    assert prior.item() == pytest.approx(scaled.square().mean().item(), rel=0.02)
+
+
 def test_unknown_choices_are_named():
-    with pytest.raises(UserError, match="euler, midpoint or heun"):
+    with pytest.raises(UserError, match="euler, midpoint, heun, rk4 or adaptive"):
         FlowSampler("rk45", 3)
     with pytest.raises(UserError, match="uniform or logit_normal"):
         FlowMatching("cosine")
+    with pytest.raises(UserError, match="independent or optimal_transport"):
+        FlowMatching("uniform", "sinkhorn")
 
 
-@pytest.mark.parametrize(("method", "evaluations"), [("euler", 6), ("midpoint", 12), ("heun", 12)])
+@pytest.mark.parametrize(("method", "evaluations"), [("euler", 6), ("midpoint", 12), ("heun", 12), ("rk4", 24)])
 def test_network_evaluations_are_counted(method, evaluations):
     calls = []
     sampler = FlowSampler(method, 6)
     sampler.sample(FlowMatching("uniform"), Euclidean(4), lambda v, t: calls.append(t) or v, SHAPE, generator())
     assert len(calls) == sampler.evaluations == evaluations
+
+
+def test_the_evaluations_of_adaptive_steps_are_those_of_the_last_call():
+    calls, sampler = [], FlowSampler("adaptive", 4, 1e-4)
+    assert sampler.evaluations == 0
+    for seed in (0, 1):
+        calls.clear()
+        sampler.sample(
+            FlowMatching("uniform"), ball(1.0), lambda v, t: calls.append(t) or torch.sin(v), SHAPE, generator(seed)
+        )
+        assert len(calls) == sampler.evaluations > 4

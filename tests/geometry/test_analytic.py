@@ -23,6 +23,7 @@ REFERENCE = {
     "cosh_": mp.cosh,
     "log_sinhc": lambda x: mp.log(mp.sinh(x) / x),
     "log_sinhc_slope": lambda x: (x * mp.coth(x) - 1) / (2 * x * x),
+    "spread": lambda x: (1 - x / mp.sinh(x)) / (x * x),
 }
 RADII = [1e-10, 1e-4, 0.01, 0.1, 0.141, 0.1415, 0.3, 0.9, 3.0, 12.0]
 
@@ -41,8 +42,8 @@ def test_values_and_slopes(name: str, dtype: torch.dtype, value_error: float, sl
         def exact(t: mp.mpf) -> mp.mpf:
             return REFERENCE[name](mp.sqrt(t))
 
-        # log_sinhc starts at 0, and log_sinhc_slope is a difference of numbers near 1/2s ≤ 25: those err absolutely
-        floor = {"log_sinhc": 0.1, "log_sinhc_slope": 2.0}.get(name, 0.0)
+        # log_sinhc starts at 0, the next two are differences of numbers near 1/s ≤ 50: those err absolutely
+        floor = {"log_sinhc": 0.1, "log_sinhc_slope": 2.0, "spread": 4.0}.get(name, 0.0)
         assert abs(got - exact(mp.mpf(at))) <= value_error * max(abs(got), floor)
         exact_slope = mp.diff(exact, mp.mpf(at), h=mp.mpf(at) * mp.mpf(10) ** -12)
         assert abs(got_slope - exact_slope) <= slope_error * max(abs(exact_slope), 100 * floor)
@@ -58,6 +59,7 @@ def test_values_and_slopes(name: str, dtype: torch.dtype, value_error: float, sl
         ("cosh_", 1, 1 / 2),
         ("log_sinhc", 0, 1 / 6),
         ("log_sinhc_slope", 1 / 6, -1 / 90),
+        ("spread", 1 / 6, -7 / 360),
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

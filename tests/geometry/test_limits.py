@@ -22,6 +22,7 @@ def in_normal_coordinates(
         "expmap": manifold.to_tangent(manifold.expmap(x, u)),
         "logmap": manifold.to_frame(x, manifold.logmap(x, y)),
         "transport": manifold.to_frame(y, manifold.transport(x, y, u)),
+        "normal_velocity": manifold.to_frame(x, manifold.normal_velocity(x, y, manifold.from_frame(y, d))),
         "inner": manifold.inner(x, u, manifold.logmap(x, y)),
         "dist": manifold.dist(x, y),
         "sqdist": manifold.sqdist(x, y),

@@ -92,6 +92,14 @@ def test_velocity_is_the_derivative_of_the_point(c, n, radius, seed) -> None:
     close(ops.geodesic(x, y, t, c)[1], tangent, c, 2 * radius)
 
 
+@given(curvatures, st.integers(2, 9), radii, seeds)
+def test_normal_velocity_is_the_derivative_of_the_logarithm(c, n, radius, seed) -> None:
+    x, y, u = ops.expmap0(vectors(seed, 3, n, min(radius, 2), c, torch.float64), c)
+    _, tangent = torch.func.jvp(lambda y: ops.logmap(x, y, c), (y,), (u,))
+    close(ops.normal_velocity(x, y, u, c), tangent, c, 2 * radius)
+    close(ops.normal_velocity(x, x, u, c), u, c, radius)
+
+
 @given(curvatures, dimensions, radii, dtypes, seeds)
 def test_sums_in_normal_coordinates_match_points(c, n, radius, dtype, seed) -> None:
     m, w = vectors(seed, 2, n, radius / 2, c, dtype)
@@ -126,6 +134,7 @@ def test_balls_and_feature_maps_are_many_points(c, n, balls, radius, seed, dim) 
 
     for name, arguments in {
         "from_tangent": (u,), "to_tangent": (x,), "expmap": (x, 0.1 * u), "logmap": (x, y), "transport": (x, y, u),
+        "normal_velocity": (x, y, u),
         "to_frame": (x, u), "from_frame": (x, u), "add_normal": (x, u), "gyration": (x, y, u), "mobius_add": (x, y),
     }.items():  # fmt: skip
         whole = getattr(manifold, name)(*map(fold, arguments), dim)

@@ -82,3 +82,40 @@ def test_runs_share_a_first_stage_unless_it_must_differ(configs: dict[str, dict[
     for key in ("training.first_stage.steps", "seed", "autoencoder.kl_weight"):
         assert first_stage_identity(changed(config, key, 7)) != first_stage_identity(config)
     assert first_stage_identity(configs["hybrid"]) != first_stage_identity(config)
+
+
+@pytest.mark.parametrize(("option", "method"), [("flow", "rk4"), ("ddpm", "unipc")])
+def test_settings_that_came_later_leave_earlier_identities_alone(option: str, method: str) -> None:
+    """A run of a version that did not have them is the run that their usual values make."""
+    config = compose([f"diffusion={option}"])
+    earlier = copy.deepcopy(config)
+    for section, names in {
+        "process": ("pairing", "prediction", "min_snr_gamma", "zero_terminal_snr"),
+        "sampler": ("eta", "tolerance", *(["method"] if option == "ddpm" else [])),
+    }.items():
+        for name in names:
+            earlier["diffusion"][section].pop(name, None)
+    assert run_identity(config) == run_identity(earlier)
+    assert run_identity(config) != run_identity(changed(config, "diffusion.sampler.method", method))
+
+
+@pytest.mark.parametrize(
+    ("option", "key", "value"),
+    [
+        ("flow", "process.pairing", "optimal_transport"),
+        ("ddpm", "process.prediction", "x0"),
+        ("ddpm", "process.min_snr_gamma", 5),
+        ("ddpm", "process.zero_terminal_snr", True),
+        ("ddpm", "sampler.eta", 1.0),
+    ],
+)
+def test_other_values_than_the_usual_ones_are_other_runs(option: str, key: str, value: Any) -> None:
+    config = compose([f"diffusion={option}"])
+    assert run_identity(config) != run_identity(changed(config, f"diffusion.{key}", value))
+
+
+def test_a_tolerance_counts_where_it_is_read() -> None:
+    fixed, adaptive = compose([]), compose(["diffusion.sampler.method=adaptive"])
+    for config, is_read in ((fixed, False), (adaptive, True)):
+        other = changed(config, "diffusion.sampler.tolerance", 0.1)
+        assert (run_identity(config) != run_identity(other)) == is_read

@@ -20,6 +20,11 @@ def test_units_count_steps_and_network_evaluations() -> None:
     work = units(compose([*overrides, "metrics.samples=100", "metrics.sampling_seeds=[0,1]", "diffusion=ddpm"]))
     assert work == {"first_stage": 10, "diffusion": 10, "evaluation": 100 * 2 * 50}
 
+    settings = ["diffusion.sampler.steps=5", "metrics.samples=100", "metrics.sampling_seeds=[0]"]
+    for method, evaluations in (("euler", 5), ("midpoint", 10), ("rk4", 20), ("adaptive", 20)):
+        work = units(compose([*settings, f"diffusion.sampler.method={method}"]))
+        assert work["evaluation"] == 100 * evaluations
+
 
 def test_an_estimate_scales_what_was_measured(tmp_path: Path) -> None:
     config = compose(["training.first_stage.steps=100"])

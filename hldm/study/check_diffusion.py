@@ -1,0 +1,56 @@
+"""Settings of the process and its sampler that must fit each other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hldm.errors import UserError
+from hldm.study.config import get
+
+METHODS = {
+    "FlowSampler": ("midpoint", "euler", "heun", "rk4", "adaptive"),
+    "DiffusionSampler": ("ddim", "ddpm", "dpm_solver++", "unipc", "euler"),
+}
+"""Class of the sampler → its methods."""
+
+_TRAIN_STEPS = 1000  # of TangentDDPM
+
+
+def check_diffusion(config: Mapping[str, Any]) -> None:
+    """Raise a UserError where a sampler cannot run its process backwards."""
+    process, sampler = get(config, "diffusion.process"), get(config, "diffusion.sampler")
+    if not isinstance(process, Mapping) or not isinstance(sampler, Mapping):
+        return
+    method = sampler.get("method")
+    allowed = METHODS.get(str(sampler.get("_target_")).rpartition(".")[2], ())
+    if allowed and method not in allowed:
+        raise UserError(
+            f"diffusion.sampler.method={method} is not a method of this sampler: it must be one of "
+            f"{', '.join(allowed)}, for example diffusion.sampler.method={allowed[0]}."
+        )
+    if "prediction" not in process:
+        return
+    if sampler["steps"] > _TRAIN_STEPS:
+        raise UserError(
+            f"diffusion.sampler.steps={sampler['steps']} is more than the {_TRAIN_STEPS} steps that the process is "
+            "trained on. Try diffusion.sampler.steps=50."
+        )
+    if sampler["eta"] and method != "ddim":
+        raise UserError(
+            f"diffusion.sampler.eta={sampler['eta']} is the noise of method=ddim, and method={method} has none to set. "
+            "Type diffusion.sampler.eta=0, or diffusion.sampler.method=ddim."
+        )
+    if process["prediction"] != "epsilon":
+        return
+    if process["zero_terminal_snr"]:
+        raise UserError(
+            "diffusion.process.prediction=epsilon does not go with diffusion.process.zero_terminal_snr=true: at the "
+            "last step the noise is all there is, and knowing it says nothing of the latent. "
+            "Type diffusion.process.prediction=v, or x0."
+        )
+    if process["schedule"] == "squaredcos_cap_v2" and method != "ddpm":
+        raise UserError(
+            "diffusion.process.prediction=epsilon with diffusion.process.schedule=squaredcos_cap_v2 needs "
+            "diffusion.sampler.method=ddpm: the last step of the cosine schedule has 1/20000 of the latent, so the "
+            f"network's error is divided by that, and {method} keeps what ddpm forgets in its noise. "
+            "Or type diffusion.process.prediction=v."
+        )
