@@ -46,6 +46,7 @@ PAPER = {
 
 MNIST = [  # curvature (FLAT: none), distribution, latent dimension, form of the gyroplane layer
     (FLAT, "wrapped", 2, "pvae"),
+    ("0", "wrapped", 2, "pvae"),  # flat, with the layer of the curved ones
     ("0.1", "wrapped", 2, "pvae"),
     ("0.7", "wrapped", 2, "pvae"),
     ("1.4", "wrapped", 2, "pvae"),
@@ -141,11 +142,11 @@ def mnist_table() -> Iterator[str]:
         is_flat = curvature == FLAT
         paper = PAPER.get((curvature, distribution, latent_dim), "–")
         sampled = [run.get("nll_importance", run["nll"]) for run in runs]
-        difference = fmean(sampled) - float(paper.split()[0])
+        difference = "–" if paper == "–" else f"{fmean(sampled) - float(paper.split()[0]):+.1f}"
         exact = [run["nll"] for run in runs] if "nll_importance" in runs[0] else []
         yield (
             f"| {latent_dim} | {'flat' if is_flat else curvature} | {'normal' if is_flat else distribution} | "
-            f"{'–' if is_flat else form} | {paper} | {spread(sampled)} | {difference:+.1f} | {spread(exact)} | "
+            f"{'–' if is_flat else form} | {paper} | {spread(sampled)} | {difference} | {spread(exact)} | "
             f"{spread([-run['elbo'] for run in runs])} | {len(runs)} |"
         )
 
