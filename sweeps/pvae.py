@@ -143,10 +143,12 @@ def mnist_table() -> Iterator[str]:
         paper = PAPER.get((curvature, distribution, latent_dim), "–")
         sampled = [run.get("nll_importance", run["nll"]) for run in runs]
         difference = "–" if paper == "–" else f"{fmean(sampled) - float(paper.split()[0]):+.1f}"
+        errors = [run["nll_importance_error"] for run in runs if "nll_importance_error" in run]
+        error = f" ± {max(errors):.1f}" if errors else ""
         exact = [run["nll"] for run in runs] if "nll_importance" in runs[0] else []
         yield (
             f"| {latent_dim} | {'flat' if is_flat else curvature} | {'normal' if is_flat else distribution} | "
-            f"{'–' if is_flat else form} | {paper} | {spread(sampled)} | {difference} | {spread(exact)} | "
+            f"{'–' if is_flat else form} | {paper} | {spread(sampled)}{error} | {difference} | {spread(exact)} | "
             f"{spread([-run['elbo'] for run in runs])} | {len(runs)} |"
         )
 
