@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Generator, Tensor, nn
 
-from hldm.autoencoder import Autoencoder
+from hldm.autoencoder import Autoencoder, VariationalAutoencoder
 from hldm.conditioning import Conditioning
 from hldm.diffusion import Denoiser, Process, Sampler
 from hldm.geometry import Manifold
@@ -48,6 +48,10 @@ class PriorModel(LatentModel):
 
     uses_labels = False
     evaluations = 0
+    autoencoder: VariationalAutoencoder
+
+    def __init__(self, autoencoder: VariationalAutoencoder) -> None:
+        super().__init__(autoencoder)
 
     @torch.no_grad()
     def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
