@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Generator, Tensor, nn
 
-from hldm.autoencoder import Autoencoder
+from hldm.autoencoder import Autoencoder, VariationalAutoencoder
 from hldm.conditioning import Conditioning
 from hldm.diffusion import Denoiser, Process, Sampler
 from hldm.geometry import Manifold
@@ -49,6 +49,10 @@ class PriorModel(LatentModel):
     """A variational autoencoder alone: its latents come from its prior, whatever the label."""
 
     uses_labels = False
+    autoencoder: VariationalAutoencoder
+
+    def __init__(self, autoencoder: VariationalAutoencoder) -> None:
+        super().__init__(autoencoder)
 
     @property
     def evaluations(self) -> int:

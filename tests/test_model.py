@@ -76,8 +76,9 @@ def test_every_process_and_sampler_can_be_configured(dataset, settings):
     assert model.evaluations >= 3
 
 
-def test_geometries_start_from_the_same_weights_and_count(dataset):
-    models = [model_of(dataset, f"geometry={name}") for name in GEOMETRIES]
+@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
+def test_geometries_start_from_the_same_weights_and_count(dataset, autoencoder):
+    models = [model_of(dataset, f"autoencoder={autoencoder}", f"geometry={name}") for name in GEOMETRIES]
     counts = [sum(p.numel() for p in model.parameters()) for model in models]
     assert max(counts) <= 1.01 * min(counts)
     for model in models[1:]:
@@ -107,15 +108,17 @@ def test_geometries_see_the_same_batches_and_noise(dataset, monkeypatch):
             assert torch.equal(noise, other_noise)
 
 
-def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset):
-    flat = model_of(dataset, "geometry=euclidean", "geometry.decoder_stem=gyroplane")
-    zero = model_of(dataset, "geometry=poincare", "curvature.value=0")
+@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
+def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset, autoencoder):
+    chosen = f"autoencoder={autoencoder}"
+    flat = model_of(dataset, chosen, "geometry=euclidean", "geometry.decoder_stem=gyroplane")
+    zero = model_of(dataset, chosen, "geometry=poincare", "curvature.value=0")
     losses = []
     for model in (flat, zero):
         first = FirstStage(model, dataset.train_images, seed=0, batch_size=4).loss(0)
-        loc, scale = encode(model, dataset.train_images)
-        model.fit_latent_scale(loc)
-        second = DiffusionStage(model, (loc, scale), dataset.train_labels, seed=0, batch_size=4).loss(0)
+        encoded = encode(model, dataset.train_images)
+        model.fit_latent_scale(encoded[0])
+        second = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4).loss(0)
         losses.append((first["loss"], second["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
     for a, b in zip(*losses, strict=True):
         assert torch.equal(a, b)

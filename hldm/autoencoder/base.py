@@ -1,4 +1,4 @@
-"""What the platform asks of an autoencoder, and what all of them share: the bottleneck on a manifold and the loss.
+"""What the platform asks of an autoencoder, whatever its bottleneck.
 
 Legend: images (B, *image shape), in [0, 1] or, where the likelihood is normal, any numbers; `v` normal coordinates of
 latents, (B, *latent shape), with the coordinates of a point along axis 1; `z` the points themselves.
@@ -6,34 +6,23 @@ latents, (B, *latent shape), with the coordinates of a point along axis 1; `z` t
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hldm.distributions import ManifoldDistribution, RiemannianNormal, WrappedNormal
 from hldm.geometry import Manifold
 
 
-class Losses(NamedTuple):
-    """Means over the batch, in nats per image."""
-
-    loss: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-
-
 class Autoencoder(nn.Module, ABC):
-    """Image → posterior on the manifold → image.
+    """Image → point on the manifold → image.
 
-        loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior)
+    Diffusion sees what `draw` makes of what `encode` finds, and `decode` takes what diffusion makes.
 
     Args:
         manifold: where the latents live.
-        posterior: "wrapped" (diagonal scale) or "riemannian" (isotropic per point).
-        prior_scale: σ₀ of the centred prior of the same family, > 0.
-        kl_weight: weight of the KL term, ≥ 0.
         image_shape: of one image.
         latent_shape: of one latent: its channels, then its positions where it is a map.
     """
@@ -41,33 +30,35 @@ class Autoencoder(nn.Module, ABC):
     likelihood: Literal["bernoulli", "normal"] = "bernoulli"
     """Bernoulli on grey levels, or normal with unit variance."""
 
-    kl_estimator: Literal["low_variance", "monte_carlo"] = "low_variance"
-    """How the training loss estimates the KL term from one sample."""
-
-    def __init__(
-        self,
-        manifold: Manifold,
-        posterior: Literal["wrapped", "riemannian"],
-        prior_scale: float,
-        kl_weight: float,
-        image_shape: tuple[int, ...],
-        latent_shape: tuple[int, ...],
-    ) -> None:
+    def __init__(self, manifold: Manifold, image_shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.manifold = manifold
-        self.posterior = posterior
-        self.prior_scale = prior_scale
-        self.kl_weight = kl_weight
         self.image_shape = tuple(image_shape)
         self.latent_shape = tuple(latent_shape)
 
     @abstractmethod
-    def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images → (loc, scale), both shaped like a latent: normal coordinates of the mean, and standard deviations."""
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What the encoder says of the latents, each shaped like them: first where they are, in normal coordinates."""
+
+    @abstractmethod
+    def draw(self, encoded: tuple[Tensor, ...], generator: Generator) -> Tensor:
+        """Normal coordinates of one latent for each of those that `encode` describes."""
 
     @abstractmethod
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates → the likelihood's parameters (logits or means), (B, *image shape)."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, generator: Generator) -> NamedTuple:
+        """Scalars of one training step; the one called `loss` is minimised. All noise comes from `generator`."""
+
+    @abstractmethod
+    def test_terms(self, images: Tensor, encoded: tuple[Tensor, ...], generator: Generator) -> dict[str, Tensor]:
+        """Means over a batch of test images, of which `test_figures` makes numbers when all batches are averaged."""
+
+    @abstractmethod
+    def test_figures(self, means: Mapping[str, Tensor]) -> dict[str, float]:
+        """The final metrics, from `test_terms` averaged over all test images, in float64."""
 
     def begin(self, mean_image: Tensor) -> None:
         """Called before training with the mean of all training images, (*image shape) in float64."""
@@ -76,33 +67,10 @@ class Autoencoder(nn.Module, ABC):
         """The images as the likelihood is evaluated on them."""
         return images
 
-    def distribution(self, loc: Tensor, scale: Tensor) -> ManifoldDistribution:
-        """The posterior q(z | x) with these parameters."""
-        if self.posterior == "riemannian":
-            return RiemannianNormal(self.manifold, loc, scale.mean(1, keepdim=True), dim=1)
-        return WrappedNormal(self.manifold, loc, scale, dim=1)
-
-    def prior(self, like: Tensor) -> ManifoldDistribution:
-        """The prior of latents shaped like `like`, (B, *latent shape)."""
-        return self.distribution(torch.zeros_like(like), torch.ones_like(like)).centred(self.prior_scale)
-
     def to_images(self, v: Tensor) -> Tensor:
         """Normal coordinates → the mean of the likelihood: images in [0, 1] where it is Bernoulli."""
         parameters = self.decode(v)
         return torch.sigmoid(parameters) if self.likelihood == "bernoulli" else parameters
-
-    def losses(self, images: Tensor, generator: Generator) -> Losses:
-        """One-sample estimate of the training loss; the noise comes from `generator` alone."""
-        return self.losses_of(images, *self.posterior_parameters(images), generator)
-
-    def losses_of(self, images: Tensor, loc: Tensor, scale: Tensor, generator: Generator) -> Losses:
-        """The same where the posterior's parameters are known already."""
-        q = self.distribution(loc, scale)
-        sample = q.draw(generator)
-        reconstruction = self.negative_log_likelihood(self.decode(sample.v), images) / len(images)
-        kl_of = q.kl_to_centred if self.kl_estimator == "low_variance" else q.kl_monte_carlo
-        kl = kl_of(self.prior_scale, sample).sum() / len(images)
-        return Losses(reconstruction + self.kl_weight * kl, reconstruction, kl)
 
     def negative_log_likelihood(self, parameters: Tensor, images: Tensor) -> Tensor:
         """−Σ log p(x | z) over the batch, a scalar."""
@@ -110,29 +78,3 @@ class Autoencoder(nn.Module, ABC):
         if self.likelihood == "bernoulli":
             return F.binary_cross_entropy_with_logits(parameters, x, reduction="sum")
         return 0.5 * (parameters - x).square().sum() + 0.5 * math.log(2 * math.pi) * x.numel()
-
-    def log_likelihood(self, v: Tensor, images: Tensor) -> Tensor:
-        """log p(x | z) of every latent for every image, or for its own one, without an array of the size of all pairs.
-
-        Args:
-            v: (J, *latent shape), or (S, B, *latent shape) where each image has S latents of its own.
-            images: (B, *image shape).
-
-        Returns:
-            (J, B) or (S, B).
-        """
-        latents = len(self.latent_shape)
-        parameters = self.decode(v.flatten(0, -latents - 1)).flatten(1)
-        x = self.targets(images).flatten(1)
-        shared = v.ndim == latents + 1
-        if shared:
-            products = parameters @ x.T
-        else:
-            parameters = parameters.unflatten(0, v.shape[:2])
-            products = torch.einsum("sbd,bd->sb", parameters, x)
-        if self.likelihood == "bernoulli":
-            constant = F.softplus(parameters).sum(-1)
-            return products - (constant.unsqueeze(-1) if shared else constant)
-        squares = parameters.square().sum(-1)
-        distances2 = (squares.unsqueeze(-1) if shared else squares) - 2 * products + x.square().sum(-1)
-        return -0.5 * distances2 - 0.5 * math.log(2 * math.pi) * x.shape[1]

@@ -11,7 +11,7 @@ import torch
 from rich.progress import track
 from torch import Generator, Tensor
 
-from hldm.autoencoder.base import Autoencoder
+from hldm.autoencoder.variational import VariationalAutoencoder
 from hldm.geometry import PoincareBall, is_plane
 
 MEMORY = 2**26
@@ -45,7 +45,7 @@ class MarginalLikelihood:
         self.spacing = spacing
 
     @torch.no_grad()
-    def __call__(self, autoencoder: Autoencoder, images: Tensor, generator: Generator) -> dict[str, float]:
+    def __call__(self, autoencoder: VariationalAutoencoder, images: Tensor, generator: Generator) -> dict[str, float]:
         """Means over images (B, *image shape), as the autoencoder takes them.
 
         Returns:
@@ -75,7 +75,7 @@ class MarginalLikelihood:
 
 
 def importance_sampling(
-    autoencoder: Autoencoder, images: Tensor, samples: int, generator: Generator
+    autoencoder: VariationalAutoencoder, images: Tensor, samples: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """log (1/S) Σ p(x | z_s) p(z_s)/q(z_s | x), z_s ~ q, and its estimated variance, each (B,) in float64.
 
@@ -102,7 +102,7 @@ def importance_sampling(
     return torch.cat(estimates), torch.cat(variances)
 
 
-def posterior_reach(autoencoder: Autoencoder, images: Tensor) -> Tensor:
+def posterior_reach(autoencoder: VariationalAutoencoder, images: Tensor) -> Tensor:
     """(B,) how far from the origin p(x | z) p(z) has to be looked at.
 
     Five standard deviations beyond the encoder's mean; no less than 99 % of the images have, for those that the encoder
@@ -113,7 +113,7 @@ def posterior_reach(autoencoder: Autoencoder, images: Tensor) -> Tensor:
     return reach.clamp(min=reach.quantile(0.99))
 
 
-def nodes(autoencoder: Autoencoder, radius: float, spacing: float) -> Nodes:
+def nodes(autoencoder: VariationalAutoencoder, radius: float, spacing: float) -> Nodes:
     """Rings around the origin, Gauss–Legendre in the radius, with as many points as their circumference asks for.
 
         ∫ f dvol = ∫₀ᴿ ∫₀^{2π} f(r, θ) sinh(√c r)/√c dθ dr
@@ -135,7 +135,7 @@ def nodes(autoencoder: Autoencoder, radius: float, spacing: float) -> Nodes:
     return Nodes(torch.cat(points).float().to(device), torch.cat(log_weights).float().to(device))
 
 
-def quadrature(autoencoder: Autoencoder, images: Tensor, reach: Tensor, spacing: float) -> Tensor:
+def quadrature(autoencoder: VariationalAutoencoder, images: Tensor, reach: Tensor, spacing: float) -> Tensor:
     """log Σ_j w_j p(x | z_j) p(z_j) of every image over the nodes within its reach, (B,) in float64.
 
     The area of a disk grows exponentially with its radius, and few images reach far: they come first, and the outer

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hldm.autoencoder.base import Autoencoder
+from hldm.autoencoder.variational import VariationalAutoencoder
 from hldm.errors import UserError
 from hldm.geometry import Euclidean, Manifold, PoincareBall
 from hldm.nn import Gyroplane, MobiusLinear
@@ -19,7 +19,7 @@ GREY = 1e-5
 """Grey levels are kept within [GREY, 1 − GREY] where the likelihood is Bernoulli, as the authors do."""
 
 
-class MLPAutoencoder(Autoencoder):
+class MLPAutoencoder(VariationalAutoencoder):
     """Linear → ReLU → posterior of one latent vector → first layer of the decoder → ReLU → linear.
 
     Geometry enters in three places: the posterior, `encoder_head`, and the decoder's first layer.

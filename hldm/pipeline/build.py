@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
+from hldm.autoencoder import VariationalAutoencoder
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.model import LatentDiffusion, LatentModel, PriorModel
@@ -64,6 +65,7 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
     )
     diffusion = config["diffusion"]
     if diffusion["process"] is None:
+        assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
         return PriorModel(autoencoder)
     denoiser = initialised(
         seed,

@@ -121,26 +121,25 @@ def evaluate_samples(
 def first_stage_metrics(
     model: LatentModel, dataset: Dataset, classifier: Any, settings: dict[str, Any], seed: int
 ) -> dict[str, float]:
-    """Reconstruction error and ELBO terms, means over test images in nats, and the hierarchy of their latents."""
+    """Reconstruction error, what else this kind of autoencoder is judged by, and the hierarchy of the latents."""
     autoencoder, images = model.autoencoder, dataset.test_images[: settings["first_stage_images"]]
-    totals, locs = dict.fromkeys(("elbo_reconstruction", "elbo_kl", "reconstruction_mse"), 0.0), []
+    means: dict[str, Tensor] = {}
+    mse, locs = 0.0, []
     for i in range(0, len(images), 500):
         batch = to_unit(images[i : i + 500].to(model.device))
-        loc, scale = autoencoder.posterior_parameters(batch)
-        terms = autoencoder.losses_of(batch, loc, scale, stream(seed, "elbo", i, model.device))
+        encoded = autoencoder.encode(batch)
+        terms = autoencoder.test_terms(batch, encoded, stream(seed, "elbo", i, model.device))
+        loc, weight = encoded[0], len(batch) / len(images)
         locs.append(loc)
-        weight = len(batch) / len(images)
-        totals["elbo_reconstruction"] -= float(terms.reconstruction) * weight
-        totals["elbo_kl"] += float(terms.kl) * weight
-        totals["reconstruction_mse"] += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
-    totals["elbo"] = totals["elbo_reconstruction"] - totals["elbo_kl"]
+        means = {name: means.get(name, 0.0) + term.double() * weight for name, term in terms.items()}
+        mse += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
     if (depths := dataset.depths) is not None:
         against["depth"] = depths[dataset.test_labels[: len(images)]]
     hierarchy = latent_hierarchy(autoencoder.manifold, torch.cat(locs), against, seed=seed, **settings["hierarchy"])
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
-    return {**totals, **hierarchy, **curvature}
+    return {**autoencoder.test_figures(means), "reconstruction_mse": mse, **hierarchy, **curvature}
 
 
 def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], path: Path) -> None:
@@ -151,7 +150,7 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], 
         save_grid(path / "samples.png", samples, columns=dataset.classes)
 
         originals = dataset.test_images[:30]
-        loc, _ = encode(model, originals)
+        loc, *_ = encode(model, originals)
         rebuilt = to_uint8(model.autoencoder.to_images(loc)).cpu()
         rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
         save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
@@ -161,7 +160,7 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], 
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
         images, labels = torch.cat([dataset.train_images, images]), torch.cat([dataset.train_labels, labels])
     colours = labels if (depths := dataset.depths) is None else depths[labels]
-    loc, _ = encode(model, images)
+    loc, *_ = encode(model, images)
     save_latents(path / "latents.png", model.autoencoder.manifold, loc.cpu(), colours, labels, dataset.parents)
 
 

@@ -65,12 +65,11 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
     settings = training["diffusion"]
     model.autoencoder.eval().requires_grad_(False)
     used = images_used(seed, DiffusionStage.name, settings["steps"], settings["batch_size"], len(dataset.train_images))
-    loc, scale = encode(model, dataset.train_images, used)
-    first = used[:5000]
-    posterior = model.autoencoder.distribution(loc[first], scale[first])
-    model.fit_latent_scale(posterior.rsample_tangent(stream(seed, "latent_scale", device=device)))
+    encoded = encode(model, dataset.train_images, used)
+    first = tuple(x[used[:5000]] for x in encoded)
+    model.fit_latent_scale(model.autoencoder.draw(first, stream(seed, "latent_scale", device=device)))
     labels = dataset.train_labels.to(device)
-    stage = DiffusionStage(model, (loc, scale), labels, seed=seed, batch_size=settings["batch_size"])
+    stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=settings["batch_size"])
     averaged = train(
         stage,
         **optimization(training, stage.name),

@@ -56,6 +56,7 @@ _NOT_NEGATIVE = _number(0, math.inf, "a number ≥ 0", 1.0)
 _SHARE = _number(0, 1, "a number ≥ 0 and < 1", 0.1)
 _POSITIVE_OR_NULL = Rule(lambda value: value is None or _POSITIVE.holds(value), "a number > 0, or null for none", 1.0)
 _COUNT = _whole(1, 100)
+_COUNT_OR_NULL = Rule(lambda value: value is None or _COUNT.holds(value), "a whole number ≥ 1, or null for never", 20)
 _AUTO = Rule(lambda value: value == "auto" or (_is_whole(value) and value >= 1), "auto or a whole number ≥ 1", 2)
 _MAX_SEED = 2**32 - 1  # numpy's limit
 
@@ -92,6 +93,13 @@ RULES: dict[str, Rule] = {
     "autoencoder.encoder_head": _one_of("wrapped", "mobius"),
     "autoencoder.gyroplane_form": _one_of("paper", "pvae"),
     "autoencoder.likelihood": _one_of("bernoulli", "normal"),
+    "autoencoder.codebook_size": _whole(2, 256),
+    "autoencoder.codebook": _one_of("gradient", "ema"),
+    "autoencoder.commitment_weight": _NOT_NEGATIVE,
+    "autoencoder.codebook_weight": _NOT_NEGATIVE,
+    "autoencoder.ema_decay": _number(0, 1, "a number ≥ 0 and < 1", 0.99),
+    "autoencoder.initial_batches": _whole(0, 10),
+    "autoencoder.revive_after": _COUNT_OR_NULL,
     "denoiser.block_channels": _wholes(1, "[64,96]"),
     "denoiser.layers_per_block": _whole(1, 1),
     "denoiser.head_channels": _whole(1, 32),
@@ -280,6 +288,17 @@ def _check_parts(config: Mapping[str, Any]) -> None:
             "dataset=branching has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it; "
             "`+experiment=pvae_tree` is the whole protocol."
         )
+    if get(config, "autoencoder.codebook_size", _ABSENT) is not _ABSENT:
+        if get(config, "diffusion.process") is None:
+            raise UserError(
+                "diffusion=none samples from the autoencoder's prior, and autoencoder=vq has none. Type diffusion=flow "
+                "to learn one, or autoencoder=kl, which has a prior of its own."
+            )
+        if get(config, "metrics.likelihood") is not None:
+            raise UserError(
+                "metrics=likelihood integrates over the autoencoder's prior, and autoencoder=vq has none. Type "
+                "metrics=digits, or autoencoder=kl."
+            )
     if get(config, "diffusion.process") is not None and get(config, "training.diffusion") is None:
         raise UserError(
             "This training has no second stage, and the diffusion process needs one. Type diffusion=none, or "

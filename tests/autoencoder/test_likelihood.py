@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from hldm.autoencoder import Autoencoder, MarginalLikelihood, likelihood
+from hldm.autoencoder import MarginalLikelihood, VariationalAutoencoder, likelihood
 from hldm.autoencoder.likelihood import importance_sampling, nodes, posterior_reach, quadrature
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
 
@@ -17,7 +17,7 @@ IMAGES = torch.randn(12, PIXELS, generator=torch.Generator().manual_seed(0))
 BALLS = [PoincareBall(2, FixedCurvature(c)) for c in (0.1, 1.4)]
 
 
-class LinearAutoencoder(Autoencoder):
+class LinearAutoencoder(VariationalAutoencoder):
     """p(x | z) = N(Wv + b, 1). In flat space p(x) is a Gaussian; its posterior here is only about right."""
 
     likelihood = "normal"

@@ -1,0 +1,130 @@
+"""Autoencoders whose encoder gives a distribution of latents: the posterior, the prior and the evidence bound.
+
+Legend: images (B, *image shape); `v` normal coordinates of latents, (B, *latent shape), with the coordinates of a point
+along axis 1; `z` the points themselves.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from hldm.autoencoder.base import Autoencoder
+from hldm.distributions import ManifoldDistribution, RiemannianNormal, WrappedNormal
+from hldm.geometry import Manifold
+
+
+class Losses(NamedTuple):
+    """Means over the batch, in nats per image."""
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+class VariationalAutoencoder(Autoencoder):
+    """Image → posterior on the manifold → image.
+
+        loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior)
+
+    Args:
+        manifold: where the latents live.
+        posterior: "wrapped" (diagonal scale) or "riemannian" (isotropic per point).
+        prior_scale: σ₀ of the centred prior of the same family, > 0.
+        kl_weight: weight of the KL term, ≥ 0.
+        image_shape: of one image.
+        latent_shape: of one latent: its channels, then its positions where it is a map.
+    """
+
+    kl_estimator: Literal["low_variance", "monte_carlo"] = "low_variance"
+    """How the training loss estimates the KL term from one sample."""
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        posterior: Literal["wrapped", "riemannian"],
+        prior_scale: float,
+        kl_weight: float,
+        image_shape: tuple[int, ...],
+        latent_shape: tuple[int, ...],
+    ) -> None:
+        super().__init__(manifold, image_shape, latent_shape)
+        self.posterior = posterior
+        self.prior_scale = prior_scale
+        self.kl_weight = kl_weight
+
+    @abstractmethod
+    def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images → (loc, scale), both shaped like a latent: normal coordinates of the mean, and standard deviations."""
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """`posterior_parameters`."""
+        return self.posterior_parameters(images)
+
+    def draw(self, encoded: tuple[Tensor, ...], generator: Generator) -> Tensor:
+        """A sample of each posterior."""
+        return self.distribution(*encoded).rsample_tangent(generator)
+
+    def distribution(self, loc: Tensor, scale: Tensor) -> ManifoldDistribution:
+        """The posterior q(z | x) with these parameters."""
+        if self.posterior == "riemannian":
+            return RiemannianNormal(self.manifold, loc, scale.mean(1, keepdim=True), dim=1)
+        return WrappedNormal(self.manifold, loc, scale, dim=1)
+
+    def prior(self, like: Tensor) -> ManifoldDistribution:
+        """The prior of latents shaped like `like`, (B, *latent shape)."""
+        return self.distribution(torch.zeros_like(like), torch.ones_like(like)).centred(self.prior_scale)
+
+    def losses(self, images: Tensor, generator: Generator) -> Losses:
+        """One-sample estimate of the training loss; the noise comes from `generator` alone."""
+        return self.losses_of(images, *self.posterior_parameters(images), generator)
+
+    def losses_of(self, images: Tensor, loc: Tensor, scale: Tensor, generator: Generator) -> Losses:
+        """The same where the posterior's parameters are known already."""
+        q = self.distribution(loc, scale)
+        sample = q.draw(generator)
+        reconstruction = self.negative_log_likelihood(self.decode(sample.v), images) / len(images)
+        kl_of = q.kl_to_centred if self.kl_estimator == "low_variance" else q.kl_monte_carlo
+        kl = kl_of(self.prior_scale, sample).sum() / len(images)
+        return Losses(reconstruction + self.kl_weight * kl, reconstruction, kl)
+
+    def test_terms(self, images: Tensor, encoded: tuple[Tensor, ...], generator: Generator) -> dict[str, Tensor]:
+        """Both terms of the evidence bound, in nats per image."""
+        loc, scale = encoded
+        terms = self.losses_of(images, loc, scale, generator)
+        return {"elbo_reconstruction": -terms.reconstruction, "elbo_kl": terms.kl}
+
+    def test_figures(self, means: Mapping[str, Tensor]) -> dict[str, float]:
+        """The terms, and elbo, the bound that they make."""
+        figures = {name: float(mean) for name, mean in means.items()}
+        return {**figures, "elbo": figures["elbo_reconstruction"] - figures["elbo_kl"]}
+
+    def log_likelihood(self, v: Tensor, images: Tensor) -> Tensor:
+        """log p(x | z) of every latent for every image, or for its own one, without an array of the size of all pairs.
+
+        Args:
+            v: (J, *latent shape), or (S, B, *latent shape) where each image has S latents of its own.
+            images: (B, *image shape).
+
+        Returns:
+            (J, B) or (S, B).
+        """
+        latents = len(self.latent_shape)
+        parameters = self.decode(v.flatten(0, -latents - 1)).flatten(1)
+        x = self.targets(images).flatten(1)
+        shared = v.ndim == latents + 1
+        if shared:
+            products = parameters @ x.T
+        else:
+            parameters = parameters.unflatten(0, v.shape[:2])
+            products = torch.einsum("sbd,bd->sb", parameters, x)
+        if self.likelihood == "bernoulli":
+            constant = F.softplus(parameters).sum(-1)
+            return products - (constant.unsqueeze(-1) if shared else constant)
+        squares = parameters.square().sum(-1)
+        distances2 = (squares.unsqueeze(-1) if shared else squares) - 2 * products + x.square().sum(-1)
+        return -0.5 * distances2 - 0.5 * math.log(2 * math.pi) * x.shape[1]
