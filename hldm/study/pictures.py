@@ -64,6 +64,7 @@ def terminal_picture(png: Path, columns: int = 80, crop: tuple[int, int] = (302,
 
 
 def _fitting(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    title = title.replace("−", "-")  # Pillow's own font has no minus sign
     while font.getlength(title) > width and len(title) > 1:
         title = title[:-2].rstrip("…") + "…"
     return title
