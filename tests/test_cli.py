@@ -142,6 +142,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["diffusion=ddpm", "diffusion.process.prediction=epsilon", "diffusion.process.schedule=squaredcos_cap_v2"],
         ["diffusion.sampler.method=ddpm", "diffusion.process.prediction=v"],
     ),
+    "steps that DDIM cannot take": (["diffusion=ddpm", "diffusion.sampler.steps=400"], ["800 of 1000", "250 or 500"]),
     "more sampler steps than there are": (["diffusion=ddpm", "diffusion.sampler.steps=2000"], ["1000"]),
     "no GPU": (["hardware=gpu"], ["GPU", "hardware=cpu"]),
     "device": (["hardware.device=tpu"], ["auto, cpu, cuda"]),

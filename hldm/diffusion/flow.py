@@ -65,7 +65,7 @@ class FlowMatching(Process):
 def optimal_pairing(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
     """Indices (B,) that pair x with y[indices] at the least Σ d²; d² adds up over positions. x and y are (B, C, h, w).
 
-    The exact optimum (Crouse 2016), O(B³) on the CPU: 2 ms for 128 latents.
+    The exact optimum (Crouse 2016), on the CPU. One core takes 12 ms for 128 flat maps of 8 × 8, 70 ms on balls.
     """
     positions = (points.flatten(2).movedim(2, 0) for points in (x, y))
     cost = sum(manifold.pairwise_sqdist(a, b).double() for a, b in zip(*positions, strict=True))

@@ -106,7 +106,8 @@ class DiffusionSampler(Sampler):
     """Runs `TangentDDPM` backwards with a scheduler of diffusers. All noise is the generator's.
 
     Args:
-        steps: network evaluations, 1 to 1000.
+        steps: network evaluations, 1 to 1000. With "ddim" a divisor of 1000, or nearly: diffusers rounds the length of
+            its steps down, and the rest of the way is lost.
         method: "ddim", "dpm_solver++", "unipc" and "euler" are deterministic given the first noise; "ddpm" adds noise
             at every step.
         eta: share of DDPM's noise that "ddim" adds, 0 to 1.

@@ -27,12 +27,26 @@ def check_diffusion(config: Mapping[str, Any]) -> None:
             f"diffusion.sampler.method={method} is not a method of this sampler: it must be one of "
             f"{', '.join(allowed)}, for example diffusion.sampler.method={allowed[0]}."
         )
-    if "prediction" not in process:
-        return
-    if sampler["steps"] > _TRAIN_STEPS:
+    if "prediction" in process:
+        _check_tangent_ddpm(process, sampler)
+
+
+def _check_tangent_ddpm(process: Mapping[str, Any], sampler: Mapping[str, Any]) -> None:
+    steps, method = sampler["steps"], sampler["method"]
+    if steps > _TRAIN_STEPS:
         raise UserError(
-            f"diffusion.sampler.steps={sampler['steps']} is more than the {_TRAIN_STEPS} steps that the process is "
+            f"diffusion.sampler.steps={steps} is more than the {_TRAIN_STEPS} steps that the process is "
             "trained on. Try diffusion.sampler.steps=50."
+        )
+    # the DDIM of diffusers steps back by 1000 // steps, wherever its next step is: 400 steps of length 2 cover 800
+    if method == "ddim" and _TRAIN_STEPS % steps > 0.01 * _TRAIN_STEPS:
+        divisors = [n for n in range(1, _TRAIN_STEPS + 1) if _TRAIN_STEPS % n == 0]
+        below, above = max(n for n in divisors if n < steps), min(n for n in divisors if n > steps)
+        length = _TRAIN_STEPS // steps
+        raise UserError(
+            f"diffusion.sampler.steps={steps} does not suit method=ddim: its steps have a whole length, here {length}, "
+            f"so they cover {steps * length} of {_TRAIN_STEPS}. Try diffusion.sampler.steps={below} or {above}, or "
+            "another method, such as diffusion.sampler.method=dpm_solver++."
         )
     if sampler["eta"] and method != "ddim":
         raise UserError(

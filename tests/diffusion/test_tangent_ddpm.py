@@ -238,3 +238,14 @@ def test_noise_prediction_on_the_cosine_schedule_needs_a_sampler_that_forgets():
     }
     assert sd.pop("ddpm") == pytest.approx(DATA_SD, abs=0.05)
     assert min(sd.values()) > 1.5 * DATA_SD
+
+
+def test_ddim_needs_steps_of_whole_length():
+    """Why hldm.study.check_diffusion refuses the others: 400 steps of length 2 cover 800 of 1000."""
+    process, means = TangentDDPM("scaled_linear"), {}
+    for method, steps in (("ddim", 400), ("ddim", 500), ("dpm_solver++", 400)):
+        predict = exact(process, mean=0.7)
+        v = DiffusionSampler(steps, method).sample(process, Euclidean(4), predict, (2000, 4, 1, 1), generator())
+        means[method, steps] = v.mean().item()
+    assert means.pop(("ddim", 400)) < 0.63
+    assert list(means.values()) == pytest.approx([0.7, 0.7], abs=0.02)
