@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hldm.geometry.elementary import _Arsinh, _Sinh, arsinh, sinh
+from hldm.geometry.elementary import _Arsinh, _Sinh, _Softplus, arsinh, sinh, softplus
 
 PAIRS = [(_Arsinh, arsinh, torch.asinh, 1e17), (_Sinh, sinh, torch.sinh, 40.0)]
 
@@ -30,3 +30,14 @@ def test_transforms(function) -> None:
     assert torch.autograd.gradcheck(function.apply, (x,), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(function.apply, (x,))
     torch.testing.assert_close(torch.func.vmap(function.apply)(x), function.apply(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softplus(dtype: torch.dtype) -> None:
+    x = torch.linspace(-80, 80, 4001, dtype=dtype, requires_grad=True)
+    exact_x = x.detach().double().requires_grad_()
+    exact = torch.logaddexp(exact_x, torch.zeros_like(exact_x))
+    torch.testing.assert_close(softplus(x).double(), exact, rtol=8 * torch.finfo(dtype).eps, atol=0)
+    (slope,) = torch.autograd.grad(softplus(x).sum(), x)
+    torch.testing.assert_close(slope.double(), torch.sigmoid(exact_x), rtol=8 * torch.finfo(dtype).eps, atol=1e-30)
+    assert torch.autograd.gradgradcheck(_Softplus.apply, (exact_x[1800:2200:40],))
