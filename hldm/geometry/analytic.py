@@ -15,6 +15,7 @@ and spread = (1 − x/sinh(x))/x², by how much geodesics from one point spread.
 from collections.abc import Callable
 from fractions import Fraction
 from math import factorial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,33 +59,105 @@ def _blend(s: Tensor, coefficients: tuple[float, ...], closed_form: Callable[[Te
     return torch.where(small, series, closed_form(s.clamp(min=SERIES_BELOW).sqrt()))
 
 
-_TANHC_F = tuple(float(a) for a in _TANHC)
-_ATANHC_F = tuple(float(a) for a in _ATANHC)
-_SINHC_F = tuple(float(a) for a in _SINHC)
-_ASINHC_F = tuple(float(a) for a in _ASINHC)
-_SPREAD_F = tuple(float(a) for a in _SPREAD)
-_LOG_SINHC_F = tuple(float(a) for a in _LOG_SINHC)
-_LOG_SINHC_SLOPE_F = tuple(float(a) for a in _LOG_SINHC_SLOPE)
+def _analytic(
+    series: list[Fraction],
+    closed_form: Callable[[Tensor], Tensor],
+    closed_slope: Callable[[Tensor, Tensor], Tensor],
+    *,
+    cancels: bool = False,
+) -> Callable[[Tensor], Tensor]:
+    """A function y of s with its derivative, as one node of the graph: a third of the time of the single operations.
+
+    Args:
+        series: coefficients of the power series in s.
+        closed_form: y of x = √s > 0.
+        closed_slope: dy/ds of s and y.
+        cancels: whether the closed form loses accuracy for small x, so that y needs the series too.
+    """
+    values = tuple(float(a) for a in series)
+    slopes = tuple(float(k * a) for k, a in enumerate(series))[1:]
+
+    def slope(s: Tensor, y: Tensor) -> Tensor:
+        return _blend(s, slopes, lambda x: closed_slope(x * x, y))
+
+    class Analytic(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(s: Tensor) -> Tensor:
+            if cancels:
+                return _blend(s, values, closed_form)
+            return closed_form(s.clamp(min=torch.finfo(s.dtype).tiny).sqrt())
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+            ctx.save_for_backward(*inputs, output)
+            ctx.save_for_forward(*inputs, output)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> Tensor:
+            return grad * slope(*ctx.saved_tensors)
+
+        @staticmethod
+        def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+            return tangent * slope(*ctx.saved_tensors)
+
+    def function(s: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():  # it fuses the single operations by itself, and takes no forward mode
+            return _blend(s, values, closed_form)
+        result: Tensor = Analytic.apply(s)
+        return result
+
+    return function
+
+
+def _x_coth_x(s: Tensor) -> Tensor:
+    return s.sqrt() / torch.tanh(s.sqrt())
+
+
+_tanhc = _analytic(_TANHC, lambda x: torch.tanh(x) / x, lambda s, y: (1 - s * y * y - y) / (2 * s))
+_atanhc = _analytic(_ATANHC, lambda x: torch.atanh(x) / x, lambda s, y: (1 / (1 - s) - y) / (2 * s))
+# cosh x = √(1 + s y²), written so that y² does not overflow
+_sinhc = _analytic(_SINHC, lambda x: sinh(x) / x, lambda s, y: y * ((s + y**-2).sqrt() - 1) / (2 * s))
+_asinhc = _analytic(_ASINHC, lambda x: arsinh(x) / x, lambda s, y: ((1 + s).rsqrt() - y) / (2 * s))
+_log_sinhc = _analytic(
+    _LOG_SINHC,
+    lambda x: x + torch.log(-torch.expm1(-2 * x) / (2 * x)),
+    lambda s, y: (_x_coth_x(s) - 1) / (2 * s),
+    cancels=True,
+)
+_log_sinhc_slope = _analytic(
+    _LOG_SINHC_SLOPE,
+    lambda x: (_x_coth_x(x * x) - 1) / (2 * x * x),
+    lambda s, y: (_x_coth_x(s) - s / sinh(s.sqrt()).square() - 4 * s * y) / (4 * s * s),
+    cancels=True,
+)
+_spread = _analytic(
+    _SPREAD,
+    lambda x: (1 - x / sinh(x)) / (x * x),
+    lambda s, y: ((1 - s * y) * (_x_coth_x(s) - 1) - 2 * s * y) / (2 * s * s),
+    cancels=True,
+)
 
 
 def tanhc(s: Tensor) -> Tensor:
     """tanh(√s)/√s, from 1 at s = 0 down to 0."""
-    return _blend(s, _TANHC_F, lambda x: torch.tanh(x) / x)
+    return _tanhc(s)
 
 
 def atanhc(s: Tensor) -> Tensor:
     """artanh(√s)/√s for 0 ≤ s < 1, from 1 upwards; infinite at 1."""
-    return _blend(s, _ATANHC_F, lambda x: torch.atanh(x) / x)
+    return _atanhc(s)
 
 
 def sinhc(s: Tensor) -> Tensor:
     """sinh(√s)/√s, from 1 upwards; overflows in float32 beyond √s = 88."""
-    return _blend(s, _SINHC_F, lambda x: sinh(x) / x)
+    return _sinhc(s)
 
 
 def asinhc(s: Tensor) -> Tensor:
     """arsinh(√s)/√s, from 1 at s = 0 down to 0."""
-    return _blend(s, _ASINHC_F, lambda x: arsinh(x) / x)
+    return _asinhc(s)
 
 
 def cosh_(s: Tensor) -> Tensor:
@@ -101,14 +174,14 @@ def sinhc_and_cosh(s: Tensor) -> tuple[Tensor, Tensor]:
 
 def log_sinhc(s: Tensor) -> Tensor:
     """log(sinh(√s)/√s), from 0 upwards like √s; never overflows."""
-    return _blend(s, _LOG_SINHC_F, lambda x: x + torch.log(-torch.expm1(-2 * x) / (2 * x)))
+    return _log_sinhc(s)
 
 
 def log_sinhc_slope(s: Tensor) -> Tensor:
     """d log_sinhc / ds = (√s coth √s − 1)/(2s), from 1/6 at s = 0 down to 0."""
-    return _blend(s, _LOG_SINHC_SLOPE_F, lambda x: (x / torch.tanh(x) - 1) / (2 * x * x))
+    return _log_sinhc_slope(s)
 
 
 def spread(s: Tensor) -> Tensor:
     """(1 − √s/sinh(√s))/s, from 1/6 at s = 0 down to 0."""
-    return _blend(s, _SPREAD_F, lambda x: (1 - x / sinh(x)) / (x * x))
+    return _spread(s)
