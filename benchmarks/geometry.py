@@ -209,9 +209,10 @@ def minima(steps: dict[str, Step], run: Callable[[Step], None], seconds: float) 
     end, turns = time.perf_counter() + seconds * len(steps), 0
     while turns < 5 or time.perf_counter() < end:
         for name, step in steps.items():
-            start = time.perf_counter()
-            run(step)
-            best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
+            for _ in range(3):  # the first one pays for the memory and the caches that the contender before it used
+                start = time.perf_counter()
+                run(step)
+                best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
         turns += 1
     return best
 

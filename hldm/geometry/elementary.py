@@ -21,7 +21,7 @@ def _log1p(u: Tensor) -> Tensor:
     log w + (u − (w − 1))/w with w = 1 + u as rounded: the second term is what the rounding lost.
     """
     w = 1 + u
-    return torch.log(w).add_((u - (w - 1)).div_(w))
+    return torch.log(w).add_((w - 1).sub_(u).div_(w), alpha=-1)
 
 
 def _expm1(a: Tensor) -> Tensor:
@@ -35,23 +35,25 @@ def _expm1(a: Tensor) -> Tensor:
 
 
 class _ArsinhInGraph(torch.autograd.Function):
-    """arsinh|x| = log1p(|x| + x²/(1 + √(1 + x²))); derivative 1/√(1 + x²)."""
+    """arsinh|x| = log1p(|x| + x²/(1 + r)) with r = √(1 + x²); derivative 1/r."""
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         a = x.abs()
         # in place: at these sizes fresh memory costs more than arithmetic
-        t = (a * a).add_(1).sqrt_().add_(1)
-        return _log1p((a / t).mul_(a).add_(a)).copysign_(x)
+        r = (a * a).add_(1).sqrt_()
+        return _log1p((a / (1 + r)).mul_(a).add_(a)).copysign_(x), r
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[0], output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * (1 + x * x).rsqrt()
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+        x, r = ctx.saved_tensors
+        # r hides that it depends on x, which only derivatives of this derivative would miss
+        return grad * (1 + x * x).rsqrt() if torch.is_grad_enabled() else grad / r
 
 
 class _SinhInGraph(torch.autograd.Function):
@@ -78,14 +80,14 @@ class _Arsinh(_ArsinhInGraph):
     generate_vmap_rule = True
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        _ArsinhInGraph.setup_context(ctx, inputs, output)
         ctx.save_for_forward(inputs[0])
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return tangent * (1 + x * x).rsqrt()
+        return tangent * (1 + x * x).rsqrt(), None
 
 
 class _Sinh(_SinhInGraph):
@@ -108,7 +110,8 @@ def arsinh(x: Tensor) -> Tensor:
     """arsinh x of any sign, |x| ≤ 1e18 in float32."""
     if x.device.type != "cpu" or x.numel() < _WORTHWHILE:
         return torch.asinh(x)
-    return _ArsinhInGraph.apply(x) if torch.compiler.is_compiling() else _Arsinh.apply(x)
+    y: Tensor = (_ArsinhInGraph if torch.compiler.is_compiling() else _Arsinh).apply(x)[0]
+    return y
 
 
 def sinh(x: Tensor) -> Tensor:
