@@ -18,6 +18,7 @@ from hldm.study.overrides import known_keys
 
 WHEN_BUILDING = {
     "autoencoder": {"manifold", "decoder_stem", "image_shape"},
+    "conditioning": {"class_names"},
     "denoiser": {"latent_shape", "classes"},
 }
 """Section → parameters that hldm/pipeline passes, since they depend on other sections or on the data."""

@@ -3,6 +3,8 @@
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from hldm.nn import Condition
+
 
 class Denoiser(nn.Module):
     """Stable Diffusion's U-Net: ResNet blocks at every level, self-attention at the lowest and in the middle.
@@ -25,7 +27,6 @@ class Denoiser(nn.Module):
         classes: int,
     ) -> None:
         super().__init__()
-        self.classes = classes
         channels, side, _ = latent_shape
         above = len(block_channels) - 1
         # UNet2DConditionModel, not UNet2DModel: only this one takes attention processors
@@ -44,13 +45,13 @@ class Denoiser(nn.Module):
             num_class_embeds=classes + 1,
         )
 
-    def forward(self, v: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, v: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Prediction shaped like v.
 
         Args:
             v: normal coordinates, (B, channels, h, w).
             t: time of each sample, (B,), in [0, 1].
-            condition: embedding indices, (B,), in [0, classes]; `classes` means "no label".
+            condition: labels.
         """
         # the sinusoidal embedding was made for 1000 discrete steps
-        return self.unet(v, 1000 * t, encoder_hidden_states=None, class_labels=condition).sample
+        return self.unet(v, 1000 * t, encoder_hidden_states=None, class_labels=condition.labels).sample

@@ -67,6 +67,9 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
     if diffusion["process"] is None:
         assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
         return PriorModel(autoencoder)
+    conditioning = initialised(
+        seed, "conditioning", lambda: instantiate(config["conditioning"], class_names=dataset.class_names)
+    )
     denoiser = initialised(
         seed,
         "denoiser",
@@ -77,7 +80,7 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
         denoiser,
         instantiate(diffusion["process"]),
         instantiate(diffusion["sampler"]),
-        instantiate(config["conditioning"]),
+        conditioning,
     )
 
 

@@ -69,7 +69,7 @@ def evaluate(
         "per_sampling_seed": of_samples.per_sampling_seed,
         "provenance": {
             **of_samples.provenance,
-            "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()},
+            "parameters": parameter_counts(model),
             "data_order": data_order(config, len(dataset.train_images)),
             "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
             "threads": torch.get_num_threads(),
@@ -77,6 +77,12 @@ def evaluate(
             "versions": {package: version(package) for package in VERSIONS},
         },
     }
+
+
+def parameter_counts(model: LatentModel) -> dict[str, int]:
+    """Part → number of its parameters, of the parts that have any."""
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    return {name: count for name, count in counts.items() if count}
 
 
 class Results(NamedTuple):
