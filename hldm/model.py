@@ -21,6 +21,9 @@ class LatentModel(nn.Module, ABC):
     uses_labels: bool
     """Whether what is asked for changes what is drawn."""
 
+    caption_template: str | None = None
+    """The caption that stands for a label, with {} for the class, where the model reads text."""
+
     @property
     @abstractmethod
     def evaluations(self) -> int:
@@ -86,6 +89,7 @@ class LatentDiffusion(LatentModel):
         self.sampler = sampler
         self.conditioning = conditioning
         self.uses_labels = conditioning.uses_labels
+        self.caption_template = conditioning.template
         self.register_buffer("latent_scale", torch.ones(()))
 
     @property

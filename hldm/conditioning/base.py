@@ -48,6 +48,9 @@ class Conditioning(nn.Module, ABC):
     context_channels: int | None = None
     """D of `Condition.hidden`, None where the denoiser is given labels."""
 
+    template: str | None = None
+    """The caption that stands for a label in evaluation, with {} for the class; None where labels need none."""
+
     @abstractmethod
     def for_training(self, labels: Tensor, generator: Generator) -> Condition:
         """Labels (B,) → the conditions of one training batch, some of them dropped."""
