@@ -29,9 +29,8 @@ class Captions:
 
     def draw(self, labels: Tensor, dropout: float, generator: Generator) -> list[str]:
         """A caption of training per label (B,): any template, all equally likely; empty at the rate `dropout`."""
-        options = {"generator": generator, "device": labels.device}
-        dropped = torch.rand(labels.shape, **options) < dropout
-        chosen = torch.randint(len(self.templates), labels.shape, **options)
+        dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < dropout
+        chosen = torch.randint(len(self.templates), labels.shape, generator=generator, device=labels.device)
         rows = zip(labels.tolist(), chosen.tolist(), dropped.tolist(), strict=True)
         return [EMPTY if drop else self.templates[k].format(self.class_names[label]) for label, k, drop in rows]
 
