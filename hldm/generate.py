@@ -3,19 +3,23 @@
     python -m hldm.generate run=outputs/main/<run id> n=2000 seed=0 out=samples.npz
     python -m hldm.generate run=outputs/main/<run id> n=100 out=grid.png
     python -m hldm.generate run=outputs/main/<run id> n=16 label=7 out=sevens.png
+    python -m hldm.generate run=outputs/main/<run id> prompt="a handwritten seven" n=16 seed=0
 
 An npz has the field's usual form: arr_0 images uint8 (N, H, W, C), or vectors float32 (N, D), and arr_1 labels int64
-(N,). Classes are balanced, unless label=… asks for one. The same seed gives the same images on the same machine. Usage:
+(N,), which a prompt leaves out. Classes are balanced, unless label=… asks for one (of a run that was trained with
+labels) or prompt=… says what to draw (for conditioning=text). The same seed gives the same images on the same machine.
 
-    python -m hldm.generate run=<run directory> [n=100] [seed=0] [label=<class>] [out=samples.png|samples.npz]
+    python -m hldm.generate run=<run directory> [n=100] [seed=0] [label=<class>|prompt=<text>] [out=samples.png|.npz]
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from hldm import console
 from hldm.errors import UserError
+from hldm.study.config import get
 from hldm.study.resources import Allotment
 from hldm.study.run_directory import RunDirectory
 
@@ -30,10 +34,36 @@ def output_file(text: str) -> Path:
     return path
 
 
+def check_request(config: dict[str, Any], name: str, label: int | None, prompt: str | None) -> None:
+    """Raise a UserError where a label or a prompt means nothing to the run `name`."""
+    conditioning = {} if get(config, "diffusion.process") is None else config["conditioning"]
+    reads_text, takes_labels = "templates" in conditioning, "dropout" in conditioning
+    if prompt is not None and not reads_text:
+        instead = "Type label=… with the number of a class" if takes_labels else "Leave prompt= out"
+        raise UserError(
+            f'prompt="{prompt}" cannot steer {name}: it was trained without text. {instead}, or train a run that reads '
+            "text: python train.py conditioning=text."
+        )
+    if label is not None and reads_text:
+        raise UserError(
+            f"label={label} cannot steer {name}: it was trained with text. "
+            f'Type prompt="{conditioning["templates"][0].format("…")}" with the class in words.'
+        )
+    if label is not None and not takes_labels:
+        raise UserError(f"label={label} cannot steer {name}: it was trained without labels. Leave label= out.")
+
+
 def main() -> None:
     arguments = console.key_values(
         sys.argv[1:],
-        {"run": str, "n": console.whole, "seed": console.whole, "label": console.whole, "out": output_file},
+        {
+            "run": str,
+            "n": console.whole,
+            "seed": console.whole,
+            "label": console.whole,
+            "prompt": str,
+            "out": output_file,
+        },
         usage=__doc__,
         required=("run",),
     )
@@ -48,6 +78,8 @@ def main() -> None:
     n, out = arguments.get("n", 100), arguments.get("out", Path("samples.png"))
     if n == 0:
         raise UserError("n=0 asks for no samples. Give the number of images to draw, such as n=100.")
+    label, prompt = arguments.get("label"), arguments.get("prompt")
+    check_request(config, directory.path.name, label, prompt)
     os.environ.update(Allotment(1, config["hardware"]["threads"]).environment(0))
     # torch only now: a wrong argument is answered at once
     from hldm.pipeline.build import build_dataset, choose_device, load_model
@@ -56,19 +88,18 @@ def main() -> None:
 
     dataset = build_dataset(config)
     labels = balanced_labels(n, dataset.classes)
-    if (label := arguments.get("label")) is not None:
+    if label is not None:
         if label >= dataset.classes:
             raise UserError(f"label={label} is not a class of {dataset.name}: it has 0 to {dataset.classes - 1}.")
         labels = labels * 0 + label
     model = load_model(config, dataset, directory.path, choose_device(config))
-    if not model.uses_labels and label is not None:
-        raise UserError(f"label={label} cannot steer this run: it was trained without labels. Leave label= out.")
     if not dataset.has_pictures and out.suffix == ".png":
         raise UserError(f"{dataset.name} has vectors, which make no picture. Type out=samples.npz.")
     batch_size = config["metrics"].get("sampling_batch_size", 500)
-    images = sample_images(model, labels, seed=arguments.get("seed", 0), batch_size=batch_size)
+    subjects = labels if prompt is None else [prompt] * n
+    images = sample_images(model, subjects, seed=arguments.get("seed", 0), batch_size=batch_size)
     if out.suffix == ".npz":
-        save_npz(out, images, labels)
+        save_npz(out, images, labels if prompt is None else None)
     else:
         save_grid(out, images, columns=dataset.classes)
     print(f"{n} images of {directory.path.name}: {out}")

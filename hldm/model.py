@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
-from hldm.conditioning import Conditioning
+from hldm.conditioning import Conditioning, Subjects
 from hldm.diffusion import Denoiser, Process, Sampler
 from hldm.geometry import Manifold
 
@@ -19,7 +19,10 @@ class LatentModel(nn.Module, ABC):
     """An autoencoder and a law of its latents to sample from."""
 
     uses_labels: bool
-    """Whether a label changes what is drawn."""
+    """Whether what is asked for changes what is drawn."""
+
+    caption_template: str | None = None
+    """The caption that stands for a label, with {} for the class, where the model reads text."""
 
     @property
     @abstractmethod
@@ -35,18 +38,18 @@ class LatentModel(nn.Module, ABC):
         return next(self.autoencoder.parameters()).device
 
     @abstractmethod
-    def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
-        """One latent per label, as normal coordinates of the autoencoder's manifold."""
+    def sample_latents(self, subjects: Subjects, generator: Generator) -> Tensor:
+        """One latent per label or prompt, as normal coordinates of the autoencoder's manifold."""
 
     @torch.no_grad()
-    def sample(self, labels: Tensor, generator: Generator) -> Tensor:
-        """One image per label, uint8; a vector is left as it is, float32."""
-        images = self.autoencoder.to_images(self.sample_latents(labels, generator))
+    def sample(self, subjects: Subjects, generator: Generator) -> Tensor:
+        """One image per label or prompt, uint8; a vector is left as it is, float32."""
+        images = self.autoencoder.to_images(self.sample_latents(subjects, generator))
         return to_uint8(images) if len(self.autoencoder.image_shape) > 1 else images
 
 
 class PriorModel(LatentModel):
-    """A variational autoencoder alone: its latents come from its prior, whatever the label."""
+    """A variational autoencoder alone: its latents come from its prior, whatever is asked for."""
 
     uses_labels = False
     autoencoder: VariationalAutoencoder
@@ -59,8 +62,8 @@ class PriorModel(LatentModel):
         return 0
 
     @torch.no_grad()
-    def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
-        like = torch.empty(len(labels), *self.autoencoder.latent_shape, device=self.device)
+    def sample_latents(self, subjects: Subjects, generator: Generator) -> Tensor:
+        like = torch.empty(len(subjects), *self.autoencoder.latent_shape, device=self.device)
         return self.autoencoder.prior(like).rsample_tangent(generator)
 
 
@@ -86,6 +89,7 @@ class LatentDiffusion(LatentModel):
         self.sampler = sampler
         self.conditioning = conditioning
         self.uses_labels = conditioning.uses_labels
+        self.caption_template = conditioning.template
         self.register_buffer("latent_scale", torch.ones(()))
 
     @property
@@ -103,17 +107,19 @@ class LatentDiffusion(LatentModel):
 
     def diffusion_loss(self, v: Tensor, labels: Tensor, generator: Generator) -> Tensor:
         """The process's loss on latents v with labels (B,), all noise from `generator`."""
-        condition = self.conditioning.for_training(labels, self.denoiser.classes, generator)
+        condition = self.conditioning.for_training(labels, generator)
         return self.process.loss(
             self.diffusion_manifold(), lambda x, t: self.denoiser(x, t, condition), v / self.latent_scale, generator
         )
 
     @torch.no_grad()
-    def sample_latents(self, labels: Tensor, generator: Generator) -> Tensor:
-        def predict(x: Tensor, t: Tensor) -> Tensor:
-            return self.conditioning.guide(lambda ids: self.denoiser(x, t, ids), labels, self.denoiser.classes)
+    def sample_latents(self, subjects: Subjects, generator: Generator) -> Tensor:
+        guidance = self.conditioning.for_sampling(subjects)
 
-        shape = (len(labels), *self.autoencoder.latent_shape)
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            return guidance(lambda condition: self.denoiser(x, t, condition))
+
+        shape = (len(subjects), *self.autoencoder.latent_shape)
         v = self.sampler.sample(self.process, self.diffusion_manifold(), predict, shape, generator)
         return v * self.latent_scale
 

@@ -18,7 +18,8 @@ from hldm.study.overrides import known_keys
 
 WHEN_BUILDING = {
     "autoencoder": {"manifold", "decoder_stem", "image_shape"},
-    "denoiser": {"latent_shape", "classes"},
+    "conditioning": {"class_names"},
+    "denoiser": {"latent_shape", "classes", "context_channels"},
 }
 """Section → parameters that hldm/pipeline passes, since they depend on other sections or on the data."""
 

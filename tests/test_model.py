@@ -31,7 +31,7 @@ def model_of(dataset, *overrides):
     return build_model(compose([*SMALL, *overrides]), dataset)
 
 
-@pytest.mark.parametrize("conditioning", ["class", "none"])
+@pytest.mark.parametrize("conditioning", ["class", "none", "text"])
 @pytest.mark.parametrize("diffusion", ["flow", "ddpm"])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_every_combination_trains_and_samples(dataset, geometry, diffusion, conditioning):

@@ -25,10 +25,20 @@ def work(tmp_path_factory):
     return tmp_path_factory.mktemp("readme")
 
 
+def has_text(run):
+    return "TextConditioning" in (run / "config.yaml").read_text(encoding="utf-8")
+
+
 def call(command, work):
     """Run a README line from another folder; run directories it names are those of earlier lines."""
-    run = next(iter(sorted((work / "outputs" / "main").glob("poincare-*"))), None)
-    words = shlex.split(command.replace("outputs/main/<run id>", str(run)))
+    runs = sorted((work / "outputs" / "main").glob("*-*"))
+    named = {
+        "<run id>": [run for run in runs if run.name.startswith("poincare")],
+        "<text run id>": [run for run in runs if has_text(run)],
+    }
+    for placeholder, found in named.items():
+        command = command.replace(f"outputs/main/{placeholder}", str(next(iter(found), None)))
+    words = shlex.split(command)
     assert words[0] == "python"
     words[1:2] = ["-m"] if words[1] == "-m" else [str(ROOT / words[1])]
     program, arguments = words[1:2], words[2:]

@@ -20,6 +20,7 @@ class Dataset:
         test_images: likewise (M, …), never trained on: the reference of every metric.
         test_labels: int64 (M,).
         class_names: one per class, in the order of the labels.
+        class_words: what captions call each class, `class_names` by default.
         parents: where the classes form a tree, int64 (classes,): the class above each one, the root's being itself.
     """
 
@@ -30,6 +31,11 @@ class Dataset:
     test_labels: Tensor
     class_names: tuple[str, ...]
     parents: Tensor | None = None
+    class_words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.class_words:
+            object.__setattr__(self, "class_words", self.class_names)
 
     @property
     def classes(self) -> int:

@@ -40,6 +40,7 @@ def mnist(folder: str | None = None) -> Dataset:
         test_images=test_images.unsqueeze(1),
         test_labels=test_labels.long(),
         class_names=tuple("0123456789"),
+        class_words=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     )
 
 

@@ -3,9 +3,14 @@
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from hldm.nn import Condition
+
 
 class Denoiser(nn.Module):
-    """Stable Diffusion's U-Net: ResNet blocks at every level, self-attention at the lowest and in the middle.
+    """Stable Diffusion's U-Net: ResNet blocks at every level, attention at the lowest and in the middle.
+
+    With labels that is self-attention, and the label's embedding is added to that of the time. With text it is Stable
+    Diffusion's transformer block, which attends to the text too.
 
     Args:
         block_channels: one entry per level; each level but the last halves the side.
@@ -13,6 +18,7 @@ class Denoiser(nn.Module):
         head_channels: channels of one attention head.
         latent_shape: (channels, h, w) of the latents.
         classes: number of labels; one more embedding stands for "no label".
+        context_channels: of the features of a text, None for labels.
     """
 
     def __init__(
@@ -23,34 +29,45 @@ class Denoiser(nn.Module):
         *,
         latent_shape: tuple[int, int, int],
         classes: int,
+        context_channels: int | None = None,
     ) -> None:
         super().__init__()
-        self.classes = classes
         channels, side, _ = latent_shape
         above = len(block_channels) - 1
+        has_text = context_channels is not None
+        kind = "CrossAttn" if has_text else "Attn"
         # UNet2DConditionModel, not UNet2DModel: only this one takes attention processors
         self.unet = UNet2DConditionModel(
             sample_size=side,
             in_channels=channels,
             out_channels=channels,
-            down_block_types=("DownBlock2D",) * above + ("AttnDownBlock2D",),
-            mid_block_type="UNetMidBlock2D",
-            up_block_types=("AttnUpBlock2D",) + ("UpBlock2D",) * above,
+            down_block_types=("DownBlock2D",) * above + (f"{kind}DownBlock2D",),
+            mid_block_type="UNetMidBlock2DCrossAttn" if has_text else "UNetMidBlock2D",
+            up_block_types=(f"{kind}UpBlock2D",) + ("UpBlock2D",) * above,
             block_out_channels=tuple(block_channels),
             layers_per_block=layers_per_block,
             norm_num_groups=16,
-            attention_head_dim=head_channels,
-            cross_attention_dim=head_channels,
-            num_class_embeds=classes + 1,
+            # diffusers takes this for the number of heads in a transformer block, in others for their width
+            attention_head_dim=tuple(max(1, width // head_channels) for width in block_channels)
+            if has_text
+            else head_channels,
+            cross_attention_dim=context_channels or head_channels,
+            num_class_embeds=None if has_text else classes + 1,
         )
 
-    def forward(self, v: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, v: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Prediction shaped like v.
 
         Args:
             v: normal coordinates, (B, channels, h, w).
             t: time of each sample, (B,), in [0, 1].
-            condition: embedding indices, (B,), in [0, classes]; `classes` means "no label".
+            condition: labels, or hidden and mask, as the network was built for.
         """
         # the sinusoidal embedding was made for 1000 discrete steps
-        return self.unet(v, 1000 * t, encoder_hidden_states=None, class_labels=condition).sample
+        return self.unet(
+            v,
+            1000 * t,
+            encoder_hidden_states=condition.hidden,
+            encoder_attention_mask=condition.mask,
+            class_labels=condition.labels,
+        ).sample

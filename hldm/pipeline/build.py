@@ -67,17 +67,25 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
     if diffusion["process"] is None:
         assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
         return PriorModel(autoencoder)
+    conditioning = initialised(
+        seed, "conditioning", lambda: instantiate(config["conditioning"], class_names=dataset.class_words)
+    )
     denoiser = initialised(
         seed,
         "denoiser",
-        lambda: instantiate(config["denoiser"], latent_shape=autoencoder.latent_shape, classes=dataset.classes),
+        lambda: instantiate(
+            config["denoiser"],
+            latent_shape=autoencoder.latent_shape,
+            classes=dataset.classes,
+            context_channels=conditioning.context_channels,
+        ),
     )
     return LatentDiffusion(
         autoencoder,
         denoiser,
         instantiate(diffusion["process"]),
         instantiate(diffusion["sampler"]),
-        instantiate(config["conditioning"]),
+        conditioning,
     )
 
 

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from rich.progress import track
 from torch import Tensor
 
+from hldm.conditioning import Subjects
 from hldm.data import Dataset
 from hldm.metrics import image_metrics, latent_hierarchy, predictive_entropy, real_floor
 from hldm.model import LatentModel, to_uint8, to_unit
@@ -23,11 +24,12 @@ VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "sci
 """Packages whose version can move a number."""
 
 
-def sample_images(model: LatentModel, labels: Tensor, *, seed: int, batch_size: int) -> Tensor:
-    """One uint8 image per label, (N, C, H, W) on the CPU. The noise depends on seed and batch only."""
-    batches = range(0, len(labels), batch_size)
+def sample_images(model: LatentModel, subjects: Subjects, *, seed: int, batch_size: int) -> Tensor:
+    """One uint8 image per label or prompt, (N, C, H, W) on the CPU. The noise depends on seed and batch only."""
+    subjects = subjects.to(model.device) if isinstance(subjects, Tensor) else subjects
+    batches = range(0, len(subjects), batch_size)
     images = [
-        model.sample(labels[i : i + batch_size].to(model.device), stream(seed, "sampling", i, model.device)).cpu()
+        model.sample(subjects[i : i + batch_size], stream(seed, "sampling", i, model.device)).cpu()
         for i in track(batches, description="    sampling", transient=False)
     ]
     return torch.cat(images)
@@ -69,7 +71,7 @@ def evaluate(
         "per_sampling_seed": of_samples.per_sampling_seed,
         "provenance": {
             **of_samples.provenance,
-            "parameters": {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()},
+            "parameters": parameter_counts(model),
             "data_order": data_order(config, len(dataset.train_images)),
             "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
             "threads": torch.get_num_threads(),
@@ -77,6 +79,12 @@ def evaluate(
             "versions": {package: version(package) for package in VERSIONS},
         },
     }
+
+
+def parameter_counts(model: LatentModel) -> dict[str, int]:
+    """Part → number of its parameters, of the parts that have any."""
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    return {name: count for name, count in counts.items() if count}
 
 
 class Results(NamedTuple):
@@ -114,6 +122,8 @@ def evaluate_samples(
         "extractor": {"name": extractor.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
         "classifier": {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy},
     }
+    if model.caption_template is not None:  # labels were asked for, and shown, by captions that training never saw
+        provenance["caption_template"] = model.caption_template
     return Results(metrics, per_seed, provenance)
 
 

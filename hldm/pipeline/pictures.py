@@ -116,13 +116,13 @@ def _norm(points: Tensor) -> Tensor:
     return points.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def save_npz(path: Path, images: Tensor, labels: Tensor) -> None:
+def save_npz(path: Path, images: Tensor, labels: Tensor | None) -> None:
     """`arr_0` images uint8 (N, H, W, C) and `arr_1` labels int64 (N,): what the field's evaluation scripts read.
 
-    Vectors are float32 (N, D).
+    Vectors are float32 (N, D). Without labels there is no `arr_1`.
     """
     rows = images.permute(0, 2, 3, 1).contiguous() if images.ndim == 4 else images
-    arrays = (rows.numpy(), labels.numpy())
+    arrays = [x.numpy() for x in (rows, labels) if x is not None]
 
     def write(file: Path) -> None:
         with file.open("wb") as stream:  # given a name, numpy would append a second ending to it

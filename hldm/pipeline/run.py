@@ -60,7 +60,7 @@ def run(path: Path) -> dict[str, Any]:
 
 
 def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path, log: RunLog) -> None:
-    """Train the denoiser on the frozen autoencoder's latents."""
+    """Train denoiser and conditioning on the frozen autoencoder's latents."""
     training, seed, device = config["training"], config["seed"], model.device
     settings = training["diffusion"]
     model.autoencoder.eval().requires_grad_(False)
@@ -78,7 +78,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),
     )
-    model.denoiser.load_state_dict(averaged.state_dict())
+    stage.model.load_state_dict(averaged.state_dict())
 
 
 def diffusion_state(path: Path) -> Path:

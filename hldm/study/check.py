@@ -15,6 +15,7 @@ from typing import Any
 from hldm.errors import UserError
 from hldm.metrics.weights import check_inception_weights
 from hldm.study import resources
+from hldm.study.check_conditioning import check_conditioning, is_template
 from hldm.study.check_diffusion import METHODS, check_diffusion
 from hldm.study.config import CONF, FILES, get, groups, settings
 from hldm.study.identity import is_learnable
@@ -116,6 +117,22 @@ RULES: dict[str, Rule] = {
     "diffusion.sampler.method": _one_of(*dict.fromkeys(name for names in METHODS.values() for name in names)),
     "conditioning.dropout": _SHARE,
     "conditioning.guidance_scale": _NOT_NEGATIVE,
+    "conditioning.templates": Rule(
+        lambda value: isinstance(value, list) and bool(value) and all(map(is_template, value)),
+        "a list of captions in lower case, each with {} once, where the class stands",
+        '\'["a handwritten {}","the digit {}"]\'',
+    ),
+    "conditioning.held_out": Rule(
+        is_template, "a caption in lower case with {} once, where the class stands", "'\"a drawing of a {}\"'"
+    ),
+    "conditioning.channels": _whole(1, 64),
+    "conditioning.layers": _whole(1, 2),
+    "conditioning.heads": _whole(1, 2),
+    "conditioning.pretrained": Rule(
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "a folder, a name on the hub, or null",
+        "openai/clip-vit-base-patch32",
+    ),
     "training.first_stage.steps": _COUNT,
     "training.first_stage.batch_size": _COUNT,
     "training.first_stage.learning_rate": _POSITIVE,
@@ -161,6 +178,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
     _check_channels(config)
     _check_parts(config)
     check_diffusion(config)
+    check_conditioning(config)
     _check_sizes(config)
     if str(get(config, "metrics.extractor._target_")).endswith("InceptionFeatures"):
         check_inception_weights(get(config, "metrics.extractor.weights"))

@@ -15,6 +15,9 @@ CONF = ROOT / "conf"
 FILES = ("dataset.folder", "metrics.weights", "metrics.extractor.weights", "metrics.classifier.weights")
 """Settings that name a file or folder of the user, relative to where the command was typed."""
 
+FOLDERS_OR_NAMES = ("conditioning.pretrained",)
+"""Settings that name such a folder, where there is one, or else something elsewhere."""
+
 
 def register_resolvers() -> None:
     """What `${hldm.…}` means in conf/. Every composition needs it; `compose` and the command line call it."""
@@ -52,6 +55,10 @@ def plain(composed: DictConfig) -> dict[str, Any]:
         if isinstance(value := get(config, key), str) and value:
             parent, _, name = key.rpartition(".")
             get(config, parent)[name] = str(Path(value).expanduser().absolute())
+    for key in FOLDERS_OR_NAMES:
+        if isinstance(value := get(config, key), str) and (folder := Path(value).expanduser()).is_dir():
+            parent, _, name = key.rpartition(".")
+            get(config, parent)[name] = str(folder.absolute())
     return config
 
 

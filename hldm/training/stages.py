@@ -29,7 +29,7 @@ class FirstStage(Stage):
 
 
 class DiffusionStage(Stage):
-    """Latents → denoiser, with the autoencoder frozen. Each step draws its latents anew.
+    """Latents → denoiser and conditioning, with the autoencoder frozen. Each step draws its latents anew.
 
     Args:
         encoded: what the autoencoder says of all training images, each (N, c, h, w), on the model's device.
@@ -41,7 +41,7 @@ class DiffusionStage(Stage):
     def __init__(
         self, model: LatentDiffusion, encoded: tuple[Tensor, ...], labels: Tensor, *, seed: int, batch_size: int
     ) -> None:
-        self.model: nn.Module = model.denoiser
+        self.model: nn.Module = nn.ModuleDict({"denoiser": model.denoiser, "conditioning": model.conditioning})
         self.diffusion = model
         self.encoded = encoded
         self.labels, self.seed, self.batch_size = labels, seed, batch_size

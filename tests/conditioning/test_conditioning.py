@@ -2,38 +2,42 @@
 
 import torch
 
-from hldm.conditioning import ClassConditioning, Unconditional
+from hldm.conditioning import ClassConditioning, Guidance, Unconditional
+from hldm.nn import Condition
 
 LABELS = torch.arange(10).repeat(1000)
+NAMES = tuple("0123456789")
 
 
 def test_dropout_replaces_labels_by_no_label_at_its_rate():
-    kept = ClassConditioning(0.2, 1.5).for_training(LABELS, 10, torch.Generator().manual_seed(0))
+    conditioning = ClassConditioning(0.2, 1.5, class_names=NAMES)
+    kept = conditioning.for_training(LABELS, torch.Generator().manual_seed(0)).labels
     dropped = kept == 10
     assert abs(dropped.float().mean() - 0.2) < 0.02
     assert torch.equal(kept[~dropped], LABELS[~dropped])
-    assert torch.equal(ClassConditioning(0.0, 1.5).for_training(LABELS, 10, torch.Generator()), LABELS)
+    whole = ClassConditioning(0.0, 1.5, class_names=NAMES)
+    assert torch.equal(whole.for_training(LABELS, torch.Generator()).labels, LABELS)
 
 
 def test_guidance_extrapolates_from_the_unconditional_prediction():
-    def predict(ids):
-        return torch.where(ids == 10, 1.0, 3.0)
+    def predict(condition):
+        return torch.where(condition.labels == 10, 1.0, 3.0)
 
     for scale, expected in [(0.0, 1.0), (1.0, 3.0), (1.5, 4.0), (3.0, 7.0)]:
-        guided = ClassConditioning(0.1, scale).guide(predict, LABELS, 10)
+        guided = ClassConditioning(0.1, scale, class_names=NAMES).for_sampling(LABELS)(predict)
         torch.testing.assert_close(guided, torch.full_like(guided, expected))
 
 
 def test_scale_one_asks_the_network_once():
     calls = []
-    ClassConditioning(0.1, 1.0).guide(lambda ids: calls.append(ids) or ids, LABELS, 10)
-    ClassConditioning(0.1, 1.5).guide(lambda ids: calls.append(ids) or ids.float(), LABELS, 10)
+    for scale in (1.0, 1.5):
+        Guidance(Condition(), Condition(), scale)(lambda condition: calls.append(condition) or torch.zeros(1))
     assert len(calls) == 3
 
 
 def test_unconditional_never_shows_a_label():
-    conditioning = Unconditional()
-    assert conditioning.for_training(LABELS, 10, torch.Generator()).unique().tolist() == [10]
-    assert conditioning.guide(lambda ids: ids, LABELS, 10).unique().tolist() == [10]
+    conditioning = Unconditional(class_names=NAMES)
+    assert conditioning.for_training(LABELS, torch.Generator()).labels.unique().tolist() == [10]
+    assert conditioning.for_sampling(LABELS)(lambda condition: condition.labels).unique().tolist() == [10]
     assert not conditioning.uses_labels
-    assert ClassConditioning(0.1, 1).uses_labels
+    assert ClassConditioning(0.1, 1, class_names=NAMES).uses_labels

@@ -1,0 +1,55 @@
+"""Conditioning by class labels, or by nothing. The denoiser has the embeddings; the last of them is "no label"."""
+
+import torch
+from torch import Generator, Tensor
+
+from hldm.conditioning.base import Conditioning, Guidance, Subjects
+from hldm.nn import Condition
+
+
+class Unconditional(Conditioning):
+    """No labels: what is drawn is whatever the model draws.
+
+    Args:
+        class_names: of the data set.
+    """
+
+    uses_labels = False
+
+    def __init__(self, *, class_names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.classes = len(class_names)
+
+    def for_training(self, labels: Tensor, generator: Generator) -> Condition:
+        return Condition(torch.full_like(labels, self.classes))
+
+    def for_sampling(self, subjects: Subjects) -> Guidance:
+        assert isinstance(subjects, Tensor), "prompts are for text"
+        condition = Condition(torch.full_like(subjects, self.classes))
+        return Guidance(condition, condition, 1)
+
+
+class ClassConditioning(Conditioning):
+    """Class labels with guidance.
+
+    Args:
+        dropout: share of the training labels that are replaced by "no label", in [0, 1].
+        guidance_scale: see `Guidance`.
+        class_names: of the data set.
+    """
+
+    uses_labels = True
+
+    def __init__(self, dropout: float, guidance_scale: float, *, class_names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.guidance_scale = guidance_scale
+        self.classes = len(class_names)
+
+    def for_training(self, labels: Tensor, generator: Generator) -> Condition:
+        dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < self.dropout
+        return Condition(torch.where(dropped, self.classes, labels))
+
+    def for_sampling(self, subjects: Subjects) -> Guidance:
+        assert isinstance(subjects, Tensor), "prompts are for text"
+        return Guidance(Condition(subjects), Condition(torch.full_like(subjects, self.classes)), self.guidance_scale)
