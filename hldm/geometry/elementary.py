@@ -1,8 +1,8 @@
 """sinh, arsinh and softplus at the speed of exp and log.
 
 On the CPU, torch computes these, and log1p and expm1 too, one element at a time: five to twenty times what the
-vectorised exp and log need. Since every layer and distance ends in an arsinh, that is most of their cost. The forms below
-keep full relative accuracy.
+vectorised exp and log need. Since every layer and distance ends in an arsinh, that is most of their cost. The forms
+below keep full relative accuracy.
 """
 
 from typing import Any
