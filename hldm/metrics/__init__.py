@@ -7,22 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hldm.metrics.classifier import DigitClassifier, label_accuracy, predictive_entropy
+    from hldm.metrics.classifier import DigitClassifier, label_accuracy, outputs, predictive_entropy
     from hldm.metrics.extractors import DigitFeatures, FeatureExtractor, InceptionFeatures
     from hldm.metrics.gromov import gromov_delta
     from hldm.metrics.hierarchy import latent_hierarchy
-    from hldm.metrics.images import image_metrics, real_floor
+    from hldm.metrics.images import balanced_draw, frechet_distance, image_metrics, real_floor
     from hldm.metrics.weights import check_inception_weights
 
 _MODULES = {
     "DigitClassifier": "classifier",
     "label_accuracy": "classifier",
+    "outputs": "classifier",
     "predictive_entropy": "classifier",
     "DigitFeatures": "extractors",
     "FeatureExtractor": "extractors",
     "InceptionFeatures": "extractors",
     "gromov_delta": "gromov",
     "latent_hierarchy": "hierarchy",
+    "balanced_draw": "images",
+    "frechet_distance": "images",
     "image_metrics": "images",
     "real_floor": "images",
     "check_inception_weights": "weights",
@@ -33,11 +36,14 @@ __all__ = [
     "DigitFeatures",
     "FeatureExtractor",
     "InceptionFeatures",
+    "balanced_draw",
     "check_inception_weights",
+    "frechet_distance",
     "gromov_delta",
     "image_metrics",
     "label_accuracy",
     "latent_hierarchy",
+    "outputs",
     "predictive_entropy",
     "real_floor",
 ]

@@ -53,22 +53,18 @@ def image_metrics(
         )
     # late: torch-fidelity takes seconds to import. Its functions of features are used directly, so that the reference
     # is looked at once and nothing is printed; a test holds them equal to its calculate_metrics.
-    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
     features, logits = outputs(extractor, samples, batch_size)
     real = extractor.reference_features(reference, batch_size)
-    fid = fid_statistics_to_metric(
-        fid_features_to_statistics(features), fid_features_to_statistics(real), verbose=False
-    )
     subset = min(KID_SUBSET_SIZE, len(features), len(real))
     kid = kid_features_to_metric(
         features, real, kid_subsets=KID_SUBSETS, kid_subset_size=subset, rng_seed=seed, verbose=False
     )
     isc = isc_features_to_metric(logits, splits=IS_SPLITS, shuffle=True, rng_seed=seed)
     metrics = {
-        "fid": fid[KEY_METRIC_FID],
+        "fid": frechet_distance(features, real),
         "kid": kid[KEY_METRIC_KID_MEAN],
         "kid_subset_sd": kid[KEY_METRIC_KID_STD],
         "inception_score": isc[KEY_METRIC_ISC_MEAN],
@@ -77,6 +73,14 @@ def image_metrics(
     if labels is not None and classifier is not None:
         metrics["label_accuracy"] = label_accuracy(classifier, samples, labels, batch_size)
     return metrics
+
+
+def frechet_distance(features: Tensor, reference: Tensor) -> float:
+    """FID of features (N, D) against those of the reference (M, D), both float64."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    statistics = fid_features_to_statistics(features), fid_features_to_statistics(reference)
+    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
 
 
 def real_floor(

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from hldm.conditioning import Subjects
 from hldm.data import Dataset
-from hldm.metrics import image_metrics, latent_hierarchy, predictive_entropy, real_floor
+from hldm.metrics import (
+    balanced_draw,
+    frechet_distance,
+    image_metrics,
+    latent_hierarchy,
+    outputs,
+    predictive_entropy,
+    real_floor,
+)
 from hldm.model import LatentModel, to_uint8, to_unit
 from hldm.pipeline.build import WEIGHTS
 from hldm.pipeline.pictures import save_grid, save_latents
@@ -113,6 +121,11 @@ def evaluate_samples(
     if len(seeds) > 1:
         metrics |= {f"{name}_seed_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
     metrics |= real_floor(dataset.train_images, dataset.train_labels, dataset.test_images, n, extractor, seed=seed)
+    # what the first stage leaves of the floor's digits: no diffusion in its latents can be expected to do better
+    rebuilt = reconstructions(model, dataset.train_images[balanced_draw(dataset.train_labels, n, seed)], batch_size)
+    features, _ = outputs(extractor, rebuilt, batch_size)
+    real = extractor.reference_features(dataset.test_images, batch_size)
+    metrics["reconstruction_fid"] = frechet_distance(features, real)
     provenance = {
         "samples": n,
         "sampling_seeds": seeds,
@@ -125,6 +138,13 @@ def evaluate_samples(
     if model.caption_template is not None:  # labels were asked for, and shown, by captions that training never saw
         provenance["caption_template"] = model.caption_template
     return Results(metrics, per_seed, provenance)
+
+
+@torch.no_grad()
+def reconstructions(model: LatentModel, images: Tensor, batch_size: int = 500) -> Tensor:
+    """uint8 images as the autoencoder gives them back from their encoded locations: same shape, on the CPU."""
+    loc, *_ = encode(model, images, batch_size=batch_size)
+    return torch.cat([to_uint8(model.autoencoder.to_images(part)).cpu() for part in loc.split(batch_size)])
 
 
 @torch.no_grad()
@@ -160,8 +180,7 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], 
         save_grid(path / "samples.png", samples, columns=dataset.classes)
 
         originals = dataset.test_images[:30]
-        loc, *_ = encode(model, originals)
-        rebuilt = to_uint8(model.autoencoder.to_images(loc)).cpu()
+        rebuilt = reconstructions(model, originals)
         rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
         save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
 

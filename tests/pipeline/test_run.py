@@ -1,18 +1,21 @@
 """A run from its configuration to its results: complete, resumable bit for bit, reproducible, failing in the open."""
 
+import importlib
 import json
 import math
 
 import pytest
+import torch
 
 from hldm import evaluation
 from hldm.errors import UserError
-from hldm.pipeline import run
+from hldm.pipeline import evaluate, run
+from hldm.pipeline.build import build_dataset, load_model
 from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import curve, prepare, weights
 
 IN_EVERY_RUN = {
-    "fid", "inception_score", "kid", "label_accuracy", "floor_fid", "floor_kid",
+    "fid", "inception_score", "kid", "label_accuracy", "floor_fid", "floor_kid", "reconstruction_fid",
     "reconstruction_mse", "elbo", "elbo_reconstruction", "elbo_kl",
     "delta_rel", "delta_rel_gaussian", "delta_rel_shuffled", "saturation", "sqrt_c_rms",
 }  # fmt: skip
@@ -35,6 +38,16 @@ def test_a_run_leaves_everything_it_should(finished, geometry):
     assert sorted(p.name for p in (directory.path / "checkpoints").iterdir()) == ["model.safetensors"]
     steps = [(record["stage"], record["step"]) for record in curve(directory)]
     assert steps == [(stage, k) for stage in ("diffusion", "first_stage") for k in range(1, 7)]
+
+
+def test_a_first_stage_that_loses_nothing_scores_the_floor(finished, monkeypatch):
+    directory = finished["poincare"]
+    dataset = build_dataset(directory.config)
+    model = load_model(directory.config, dataset, directory.path, torch.device("cpu"))
+    module = importlib.import_module("hldm.pipeline.evaluate")  # the package's `evaluate` is its function
+    monkeypatch.setattr(module, "reconstructions", lambda model, images, batch_size: images)
+    metrics = evaluate(model, dataset, directory.config, directory.path)["metrics"]
+    assert metrics["reconstruction_fid"] == pytest.approx(metrics["floor_fid"], rel=1e-9)
 
 
 def test_geometries_are_compared_fairly(finished):
