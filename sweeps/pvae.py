@@ -7,26 +7,13 @@ Hours on two processor cores; it can be stopped at any time and goes on from the
 in docs/results/pvae.json, so that another machine runs only what is missing there.
 """
 
-import json
-import re
-import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import date
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from hldm.files import write_text_atomically  # noqa: E402 - the folder above is not on the path of a script
-from hldm.study.config import compose  # noqa: E402
-from hldm.study.identity import run_identity  # noqa: E402
-from hldm.study.run_directory import RunDirectory  # noqa: E402
+from results_page import ROOT, Figures, ResultsPage, header, spread
 
 PAGE = ROOT / "docs" / "results" / "pvae.md"
-FIGURES = PAGE.with_suffix(".json")
 
 KEPT = ("nll", "nll_sd", "nll_error", "nll_importance", "nll_importance_error", "elbo", "elbo_kl", "sqrt_c_rms",
         "delta_rel", "delta_rel_gaussian", "radius_depth_spearman")  # fmt: skip
@@ -98,40 +85,7 @@ def all_runs() -> Iterator[list[str]]:
         yield from (mnist_run(cell, seed) for cell in MNIST)
 
 
-def recorded() -> dict[str, dict[str, Any]]:
-    """Arguments of a run → its figures, as kept in docs/results/pvae.json."""
-    return json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {}
-
-
-def collect(settings: list[str]) -> None:
-    """Take the figures of finished runs into docs/results/pvae.json."""
-    figures = recorded()
-    for arguments in all_runs():
-        config = compose([*arguments, *settings])
-        path = Path(config["paths"]["outputs"]) / config["study"] / run_identity(config).name
-        run = RunDirectory(path)
-        if run.state == "finished" and (results := run.results):
-            metrics = {key: results["metrics"][key] for key in KEPT if key in results["metrics"]}
-            provenance = results["provenance"]
-            own = {"machine": provenance["machine"], "threads": provenance["threads"]}
-            known = figures.get(" ".join(arguments), {})
-            if {key: known.get(key) for key in metrics} != metrics:
-                own |= {"torch": provenance["versions"]["torch"], "date": date.today().isoformat()}
-                figures[" ".join(arguments)] = {**metrics, **own, "minutes": run.status["minutes"]}
-    write_text_atomically(FIGURES, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-
-
-def fill_page() -> None:
-    """Replace what stands between the page's markers by the tables of what is recorded."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name, lines in (("mnist", mnist_table()), ("tree", tree_table())):
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = marked.sub(lambda found, lines=lines: found[1] + "\n".join(lines) + "\n" + found[2], page)
-    write_text_atomically(PAGE, page)
-
-
-def mnist_table() -> Iterator[str]:
-    figures = recorded()
+def mnist_table(figures: Figures) -> Iterator[str]:
     yield from header("n", "c", "posterior", "gyroplane", "paper", "importance sampling", "difference", "quadrature",
                       "−ELBO", "seeds")  # fmt: skip
     for cell in MNIST:
@@ -153,8 +107,7 @@ def mnist_table() -> Iterator[str]:
         )
 
 
-def tree_table() -> Iterator[str]:
-    figures = recorded()
+def tree_table(figures: Figures) -> Iterator[str]:
     yield from header("c", "posterior", "authors' code, one seed", "quadrature", "importance sampling",
                       "radius against depth, ρ", "seeds")  # fmt: skip
     for cell in TREE:
@@ -169,35 +122,6 @@ def tree_table() -> Iterator[str]:
         )
 
 
-def header(*names: str) -> Iterator[str]:
-    """The first two lines of a table."""
-    yield f"| {' | '.join(names)} |"
-    yield "|" + "---|" * len(names)
-
-
-def spread(values: list[float]) -> str:
-    """The mean and, in brackets, the values it is of."""
-    if not values:
-        return "–"
-    return f"{fmean(values):.2f} ({', '.join(f'{value:.2f}' for value in values)})"
-
-
-def main() -> int:
-    """Exit status: that of the first run that failed."""
-    settings = [argument for argument in sys.argv[1:] if argument != "--tables"]
-    collect(settings)
-    fill_page()
-    for arguments in [] if "--tables" in sys.argv else all_runs():
-        if " ".join(arguments) in recorded():
-            continue
-        status = subprocess.run([sys.executable, str(ROOT / "train.py"), *arguments, *settings], check=False).returncode
-        if status:
-            return status
-        collect(settings)
-        fill_page()
-    print(f"{len(recorded())} runs: {PAGE}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    tables = {"mnist": mnist_table, "tree": tree_table}
+    sys.exit(ResultsPage(PAGE, list(all_runs()), KEPT, tables).main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""Quality of the whole model: runs what is missing, then fills the table and the picture of docs/results/diffusion.md.
+
+    python sweeps/diffusion.py [setting=value …]    settings go to train.py, such as hardware=cpu or tracking=none
+    python sweeps/diffusion.py --tables             only the page, from the runs that there are
+
+36 runs of four to five minutes on two quiet processor cores; it can be stopped at any time and goes on from there.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+
+from PIL import Image, ImageDraw
+from results_page import ROOT, Figures, ResultsPage, header, spread
+
+PAGE = ROOT / "docs" / "results" / "diffusion.md"
+PICTURE = ROOT / "docs" / "images" / "diffusion_samples.png"
+
+KEPT = ("fid", "kid", "inception_score", "label_accuracy", "reconstruction_fid", "floor_fid", "reconstruction_mse",
+        "sqrt_c_rms", "delta_rel", "delta_rel_gaussian")  # fmt: skip
+
+GEOMETRIES = {
+    "euclidean": ["geometry=euclidean"],
+    "poincare": ["geometry=poincare", "curvature=1.0"],
+    "hybrid": ["geometry=hybrid", "curvature=1.0"],
+}
+CELLS = {
+    "class, flow": [],
+    "text, flow": ["conditioning=text"],
+    "class, ddpm": ["diffusion=ddpm"],
+    "class, flow with 20 evaluations": ["diffusion.sampler.steps=10"],
+}
+SEEDS = (0, 1, 2)
+
+
+def run(cell: str, geometry: str, seed: int) -> list[str]:
+    """The arguments of train.py."""
+    return [*GEOMETRIES[geometry], *CELLS[cell], f"seed={seed}"]
+
+
+def all_runs() -> list[list[str]]:
+    """Seed by seed, so that every cell has a figure early."""
+    return [run(cell, geometry, seed) for seed in SEEDS for cell in CELLS for geometry in GEOMETRIES]
+
+
+def quality_table(figures: Figures) -> Iterator[str]:
+    yield from header("model", "geometry", "network evaluations", "FID", "÷ FID of reconstructions", "IS",
+                      "label accuracy, %", "√c·rms", "minutes", "seeds")  # fmt: skip
+    for cell in CELLS:
+        for geometry in GEOMETRIES:
+            runs = [found for seed in SEEDS if (found := figures.get(" ".join(run(cell, geometry, seed))))]
+            if not runs:
+                continue
+            columns = {key: [found[key] for found in runs] for key in KEPT}
+            ratios = [fid / rebuilt for fid, rebuilt in zip(columns["fid"], columns["reconstruction_fid"], strict=True)]
+            yield (
+                f"| {cell} | {geometry} | {runs[0]['network_evaluations']} | {spread(columns['fid'], 3)} | "
+                f"{fmean(ratios):.1f} | {fmean(columns['inception_score']):.2f} | "
+                f"{spread([100 * share for share in columns['label_accuracy']], 1)} | "
+                f"{fmean(columns['sqrt_c_rms']):.2f} | {fmean(found['minutes'] for found in runs):.1f} | {len(runs)} |"
+            )
+
+
+def draw_picture(page: ResultsPage, settings: list[str]) -> None:
+    """Samples of seed 0, geometries beside each other, by class above and by text below; once all six are there."""
+    grids = [
+        [page.directory(run(cell, geometry, 0), settings).path / "samples.png" for geometry in GEOMETRIES]
+        for cell in ("class, flow", "text, flow")
+    ]
+    if not all(path.is_file() for row in grids for path in row):
+        return
+    pictures = [[Image.open(path).convert("L") for path in row] for row in grids]
+    width, height, gap = *pictures[0][0].size, 24
+    sheet = Image.new("L", (3 * width + 2 * gap, 2 * (height + gap)), 255)
+    write = ImageDraw.Draw(sheet)
+    for i, (row, kind) in enumerate(zip(pictures, ("class", "text"), strict=True)):
+        for j, (picture, geometry) in enumerate(zip(row, GEOMETRIES, strict=True)):
+            left, top = j * (width + gap), i * (height + gap)
+            write.text((left, top + 6), f"{geometry}, by {kind}", fill=0)
+            sheet.paste(picture, (left, top + gap))
+    Path(PICTURE).parent.mkdir(exist_ok=True)
+    sheet.save(PICTURE, optimize=True)
+
+
+if __name__ == "__main__":
+    results = ResultsPage(PAGE, all_runs(), KEPT, {"quality": quality_table})
+    status = results.main(sys.argv[1:])
+    draw_picture(results, [argument for argument in sys.argv[1:] if argument != "--tables"])
+    sys.exit(status)
