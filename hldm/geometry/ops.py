@@ -115,7 +115,7 @@ def logmap0(z: Tensor, c: Scalar, dim: int = -1) -> Tensor:
 
         v = 2 artanh(√c|z|) · z/(√c|z|)                  Ganea et al. (2018), Lemma 2, in normal coordinates
 
-    As c → 0 it is 2z. Points beyond the radius limit are read as lying at it.
+    As c → 0 it is 2z. Points between the radius limit and the sphere are read as lying at the limit.
     """
     z = promote(z)
     if flat(c):

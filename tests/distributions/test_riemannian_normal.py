@@ -206,3 +206,14 @@ def test_wrong_number_of_scales_is_refused() -> None:
         RiemannianNormal(ball(1.0, 2, balls=2), torch.zeros(3, 4), torch.ones(3, 4))
     assert RiemannianNormal.scale_channels(ball(1.0, 2, balls=2)) == 2
     assert WrappedNormal.scale_channels(ball(1.0, 2, balls=2)) == 4
+
+
+def test_the_prior_is_centred_with_one_scale() -> None:
+    loc = torch.randn(3, 4, 2, generator=generator())
+    prior = RiemannianNormal(PoincareBall(4, FixedCurvature(0.8), balls=2), loc, 0.7, dim=1).centred(1.2)
+    assert prior.is_centred
+    assert prior.loc.equal(torch.zeros_like(loc))
+    assert prior.scale.unique().equal(torch.tensor([1.2]))
+    assert prior.log_prob_normal(loc).equal(
+        prior.log_prob_draw(type(prior.draw())(prior.manifold, prior.dim, loc, loc))
+    )

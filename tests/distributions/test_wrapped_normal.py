@@ -191,3 +191,14 @@ def test_points_that_the_format_cannot_hold_are_refused() -> None:
     WrappedNormal(manifold, loc.double(), 1e-3).rsample(generator())
     far = torch.full((1, 6), 100.0)
     assert WrappedNormal(Euclidean(6), far, 1.0).rsample(generator()).isfinite().all()
+
+
+def test_the_prior_is_centred_with_one_scale() -> None:
+    loc = torch.randn(3, 4, 2, generator=generator())
+    prior = WrappedNormal(PoincareBall(4, FixedCurvature(0.8), balls=2), loc, 0.7, dim=1).centred(1.2)
+    assert prior.is_centred
+    assert prior.loc.equal(torch.zeros_like(loc))
+    assert prior.scale.unique().equal(torch.tensor([1.2]))
+    assert prior.log_prob_normal(loc).equal(
+        prior.log_prob_draw(type(prior.draw())(prior.manifold, prior.dim, loc, loc))
+    )

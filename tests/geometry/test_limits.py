@@ -80,6 +80,20 @@ def test_rate_of_convergence_is_c(kind, balls: int) -> None:
         assert 90 < ratio < 110, f"{name}: error falls by {ratio} where c falls by 100"
 
 
+def test_pure_functions_at_zero_curvature() -> None:
+    """What the manifolds do not show of the flat branch: sums and rotations of points, hyperboloid coordinates."""
+    x, y, u = torch.randn(3, 20, 4, generator=torch.Generator().manual_seed(0))
+    assert ops.mobius_add(x, y, 0.0).equal(x + y)
+    assert ops.gyration(x, y, u, 0.0).equal(u)
+    space, time = ops.spacelike(x, 0.0)
+    assert space.equal(x)
+    assert time.equal(torch.ones(20, 1))
+    assert ops.from_spacelike(x, 0.0).equal(x)
+    out, share = ops.project(x, 0.0)
+    assert out.equal(x)
+    assert share == 0
+
+
 def test_a_tensor_curvature_passes_through_zero_with_its_gradient() -> None:
     a, b = torch.randn(2, 20, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

@@ -29,8 +29,10 @@ def test_distance_errs_by_less_than_1e_4(c: float) -> None:
     error = ((ops.dist(x, y, c) - exact) / exact)[kept].abs().max()
     assert error < 1e-4
     x, y = x[-500:], y[-500:]
-    exact = ops.pairwise_sqdist(x.double(), y.double(), c).sqrt()
-    assert ((ops.pairwise_sqdist(x, y, c).sqrt() - exact) / exact)[exact * c**0.5 > 1e-6].abs().max() < 1e-4
+    exact = ops.dist(x.double()[:, None], y.double()[None], c)
+    for curvature in (c, torch.tensor(c)):  # a learned curvature takes another branch
+        error = (ops.pairwise_sqdist(x, y, curvature).sqrt() - exact) / exact
+        assert error[exact * c**0.5 > 1e-6].abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("c", CURVATURES)
@@ -63,6 +65,39 @@ def test_points_end_at_the_radius_limit_of_their_format(dtype: torch.dtype, limi
     inside, share = manifold.project(z[:3])
     assert inside.equal(z[:3])
     assert share == 0
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 15.0), (torch.float64, 34.0)])
+def test_everything_ends_at_the_same_limit(dtype: torch.dtype, limit: float) -> None:
+    """Points on the sphere at infinity are read as lying at √c·r = limit, and steps beyond it end there."""
+    c = 0.7
+    outside = torch.tensor([[1.0, 0.0], [-0.6, 0.8]], dtype=dtype) / c**0.5
+    at_limit = torch.full((2,), limit, dtype=dtype)
+    torch.testing.assert_close(ops.lambda_x(outside, c)[:, 0], 2 * (at_limit / 2).cosh().square(), rtol=1e-5, atol=0)
+    slack = 0.2  # 1 − c|z|² has a few per cent of rounding there
+    radius = ops.logmap0(outside, c).norm(dim=-1) * c**0.5
+    torch.testing.assert_close(radius, at_limit, rtol=0, atol=slack)
+    from_origin = ops.expmap(torch.zeros_like(outside), 100 * outside, c)
+    torch.testing.assert_close(ops.logmap0(from_origin, c).norm(dim=-1) * c**0.5, at_limit, rtol=0, atol=slack)
+    half = ops.expmap0(0.5 * limit * outside, c)
+    far = ops.mobius_add(half, ops.expmap(half, 1e3 * half, c), c)
+    torch.testing.assert_close(ops.logmap0(far, c).norm(dim=-1) * c**0.5, at_limit, rtol=0, atol=slack)
+    # the saturated share starts 0.5 below the limit, projection at the limit itself
+    for distance, saturated in ((0.2, 1.0), (0.45, 1.0), (0.55, 0.0), (0.8, 0.0)):
+        z = ops.expmap0(torch.tensor([[limit - distance, 0.0]], dtype=dtype) / c**0.5, c)
+        if distance in (0.2, 0.8) or dtype == torch.float64:
+            assert ops.saturation(z, c) == saturated, distance
+        assert ops.project(z, c)[1] == 0
+
+
+@pytest.mark.parametrize(("dtype", "clip"), [(torch.float32, 20.0), (torch.float64, 150.0)])
+def test_hyperboloid_coordinates_keep_their_direction_beyond_the_clip(dtype: torch.dtype, clip: float) -> None:
+    c, v = 0.5, torch.tensor([[0.6, 0.8]], dtype=dtype)
+    for radius in (0.5 * clip, 0.99 * clip, 1.1 * clip, 1e3 * clip):
+        space, time = ops.spacelike(radius * v / c**0.5, c)
+        kept = torch.tensor(min(radius, clip), dtype=dtype)
+        torch.testing.assert_close(space * c**0.5, kept.sinh() * v, rtol=1e-4, atol=0)
+        torch.testing.assert_close(time, kept.cosh().reshape(1, 1), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
