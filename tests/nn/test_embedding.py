@@ -1,5 +1,7 @@
 """The hyperbolic embedding: Riemannian steps, limits, saving."""
 
+import io
+
 import geoopt
 import pytest
 import torch
@@ -57,3 +59,28 @@ def test_riemannian_adam_brings_points_to_their_targets() -> None:
 def test_learned_curvature_is_refused() -> None:
     with pytest.raises(UserError, match="fixed metric"):
         HyperbolicEmbedding(3, PoincareBall(4, LearnableCurvature(1.0)))
+
+
+@pytest.mark.parametrize(
+    "manifold",
+    [
+        PoincareBall(4, FixedCurvature(1.0), balls=2),
+        ProductManifold([Euclidean(2), PoincareBall(2, FixedCurvature(1.0))]),
+    ],
+)
+def test_compiled_under_autocast_and_restored_from_a_file(manifold) -> None:
+    torch.compiler.reset()
+    layer, index = seeded(lambda: HyperbolicEmbedding(5, manifold, scale=0.3)), torch.tensor([[0, 3], [4, 4]])
+    expected = layer(index)
+    # the start is the flat table's, so every geometry begins at the same points
+    torch.testing.assert_close(expected, 0.3 * seeded(lambda: nn.Embedding(5, 4))(index), rtol=1e-5, atol=1e-6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = torch.compile(layer, fullgraph=True, backend="eager")(index)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, expected)
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    fresh = HyperbolicEmbedding(5, manifold)
+    fresh.load_state_dict(torch.load(file, weights_only=True))
+    assert fresh(index).equal(expected)

@@ -69,6 +69,29 @@ class RMSNorm(nn.RMSNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+class Concatenated(nn.Module):
+    """Concatenation as a layer of one input."""
+
+    def __init__(self, c) -> None:
+        super().__init__()
+        self.join = MobiusConcat([ball(3, c), ball(C - 3, c)], ball(K, c, 2), 1)
+
+    def forward(self, v: torch.Tensor) -> torch.Tensor:
+        return self.join(*v.split([3, C - 3], 1))
+
+
+class Clipped(nn.Module):
+    """Features clipped to norm 2, at the points x/2 that flat space in ball coordinates has for them."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / x.norm(dim=1, keepdim=True).clamp(min=2.0)
+
+
+class Doubled(nn.Module):
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return 2 * z
+
+
 def ball(channels: int, c, balls: int = 1) -> PoincareBall:
     return PoincareBall(channels, c if isinstance(c, nn.Module) else FixedCurvature(c), balls)
 
@@ -96,6 +119,9 @@ LAYERS = {
     "batch norm": (lambda c: HyperbolicBatchNorm(ball(C, c, 2)), lambda: nn.BatchNorm2d(C), 2 * noise(3, C, 6, 6) + 1),
     "rms norm": (lambda c: HyperbolicRMSNorm(ball(C, c, 2), 1), lambda: RMSNorm(C, eps=1e-6), noise(3, C, 6, 6)),
     "distance": (lambda c: DistanceLayer(ball(C, c, 2), K, 1), Distances, noise(3, C, 6, 6)),
+    "concatenation": (Concatenated, lambda: nn.Conv2d(C, K, 1), noise(3, C, 6, 6)),
+    "lifting": (lambda c: ToPoincare(ball(C, c), clip=2.0, dim=1), Clipped, noise(3, C, 6, 6)),
+    "reading": (lambda c: FromPoincare(ball(C, c, 2), 1), Doubled, 0.2 * noise(3, C, 6, 6)),
     "attention": (
         lambda c: HyperbolicAttention(ball(C, c), 2, ball(C // 2, c, 2)),
         EuclideanAttention,
@@ -298,5 +324,5 @@ def test_inside_autocast_the_geometry_stays_in_float32(name: str) -> None:
         out = layer(x.float())
     assert out.dtype == torch.float32
     # exact where the whole layer is geometry; where linear maps precede it, those are lowered as everywhere
-    lowered = name in ("möbius", "attention")
+    lowered = name in ("möbius", "concatenation", "attention")
     torch.testing.assert_close(out, expected, rtol=0.05 if lowered else 0, atol=0.05 if lowered else 0)
