@@ -158,6 +158,13 @@ def test_rate_of_convergence_is_c() -> None:
         assert 90 < coarse / fine < 110
 
 
+def test_nearly_flat_draws_are_gaussian_ones_to_ten_digits_in_the_tails_too() -> None:
+    """The quantile of |ε| among Gaussians goes through a distribution function near 1, which takes float64."""
+    loc = torch.zeros(20_000, 3, dtype=F64)
+    draw = RiemannianNormal(ball(1e-12, 3), loc, 1.3).draw(generator())
+    torch.testing.assert_close(draw.w, RiemannianNormal(Euclidean(3), loc, 1.3).draw(generator()).w, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("s", [0.2, 5.0])
 def test_homothety(s: float) -> None:
     manifold = PoincareBall(4, FixedCurvature(0.7), balls=2)

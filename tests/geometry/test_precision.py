@@ -79,6 +79,9 @@ def test_everything_ends_at_the_same_limit(dtype: torch.dtype, limit: float) -> 
     torch.testing.assert_close(radius, at_limit, rtol=0, atol=slack)
     from_origin = ops.expmap(torch.zeros_like(outside), 100 * outside, c)
     torch.testing.assert_close(ops.logmap0(from_origin, c).norm(dim=-1) * c**0.5, at_limit, rtol=0, atol=slack)
+    projected, share = ops.project(outside * (1 + 1e-3), c)
+    assert share == 1
+    torch.testing.assert_close(projected, outside * (at_limit[0] / 2).tanh(), rtol=1e-6, atol=1e-6)
     half = ops.expmap0(0.5 * limit * outside, c)
     far = ops.mobius_add(half, ops.expmap(half, 1e3 * half, c), c)
     torch.testing.assert_close(ops.logmap0(far, c).norm(dim=-1) * c**0.5, at_limit, rtol=0, atol=slack)
