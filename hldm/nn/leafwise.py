@@ -4,6 +4,7 @@ The hyperboloid coordinates y = sinh(√c|v|) v/(√c|v|) of every ball live in 
 maps of them make sense; they are v itself on flat factors and as c → 0.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -54,7 +55,7 @@ def from_components(manifold: Manifold, f: Tensor, dim: int) -> Tensor:
     return _leafwise(lift, manifold, f, dim)
 
 
-def _leafwise(op, manifold: Manifold, x: Tensor, dim: int) -> Tensor:  # type: ignore[no-untyped-def]
+def _leafwise(op: Callable[[Tensor, Scalar, int], Tensor], manifold: Manifold, x: Tensor, dim: int) -> Tensor:
     """op(piece, c, axis) on the balls of every leaf, joined along `dim`."""
     dim = dim - x.ndim if dim >= 0 else dim
     leaves = manifold.leaves()
