@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from hldm.geometry.analytic import sinhc
-from hldm.geometry.ops import Scalar, add_normal, flat, from_spacelike, promote, spacelike
+from hldm.geometry.normal import add_normal, from_spacelike, spacelike
+from hldm.geometry.ops import Scalar, flat, promote
 
 
 def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:

@@ -15,8 +15,7 @@ Three rules hold throughout:
 * float16 and bfloat16 are promoted to float32 at the door, and no function here is on autocast's list of ops to
   lower, so autocast never enters.
 
-Points are held within √c·r ≤ 15 in float32 and 34 in float64, where 1 − c|z|² is still 20 to 30 units in the last
-place.
+Points are held within √c·r ≤ 15 in float32 and 34 in float64, where 1 − c|z|² is still 20 to 30 units of rounding.
 """
 
 import math
@@ -24,20 +23,13 @@ import math
 import torch
 from torch import Tensor
 
-from hldm.geometry.analytic import asinhc, atanhc, cosh_, log_sinhc, sinhc_and_cosh, spread, tanhc
+from hldm.geometry.analytic import asinhc, atanhc, spread, tanhc
 from hldm.geometry.elementary import arsinh
 
 Scalar = Tensor | float
 
 MAX_RADIUS = {torch.float32: 15.0, torch.float64: 34.0}
 """Largest √c·d(0, z) that ball coordinates of a number format can hold."""
-
-_NORMAL_RADIUS = {torch.float32: 40.0, torch.float64: 340.0}
-# Largest √c|v| that enters cosh² of normal coordinates; their product for two vectors still has a finite square.
-
-
-SPACELIKE_RADIUS = {torch.float32: 20.0, torch.float64: 150.0}
-"""Largest √c|v| whose hyperboloid coordinates are formed."""
 
 
 def flat(c: Scalar) -> bool:
@@ -309,63 +301,3 @@ def geodesic(x0: Tensor, x1: Tensor, t: Tensor, c: Scalar, dim: int = -1) -> tup
     u = logmap(x0, x1, c, dim)
     x_t = expmap(x0, t * u, c, dim)
     return x_t, transport(x0, x_t, u, c, dim)
-
-
-def add_normal(m: Tensor, w: Tensor, c: Scalar, dim: int = -1) -> Tensor:
-    """Normal coordinates of Φ(m) ⊕ Φ(w): where the geodesic from Φ(m) along the frame vector w is at time 1.
-
-    `add_normal(-m, v)` is the inverse, the frame vector at Φ(m) that leads to Φ(v). With x = Φ(m), y = Φ(w):
-
-        v = 2 arsinh(√q)/√(q(1 + q)) · (C_w (x + y) + q x),   q = c|x + y|² C_m C_w,   C_a = cosh²(√c|a|/2) = 1/g
-
-    which follows from the forms in `mobius_add` and `logmap`. C comes from the normal coordinates, so radii are not
-    bounded by what ball coordinates can hold. As c → 0 it is m + w.
-    """
-    m, w = promote(m), promote(w)
-    if flat(c):
-        return m + w
-    s_m, s_w = c * sqnorm(m, dim), c * sqnorm(w, dim)
-    bound = _NORMAL_RADIUS[m.dtype] ** 2 / 4
-    h_m, h_w = 0.5 * tanhc(0.25 * s_m), 0.5 * tanhc(0.25 * s_w)
-    cosh2_m = cosh_((0.25 * s_m).clamp(max=bound)).square()
-    cosh2_w = cosh_((0.25 * s_w).clamp(max=bound)).square()
-    x = m * h_m
-    total = x + w * h_w
-    q = c * sqnorm(total, dim) * cosh2_m * cosh2_w
-    a = 2 * asinhc(q) * (1 + q).rsqrt()
-    return total * (a * cosh2_w) + x * (a * q)
-
-
-def log_volume(v: Tensor, c: Scalar, dim: int = -1) -> Tensor:
-    """log √det g in normal coordinates: (n − 1) log(sinh(√c|v|)/(√c|v|)), n the size of `dim`, which is summed away.
-
-    The volume element of polar coordinates divided by that of flat space (Nagano et al. (2019), section 3). It is 0 as
-    c → 0.
-    """
-    v = promote(v)
-    if flat(c):
-        return torch.zeros_like(v.sum(dim))
-    return (v.shape[dim] - 1) * log_sinhc(c * (v * v).sum(dim))
-
-
-def spacelike(v: Tensor, c: Scalar, dim: int = -1) -> tuple[Tensor, Tensor]:
-    """Hyperboloid coordinates of a point in normal coordinates: sinh(√c|v|)/(√c|v|) v, and cosh(√c|v|) with the axis.
-
-    √c|v| is clipped to 20 in float32 and 150 in float64, so that products of two of them have a finite square; both
-    numbers are far beyond what the number format resolves. As c → 0 they are v and 1.
-    """
-    v = promote(v)
-    if flat(c):
-        return v, torch.ones_like(v.sum(dim, keepdim=True))
-    clip = SPACELIKE_RADIUS[v.dtype]
-    s = c * sqnorm(v, dim)
-    shrink = (clip * s.clamp(min=1).rsqrt()).clamp(max=1)
-    s = s.clamp(max=clip**2)
-    direction, time = sinhc_and_cosh(s)
-    return v * (shrink * direction), time
-
-
-def from_spacelike(y: Tensor, c: Scalar, dim: int = -1) -> Tensor:
-    """Normal coordinates of the point with hyperboloid coordinates y: arsinh(√c|y|)/(√c|y|) y; y as c → 0."""
-    y = promote(y)
-    return y if flat(c) else y * asinhc(c * sqnorm(y, dim))

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from hldm.errors import UserError
-from hldm.geometry import means, ops
+from hldm.geometry import means, normal, ops
 from hldm.geometry.curvature import Curvature
 from hldm.geometry.manifold import Manifold
 
 
 class PoincareBall(Manifold):
-    """The product of k balls {z ∈ R^n : c|z|² < 1} with metric (2/(1 − c|z|²))²|dz|², formulae in `ops`.
+    """The product of k balls {z ∈ R^n : c|z|² < 1} with metric (2/(1 − c|z|²))²|dz|², formulae in `ops` and `normal`.
 
     As c → 0 a point z has normal coordinates 2z. With a *fixed* c = 0 this is R^C, bit for bit in normal coordinates.
 
@@ -63,7 +63,7 @@ class PoincareBall(Manifold):
         return self._map(ops.logmap0, dim, z)
 
     def add_normal(self, m: Tensor, w: Tensor, dim: int = -1) -> Tensor:
-        return self._map(ops.add_normal, dim, m, w)
+        return self._map(normal.add_normal, dim, m, w)
 
     def mobius_add(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
         """x ⊕ y, ball by ball."""
@@ -128,7 +128,7 @@ class PoincareBall(Manifold):
         return means.frechet_mean(balls, weights, self.c).movedim(0, -2).flatten(-2)
 
     def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
-        return self._reduce(ops.log_volume, dim, v)
+        return self._reduce(normal.log_volume, dim, v)
 
     def saturation(self, z: Tensor, dim: int = -1) -> Tensor:
         split, axis = self.split(z, dim)

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from hldm.geometry import PoincareBall
 from hldm.geometry.analytic import sinhc_and_cosh
 from hldm.geometry.elementary import arsinh
-from hldm.geometry.ops import SPACELIKE_RADIUS, flat, promote
+from hldm.geometry.normal import SPACELIKE_RADIUS
+from hldm.geometry.ops import flat, promote
 from hldm.nn.gyroplane import planes, root
 from hldm.nn.leafwise import from_components
 

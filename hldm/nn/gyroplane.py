@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from hldm.errors import UserError
 from hldm.geometry import Manifold
 from hldm.geometry.elementary import arsinh
-from hldm.geometry.ops import SPACELIKE_RADIUS, Scalar, flat, promote, spacelike
+from hldm.geometry.normal import SPACELIKE_RADIUS, spacelike
+from hldm.geometry.ops import Scalar, flat, promote
 from hldm.nn.leafwise import along, curvature_and_balls, is_flat
 
 PVAE_SINH = 2 * 0.996 / (1 - 0.996**2)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hldm.geometry import Euclidean, Manifold, PoincareBall
 from hldm.geometry.elementary import sinh
-from hldm.geometry.ops import Scalar, flat, from_spacelike, spacelike
+from hldm.geometry.normal import from_spacelike, spacelike
+from hldm.geometry.ops import Scalar, flat
 
 
 def curvature_and_balls(leaf: Manifold) -> tuple[Scalar, int]:

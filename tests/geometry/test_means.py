@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hldm.geometry import ops
+from hldm.geometry import normal, ops
 from hldm.geometry.means import frechet_mean, midpoint
 
 
@@ -19,7 +19,7 @@ def cloud(radius: float, c: float, count: int = 10, n: int = 3, dtype: torch.dty
 def test_frechet_mean_has_no_gradient_left(c: float, radius: float) -> None:
     v, weights = cloud(radius, c)
     mean = frechet_mean(v, weights, c)
-    gradient = (weights.unsqueeze(-1) * ops.add_normal(-mean.unsqueeze(1), v, c)).sum(1)
+    gradient = (weights.unsqueeze(-1) * normal.add_normal(-mean.unsqueeze(1), v, c)).sum(1)
     assert gradient.abs().max() * c**0.5 < 1e-11
 
 
@@ -32,8 +32,8 @@ def test_equivariance_under_translation_and_weights(mean: str) -> None:
         return frechet_mean(v, weights, c) if mean == "frechet_mean" else midpoint(v, weights.unsqueeze(1), c)[:, 0]
 
     shift = torch.tensor([0.4, -0.7, 0.2], dtype=torch.float64).expand_as(v)
-    moved = of(ops.add_normal(shift, v, c), weights)
-    torch.testing.assert_close(moved, ops.add_normal(shift[:, 0], of(v, weights), c), rtol=1e-9, atol=1e-9)
+    moved = of(normal.add_normal(shift, v, c), weights)
+    torch.testing.assert_close(moved, normal.add_normal(shift[:, 0], of(v, weights), c), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(of(v, 3 * weights), of(v, weights))
     doubled = torch.cat([v, v[:, :1]], 1), torch.cat([weights, weights[:, :1]], 1)
     heavier = weights.clone()
