@@ -39,6 +39,14 @@ def test_wrong_values_are_refused(value: float) -> None:
         LearnableCurvature(0.0)
 
 
+def test_learnable_curvature_is_the_exponential_of_its_parameter() -> None:
+    c = LearnableCurvature(0.7).double()
+    with torch.no_grad():
+        c.raw.fill_(2.0).log_()
+    torch.testing.assert_close(c(), torch.tensor(1.4, dtype=torch.float64))
+    torch.testing.assert_close(c.rescaled(3.0)(), torch.tensor(12.6, dtype=torch.float64))
+
+
 def test_state_dict_restores_c_into_a_module_with_another_start() -> None:
     trained = PoincareBall(4, LearnableCurvature(0.3))
     with torch.no_grad():

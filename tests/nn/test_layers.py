@@ -258,6 +258,34 @@ def test_batch_norm_centres_and_scales_on_the_ball() -> None:
         p.requires_grad_(False)
 
 
+def test_running_statistics_are_those_of_batch_norm_and_move_along_geodesics() -> None:
+    flat, norm = nn.BatchNorm1d(C).double(), HyperbolicBatchNorm(ball(C, 0.0), dim=-1).double()
+    curved = HyperbolicBatchNorm(ball(C, 1.3, 2), dim=-1).double()
+    for seed in (0, 1):
+        v = 0.5 * noise(20, C, seed=seed) + seed
+        flat(v), norm(v)
+        torch.testing.assert_close(norm.running_mean, flat.running_mean)
+        torch.testing.assert_close(norm.running_var, flat.running_var)
+        before = curved.running_mean.clone()
+        curved(v)
+        mean = curved.manifold.midpoint(v, torch.ones(1, 20, dtype=F64))[0]
+        start, end = curved.manifold.from_tangent(before), curved.manifold.from_tangent(mean)
+        x_t, _ = curved.manifold.geodesic(start, end, torch.tensor(0.1, dtype=F64))
+        torch.testing.assert_close(curved.manifold.from_tangent(curved.running_mean), x_t)
+
+
+def test_rms_norm_scales_hyperboloid_coordinates_by_its_weight() -> None:
+    c = 0.6
+    norm, v = HyperbolicRMSNorm(ball(C, c)).double(), noise(5, C)
+    plain = norm(v)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2.0, C))
+    before, after = (ops.expmap0(x, c) for x in (plain, norm(v)))
+    # z = y/(1 + √(1 + c|y|²)), so y = 2z/(1 − c|z|²)
+    before, after = (2 * z / (1 - c * z.square().sum(1, keepdim=True)) for z in (before, after))
+    torch.testing.assert_close(after, before * norm.weight)
+
+
 def test_rms_norm_acts_on_hyperboloid_coordinates() -> None:
     c = 0.6
     out = seeded(lambda: HyperbolicRMSNorm(ball(C, c)))(noise(5, C))
@@ -280,6 +308,19 @@ def test_attention_weights_fall_with_distance_and_commute_with_isometries() -> N
     torch.testing.assert_close(
         distance_attention(moved(q), moved(k), moved(v), torch.tensor(0.8, dtype=F64), manifold), moved(out)
     )
+
+
+def test_attention_clips_every_ball_at_the_same_curved_radius() -> None:
+    c, clip = 0.3, 2.0
+    layer = HyperbolicAttention(ball(C, 1.0), 2, ball(4, c, 2), clip=clip)
+    v = 3 * noise(2, 5, C)
+    radii = v.unflatten(-1, (4, 2)).norm(dim=-1, keepdim=True)
+    expected = v.unflatten(-1, (4, 2)) / radii * radii.clamp(max=clip / c**0.5)
+    assert (radii > clip / c**0.5).any()
+    assert (radii < clip / c**0.5).any()
+    torch.testing.assert_close(layer._clipped(v).transpose(1, 2).flatten(-2), expected.flatten(-2))
+    layer = HyperbolicAttention(ball(C, 0.0), 2, ball(4, 0.0, 2), clip=clip)
+    torch.testing.assert_close(layer._clipped(v).transpose(1, 2).flatten(-2), v)
 
 
 def test_attention_clips_queries_and_keys_but_takes_context() -> None:
