@@ -143,6 +143,23 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["diffusion.sampler.method=ddpm", "diffusion.process.prediction=v"],
     ),
     "steps that DDIM cannot take": (["diffusion=ddpm", "diffusion.sampler.steps=400"], ["800 of 1000", "250 or 500"]),
+    "a negative number of images": (["metrics.likelihood_images=-1"], ["likelihood_images=-1", "≥ 0"]),
+    "no steps of the likelihood": (["metrics.likelihood_steps=0"], ["likelihood_steps=0", "≥ 1"]),
+    "a bound without posteriors": (
+        ["autoencoder=vq", "metrics.likelihood_images=10"],
+        ["metrics.likelihood_images=0", "autoencoder=kl"],
+    ),
+    "a bound without diffusion": (["diffusion=none", "metrics.likelihood_images=10"], ["metrics=likelihood"]),
+    "a bound from pure noise": (
+        [
+            "diffusion=ddpm",
+            "diffusion.process.prediction=epsilon",
+            "diffusion.process.schedule=squaredcos_cap_v2",
+            "diffusion.sampler.method=ddpm",
+            "metrics.likelihood_images=10",
+        ],
+        ["likelihood_images=10", "diffusion.process.prediction=v"],
+    ),
     "more sampler steps than there are": (["diffusion=ddpm", "diffusion.sampler.steps=2000"], ["1000"]),
     "text templates": (["conditioning=text", "conditioning.templates=[a digit]"], ["{} once", "a handwritten {}"]),
     "no templates": (["conditioning=text", "conditioning.templates=[]"], ["conditioning.templates=[]", "a list"]),

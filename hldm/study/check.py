@@ -152,6 +152,8 @@ RULES: dict[str, Rule] = {
     "metrics.first_stage_images": _whole(4, 10000),
     "metrics.hierarchy.points": _whole(4, 1500),
     "metrics.hierarchy.tries": _COUNT,
+    "metrics.likelihood_images": _whole(0, 1000),
+    "metrics.likelihood_steps": _whole(1, 16),
     "metrics.likelihood.images": _whole(2, 10000),
     "metrics.likelihood.importance_samples": _whole(2, 5000),
     "metrics.likelihood.checked_images": _whole(2, 1000),
@@ -316,6 +318,12 @@ def _check_parts(config: Mapping[str, Any]) -> None:
             raise UserError(
                 "metrics=likelihood integrates over the autoencoder's prior, and autoencoder=vq has none. Type "
                 "metrics=digits, or autoencoder=kl."
+            )
+        if get(config, "metrics.likelihood_images"):
+            raise UserError(
+                f"metrics.likelihood_images={get(config, 'metrics.likelihood_images')} bounds the likelihood of images "
+                "by the posterior of their latents, and autoencoder=vq has none. Type metrics.likelihood_images=0, or "
+                "autoencoder=kl."
             )
     if get(config, "diffusion.process") is not None and get(config, "training.diffusion") is None:
         raise UserError(

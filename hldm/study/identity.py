@@ -25,6 +25,9 @@ NEUTRAL = {
 }
 """Settings that are left out where they have the value that earlier versions, which did not have them, worked with."""
 
+EVIDENCE_BOUND = ("likelihood_images", "likelihood_steps")
+"""Settings of `metrics` that are left out where the bound is not computed, as before there was one."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -45,6 +48,8 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
         kept = {key: value for key, value in kept.items() if key not in ("denoiser", "conditioning")}
     if isinstance(diffusion := kept.get("diffusion"), Mapping):
         kept["diffusion"] = {part: _effective(part, content) for part, content in diffusion.items()}
+    if isinstance(metrics := kept.get("metrics"), Mapping) and not metrics.get("likelihood_images"):
+        kept["metrics"] = {key: value for key, value in metrics.items() if key not in EVIDENCE_BOUND}
     if isinstance(training := kept.get("training"), Mapping):
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
     return _identity(config, kept)
