@@ -201,7 +201,7 @@ def data_order(config: dict[str, Any], total: int) -> str:
     digest = hashlib.sha256()
     stages = ((stage, config["training"][stage]) for stage in ("first_stage", "diffusion"))
     for stage, settings in stages:
-        if settings is None:
+        if settings is None or (stage == "first_stage" and config.get("first_stage") is not None):
             continue
         for step in range(settings["steps"]):
             digest.update(batch_indices(config["seed"], stage, step, settings["batch_size"], total).numpy().tobytes())

@@ -18,7 +18,8 @@ from hldm.study import resources
 from hldm.study.check_conditioning import check_conditioning, is_template
 from hldm.study.check_diffusion import METHODS, check_diffusion
 from hldm.study.config import CONF, FILES, get, groups, settings
-from hldm.study.identity import is_learnable
+from hldm.study.first_stage import check_first_stage
+from hldm.study.identity import NEUTRAL, is_learnable
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ _MAX_SEED = 2**32 - 1  # numpy's limit
 
 RULES: dict[str, Rule] = {
     "seed": Rule(lambda v: _is_whole(v) and 0 <= v <= _MAX_SEED, f"a whole number from 0 to {_MAX_SEED}", 3),
+    "first_stage": Rule(
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "a run directory, a folder of diffusers, or null to train one",
+        "outputs/main/<run id>",
+    ),
     "study": Rule(
         lambda value: _is_whole(value) or bool(isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value)),
         "a folder name of letters, digits, '.', '-' and '_'",
@@ -178,6 +184,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
             )
     _check_curvature(config)
     _check_channels(config)
+    check_first_stage(config, NEUTRAL)
     _check_parts(config)
     check_diffusion(config)
     check_conditioning(config)

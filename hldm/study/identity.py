@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hldm.study.config import get
+from hldm.study.first_stage import digest
 from hldm.study.overrides import LEAVES_RESULT
 
 FIRST_STAGE = ("dataset", "geometry", "curvature", "autoencoder", "seed")
@@ -41,7 +43,8 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
     """Equal for two configurations exactly when they must give the same result.
 
     Left out: where and how a run works, how it is watched and what it is called; the curvature where the geometry is
-    flat. So a grid over geometry × curvature has one Euclidean run per seed.
+    flat. So a grid over geometry × curvature has one Euclidean run per seed. A first stage that is trained already
+    counts by its content, wherever it lies, and then the settings to train one do not.
     """
     kept = {key: value for key, value in config.items() if key not in LEAVES_RESULT}
     if get(config, "diffusion.process", kept) is None:
@@ -52,6 +55,10 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
         kept["metrics"] = {key: value for key, value in metrics.items() if key not in EVIDENCE_BOUND}
     if isinstance(training := kept.get("training"), Mapping):
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
+    first_stage = kept.pop("first_stage", None)
+    if first_stage is not None:
+        kept["first_stage"] = digest(Path(first_stage))
+        kept["training"] = {key: value for key, value in kept["training"].items() if key != "first_stage"}
     return _identity(config, kept)
 
 
