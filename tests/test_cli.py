@@ -186,6 +186,13 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "pretrained text model": (["conditioning=text", "conditioning.pretrained=./nowhere"], ["./nowhere", "null"]),
     "pretrained as a number": (["conditioning=text", "conditioning.pretrained=3"], ["name on the hub"]),
     "text settings without text": (["conditioning.heads=2"], ["conditioning=text only"]),
+    "perceptual weight": (["training.first_stage.perceptual_weight=-1"], ["perceptual_weight=-1", "≥ 0"]),
+    "adversarial weight": (["training.first_stage.adversarial_weight=x"], ["adversarial_weight=x", "≥ 0"]),
+    "adversarial start": (["training.first_stage.adversarial_start=-1"], ["adversarial_start=-1", "≥ 0"]),
+    "an adversary of vectors": (
+        ["autoencoder=mlp", "diffusion=none", "training.first_stage.adversarial_weight=0.5"],
+        ["autoencoder=kl or vq", "Type training.first_stage.adversarial_weight=0"],
+    ),
     "no first stage": (["first_stage=nowhere"], ["nowhere is neither a run nor", "outputs/<study>/<run id>"]),
     "a first stage that is a number": (["first_stage=3"], ["first_stage=3", "null to train one"]),
     "published, but where": (["autoencoder=published"], ["first_stage=<folder"]),

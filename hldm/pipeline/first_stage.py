@@ -18,7 +18,7 @@ from hldm.pipeline.log import RunLog
 from hldm.study.first_stage import is_run
 from hldm.study.identity import first_stage_identity
 from hldm.tracking import JsonLines
-from hldm.training import FirstStage, load_weights, save_weights, train
+from hldm.training import FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
 
 def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, Any], log: RunLog) -> None:
@@ -38,10 +38,9 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
             load_weights(weights, model.autoencoder)
             replay(curve, log)
             return
-        settings = config["training"]["first_stage"]
         images = dataset.train_images.to(model.device)
         model.autoencoder.begin(mean_image(images))
-        stage = FirstStage(model, images, seed=config["seed"], batch_size=settings["batch_size"])
+        stage = build_stage(model, images, config)
         state_path = folder / "resume.pt"
 
         def on_start(step: int) -> None:
@@ -62,6 +61,23 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
         )
         save_weights(weights, model.autoencoder)
         state_path.unlink(missing_ok=True)
+
+
+def build_stage(model: LatentModel, images: Tensor, config: dict[str, Any]) -> FirstStage:
+    """The stage, with what realism adds to its loss where that has a weight."""
+    seed, settings = config["seed"], config["training"]["first_stage"]
+    weights = {f"{name}_weight": settings.get(f"{name}_weight", 0) for name in ("perceptual", "adversarial")}
+    if not any(weights.values()):
+        return FirstStage(model, images, seed=seed, batch_size=settings["batch_size"])
+    return RealisticFirstStage(
+        model,
+        images,
+        seed=seed,
+        batch_size=settings["batch_size"],
+        adversarial_start=settings["adversarial_start"],
+        learning_rate=settings["learning_rate"],
+        **weights,
+    )
 
 
 def load_first_stage(path: Path, model: LatentModel) -> None:

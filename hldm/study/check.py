@@ -142,6 +142,9 @@ RULES: dict[str, Rule] = {
     "training.first_stage.steps": _COUNT,
     "training.first_stage.batch_size": _COUNT,
     "training.first_stage.learning_rate": _POSITIVE,
+    "training.first_stage.perceptual_weight": _NOT_NEGATIVE,
+    "training.first_stage.adversarial_weight": _NOT_NEGATIVE,
+    "training.first_stage.adversarial_start": _whole(0, 200),
     "training.diffusion.steps": _COUNT,
     "training.diffusion.batch_size": _COUNT,
     "training.diffusion.learning_rate": _POSITIVE,
@@ -305,6 +308,12 @@ def _check_parts(config: Mapping[str, Any]) -> None:
             "autoencoder=mlp has one latent vector per image, and the U-Net needs a map. Type diffusion=none for the "
             "autoencoder alone (`+experiment=pvae_mnist` is the whole protocol), or autoencoder=kl."
         )
+    for name in ("perceptual_weight", "adversarial_weight"):
+        if is_vector and get(config, f"training.first_stage.{name}"):
+            raise UserError(
+                f"training.first_stage.{name} is about pictures as convolutions make them, autoencoder=kl or vq. Type "
+                f"training.first_stage.{name}=0 with autoencoder=mlp."
+            )
     if not is_vector and get(config, "geometry.decoder_stem") == "mobius":
         raise UserError(
             "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."

@@ -55,6 +55,8 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
         kept["metrics"] = {key: value for key, value in metrics.items() if key not in EVIDENCE_BOUND}
     if isinstance(training := kept.get("training"), Mapping):
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
+    if isinstance(training := kept.get("training"), Mapping):
+        kept["training"] = {**training, "first_stage": _effective_first_stage(training.get("first_stage"))}
     first_stage = kept.pop("first_stage", None)
     if first_stage is not None:
         kept["first_stage"] = digest(Path(first_stage))
@@ -65,7 +67,10 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
 def first_stage_identity(config: Mapping[str, Any]) -> Identity:
     """Equal exactly when the autoencoder must be the same, so that runs can share it."""
     kept = {key: config[key] for key in FIRST_STAGE if key in config}
-    training = {key: get(config, f"training.{key}") for key in ("first_stage", "optimizer")}
+    training = {
+        "first_stage": _effective_first_stage(get(config, "training.first_stage")),
+        "optimizer": get(config, "training.optimizer"),
+    }
     return _identity(config, {**kept, "training": training})
 
 
@@ -89,6 +94,16 @@ def _effective(part: str, content: Any) -> Any:
         for key, value in content.items()
         if key not in unread and NEUTRAL.get(f"diffusion.{part}.{key}", _ABSENT) != value
     }
+
+
+def _effective_first_stage(content: Any) -> Any:
+    """The section `training.first_stage` without losses that have no weight, and a start that nothing reads then."""
+    if not isinstance(content, Mapping):
+        return content
+    unread = [key for key in ("perceptual_weight", "adversarial_weight") if not content.get(key)]
+    if "adversarial_weight" in unread:
+        unread.append("adversarial_start")
+    return {key: value for key, value in content.items() if key not in unread}
 
 
 _ABSENT = object()
