@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
 from hldm.conditioning import Conditioning, Subjects
-from hldm.diffusion import Denoiser, Process, Sampler
+from hldm.diffusion import Denoiser, Process, Sampler, log_density
 from hldm.geometry import Manifold
 
 
@@ -122,6 +122,22 @@ class LatentDiffusion(LatentModel):
         shape = (len(subjects), *self.autoencoder.latent_shape)
         v = self.sampler.sample(self.process, self.diffusion_manifold(), predict, shape, generator)
         return v * self.latent_scale
+
+    @torch.no_grad()
+    def log_density(self, v: Tensor, subjects: Subjects, steps: int, generator: Generator) -> Tensor:
+        """log p(v | subjects) without guidance, (B,) in nats, in the Riemannian volume of the autoencoder's manifold.
+
+        Lengths there are s = `latent_scale` times those that the process sees, so log p = log p(v/s) − D log s with D
+        coordinates of one latent. See `hldm.diffusion.log_density`.
+        """
+        condition = self.conditioning.for_sampling(subjects).condition
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            return self.denoiser(x, t, condition)
+
+        scaled = v / self.latent_scale
+        log_p = log_density(self.process, self.diffusion_manifold(), predict, scaled, steps, generator)
+        return log_p - v[0].numel() * self.latent_scale.log()
 
 
 def to_unit(images: Tensor) -> Tensor:

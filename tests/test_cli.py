@@ -6,6 +6,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from hldm import cli, console
 from hldm.study import execute, resources
 from hldm.study.config import ROOT
 from hldm.study.run_directory import RunDirectory
+from tests.published import described
 
 FAKE = Path(__file__).with_name("fake_pipeline.py")
 
@@ -49,6 +51,9 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], t
 def runs() -> list[Path]:
     return sorted(path.parent for path in Path("outputs").glob("*/*/status.json"))
 
+
+PUBLISHED = described(Path(tempfile.mkdtemp()))
+GIVEN = ["autoencoder=published", f"first_stage={PUBLISHED}"]
 
 WRONG: dict[str, tuple[list[str], list[str]]] = {
     "option": (["geometry=poincarre"], ["geometry=poincarre", "Did you mean geometry=poincare", "hybrid"]),
@@ -143,6 +148,23 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["diffusion.sampler.method=ddpm", "diffusion.process.prediction=v"],
     ),
     "steps that DDIM cannot take": (["diffusion=ddpm", "diffusion.sampler.steps=400"], ["800 of 1000", "250 or 500"]),
+    "a negative number of images": (["metrics.likelihood_images=-1"], ["likelihood_images=-1", "≥ 0"]),
+    "no steps of the likelihood": (["metrics.likelihood_steps=0"], ["likelihood_steps=0", "≥ 1"]),
+    "a bound without posteriors": (
+        ["autoencoder=vq", "metrics.likelihood_images=10"],
+        ["metrics.likelihood_images=0", "autoencoder=kl"],
+    ),
+    "a bound without diffusion": (["diffusion=none", "metrics.likelihood_images=10"], ["metrics=likelihood"]),
+    "a bound from pure noise": (
+        [
+            "diffusion=ddpm",
+            "diffusion.process.prediction=epsilon",
+            "diffusion.process.schedule=squaredcos_cap_v2",
+            "diffusion.sampler.method=ddpm",
+            "metrics.likelihood_images=10",
+        ],
+        ["likelihood_images=10", "diffusion.process.prediction=v"],
+    ),
     "more sampler steps than there are": (["diffusion=ddpm", "diffusion.sampler.steps=2000"], ["1000"]),
     "text templates": (["conditioning=text", "conditioning.templates=[a digit]"], ["{} once", "a handwritten {}"]),
     "no templates": (["conditioning=text", "conditioning.templates=[]"], ["conditioning.templates=[]", "a list"]),
@@ -164,6 +186,29 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "pretrained text model": (["conditioning=text", "conditioning.pretrained=./nowhere"], ["./nowhere", "null"]),
     "pretrained as a number": (["conditioning=text", "conditioning.pretrained=3"], ["name on the hub"]),
     "text settings without text": (["conditioning.heads=2"], ["conditioning=text only"]),
+    "perceptual weight": (["training.first_stage.perceptual_weight=-1"], ["perceptual_weight=-1", "≥ 0"]),
+    "adversarial weight": (["training.first_stage.adversarial_weight=x"], ["adversarial_weight=x", "≥ 0"]),
+    "adversarial start": (["training.first_stage.adversarial_start=-1"], ["adversarial_start=-1", "≥ 0"]),
+    "an adversary of vectors": (
+        ["autoencoder=mlp", "diffusion=none", "training.first_stage.adversarial_weight=0.5"],
+        ["autoencoder=kl or vq", "Type training.first_stage.adversarial_weight=0"],
+    ),
+    "no first stage": (["first_stage=nowhere"], ["nowhere is neither a run nor", "outputs/<study>/<run id>"]),
+    "a first stage that is a number": (["first_stage=3"], ["first_stage=3", "null to train one"]),
+    "published, but where": (["autoencoder=published"], ["first_stage=<folder"]),
+    "a published folder by itself": ([f"first_stage={PUBLISHED}"], ["Type autoencoder=published"]),
+    "published on a ball": ([*GIVEN, "geometry=poincare"], ["flat space", "Type geometry=euclidean"]),
+    "published without diffusion": ([*GIVEN, "diffusion=none"], ["Type diffusion=flow"]),
+    "published without likelihood": ([*GIVEN, "metrics.likelihood_images=5"], ["Type metrics.likelihood_images=0"]),
+    "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics.likelihood=null"]),
+    "a side that published levels cannot halve": (
+        [*GIVEN, "autoencoder.padded_side=36"],
+        ["autoencoder.padded_side=36", "multiple of 8", "autoencoder.padded_side=40"],
+    ),
+    "another class of diffusers": (
+        ["autoencoder=published", f"first_stage={described(PUBLISHED / 'unet', _class_name='UNet2DModel')}"],
+        ["UNet2DModel", "AutoencoderKL or VQModel"],
+    ),
     "no GPU": (["hardware=gpu"], ["GPU", "hardware=cpu"]),
     "device": (["hardware.device=tpu"], ["auto, cpu, cuda"]),
     "more threads than cores": (["hardware.slots=2", "hardware.threads=2"], ["2 cores", "hardware.threads=1"]),

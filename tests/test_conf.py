@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hldm.errors import UserError
 from hldm.study.check import RULES
 from hldm.study.config import CONF, ROOT, compose, description, get, groups, settings
 from hldm.study.overrides import known_keys
+from tests.published import described
 
 WHEN_BUILDING = {
     "autoencoder": {"manifold", "decoder_stem", "image_shape"},
@@ -26,7 +28,10 @@ WHEN_BUILDING = {
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 
 
+PUBLISHED = described(Path(tempfile.mkdtemp()))
+
 COMPANY = {
+    "autoencoder=published": [f"first_stage={PUBLISHED}"],
     "autoencoder=mlp": ["diffusion=none"],
     "dataset=branching": ["autoencoder=mlp", "diffusion=none", "metrics=vectors"],
     "metrics=inception": [f"metrics.weights={__file__}"],  # any file that is there

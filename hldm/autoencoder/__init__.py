@@ -4,6 +4,7 @@ from hldm.autoencoder.base import Autoencoder
 from hldm.autoencoder.kl import KLAutoencoder
 from hldm.autoencoder.likelihood import MarginalLikelihood
 from hldm.autoencoder.mlp import MLPAutoencoder
+from hldm.autoencoder.published import PublishedAutoencoder
 from hldm.autoencoder.variational import Losses, VariationalAutoencoder
 from hldm.autoencoder.vq import VQAutoencoder
 
@@ -13,6 +14,7 @@ __all__ = [
     "Losses",
     "MLPAutoencoder",
     "MarginalLikelihood",
+    "PublishedAutoencoder",
     "VQAutoencoder",
     "VariationalAutoencoder",
 ]

@@ -2,7 +2,17 @@
 
 from hldm.diffusion.denoiser import Denoiser
 from hldm.diffusion.flow import FlowMatching, FlowSampler
+from hldm.diffusion.likelihood import log_density
 from hldm.diffusion.process import Process, Sampler
 from hldm.diffusion.tangent_ddpm import DiffusionSampler, TangentDDPM
 
-__all__ = ["Denoiser", "DiffusionSampler", "FlowMatching", "FlowSampler", "Process", "Sampler", "TangentDDPM"]
+__all__ = [
+    "Denoiser",
+    "DiffusionSampler",
+    "FlowMatching",
+    "FlowSampler",
+    "Process",
+    "Sampler",
+    "TangentDDPM",
+    "log_density",
+]

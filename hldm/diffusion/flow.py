@@ -60,6 +60,11 @@ class FlowMatching(Process):
         # one division for all coordinates: a product manifold weighs its factors by their dimension
         return (predict(manifold.to_tangent(x_t, dim=1), t) - target).square().mean()
 
+    def velocity(self, manifold: Manifold, predict: Predict, v: Tensor, t: float) -> Tensor:
+        origin, x = torch.zeros_like(v), manifold.from_tangent(v, dim=1)
+        u = manifold.from_frame(x, predict(v, v.new_full((len(v),), t)), dim=1)
+        return manifold.to_frame(origin, manifold.normal_velocity(origin, x, u, dim=1), dim=1)
+
 
 @torch.no_grad()
 def optimal_pairing(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:

@@ -21,6 +21,10 @@ class Process(ABC):
     def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
         """Mean squared error per coordinate, a scalar, at random times, for latents v (B, C, h, w)."""
 
+    @abstractmethod
+    def velocity(self, manifold: Manifold, predict: Predict, v: Tensor, t: float) -> Tensor:
+        """dv/dt in normal coordinates along the deterministic flow from N(0, I) at t = 0 to latents at t = 1."""
+
 
 class Sampler(ABC):
     """Draws latents with a trained denoiser."""

@@ -6,8 +6,10 @@ the manifold. What the geometry changes is where the latents lie and how they ar
 Legend: v_t = √ᾱ_t·v + √(1 − ᾱ_t)·ε at step t of 1000, SNR_t = ᾱ_t/(1 − ᾱ_t). Schedules and samplers are diffusers'.
 """
 
+import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -88,6 +90,21 @@ class TangentDDPM(Process):
         if self.prediction == "epsilon":
             return noise
         return v if self.prediction == "x0" else self.scheduler.get_velocity(v, noise, steps)
+
+    def velocity(self, manifold: Manifold, predict: Predict, v: Tensor, t: float) -> Tensor:
+        """Along the angle φ with √ᾱ = cos φ the flow is dv/dφ = v-prediction (Salimans & Ho 2022, appendix D).
+
+        φ falls linearly in t, from the last step of the schedule to the first; between steps φ ↦ step is linear.
+        """
+        angles = torch.acos(self.scheduler.alphas_cumprod.double().sqrt()).numpy()
+        angle = float(angles[-1] + t * (angles[0] - angles[-1]))
+        step = float(np.interp(angle, angles, np.arange(self.train_steps)))
+        output = predict(v, v.new_full((len(v),), step / self.train_steps))
+        if self.prediction == "epsilon":
+            output = (output - math.sin(angle) * v) / math.cos(angle)
+        elif self.prediction == "x0":
+            output = (math.cos(angle) * v - output) / math.sin(angle)
+        return float(angles[0] - angles[-1]) * output
 
     def min_snr_weight(self, steps: Tensor, gamma: float) -> Tensor:
         """Weights (B,) of the squared errors at steps (B,): the error of the latent counts min(SNR, γ) times.

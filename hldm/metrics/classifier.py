@@ -34,6 +34,16 @@ class DigitNetwork(nn.Module):
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(FEATURES, 10)
 
+    def layers(self, images: Tensor) -> list[Tensor]:
+        """[0, 1] (N, 1, 28, 28) → what each of the five convolutions gives, (N, channels, h, w) ≥ 0."""
+        x, found = (images - 0.1307) / 0.3081, []
+        for module in self.body:
+            # not in place, as each of them is looked at
+            x = torch.relu(x) if isinstance(module, nn.ReLU) else module(x)
+            if isinstance(module, nn.ReLU):
+                found.append(x)
+        return found
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, 1, 28, 28) → features (N, D) ≥ 0 and logits (N, K)."""
         x = (images.float() / 255 - 0.1307) / 0.3081  # mean and deviation of the training pixels

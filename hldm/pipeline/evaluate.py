@@ -23,7 +23,8 @@ from hldm.metrics import (
     predictive_entropy,
     real_floor,
 )
-from hldm.model import LatentModel, to_uint8, to_unit
+from hldm.model import LatentDiffusion, LatentModel, to_uint8, to_unit
+from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import WEIGHTS
 from hldm.pipeline.pictures import save_grid, save_latents
 from hldm.training import batch_indices, encode, stream
@@ -72,6 +73,8 @@ def evaluate(
         test_images = to_unit(dataset.test_images.to(model.device))
         likelihood = instantiate(settings["likelihood"])
         metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
+    if isinstance(model, LatentDiffusion) and settings.get("likelihood_images"):
+        metrics |= evidence_bound(model, dataset, settings, seed)
 
     return {
         "run": path.name,
@@ -198,7 +201,7 @@ def data_order(config: dict[str, Any], total: int) -> str:
     digest = hashlib.sha256()
     stages = ((stage, config["training"][stage]) for stage in ("first_stage", "diffusion"))
     for stage, settings in stages:
-        if settings is None:
+        if settings is None or (stage == "first_stage" and config.get("first_stage") is not None):
             continue
         for step in range(settings["steps"]):
             digest.update(batch_indices(config["seed"], stage, step, settings["batch_size"], total).numpy().tobytes())

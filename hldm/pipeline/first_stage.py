@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
+from safetensors import safe_open
+from torch import Tensor, nn
 
+from hldm.autoencoder import PublishedAutoencoder
 from hldm.data import Dataset
 from hldm.model import LatentModel, mean_image
-from hldm.pipeline.build import optimization
+from hldm.pipeline.build import WEIGHTS, optimization
 from hldm.pipeline.log import RunLog
+from hldm.study.first_stage import is_run
 from hldm.study.identity import first_stage_identity
 from hldm.tracking import JsonLines
-from hldm.training import FirstStage, load_weights, save_weights, train
+from hldm.training import FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
 
 def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, Any], log: RunLog) -> None:
@@ -23,6 +27,9 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
     Runs that start at the same moment wait for the one that trains it; if that one is killed, the next goes on from
     its resume state. The loss curve appears in the log of every run that uses it.
     """
+    if config.get("first_stage") is not None:
+        load_first_stage(Path(config["first_stage"]), model)
+        return
     folder = Path(config["paths"]["outputs"]) / "first_stages" / first_stage_identity(config).name
     folder.mkdir(parents=True, exist_ok=True)
     weights, curve = folder / "autoencoder.safetensors", JsonLines(folder / "metrics.jsonl")
@@ -31,10 +38,9 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
             load_weights(weights, model.autoencoder)
             replay(curve, log)
             return
-        settings = config["training"]["first_stage"]
         images = dataset.train_images.to(model.device)
         model.autoencoder.begin(mean_image(images))
-        stage = FirstStage(model, images, seed=config["seed"], batch_size=settings["batch_size"])
+        stage = build_stage(model, images, config)
         state_path = folder / "resume.pt"
 
         def on_start(step: int) -> None:
@@ -55,6 +61,44 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
         )
         save_weights(weights, model.autoencoder)
         state_path.unlink(missing_ok=True)
+
+
+def build_stage(model: LatentModel, images: Tensor, config: dict[str, Any]) -> FirstStage:
+    """The stage, with what realism adds to its loss where that has a weight."""
+    seed, settings = config["seed"], config["training"]["first_stage"]
+    weights = {f"{name}_weight": settings.get(f"{name}_weight", 0) for name in ("perceptual", "adversarial")}
+    if not any(weights.values()):
+        return FirstStage(model, images, seed=seed, batch_size=settings["batch_size"])
+    return RealisticFirstStage(
+        model,
+        images,
+        seed=seed,
+        batch_size=settings["batch_size"],
+        adversarial_start=settings["adversarial_start"],
+        learning_rate=settings["learning_rate"],
+        **weights,
+    )
+
+
+def load_first_stage(path: Path, model: LatentModel) -> None:
+    """Take the autoencoder, and its curvature where that was learned, from `first_stage`.
+
+    Raises:
+        UserError: its weights are damaged or of another architecture.
+    """
+    if not is_run(path):
+        assert isinstance(model.autoencoder, PublishedAutoencoder)  # the check refuses others
+        model.autoencoder.load(path)
+        return
+    load_weights(path / WEIGHTS, nn.ModuleDict({"autoencoder": model.autoencoder}), part=True)
+
+
+def carried_latent_scale(config: dict[str, Any]) -> Tensor | None:
+    """The latent scale that comes with `first_stage`, shape (); None where it is to be measured."""
+    if (name := config.get("first_stage")) is None or not is_run(path := Path(name)):
+        return None
+    with safe_open(path / WEIGHTS, "pt") as file:
+        return file.get_tensor("latent_scale") if "latent_scale" in file.keys() else None  # noqa: SIM118
 
 
 def replay(curve: JsonLines, log: RunLog) -> None:

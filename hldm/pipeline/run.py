@@ -12,7 +12,7 @@ from hldm.data import Dataset
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import WEIGHTS, build_dataset, build_model, choose_device, load_model, optimization
 from hldm.pipeline.evaluate import draw_pictures, evaluate
-from hldm.pipeline.first_stage import train_first_stage
+from hldm.pipeline.first_stage import carried_latent_scale, train_first_stage
 from hldm.pipeline.log import RunLog, run_log
 from hldm.study.comparison import print_metrics, terminal
 from hldm.study.run_directory import RunDirectory
@@ -66,8 +66,11 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
     model.autoencoder.eval().requires_grad_(False)
     used = images_used(seed, DiffusionStage.name, settings["steps"], settings["batch_size"], len(dataset.train_images))
     encoded = encode(model, dataset.train_images, used)
-    first = tuple(x[used[:5000]] for x in encoded)
-    model.fit_latent_scale(model.autoencoder.draw(first, stream(seed, "latent_scale", device=device)))
+    if (scale := carried_latent_scale(config)) is None:
+        first = tuple(x[used[:5000]] for x in encoded)
+        model.fit_latent_scale(model.autoencoder.draw(first, stream(seed, "latent_scale", device=device)))
+    else:
+        model.latent_scale.copy_(scale)
     labels = dataset.train_labels.to(device)
     stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=settings["batch_size"])
     averaged = train(

@@ -18,7 +18,8 @@ from hldm.study import resources
 from hldm.study.check_conditioning import check_conditioning, is_template
 from hldm.study.check_diffusion import METHODS, check_diffusion
 from hldm.study.config import CONF, FILES, get, groups, settings
-from hldm.study.identity import is_learnable
+from hldm.study.first_stage import check_first_stage
+from hldm.study.identity import NEUTRAL, is_learnable
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ _MAX_SEED = 2**32 - 1  # numpy's limit
 
 RULES: dict[str, Rule] = {
     "seed": Rule(lambda v: _is_whole(v) and 0 <= v <= _MAX_SEED, f"a whole number from 0 to {_MAX_SEED}", 3),
+    "first_stage": Rule(
+        lambda value: value is None or (isinstance(value, str) and bool(value)),
+        "a run directory, a folder of diffusers, or null to train one",
+        "outputs/main/<run id>",
+    ),
     "study": Rule(
         lambda value: _is_whole(value) or bool(isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value)),
         "a folder name of letters, digits, '.', '-' and '_'",
@@ -136,6 +142,9 @@ RULES: dict[str, Rule] = {
     "training.first_stage.steps": _COUNT,
     "training.first_stage.batch_size": _COUNT,
     "training.first_stage.learning_rate": _POSITIVE,
+    "training.first_stage.perceptual_weight": _NOT_NEGATIVE,
+    "training.first_stage.adversarial_weight": _NOT_NEGATIVE,
+    "training.first_stage.adversarial_start": _whole(0, 200),
     "training.diffusion.steps": _COUNT,
     "training.diffusion.batch_size": _COUNT,
     "training.diffusion.learning_rate": _POSITIVE,
@@ -152,6 +161,8 @@ RULES: dict[str, Rule] = {
     "metrics.first_stage_images": _whole(4, 10000),
     "metrics.hierarchy.points": _whole(4, 1500),
     "metrics.hierarchy.tries": _COUNT,
+    "metrics.likelihood_images": _whole(0, 1000),
+    "metrics.likelihood_steps": _whole(1, 16),
     "metrics.likelihood.images": _whole(2, 10000),
     "metrics.likelihood.importance_samples": _whole(2, 5000),
     "metrics.likelihood.checked_images": _whole(2, 1000),
@@ -176,6 +187,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
             )
     _check_curvature(config)
     _check_channels(config)
+    check_first_stage(config, NEUTRAL)
     _check_parts(config)
     check_diffusion(config)
     check_conditioning(config)
@@ -296,6 +308,12 @@ def _check_parts(config: Mapping[str, Any]) -> None:
             "autoencoder=mlp has one latent vector per image, and the U-Net needs a map. Type diffusion=none for the "
             "autoencoder alone (`+experiment=pvae_mnist` is the whole protocol), or autoencoder=kl."
         )
+    for name in ("perceptual_weight", "adversarial_weight"):
+        if is_vector and get(config, f"training.first_stage.{name}"):
+            raise UserError(
+                f"training.first_stage.{name} is about pictures as convolutions make them, autoencoder=kl or vq. Type "
+                f"training.first_stage.{name}=0 with autoencoder=mlp."
+            )
     if not is_vector and get(config, "geometry.decoder_stem") == "mobius":
         raise UserError(
             "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."
@@ -316,6 +334,12 @@ def _check_parts(config: Mapping[str, Any]) -> None:
             raise UserError(
                 "metrics=likelihood integrates over the autoencoder's prior, and autoencoder=vq has none. Type "
                 "metrics=digits, or autoencoder=kl."
+            )
+        if get(config, "metrics.likelihood_images"):
+            raise UserError(
+                f"metrics.likelihood_images={get(config, 'metrics.likelihood_images')} bounds the likelihood of images "
+                "by the posterior of their latents, and autoencoder=vq has none. Type metrics.likelihood_images=0, or "
+                "autoencoder=kl."
             )
     if get(config, "diffusion.process") is not None and get(config, "training.diffusion") is None:
         raise UserError(

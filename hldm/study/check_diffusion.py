@@ -18,6 +18,18 @@ _TRAIN_STEPS = 1000  # of TangentDDPM
 def check_diffusion(config: Mapping[str, Any]) -> None:
     """Raise a UserError where a sampler cannot run its process backwards."""
     process, sampler = get(config, "diffusion.process"), get(config, "diffusion.sampler")
+    images = get(config, "metrics.likelihood_images")
+    if images and process is None:
+        raise UserError(
+            f"metrics.likelihood_images={images} takes the diffusion model for the prior of the latents, and "
+            "diffusion=none has none. Type metrics=likelihood for the likelihood under the autoencoder's own prior."
+        )
+    if images and get(process, "prediction") == "epsilon" and get(process, "schedule") == "squaredcos_cap_v2":
+        raise UserError(
+            f"metrics.likelihood_images={images} follows the flow from the last step of the schedule, where "
+            "diffusion.process.schedule=squaredcos_cap_v2 leaves 1/20000 of the latent, and "
+            "diffusion.process.prediction=epsilon says nothing of it. Type diffusion.process.prediction=v."
+        )
     if not isinstance(process, Mapping) or not isinstance(sampler, Mapping):
         return
     method = sampler.get("method")

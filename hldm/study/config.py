@@ -49,6 +49,7 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     own = composed.copy()
     with open_dict(own):
         own.pop("hydra", None)
+        _describe_first_stage(own)
     # OmegaConf's annotation covers lists and strings too; a DictConfig gives a dictionary
     config: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     for key in ("paths.outputs", *FILES):
@@ -60,6 +61,22 @@ def plain(composed: DictConfig) -> dict[str, Any]:
             parent, _, name = key.rpartition(".")
             get(config, parent)[name] = str(folder.absolute())
     return config
+
+
+def _describe_first_stage(config: DictConfig) -> None:
+    """Make its path absolute; a published autoencoder says itself what it is."""
+    from hldm.study import first_stage
+
+    name = OmegaConf.select(config, "first_stage")
+    if not isinstance(name, str):
+        return
+    # as run directories are looked for: where the command was typed, then beside train.py
+    places = (Path(name).expanduser().absolute(), ROOT / name)
+    path = next((place for place in places if place.is_dir()), places[0])
+    config.first_stage = str(path)
+    if "architecture" in config.autoencoder and (content := first_stage.architecture(path)):
+        config.autoencoder.architecture = content
+        config.autoencoder.latent_channels = first_stage.latent_channels(content)
 
 
 def get(config: Mapping[str, Any], key: str, default: Any = None) -> Any:

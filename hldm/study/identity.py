@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hldm.study.config import get
+from hldm.study.first_stage import digest
 from hldm.study.overrides import LEAVES_RESULT
 
 FIRST_STAGE = ("dataset", "geometry", "curvature", "autoencoder", "seed")
@@ -25,6 +27,9 @@ NEUTRAL = {
 }
 """Settings that are left out where they have the value that earlier versions, which did not have them, worked with."""
 
+EVIDENCE_BOUND = ("likelihood_images", "likelihood_steps")
+"""Settings of `metrics` that are left out where the bound is not computed, as before there was one."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -38,22 +43,34 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
     """Equal for two configurations exactly when they must give the same result.
 
     Left out: where and how a run works, how it is watched and what it is called; the curvature where the geometry is
-    flat. So a grid over geometry × curvature has one Euclidean run per seed.
+    flat. So a grid over geometry × curvature has one Euclidean run per seed. A first stage that is trained already
+    counts by its content, wherever it lies, and then the settings to train one do not.
     """
     kept = {key: value for key, value in config.items() if key not in LEAVES_RESULT}
     if get(config, "diffusion.process", kept) is None:
         kept = {key: value for key, value in kept.items() if key not in ("denoiser", "conditioning")}
     if isinstance(diffusion := kept.get("diffusion"), Mapping):
         kept["diffusion"] = {part: _effective(part, content) for part, content in diffusion.items()}
+    if isinstance(metrics := kept.get("metrics"), Mapping) and not metrics.get("likelihood_images"):
+        kept["metrics"] = {key: value for key, value in metrics.items() if key not in EVIDENCE_BOUND}
     if isinstance(training := kept.get("training"), Mapping):
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
+    if isinstance(training := kept.get("training"), Mapping):
+        kept["training"] = {**training, "first_stage": _effective_first_stage(training.get("first_stage"))}
+    first_stage = kept.pop("first_stage", None)
+    if first_stage is not None:
+        kept["first_stage"] = digest(Path(first_stage))
+        kept["training"] = {key: value for key, value in kept["training"].items() if key != "first_stage"}
     return _identity(config, kept)
 
 
 def first_stage_identity(config: Mapping[str, Any]) -> Identity:
     """Equal exactly when the autoencoder must be the same, so that runs can share it."""
     kept = {key: config[key] for key in FIRST_STAGE if key in config}
-    training = {key: get(config, f"training.{key}") for key in ("first_stage", "optimizer")}
+    training = {
+        "first_stage": _effective_first_stage(get(config, "training.first_stage")),
+        "optimizer": get(config, "training.optimizer"),
+    }
     return _identity(config, {**kept, "training": training})
 
 
@@ -77,6 +94,16 @@ def _effective(part: str, content: Any) -> Any:
         for key, value in content.items()
         if key not in unread and NEUTRAL.get(f"diffusion.{part}.{key}", _ABSENT) != value
     }
+
+
+def _effective_first_stage(content: Any) -> Any:
+    """The section `training.first_stage` without losses that have no weight, and a start that nothing reads then."""
+    if not isinstance(content, Mapping):
+        return content
+    unread = [key for key in ("perceptual_weight", "adversarial_weight") if not content.get(key)]
+    if "adversarial_weight" in unread:
+        unread.append("adversarial_start")
+    return {key: value for key, value in content.items() if key not in unread}
 
 
 _ABSENT = object()

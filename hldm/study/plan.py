@@ -113,6 +113,8 @@ def units(config: Mapping[str, Any]) -> dict[str, float]:
         stage: get(training, f"{stage}.steps", 0) * get(training, f"{stage}.batch_size", 128) / 128
         for stage in ("first_stage", "diffusion")
     }
+    if get(config, "first_stage"):
+        images["first_stage"] = 0
     if get(config, "autoencoder.hidden"):  # a hidden layer on either side costs a small part of the convolutions
         images["first_stage"] *= 0.04
     samples = get(config, "metrics.samples", 0) * len(get(config, "metrics.sampling_seeds", [0]))

@@ -17,8 +17,11 @@ def save_weights(path: Path, model: nn.Module) -> None:
     write_atomically(path, lambda file: save_model(model, str(file)))
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: nn.Module, *, part: bool = False) -> None:
     """Read weights that `save_weights` wrote.
+
+    Args:
+        part: whether the file may hold children that `model` does not have; its own must be there.
 
     Raises:
         UserError: the file is missing, damaged, or belongs to another architecture.
@@ -26,7 +29,10 @@ def load_weights(path: Path, model: nn.Module) -> None:
     if not path.is_file():
         raise UserError(f"There are no weights at {path}. Train the run first: python train.py with its settings.")
     try:
-        load_model(model, path)
+        missing, unexpected = load_model(model, path, strict=not part)
+        own = tuple(f"{name}." for name, _ in model.named_children())
+        if wrong := [*missing, *(name for name in unexpected if name.startswith(own))]:
+            raise RuntimeError(f"{wrong[0]} is in one of file and model only")
     except (SafetensorError, RuntimeError) as error:
         # the first line names the tensor or the defect; the rest is a listing of hundreds of names
         reason = str(error).strip().splitlines()

@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,6 +24,14 @@ class Stage(ABC):
     @abstractmethod
     def loss(self, step: int) -> dict[str, Tensor]:
         """Scalars to log; the one called "loss" is minimised."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the stage remembers from step to step beside its model, for the resume state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` said."""
+        assert not state, "whoever remembers something has to take it back"
 
 
 def scheduled(step: int, steps: int) -> float:
@@ -65,7 +73,7 @@ def train(
     adam = optimizer(stage.model.parameters())
     peak = adam.defaults["lr"]
     ema = None if ema_decay is None else Ema(stage.model, ema_decay)
-    first = _resume(state_path, stage.model, adam, ema)
+    first = _resume(state_path, stage, adam, ema)
     on_start(first)
 
     columns = (
@@ -102,25 +110,27 @@ def train(
                 progress.update(bar, figures=f"loss {figures['loss']:.4g}")
             progress.update(bar, completed=done)
             if done % checkpoint_every == 0 and done < steps:
-                save_state(state_path, _state(done, stage.model, adam, ema))
+                save_state(state_path, _state(done, stage, adam, ema))
     return stage.model if ema is None else ema.model
 
 
-def _state(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> dict[str, object]:
+def _state(step: int, stage: Stage, optimizer: torch.optim.Optimizer, ema: Ema | None) -> dict[str, object]:
     return {
         "step": step,
-        "model": model.state_dict(),
+        "model": stage.model.state_dict(),
+        "stage": stage.state_dict(),
         "optimizer": optimizer.state_dict(),
         "ema": None if ema is None else ema.state_dict(),
     }
 
 
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None) -> int:
+def _resume(path: Path, stage: Stage, optimizer: torch.optim.Optimizer, ema: Ema | None) -> int:
     """Load the state at `path` where there is one; the first step to run."""
     state = load_state(path)
     if state is None:
         return 0
-    model.load_state_dict(state["model"])
+    stage.model.load_state_dict(state["model"])
+    stage.load_state_dict(state.get("stage", {}))
     optimizer.load_state_dict(state["optimizer"])
     if ema is not None:
         ema.load_state_dict(state["ema"])

@@ -22,10 +22,14 @@ class FirstStage(Stage):
         self.autoencoder = model.autoencoder
         self.images, self.seed, self.batch_size = images, seed, batch_size
 
-    def loss(self, step: int) -> dict[str, Tensor]:
+    def batch(self, step: int) -> Tensor:
+        """The images that this step sees, as the autoencoder takes them."""
         chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.images)).to(self.images.device)
+        return to_unit(self.images[chosen])
+
+    def loss(self, step: int) -> dict[str, Tensor]:
         noise = stream(self.seed, f"{self.name}/noise", step, self.images.device)
-        return self.autoencoder.losses(to_unit(self.images[chosen]), noise)._asdict()
+        return self.autoencoder.losses(self.batch(step), noise)._asdict()
 
 
 class DiffusionStage(Stage):

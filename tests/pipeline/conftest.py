@@ -32,7 +32,8 @@ TINY = [
 
 
 def prepare(outputs, *overrides) -> RunDirectory:
-    config = compose([*TINY, f"paths.outputs={outputs}", *overrides])
+    tiny = [part for part in TINY if "autoencoder=published" not in overrides or "autoencoder." not in part]
+    config = compose([*tiny, f"paths.outputs={outputs}", *overrides])
     return RunDirectory.create(outputs / config["study"] / run_identity(config).name, config)
 
 

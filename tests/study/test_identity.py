@@ -119,3 +119,28 @@ def test_a_tolerance_counts_where_it_is_read() -> None:
     for config, is_read in ((fixed, False), (adaptive, True)):
         other = changed(config, "diffusion.sampler.tolerance", 0.1)
         assert (run_identity(config) != run_identity(other)) == is_read
+
+
+def test_the_evidence_bound_counts_where_it_is_computed() -> None:
+    config = compose([])
+    earlier = copy.deepcopy(config)
+    del earlier["metrics"]["likelihood_images"], earlier["metrics"]["likelihood_steps"]
+    assert run_identity(config) == run_identity(earlier)
+    assert run_identity(config) == run_identity(changed(config, "metrics.likelihood_steps", 3))
+    with_bound = changed(config, "metrics.likelihood_images", 10)
+    assert run_identity(config) != run_identity(with_bound)
+    assert run_identity(with_bound) != run_identity(changed(with_bound, "metrics.likelihood_steps", 3))
+
+
+def test_losses_count_where_they_have_a_weight() -> None:
+    config = compose([])
+    earlier = copy.deepcopy(config)
+    for name in ("perceptual_weight", "adversarial_weight", "adversarial_start"):
+        del earlier["training"]["first_stage"][name]
+    for identity in (run_identity, first_stage_identity):
+        assert identity(config) == identity(earlier)
+        assert identity(config) == identity(changed(config, "training.first_stage.adversarial_start", 3))
+        for name in ("perceptual_weight", "adversarial_weight"):
+            assert identity(config) != identity(changed(config, f"training.first_stage.{name}", 0.5))
+        with_start = changed(config, "training.first_stage.adversarial_weight", 0.5)
+        assert identity(with_start) != identity(changed(with_start, "training.first_stage.adversarial_start", 3))

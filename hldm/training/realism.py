@@ -1,0 +1,143 @@
+"""What latent diffusion adds to the reconstruction error to keep images sharp (Esser et al. 2021; Rombach et al. 2022).
+
+A perceptual distance in the features of a trained network, and a discriminator of patches. Both are off by default.
+
+Legend: images x and their reconstructions x̂, (B, C, H, W) in [0, 1].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hldm.metrics import DigitClassifier
+from hldm.model import LatentModel
+from hldm.training.randomness import initialised
+from hldm.training.stages import FirstStage
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""(x, x̂) → mean over the batch, a scalar ≥ 0."""
+
+
+class DigitDistance(nn.Module):
+    """The distance of Zhang et al. (2018), eq. 1 with weights of 1, in the five layers of the bundled digit classifier.
+
+        d(x, x̂) = Σ_layers mean_positions |φ(x)/|φ(x)| − φ(x̂)/|φ(x̂)||²
+
+    It needs no download, and says nothing of pictures that are not digits. FID on the features of the same network is
+    flattered by it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = DigitClassifier()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        features = self.classifier.network.layers(torch.cat([x, y]))
+        pairs = (F.normalize(layer, dim=1).chunk(2) for layer in features)
+        return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).sum()
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Isola et al. (2017), sized for small images: logits (B, 1, h, w), one per patch of 22 × 22 pixels."""
+
+    def __init__(self, channels: int, width: int = 32) -> None:
+        super().__init__(
+            nn.Conv2d(channels, width, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, 4, 1, 1),
+        )
+
+
+def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's loss for its logits: ½ E[max(0, 1 − D(x))] + ½ E[max(0, 1 + D(x̂))], a scalar."""
+    return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+
+
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
+    """λ = |∇ reconstruction|/(|∇ adversarial| + 10⁻⁴), by the decoder's last layer (Esser et al. 2021, eq. 7)."""
+    ours, theirs = (
+        torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)
+    )
+    return (ours / (theirs + 1e-4)).clamp(0, 1e4).detach()
+
+
+class RealisticFirstStage(FirstStage):
+    """Images → autoencoder with a convolutional decoder, and what realism adds to its loss.
+
+        loss + perceptual_weight · (pixels of an image) · d(x, x̂) − adversarial_weight · λ · E[D(x̂)]
+
+    The last term comes in at a start step. The discriminator takes a step of its own before each of the autoencoder's,
+    on the same reconstructions.
+
+    Args:
+        images: see `FirstStage`, as for the next two.
+        perceptual_weight: ≥ 0.
+        adversarial_weight: ≥ 0.
+        adversarial_start: first step at which the discriminator is trained and followed.
+        learning_rate: of the discriminator.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        images: Tensor,
+        *,
+        seed: int,
+        batch_size: int,
+        perceptual_weight: float,
+        adversarial_weight: float,
+        adversarial_start: int,
+        learning_rate: float,
+    ) -> None:
+        super().__init__(model, images, seed=seed, batch_size=batch_size)
+        self.perceptual_weight = perceptual_weight
+        self.adversarial_weight = adversarial_weight
+        self.adversarial_start = adversarial_start
+        self.distance = DigitDistance().to(images.device) if perceptual_weight else None
+        discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(images.shape[1]))
+        self.discriminator = discriminator.to(images.device)
+        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.9))
+        self.decoder = model.autoencoder.get_submodule("decoder")
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        decoded: list[Tensor] = []
+        handle = self.decoder.register_forward_hook(lambda module, inputs, output: decoded.append(output))
+        try:
+            terms = super().loss(step)
+        finally:
+            handle.remove()
+        x, fake = self.batch(step), torch.sigmoid(decoded[-1])
+        reconstruction = terms["reconstruction"]
+        if self.distance is not None:
+            terms["perceptual"] = x[0].numel() * self.distance(x, fake)
+            reconstruction = reconstruction + self.perceptual_weight * terms["perceptual"]
+            terms["loss"] = terms["loss"] + self.perceptual_weight * terms["perceptual"]
+        if self.adversarial_weight and step >= self.adversarial_start:
+            terms["discriminator"] = self.train_discriminator(x, fake.detach())
+            adversarial = -self.discriminator(fake).mean()
+            last_layer = self.decoder.get_parameter("conv_out.weight")
+            weight = self.adversarial_weight * adaptive_weight(reconstruction, adversarial, last_layer)
+            terms["loss"] = terms["loss"] + weight * adversarial
+            terms["adversarial"] = adversarial
+        return terms
+
+    def train_discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """One step; its loss before it."""
+        loss = hinge_loss(self.discriminator(real), self.discriminator(fake))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])

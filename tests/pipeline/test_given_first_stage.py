@@ -1,0 +1,171 @@
+"""`first_stage=…`: runs on an autoencoder that is trained already, ours or a published one."""
+
+import shutil
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hldm import evaluation
+from hldm.autoencoder import PublishedAutoencoder
+from hldm.errors import UserError
+from hldm.geometry import Euclidean
+from hldm.pipeline import run
+from hldm.study.config import compose
+from hldm.study.identity import run_identity
+from hldm.training.stages import DiffusionStage, FirstStage
+from tests.pipeline.conftest import TINY, curve, prepare, weights
+from tests.published import ARCHITECTURE
+
+ANOTHER = ["denoiser.block_channels=[16,32]", "seed=4"]
+
+
+def own(directory):
+    """The tensors of a run's autoencoder, and its latent scale."""
+    tensors = load_file(directory.path / "checkpoints" / "model.safetensors")
+    return {name: x for name, x in tensors.items() if name.startswith(("autoencoder.", "latent_scale"))}
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    monkeypatch.setattr(FirstStage, "loss", lambda self, step: pytest.fail("the first stage was trained"))
+
+
+@pytest.mark.parametrize("geometry", ["euclidean", "hybrid"])
+def test_a_run_takes_the_autoencoder_of_another(finished, tmp_path, untrained, geometry, monkeypatch):
+    source = finished[geometry]
+    directory = prepare(tmp_path, f"geometry={geometry}", f"first_stage={source.path}", *ANOTHER)
+    run(directory.path)
+    ours, theirs = own(directory), own(source)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert {record["stage"] for record in curve(directory)} == {"diffusion"}
+    assert directory.results["metrics"]["reconstruction_mse"] == source.results["metrics"]["reconstruction_mse"]
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
+    assert evaluation.main() == 0
+
+
+def test_a_learned_curvature_is_carried_through(tmp_path):
+    choice = ["geometry=poincare", "curvature=learnable", "metrics.samples=20"]
+    source = prepare(tmp_path / "source", *choice)
+    learned = run(source.path)["metrics"]["curvature_0"]
+    directory = prepare(tmp_path, *choice, f"first_stage={source.path}", *ANOTHER)
+    assert run(directory.path)["metrics"]["curvature_0"] == learned != 1
+
+
+def test_it_counts_by_its_content(finished, tmp_path):
+    """Not by where it lies; and how a first stage would have been trained does not count."""
+    source = finished["euclidean"].path
+    copied = shutil.copytree(source, tmp_path / "elsewhere")
+
+    def name(first_stage, *overrides):
+        return run_identity(compose([*TINY, f"first_stage={first_stage}", *overrides])).name
+
+    assert name(source) == name(copied) == name(source, "training.first_stage.steps=99")
+    assert name(source) != run_identity(compose(TINY)).name
+    other = {**finished["euclidean"].results, "provenance": {"weights": "others"}}
+    type(finished["euclidean"])(copied).write_results(other)
+    assert name(source) != name(copied)
+
+
+def test_a_stopped_run_resumes_bit_for_bit(finished, tmp_path, monkeypatch, untrained):
+    choice = ("geometry=hybrid", f"first_stage={finished['hybrid'].path}", *ANOTHER)
+    straight, directory, loss = prepare(tmp_path / "a", *choice), prepare(tmp_path / "b", *choice), DiffusionStage.loss
+    run(straight.path)
+
+    def stopped(self, k):
+        if k == 4:
+            raise KeyboardInterrupt
+        return loss(self, k)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffusionStage, "loss", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(directory.path)
+    run(directory.path)
+    assert weights(directory) == weights(straight)
+    assert evaluation.differing(straight.results, directory.results) == []
+
+
+def test_what_does_not_fit_is_said_with_what_to_type(finished, tmp_path):
+    def message(source, *overrides):
+        with pytest.raises(UserError) as error:
+            compose([*TINY, f"first_stage={source}", *overrides])
+        return str(error.value)
+
+    curved, flat = finished["hybrid"].path, finished["euclidean"].path
+    assert "Type geometry=hybrid with it" in message(curved)
+    assert "Type geometry=hybrid curvature=1.0 with it" in message(curved, "curvature=0.3")
+    assert "Type curvature=1.0 with it" in message(curved, "geometry=hybrid", "curvature=0.3")
+    assert "geometry=euclidean with it" in message(flat, "geometry=poincare")
+    assert "Type autoencoder.latent_channels=4 with it" in message(flat, "autoencoder.latent_channels=6")
+    balls = message(finished["poincare"].path, "geometry=poincare", "geometry.manifold.balls=2")
+    assert "Type geometry.manifold.balls=1 with it" in balls
+    assert "autoencoder=kl autoencoder.block_channels=[8,16] with it" in message(flat, "autoencoder=vq")
+    assert "neither a run nor a published" in message(tmp_path)
+    assert "published" in message("nowhere")
+    broken = shutil.copytree(flat, tmp_path / "broken")
+    (broken / "results.json").unlink()
+    assert "not finished (broken off)" in message(broken)
+
+
+def published(folder, **changes):
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = getattr(diffusers, changes.get("_class_name", "AutoencoderKL")).from_config({**ARCHITECTURE, **changes})
+    model.save_pretrained(folder)
+    return folder, model
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderKL", "VQModel"])
+def test_a_published_autoencoder_is_used_as_it_is(tmp_path, untrained, kind, monkeypatch):
+    sizes = {"num_vq_embeddings": 16, "latent_channels": 3} if kind == "VQModel" else {}
+    folder, model = published(tmp_path / "published", _class_name=kind, **sizes)
+    directory = prepare(tmp_path, "autoencoder=published", f"first_stage={folder}")
+    metrics = run(directory.path)["metrics"]
+    assert directory.config["autoencoder"]["latent_channels"] == sizes.get("latent_channels", 4)
+    ours = own(directory)
+    theirs = model.state_dict()
+    assert all(torch.equal(ours[f"autoencoder.model.{name}"], theirs[name]) for name in theirs)
+    assert ours["latent_scale"] != 1
+    assert 0 < metrics["reconstruction_mse"] < 1
+    assert "elbo" not in metrics
+    shutil.rmtree(folder)  # a finished run needs it no more
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
+    assert evaluation.main() == 0
+
+
+def test_a_run_on_a_published_autoencoder_is_a_first_stage_itself(tmp_path, untrained):
+    folder, _ = published(tmp_path / "published")
+    first = prepare(tmp_path, "autoencoder=published", f"first_stage={folder}")
+    run(first.path)
+    second = prepare(tmp_path, "autoencoder=published", f"first_stage={first.path}", "seed=2")
+    run(second.path)
+    assert all(torch.equal(x, own(first)[name]) for name, x in own(second).items())
+
+
+def test_grey_images_go_through_three_channels(tmp_path):
+    folder, model = published(tmp_path)
+    ours = PublishedAutoencoder(
+        dict(model.config), 4, 32, manifold=Euclidean(4), decoder_stem="linear", image_shape=(1, 28, 28)
+    ).eval()
+    ours.load(folder)
+    images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2)).expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        expected = model.eval().encode(2 * padded - 1).latent_dist
+        mean, std = ours.encode(images)
+        decoded = ours.to_images(mean)
+        theirs = (model.decode(expected.mean).sample.mean(1, keepdim=True) + 1) / 2
+    torch.testing.assert_close(mean, expected.mean)
+    torch.testing.assert_close(std, expected.std)
+    torch.testing.assert_close(decoded, theirs[..., 2:-2, 2:-2].clamp(0, 1))
+
+
+def test_damaged_weights_are_named(tmp_path):
+    folder, _ = published(tmp_path / "published")
+    file = folder / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match="published cannot be used"):
+        run(prepare(tmp_path, "autoencoder=published", f"first_stage={folder}").path)

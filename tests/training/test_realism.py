@@ -1,0 +1,125 @@
+"""Perceptual and adversarial losses: what they measure, who learns from which, and that a stopped stage goes on."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from hldm.data import Dataset
+from hldm.pipeline.build import build_model
+from hldm.pipeline.first_stage import build_stage
+from hldm.study.config import compose
+from hldm.training import train
+from hldm.training.realism import DigitDistance, PatchDiscriminator, RealisticFirstStage, adaptive_weight, hinge_loss
+from hldm.training.stages import FirstStage
+from tests.pipeline.conftest import TINY
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    images = torch.randint(0, 256, (40, 1, 28, 28), generator=generator(), dtype=torch.uint8)
+    labels = torch.arange(40) % 10
+    return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+
+
+def stage_of(dataset, *overrides, **weights):
+    settings = [f"training.first_stage.{name}={value}" for name, value in weights.items()]
+    config = compose([*TINY, "training.first_stage.batch_size=4", *settings, *overrides])
+    return build_stage(build_model(config, dataset), dataset.train_images, config)
+
+
+def test_the_digit_distance_grows_with_what_is_changed():
+    x = torch.zeros(2, 1, 28, 28)
+    x[:, :, 6:22, 12:16] = 1
+    shifted, missing = x.roll(1, 3), torch.zeros_like(x)
+    distance = DigitDistance()
+    assert distance(x, x) == 0
+    assert 0 < distance(x, 0.99 * x) < distance(x, shifted) < distance(x, missing)
+    assert distance(x, shifted) == pytest.approx(distance(shifted, x).item(), rel=1e-5)
+
+
+def test_hinge_loss_in_closed_form():
+    real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-3.0, 0.0, 1.0])
+    assert hinge_loss(real, fake) == pytest.approx(0.5 * (0.5 + 2) / 3 + 0.5 * (1 + 2) / 3)
+
+
+def test_the_adaptive_weight_balances_both_gradients():
+    layer = torch.ones(3, requires_grad=True)
+    reconstruction, adversarial = 6 * layer.sum(), -0.5 * layer.sum()
+    assert adaptive_weight(reconstruction, adversarial, layer) == pytest.approx(12, rel=1e-3)
+    assert adaptive_weight(reconstruction, 0 * layer.sum(), layer) == 1e4  # as the authors clamp it
+
+
+def test_a_logit_sees_a_patch_of_22_pixels():
+    discriminator = PatchDiscriminator(1).eval()
+    x = torch.rand(1, 1, 40, 40, generator=generator()).requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(x)[0, 0, 4, 4], x)
+    assert [int(gradient.abs().sum(axis).gt(0).sum()) for axis in ((0, 1, 2), (0, 1, 3))] == [22, 22]
+
+
+@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
+def test_without_weights_the_stage_is_the_plain_one(dataset, autoencoder):
+    plain = stage_of(dataset, f"autoencoder={autoencoder}")
+    assert type(plain) is FirstStage
+    one = stage_of(dataset, f"autoencoder={autoencoder}", adversarial_weight=0.5, adversarial_start=1)
+    assert torch.equal(one.loss(0)["loss"], plain.loss(0)["loss"])
+
+
+@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
+def test_every_weight_changes_the_gradient_of_the_decoder(dataset, autoencoder):
+    gradients = []
+    for weights in ({}, {"perceptual_weight": 1}, {"adversarial_weight": 0.5, "adversarial_start": 0}):
+        stage = stage_of(dataset, f"autoencoder={autoencoder}", **weights)
+        terms = stage.loss(0)
+        terms["loss"].backward()
+        assert all(value.isfinite() for value in terms.values())
+        gradients.append(stage.model.get_parameter("decoder.conv_out.weight").grad)
+    plain, *others = gradients
+    assert all((plain - other).norm() > 1e-3 * plain.norm() for other in others)
+
+
+def test_the_discriminator_learns_from_its_own_loss_alone(dataset):
+    stage = stage_of(dataset, adversarial_weight=0.5, adversarial_start=0)
+    assert isinstance(stage, RealisticFirstStage)
+    losses = []
+    for _ in range(8):  # the same step and an autoencoder that is left as it is
+        terms = stage.loss(0)
+        losses.append(terms["discriminator"].item())
+        terms["loss"].backward()  # must not reach it
+    assert losses[-1] < 0.8 * losses[0]
+    apart = stage_of(dataset, adversarial_weight=0.5, adversarial_start=0)
+    for _ in range(8):
+        apart.loss(0)
+    ours, theirs = stage.discriminator.state_dict(), apart.discriminator.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
+def test_a_stopped_stage_goes_on_bit_for_bit(dataset, tmp_path, autoencoder):
+    def run(name, stop=None):
+        stage = stage_of(dataset, f"autoencoder={autoencoder}", perceptual_weight=1, adversarial_weight=0.5,
+                         adversarial_start=1)  # fmt: skip
+        loss = stage.loss
+
+        def stopped(step):
+            if step == stop:
+                raise KeyboardInterrupt
+            return loss(step)
+
+        stage.loss = stopped
+        model = train(
+            stage, steps=4, optimizer=partial(torch.optim.AdamW, lr=1e-3), schedule="constant", clip_norm=1.0,
+            ema_decay=None, state_path=tmp_path / name, checkpoint_every=2, log_every=1, on_start=lambda step: None,
+            log=lambda step, figures: None,
+        )  # fmt: skip
+        return {**model.state_dict(), **stage.discriminator.state_dict(prefix="discriminator.")}
+
+    straight = run("straight")
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", stop=3)
+    resumed = run("stopped")
+    assert all(torch.equal(value, resumed[name]) for name, value in straight.items())
