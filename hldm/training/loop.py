@@ -11,6 +11,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from hldm.errors import UserError
 from hldm.training.checkpoint import load_state, save_state
 from hldm.training.ema import Ema
 from hldm.training.optimizer import Optimizer
@@ -119,8 +120,13 @@ def _resume(path: Path, model: nn.Module, optimizer: Optimizer, ema: Ema | None)
     state = load_state(path)
     if state is None:
         return 0
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if ema is not None:
-        ema.load_state_dict(state["ema"])
+    try:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        if ema is not None:
+            ema.load_state_dict(state["ema"])
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"The resume state {path} is from another version of the model. Delete this file to start the stage again."
+        ) from error
     return int(state["step"])
