@@ -185,6 +185,15 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "channels of the text model": (["conditioning=text", "conditioning.channels=x"], ["whole number ≥ 1"]),
     "pretrained text model": (["conditioning=text", "conditioning.pretrained=./nowhere"], ["./nowhere", "null"]),
     "pretrained as a number": (["conditioning=text", "conditioning.pretrained=3"], ["name on the hub"]),
+    "hyperbolic conditioning": (["conditioning.hyperbolic=2"], ["conditioning.hyperbolic=2", "true or false"]),
+    "hyperbolic conditioning of a learned curvature": (
+        ["geometry=poincare", "curvature=learnable", "conditioning.hyperbolic=true"],
+        ["curvature=1.0", "conditioning.hyperbolic=false"],
+    ),
+    "channels that make no balls": (
+        ["conditioning=text", "conditioning.hyperbolic=true", "conditioning.channels=61", "conditioning.heads=1"],
+        ["channels=61", "conditioning.channels=64"],
+    ),
     "text settings without text": (["conditioning.heads=2"], ["conditioning=text only"]),
     "perceptual weight": (["training.first_stage.perceptual_weight=-1"], ["perceptual_weight=-1", "≥ 0"]),
     "adversarial weight": (["training.first_stage.adversarial_weight=x"], ["adversarial_weight=x", "≥ 0"]),

@@ -20,8 +20,8 @@ from tests.published import described
 
 WHEN_BUILDING = {
     "autoencoder": {"manifold", "decoder_stem", "image_shape"},
-    "conditioning": {"class_names"},
-    "denoiser": {"latent_shape", "classes", "context_channels"},
+    "conditioning": {"class_names", "curvature"},
+    "denoiser": {"latent_shape", "classes", "context_channels", "label_embedding"},
 }
 """Section → parameters that hldm/pipeline passes, since they depend on other sections or on the data."""
 

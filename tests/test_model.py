@@ -135,3 +135,35 @@ def test_a_seed_changes_the_weights_and_the_batches(dataset):
     one, other = model_of(dataset, "seed=0"), model_of(dataset, "seed=1")
     assert not torch.equal(one.denoiser.unet.conv_in.weight, other.denoiser.unet.conv_in.weight)
     assert not torch.equal(one.autoencoder.encoder.conv_in.weight, other.autoencoder.encoder.conv_in.weight)
+
+
+@pytest.mark.parametrize("conditioning", ["class", "text"])
+def test_hyperbolic_conditioning_at_curvature_zero_is_euclidean_bit_for_bit(dataset, conditioning):
+    """Weights, loss, gradients, and images."""
+    results = []
+    for settings in ([], ["conditioning.hyperbolic=true", "curvature.value=0"]):
+        model = model_of(dataset, f"conditioning={conditioning}", *settings)
+        stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+        loss = stage.loss(0)["loss"]
+        loss.backward()
+        gradients = [p.grad for p in stage.model.parameters() if p.grad is not None]
+        images = model.sample(torch.arange(2), torch.Generator().manual_seed(0))
+        results.append([loss, *gradients, *model.state_dict().values(), images])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("conditioning", ["class", "text"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_hyperbolic_conditioning_goes_with_every_geometry(dataset, geometry, conditioning):
+    settings = [f"geometry={geometry}", f"conditioning={conditioning}"]
+    flat, curved = (model_of(dataset, *settings, *more) for more in ([], ["conditioning.hyperbolic=true"]))
+    counts = [sum(p.numel() for p in model.parameters()) for model in (flat, curved)]
+    assert counts[0] == counts[1]
+    losses = []
+    for model in (flat, curved):
+        stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+        losses.append(stage.loss(0)["loss"])
+    losses[1].backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in stage.model.parameters())
+    assert abs(losses[0] - losses[1]) < 0.05 * losses[0]  # embeddings start where they are, apart from rounding and c
+    assert curved.sample(torch.arange(3), torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)

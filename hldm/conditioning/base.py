@@ -51,6 +51,10 @@ class Conditioning(nn.Module, ABC):
     template: str | None = None
     """The caption that stands for a label in evaluation, with {} for the class; None where labels need none."""
 
+    def label_embedding(self, table: nn.Embedding) -> nn.Module:
+        """What a denoiser has in place of its table of label embeddings, one row per class and one for "no label"."""
+        return table
+
     @abstractmethod
     def for_training(self, labels: Tensor, generator: Generator) -> Condition:
         """Labels (B,) → the conditions of one training batch, some of them dropped."""

@@ -10,7 +10,9 @@ from torch import Generator, Tensor, nn
 
 from hldm.conditioning.base import Conditioning, Guidance, Subjects
 from hldm.conditioning.captions import EMPTY, Captions, WordTokenizer
+from hldm.conditioning.hyperbolic import GyroplaneStem
 from hldm.errors import UserError
+from hldm.geometry import Curvature
 from hldm.nn import Condition
 
 
@@ -28,7 +30,10 @@ class TextConditioning(Conditioning):
         layers: of that transformer, ≥ 1.
         heads: of its attention, a divisor of `channels`.
         pretrained: folder or hub name of a CLIP text model that reads the captions instead, frozen.
+        hyperbolic: the features are points of balls, from which gyroplanes make what the denoiser is given; without it
+            an affine layer does, with as many parameters.
         class_names: what captions call each class.
+        curvature: of those balls.
     """
 
     uses_labels = True
@@ -43,8 +48,10 @@ class TextConditioning(Conditioning):
         layers: int,
         heads: int,
         pretrained: str | None = None,
+        hyperbolic: bool = False,
         *,
         class_names: tuple[str, ...],
+        curvature: Curvature | None = None,
     ) -> None:
         super().__init__()
         self.dropout, self.guidance_scale, self.context_channels = dropout, guidance_scale, channels
@@ -55,7 +62,12 @@ class TextConditioning(Conditioning):
             self.encoder = TextEncoder(WordTokenizer(self.captions.of_training()), channels, layers, heads)
         else:
             self.encoder = FrozenTextEncoder(pretrained)
-        self.stem = nn.Linear(self.encoder.channels, channels)
+        self.stem: nn.Module
+        if hyperbolic:
+            assert curvature is not None
+            self.stem = GyroplaneStem(self.encoder.channels, channels, curvature)
+        else:
+            self.stem = nn.Linear(self.encoder.channels, channels)
 
     def for_training(self, labels: Tensor, generator: Generator) -> Condition:
         return self.encode(self.captions.draw(labels, self.dropout, generator))

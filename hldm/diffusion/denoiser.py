@@ -1,5 +1,7 @@
 """The U-Net that all processes share. It sees normal coordinates, so it is the same network on every manifold."""
 
+from collections.abc import Callable
+
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ class Denoiser(nn.Module):
         latent_shape: (channels, h, w) of the latents.
         classes: number of labels; one more embedding stands for "no label".
         context_channels: of the features of a text, None for labels.
+        label_embedding: is given the table of label embeddings and returns the module to use in its place.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class Denoiser(nn.Module):
         latent_shape: tuple[int, int, int],
         classes: int,
         context_channels: int | None = None,
+        label_embedding: Callable[[nn.Embedding], nn.Module] = lambda table: table,
     ) -> None:
         super().__init__()
         channels, side, _ = latent_shape
@@ -54,6 +58,8 @@ class Denoiser(nn.Module):
             cross_attention_dim=context_channels or head_channels,
             num_class_embeds=None if has_text else classes + 1,
         )
+        if not has_text:
+            self.unet.class_embedding = label_embedding(self.unet.class_embedding)
 
     def forward(self, v: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Prediction shaped like v.

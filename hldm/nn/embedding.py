@@ -23,16 +23,20 @@ class HyperbolicEmbedding(nn.Module):
         num_embeddings: rows of the table.
         manifold: of the points; c must be fixed, because a Riemannian step needs a metric that holds still.
         scale: standard deviation of the initial normal coordinates, > 0; the numbers are those of `nn.Embedding`.
+        start: the initial normal coordinates (num_embeddings, C) themselves, instead.
     """
 
-    def __init__(self, num_embeddings: int, manifold: Manifold, scale: float = 1.0) -> None:
+    def __init__(
+        self, num_embeddings: int, manifold: Manifold, scale: float = 1.0, start: Tensor | None = None
+    ) -> None:
         super().__init__()
         # geoopt takes seconds to import; only this layer needs it
         import geoopt
 
         self.manifold = manifold
         leaves = manifold.leaves()
-        start = scale * torch.randn(num_embeddings, manifold.channels)
+        if start is None:
+            start = scale * torch.randn(num_embeddings, manifold.channels)
         self.weights = nn.ParameterList()
         for leaf, v in zip(leaves, start.split([leaf.channels for leaf in leaves], 1), strict=True):
             c, balls = curvature_and_balls(leaf)
@@ -57,3 +61,9 @@ class HyperbolicEmbedding(nn.Module):
             rows = nn.functional.embedding(index, weight.flatten(1))
             pieces.append(rows if flat(curvature_and_balls(leaf)[0]) else leaf.to_tangent(rows))
         return torch.cat(pieces, -1)
+
+
+def is_point(parameter: nn.Parameter) -> bool:
+    """Whether the parameter lies on a curved manifold of geoopt, so that a Riemannian optimiser has to move it."""
+    manifold = getattr(parameter, "manifold", None)
+    return manifold is not None and manifold.name != "Euclidean"

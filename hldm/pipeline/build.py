@@ -68,7 +68,11 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
         assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
         return PriorModel(autoencoder)
     conditioning = initialised(
-        seed, "conditioning", lambda: instantiate(config["conditioning"], class_names=dataset.class_words)
+        seed,
+        "conditioning",
+        lambda: instantiate(
+            config["conditioning"], class_names=dataset.class_words, curvature=instantiate(config["curvature"])
+        ),
     )
     denoiser = initialised(
         seed,
@@ -78,6 +82,7 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
             latent_shape=autoencoder.latent_shape,
             classes=dataset.classes,
             context_channels=conditioning.context_channels,
+            label_embedding=conditioning.label_embedding,
         ),
     )
     return LatentDiffusion(

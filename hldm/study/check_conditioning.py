@@ -7,6 +7,7 @@ from typing import Any
 
 from hldm.errors import UserError
 from hldm.study.config import get
+from hldm.study.identity import is_conditioned_on_balls, is_learnable
 
 
 def is_template(value: Any) -> bool:
@@ -17,6 +18,12 @@ def is_template(value: Any) -> bool:
 
 def check_conditioning(config: Mapping[str, Any]) -> None:
     """Raise a UserError where text cannot be trained or evaluated as it is set."""
+    if is_conditioned_on_balls(config) and is_learnable(config):
+        raise UserError(
+            "curvature=learnable does not go with conditioning.hyperbolic=true: it is learned in the first stage, and "
+            "conditioning comes in the second, where embeddings need a metric that holds still. Type a number, such as "
+            "curvature=1.0, or conditioning.hyperbolic=false."
+        )
     templates = get(config, "conditioning.templates")
     if templates is None:
         return
@@ -43,6 +50,11 @@ def check_conditioning(config: Mapping[str, Any]) -> None:
         raise UserError(
             f"conditioning.heads={heads} does not divide conditioning.channels={channels}. "
             f"Try conditioning.channels={heads * max(1, round(channels / heads))}."
+        )
+    if is_conditioned_on_balls(config) and not any(channels % n == 0 for n in range(2, 9)):
+        raise UserError(
+            f"conditioning.channels={channels} cannot be cut into balls of dimension 2 to 8, and a ball of dimension 1 "
+            f"is a line, which is flat. Try conditioning.channels={8 * max(1, round(channels / 8))}."
         )
     if pretrained is not None:
         _check_pretrained(pretrained)

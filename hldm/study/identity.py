@@ -24,6 +24,7 @@ NEUTRAL = {
     "diffusion.process.zero_terminal_snr": False,
     "diffusion.sampler.method": "ddim",
     "diffusion.sampler.eta": 0,
+    "conditioning.hyperbolic": False,
 }
 """Settings that are left out where they have the value that earlier versions, which did not have them, worked with."""
 
@@ -55,13 +56,14 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
         kept["metrics"] = {key: value for key, value in metrics.items() if key not in EVIDENCE_BOUND}
     if isinstance(training := kept.get("training"), Mapping):
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
-    if isinstance(training := kept.get("training"), Mapping):
-        kept["training"] = {**training, "first_stage": _effective_first_stage(training.get("first_stage"))}
+        kept["training"] |= {"first_stage": _effective_first_stage(training.get("first_stage"))}
+    if isinstance(conditioning := kept.get("conditioning"), Mapping):
+        kept["conditioning"] = _without_neutral("conditioning", conditioning)
     first_stage = kept.pop("first_stage", None)
     if first_stage is not None:
         kept["first_stage"] = digest(Path(first_stage))
         kept["training"] = {key: value for key, value in kept["training"].items() if key != "first_stage"}
-    return _identity(config, kept)
+    return _identity(config, kept, is_flat(config))
 
 
 def first_stage_identity(config: Mapping[str, Any]) -> Identity:
@@ -71,12 +73,22 @@ def first_stage_identity(config: Mapping[str, Any]) -> Identity:
         "first_stage": _effective_first_stage(get(config, "training.first_stage")),
         "optimizer": get(config, "training.optimizer"),
     }
-    return _identity(config, {**kept, "training": training})
+    return _identity(config, {**kept, "training": training}, has_flat_latents(config))
 
 
 def is_flat(config: Mapping[str, Any]) -> bool:
+    """Whether the run has no use for a curvature, in its latents or elsewhere."""
+    return has_flat_latents(config) and not is_conditioned_on_balls(config)
+
+
+def has_flat_latents(config: Mapping[str, Any]) -> bool:
     """Whether no factor of the geometry has a curvature, fixed or learned."""
     return not _mentions(get(config, "geometry.manifold"), "curvature")
+
+
+def is_conditioned_on_balls(config: Mapping[str, Any]) -> bool:
+    """Whether labels or text are embedded as points of balls."""
+    return get(config, "diffusion.process") is not None and bool(get(config, "conditioning.hyperbolic"))
 
 
 def is_learnable(config: Mapping[str, Any]) -> bool:
@@ -89,11 +101,12 @@ def _effective(part: str, content: Any) -> Any:
     if not isinstance(content, Mapping):
         return content
     unread = () if content.get("method") == "adaptive" else ("tolerance",)
-    return {
-        key: value
-        for key, value in content.items()
-        if key not in unread and NEUTRAL.get(f"diffusion.{part}.{key}", _ABSENT) != value
-    }
+    kept = {key: value for key, value in content.items() if key not in unread}
+    return _without_neutral(f"diffusion.{part}", kept)
+
+
+def _without_neutral(section: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if NEUTRAL.get(f"{section}.{key}", _ABSENT) != value}
 
 
 def _effective_first_stage(content: Any) -> Any:
@@ -109,9 +122,9 @@ def _effective_first_stage(content: Any) -> Any:
 _ABSENT = object()
 
 
-def _identity(config: Mapping[str, Any], kept: dict[str, Any]) -> Identity:
+def _identity(config: Mapping[str, Any], kept: dict[str, Any], flat: bool) -> Identity:
     parts = [str(get(config, "geometry.name", "run"))]
-    if is_flat(config):
+    if flat:
         kept.pop("curvature", None)
     else:
         parts.append("learnable" if is_learnable(config) else f"c{_number(get(config, 'curvature.value'))}")

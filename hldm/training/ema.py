@@ -1,13 +1,18 @@
 """Exponential moving average of the weights, with the warm-up that keeps the first steps from dominating."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hldm.nn.embedding import is_point
+
 
 class Ema:
     """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + k) / (10 + k)) at update k.
+
+    Points on a manifold go that share of the geodesic from θ̄ to θ, which as c → 0 is the same.
 
     The warm-up is the one of the reference latent diffusion code: without it, a run of a thousand steps
     would still carry its initial weights.
@@ -22,9 +27,15 @@ class Ema:
     def update(self, model: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averages: list[Tensor] = list(self.model.parameters())
-        weights: list[Tensor] = list(model.parameters())
+        pairs = list(zip(self.model.parameters(), model.parameters(), strict=True))
+        averages: list[Tensor] = [average for average, _ in pairs if not is_point(average)]
+        weights: list[Tensor] = [weight for _, weight in pairs if not is_point(weight)]
         torch._foreach_lerp_(averages, weights, 1 - decay)
+        for point, target in pairs:
+            if is_point(point):
+                manifold: Any = point.manifold  # type: ignore[attr-defined]  # geoopt's, on its parameters
+                share = torch.tensor(1 - decay, dtype=point.dtype, device=point.device)
+                point.copy_(manifold.projx(manifold.geodesic(share, point, target)))
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)
 

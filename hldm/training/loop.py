@@ -11,8 +11,10 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from hldm.errors import UserError
 from hldm.training.checkpoint import load_state, save_state
 from hldm.training.ema import Ema
+from hldm.training.optimizer import Optimizer
 
 
 class Stage(ABC):
@@ -60,7 +62,7 @@ def train(
     """Train `stage` to its end and return the model to use: the average where `ema_decay` is given.
 
     Args:
-        optimizer: makes the optimiser, with its (peak) learning rate.
+        optimizer: makes the optimiser of ordinary parameters, with its (peak) learning rate; see `Optimizer`.
         schedule: "cosine", see `scheduled`, or "constant".
         clip_norm: the gradient's norm is scaled down to this.
         state_path: where the resume state is kept; an earlier one is continued from.
@@ -70,8 +72,7 @@ def train(
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
-    adam = optimizer(stage.model.parameters())
-    peak = adam.defaults["lr"]
+    adam = Optimizer(stage.model.parameters(), optimizer)
     ema = None if ema_decay is None else Ema(stage.model, ema_decay)
     first = _resume(state_path, stage, adam, ema)
     on_start(first)
@@ -87,13 +88,12 @@ def train(
     with Progress(*columns, refresh_per_second=2) as progress:
         bar = progress.add_task(stage.name.replace("_", " "), total=steps, completed=first, figures="")
         for step in range(first, steps):
-            for group in adam.param_groups:
-                group["lr"] = peak * scheduled(step, steps) if schedule == "cosine" else peak
+            adam.set_rate(adam.peak * scheduled(step, steps) if schedule == "cosine" else adam.peak)
             terms = stage.loss(step)
-            adam.zero_grad(set_to_none=True)
+            adam.zero_grad()
             terms["loss"].backward()
             if clip_norm is not None:
-                terms["gradient_norm"] = nn.utils.clip_grad_norm_(stage.model.parameters(), clip_norm)
+                terms["gradient_norm"] = adam.clip(clip_norm)
             adam.step()
             if ema is not None:
                 ema.update(stage.model)
@@ -114,7 +114,7 @@ def train(
     return stage.model if ema is None else ema.model
 
 
-def _state(step: int, stage: Stage, optimizer: torch.optim.Optimizer, ema: Ema | None) -> dict[str, object]:
+def _state(step: int, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> dict[str, object]:
     return {
         "step": step,
         "model": stage.model.state_dict(),
@@ -124,14 +124,19 @@ def _state(step: int, stage: Stage, optimizer: torch.optim.Optimizer, ema: Ema |
     }
 
 
-def _resume(path: Path, stage: Stage, optimizer: torch.optim.Optimizer, ema: Ema | None) -> int:
+def _resume(path: Path, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> int:
     """Load the state at `path` where there is one; the first step to run."""
     state = load_state(path)
     if state is None:
         return 0
-    stage.model.load_state_dict(state["model"])
-    stage.load_state_dict(state.get("stage", {}))
-    optimizer.load_state_dict(state["optimizer"])
-    if ema is not None:
-        ema.load_state_dict(state["ema"])
+    try:
+        stage.model.load_state_dict(state["model"])
+        stage.load_state_dict(state.get("stage", {}))
+        optimizer.load_state_dict(state["optimizer"])
+        if ema is not None:
+            ema.load_state_dict(state["ema"])
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"The resume state {path} is from another version of the model. Delete this file to start the stage again."
+        ) from error
     return int(state["step"])

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from hldm.conditioning import TextConditioning
@@ -13,7 +14,8 @@ from hldm.diffusion import Denoiser
 from hldm.errors import UserError
 from hldm.nn import Condition
 from hldm.study.config import compose
-from hldm.training import initialised
+from hldm.training import initialised, load_weights, save_weights
+from hldm.training.ema import Ema
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SETTINGS = {k: v for k, v in compose(["conditioning=text"])["conditioning"].items() if k != "_target_"}
@@ -153,6 +155,20 @@ def test_a_pretrained_model_is_read_frozen_and_not_stored(folder):
     torch.testing.assert_close(condition.hidden[condition.mask], expected[condition.mask])
     with pytest.raises(UserError, match=r"40 at most"):
         model.encode(["nine " * 20])
+
+
+def test_the_frozen_model_is_shared_by_the_average_and_left_out_of_the_weights(folder, tmp_path):
+    model = conditioning(pretrained=str(folder))
+    average = Ema(model, 0.9)
+    with torch.no_grad():
+        model.stem.weight += 1
+    average.update(model)
+    assert average.model.encoder is model.encoder
+    save_weights(tmp_path / "w.safetensors", average.model)
+    assert sorted(load_file(tmp_path / "w.safetensors")) == ["encoder._extra_state", "stem.bias", "stem.weight"]
+    fresh = conditioning(pretrained=str(folder))
+    load_weights(tmp_path / "w.safetensors", fresh)
+    assert torch.equal(fresh.encode(["a nine"]).hidden, average.model.encode(["a nine"]).hidden)
 
 
 def test_another_pretrained_model_than_that_of_training_is_refused(folder, tmp_path):

@@ -95,3 +95,23 @@ def test_what_a_run_cannot_be_asked(text, finished, draw, tmp_path):
     with pytest.raises(UserError, match=r"'scribbled'.*It knows a, digit"):
         draw(text, "prompt=a scribbled seven", f"out={tmp_path}/a.png")
     assert not (tmp_path / "a.png").exists()
+
+
+def test_labels_as_points_are_stored_and_resumed_bit_for_bit(tmp_path, outputs, monkeypatch):
+    settings = ["conditioning.hyperbolic=true", "geometry=euclidean", "curvature=1"]
+    straight, broken, loss = prepare(outputs, *settings), prepare(tmp_path, *settings), DiffusionStage.loss
+    assert straight.path.name.startswith("euclidean-c1-s0-")
+    run(straight.path)
+
+    def stopped(self, k):
+        if k == 3:
+            raise KeyboardInterrupt
+        return loss(self, k)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiffusionStage, "loss", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(broken.path)
+    run(broken.path)
+    assert weights(broken) == weights(straight)
+    assert evaluation.differing(straight.results, broken.results) == []

@@ -114,6 +114,22 @@ def test_other_values_than_the_usual_ones_are_other_runs(option: str, key: str, 
     assert run_identity(config) != run_identity(changed(config, f"diffusion.{key}", value))
 
 
+@pytest.mark.parametrize("conditioning", ["class", "text"])
+def test_hyperbolic_conditioning_makes_curvature_count_but_shares_the_first_stage(conditioning: str) -> None:
+    flat = compose([f"conditioning={conditioning}"])
+    earlier = copy.deepcopy(flat)
+    del earlier["conditioning"]["hyperbolic"]
+    assert run_identity(flat) == run_identity(earlier)
+    one, other = (
+        compose([f"conditioning={conditioning}", "conditioning.hyperbolic=true", f"curvature={c}"]) for c in (0.1, 1.0)
+    )
+    assert len({run_identity(config) for config in (flat, one, other)}) == 3
+    assert run_identity(one).name.startswith("euclidean-c0.1-s0-")
+    assert first_stage_identity(one) == first_stage_identity(other) == first_stage_identity(flat)
+    without_diffusion = compose(["diffusion=none", "conditioning.hyperbolic=true"])
+    assert run_identity(without_diffusion) == run_identity(compose(["diffusion=none"]))
+
+
 def test_a_tolerance_counts_where_it_is_read() -> None:
     fixed, adaptive = compose([]), compose(["diffusion.sampler.method=adaptive"])
     for config, is_read in ((fixed, False), (adaptive, True)):

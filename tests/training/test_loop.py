@@ -61,6 +61,15 @@ def test_a_stopped_stage_goes_on_bit_for_bit(tmp_path, stop_at, ema_decay):
     assert {step: figures["loss"] for step, figures in straight_log} == {step: figures["loss"] for step, figures in log}
 
 
+def test_a_state_of_another_model_is_named(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(7), tmp_path / "a.pt")
+    other = Regression()
+    other.model = nn.Sequential(other.model)
+    with pytest.raises(UserError, match=r"another version of the model\. Delete this file"):
+        run(other, tmp_path / "a.pt")
+
+
 def test_a_loss_that_is_not_finite_stops_the_stage_and_names_it(tmp_path):
     with pytest.raises(FloatingPointError, match="regression: the loss is nan at step 6"):
         run(Regression(poison=5), tmp_path / "a.pt")

@@ -1,0 +1,87 @@
+"""One optimiser for a model of ordinary parameters and of points on balls."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hldm.nn.embedding import is_point
+
+
+class Optimizer:
+    """The configured optimiser for ordinary parameters, geoopt's RiemannianAdam (Bécigneul & Ganea 2019) for points.
+
+    RiemannianAdam has the rates, momenta and ε of the other, and no weight decay. It divides by one second moment per
+    ball where Adam has one per coordinate, so a step is as long as its rate; times √n, for balls of dimension n, it is
+    as long as Adam's. As c → 0 it is Adam with a second moment per ball, in normal coordinates, at the rate O(c).
+
+    Args:
+        parameters: of the model, some of them ordinary; points are geoopt manifold parameters on curved manifolds.
+        make: makes the configured optimiser, with its peak learning rate.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    ) -> None:
+        self.parameters = list(parameters)
+        self.points = [p for p in self.parameters if is_point(p)]
+        ordinary = make([p for p in self.parameters if not is_point(p)])
+        self.parts = [ordinary]
+        self.peak: float = ordinary.defaults["lr"]
+        if self.points:
+            from geoopt.optim import RiemannianAdam
+
+            groups = [{"params": [p], "length": math.sqrt(p.shape[-1])} for p in self.points]
+            shared = {key: ordinary.defaults[key] for key in ("betas", "eps") if key in ordinary.defaults}
+            self.parts.append(RiemannianAdam(groups, lr=self.peak, **shared))
+
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the next step."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate * group.get("length", 1.0)
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def clip(self, most: float) -> Tensor:
+        """Scale the gradient down to this norm, Riemannian where points are; the norm it had, a scalar."""
+        if not self.points:
+            return nn.utils.clip_grad_norm_(self.parameters, most)
+        norm = nn.utils.get_total_norm([_normal_gradient(p) for p in self.parameters if p.grad is not None])
+        nn.utils.clip_grads_with_norm_(self.parameters, most, norm)
+        return norm
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the configured optimiser, and of the Riemannian one under `points` where there is one."""
+        ordinary, *points = (part.state_dict() for part in self.parts)
+        return {**ordinary, **({"points": points[0]} if points else {})}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        states = [{key: value for key, value in state.items() if key != "points"}]
+        states += [state["points"]] if self.points else []
+        for part, own in zip(self.parts, states, strict=True):
+            part.load_state_dict(own)
+        for point in self.points:
+            # torch's Adam, which RiemannianAdam inherits from, loads the count as a float32 tensor, and then its powers
+            # of the momenta differ in the last bit from those of a run that was never stopped
+            if at := self.parts[1].state.get(point):
+                at["step"] = int(at["step"])
+
+
+@torch.no_grad()
+def _normal_gradient(parameter: nn.Parameter) -> Tensor:
+    """A tensor whose Euclidean norm is the norm of the parameter's Riemannian gradient."""
+    assert parameter.grad is not None
+    if not is_point(parameter):
+        return parameter.grad
+    manifold: Any = parameter.manifold  # type: ignore[attr-defined]  # geoopt's, on its parameters
+    gradient = manifold.egrad2rgrad(parameter, parameter.grad)
+    return manifold.inner(parameter, gradient, keepdim=True).sqrt()
