@@ -7,11 +7,15 @@ from torch import Tensor, nn
 
 from hldm.errors import UserError
 from hldm.geometry import Manifold, PoincareBall
+from hldm.geometry.ops import flat
+from hldm.nn.leafwise import curvature_and_balls
 from hldm.nn.linear import MobiusLinear
 
 
-def distance_attention(query: Tensor, key: Tensor, value: Tensor, sharpness: Tensor, manifold: Manifold) -> Tensor:
-    """Values' midpoints with weights softmax(−sharpness · d(query, key)²) over the keys.
+def distance_attention(
+    query: Tensor, key: Tensor, value: Tensor, sharpness: Tensor, manifold: Manifold, bias: Tensor | None = None
+) -> Tensor:
+    """Values' midpoints with weights softmax(−sharpness · d(query, key)² + bias) over the keys.
 
     Gulcehre et al. (2019), section 3, with squared distances: as c → 0 it is Euclidean distance attention, which
     differs from dot-product attention by −sharpness·|key|² alone.
@@ -21,13 +25,32 @@ def distance_attention(query: Tensor, key: Tensor, value: Tensor, sharpness: Ten
         key, value: (*B, N, C) normal coordinates.
         sharpness: > 0, broadcasts against (*B, M, N).
         manifold: of queries, keys and values.
+        bias: added to the scores, broadcasts against (*B, M, N); very negative where a key is padding.
 
     Returns:
         (*B, M, C) normal coordinates.
     """
     points = manifold.from_tangent(query), manifold.from_tangent(key)
-    weights = (-sharpness * manifold.pairwise_sqdist(*points)).softmax(-1)
-    return manifold.midpoint(value, weights)
+    scores = -sharpness * manifold.pairwise_sqdist(*points)
+    return manifold.midpoint(value, (scores if bias is None else scores + bias).softmax(-1))
+
+
+def clip_radius(v: Tensor, manifold: Manifold, clip: float) -> Tensor:
+    """(*, C) normal coordinates with √c|v| ≤ `clip` in every ball; flat factors, and c → 0, are left as they are.
+
+    Beyond some radius a ball's distances are dominated by radii and float32 no longer resolves them; Guo et al. (2022)
+    clip features for the same reason.
+    """
+    pieces = []
+    leaves = manifold.leaves()
+    for leaf, piece in zip(leaves, v.split([leaf.channels for leaf in leaves], -1), strict=True):
+        c, balls = curvature_and_balls(leaf)
+        if not flat(c):
+            x = piece.unflatten(-1, (balls, -1))
+            s = c * x.square().sum(-1, keepdim=True)
+            piece = (x * (clip * s.clamp(min=clip**2).rsqrt())).flatten(-2)
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, -1)
 
 
 class HyperbolicAttention(nn.Module):
@@ -67,18 +90,15 @@ class HyperbolicAttention(nn.Module):
 
     def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
         source = v if context is None else context
-        query, key = self._clipped(self.to_query(v)), self._clipped(self.to_key(source))
+        query, key = (
+            clip_radius(self._split(x), self.head, self.clip) for x in (self.to_query(v), self.to_key(source))
+        )
         out = distance_attention(query, key, self._split(self.to_value(source)), self.log_sharpness.exp(), self.head)
         return self.to_out(out.transpose(-3, -2).flatten(-2))
 
     def _split(self, v: Tensor) -> Tensor:
         """(B, N, heads·D) → (B, heads, N, D)."""
         return v.unflatten(-1, (self.heads, self.head.channels)).transpose(-3, -2)
-
-    def _clipped(self, v: Tensor) -> Tensor:
-        balls = v.unflatten(-1, (-1, self.head.ball_dim))
-        s = self.head.c * balls.square().sum(-1, keepdim=True)
-        return self._split((balls * (self.clip * s.clamp(min=self.clip**2).rsqrt())).flatten(-2))
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, clip={self.clip:g}"

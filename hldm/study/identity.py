@@ -22,6 +22,8 @@ NEUTRAL = {
     "diffusion.process.zero_terminal_snr": False,
     "diffusion.sampler.method": "ddim",
     "diffusion.sampler.eta": 0,
+    "denoiser.stem": "linear",
+    "denoiser.attention": "dot_product",
 }
 """Settings that are left out where they have the value that earlier versions, which did not have them, worked with."""
 
@@ -38,13 +40,16 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
     """Equal for two configurations exactly when they must give the same result.
 
     Left out: where and how a run works, how it is watched and what it is called; the curvature where the geometry is
-    flat. So a grid over geometry × curvature has one Euclidean run per seed.
+    flat. So a grid over geometry × curvature has one Euclidean run per seed. A hyperbolic layer of the denoiser with
+    curvature 0 is the Euclidean layer that it equals bit for bit.
     """
     kept = {key: value for key, value in config.items() if key not in LEAVES_RESULT}
     if get(config, "diffusion.process", kept) is None:
         kept = {key: value for key, value in kept.items() if key not in ("denoiser", "conditioning")}
     if isinstance(diffusion := kept.get("diffusion"), Mapping):
         kept["diffusion"] = {part: _effective(part, content) for part, content in diffusion.items()}
+    if isinstance(denoiser := kept.get("denoiser"), Mapping):
+        kept["denoiser"] = _effective_denoiser(denoiser)
     if isinstance(training := kept.get("training"), Mapping):
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
     return _identity(config, kept)
@@ -77,6 +82,18 @@ def _effective(part: str, content: Any) -> Any:
         for key, value in content.items()
         if key not in unread and NEUTRAL.get(f"diffusion.{part}.{key}", _ABSENT) != value
     }
+
+
+def _effective_denoiser(denoiser: Mapping[str, Any]) -> dict[str, Any]:
+    """The section without what is neutral: flat layers by their Euclidean names, a curvature only where one is read."""
+    flat = {"gyroplane": "linear", "hyperbolic_distance": "euclidean_distance"}
+    curvature = denoiser.get("curvature")
+    kept = {key: value for key, value in denoiser.items() if key != "curvature"}
+    if curvature == 0:
+        kept |= {key: flat.get(kept[key], kept[key]) for key in ("stem", "attention") if key in kept}
+    elif any(kept.get(key) in flat for key in ("stem", "attention")):
+        kept["curvature"] = curvature
+    return {key: value for key, value in kept.items() if NEUTRAL.get(f"denoiser.{key}", _ABSENT) != value}
 
 
 _ABSENT = object()
