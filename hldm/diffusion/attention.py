@@ -11,8 +11,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall
-from hldm.geometry.ops import promote
-from hldm.nn import clip_radius, distance_attention
+from hldm.nn import distance_attention
 
 BALL_DIM = 8
 """Largest dimension of a head's balls: volume grows like e^((n − 1)√c r), and beyond that radii say everything."""
@@ -75,10 +74,10 @@ class DistanceAttention(nn.Module):
         if encoder_hidden_states is not None and attn.norm_cross is not None:
             context = attn.norm_encoder_hidden_states(context)
         # features → points
-        query, key, value = (self._points(a) for a in (attn.to_q(x), attn.to_k(context), attn.to_v(context)))
+        query, key, value = (self._split(a) for a in (attn.to_q(x), attn.to_k(context), attn.to_v(context)))
         mask = None if attention_mask is None else attention_mask.unsqueeze(1)
         with torch.autocast(x.device.type, enabled=False):
-            out = distance_attention(query, key, value, self.log_sharpness.exp(), self.manifold, mask)
+            out = distance_attention(query, key, value, self.log_sharpness.exp(), self.manifold, mask, CLIP)
         # points → features
         out = attn.to_out[0](out.transpose(1, 2).flatten(2).to(x.dtype))
         out = attn.to_out[1](out)
@@ -88,9 +87,9 @@ class DistanceAttention(nn.Module):
             out = out + hidden_states
         return out / attn.rescale_output_factor
 
-    def _points(self, x: Tensor) -> Tensor:
-        """(B, N, C) → (B, heads, N, D) clipped normal coordinates."""
-        return clip_radius(promote(x).unflatten(2, (self.heads, -1)).transpose(1, 2), self.manifold, CLIP)
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, N, C) → (B, heads, N, D)."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}"

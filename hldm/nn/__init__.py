@@ -1,6 +1,6 @@
 """Layers on manifolds, which take and return normal coordinates and are Euclidean layers as c → 0; `Condition`."""
 
-from hldm.nn.attention import HyperbolicAttention, clip_radius, distance_attention
+from hldm.nn.attention import HyperbolicAttention, distance_attention
 from hldm.nn.condition import Condition
 from hldm.nn.conv import PoincareConv2d, PoincareConvTranspose2d
 from hldm.nn.convert import FromPoincare, ToPoincare
@@ -25,6 +25,5 @@ __all__ = [
     "PoincareConvTranspose2d",
     "PoincareLinear",
     "ToPoincare",
-    "clip_radius",
     "distance_attention",
 ]
