@@ -153,7 +153,7 @@ def in_our_words(error: Exception) -> UserError:
 
 def help_text() -> str:
     """Usage, groups with their options, examples. Hydra's own takes twice as long, as it reads every group."""
-    from hldm.study.config import description, groups
+    from hldm.study.config import ADDED, description, groups
 
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
 
@@ -165,7 +165,7 @@ def help_text() -> str:
     lines += ["  --cfg job      print the configuration and do nothing", ""]
     lines += ["Groups and options"]
     for group, options in groups().items():
-        prefix = "+" if group in ("experiment", "sweep") else ""
+        prefix = "+" if group in ADDED else ""
         lines += [row(f"{prefix}{group}={name}", description(file)) for name, file in options.items()]
     lines += [row("curvature=0.37", "Any number ≥ 0; several with -m: curvature=0.1,1.0"), ""]
     return "\n".join([*lines, EXAMPLES])

@@ -17,7 +17,7 @@ import pytest
 
 from hldm import cli, console
 from hldm.study import execute, resources
-from hldm.study.config import ROOT
+from hldm.study.config import ROOT, groups
 from hldm.study.run_directory import RunDirectory
 from tests.published import described
 
@@ -102,6 +102,14 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "study that is a path": (["study=../x"], ["study=../x", "folder name"]),
     "width between groups": (["denoiser.block_channels=[64,70]"], ["70", "multiple of 16", "64"]),
     "heads that do not divide": (["denoiser.head_channels=48"], ["denoiser.head_channels=16"]),
+    "stem": (["denoiser.stem=poincare"], ["denoiser.stem=poincare", "linear, gyroplane"]),
+    "attention": (["denoiser.attention=hyperbolic"], ["dot_product, euclidean_distance, hyperbolic_distance"]),
+    "curvature of the denoiser": (["denoiser.curvature=-1"], ["denoiser.curvature=-1", "≥ 0"]),
+    "heads without a ball": (
+        ["denoiser.attention=hyperbolic_distance", "denoiser.head_channels=1"],
+        ["denoiser.head_channels=1", "2 to 8", "denoiser.head_channels=16"],
+    ),
+    "cell of the ablation": (["+ablation=attenton"], ["ablation=attenton", "Did you mean ablation=attention"]),
     "a side that cannot be halved": (["autoencoder.padded_side=28"], ["multiple of 8", "autoencoder.padded_side=32"]),
     "hybrid without a ball": (["geometry=hybrid", "geometry.flat_channels=4"], ["from 1 to 3", "geometry=poincare"]),
     "hybrid without flat": (["geometry=hybrid", "geometry.flat_channels=0"], ["from 1 to 3", "geometry=euclidean"]),
@@ -349,11 +357,29 @@ def test_a_named_sweep_needs_no_flag(invoke: Invoke) -> None:
     assert "2 runs to do" in out
 
 
+def test_the_ablation_is_a_list_of_cells_with_seeds(invoke: Invoke) -> None:
+    """Controls that are another cell bit for bit are not run twice, and every cell has its name in the table."""
+    status, out, err = invoke("+sweep=ablation", "seed=0", "tracking=none")
+    assert (status, err) == (0, "")
+    assert "9 runs to do" in out
+    assert {run.parts[1] for run in runs()} == {"ablation"}
+    assert len(runs()) == 9
+    rows = [line.split() for line in out[out.index("label acc") :].splitlines()]
+    cells = [word for row in rows for word in row if word in groups()["ablation"]]
+    assert sorted(cells) == sorted(groups()["ablation"])
+    assert out.count("same run as") == 2
+    assert "same run as 1" in out
+    assert "same run as 7" in out
+    status, out, _ = invoke("-m", "+ablation=attention,all", "seed=0,1", "tracking=none")
+    assert status == 0
+    assert "4 runs to do" in out
+
+
 def test_settings_other_than_geometry_and_curvature_are_shown(invoke: Invoke) -> None:
     status, out, _ = invoke("-m", "metrics.samples=100,200", "tracking=none")
     assert status == 0
-    assert "samples=100" in out
-    assert "samples=200" in out
+    assert "samples=100" in out  # in the plan
+    assert "samples" in out[out.index("label acc") - 60 :]  # in the comparison
     assert len(runs()) == 2
     assert max(map(len, out.splitlines()[-8:-1])) <= 100
 

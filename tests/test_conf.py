@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from hldm.errors import UserError
 from hldm.study.check import RULES
-from hldm.study.config import CONF, ROOT, compose, description, get, groups, settings
+from hldm.study.config import ADDED, CONF, ROOT, compose, description, get, groups, settings
 from hldm.study.overrides import known_keys
 from tests.published import described
 
@@ -42,7 +42,7 @@ COMPANY = {
 
 def composed(group: str, option: str) -> dict[str, Any]:
     chosen = f"{group}={option}"
-    return compose([f"+{chosen}" if group in ("experiment", "sweep") else chosen, *COMPANY.get(chosen, [])])
+    return compose([f"+{chosen}" if group in ADDED else chosen, *COMPANY.get(chosen, [])])
 
 
 def targets(node: Any) -> Iterator[dict[str, Any]]:
@@ -93,7 +93,7 @@ def test_every_option_describes_itself() -> None:
 def test_the_defaults_name_every_group() -> None:
     defaults = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))["defaults"]  # type: ignore[index, call-overload]
     named = {key for entry in defaults if isinstance(entry, dict) for key in entry}
-    assert named >= groups().keys() - {"experiment", "sweep"}
+    assert named >= groups().keys() - set(ADDED)
 
 
 def test_hardware_holds_nothing_that_can_change_a_result() -> None:

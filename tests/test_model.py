@@ -6,7 +6,7 @@ import torch
 from hldm.autoencoder import Losses
 from hldm.data import Dataset
 from hldm.pipeline.build import build_model
-from hldm.study.config import compose
+from hldm.study.config import compose, groups
 from hldm.training import DiffusionStage, FirstStage, encode
 
 SMALL = [
@@ -85,6 +85,48 @@ def test_geometries_start_from_the_same_weights_and_count(dataset, autoencoder):
         ours, theirs = models[0].state_dict(), model.state_dict()
         assert ours.keys() <= theirs.keys()
         assert all(torch.equal(ours[name].flatten(), theirs[name].flatten()) for name in ours)
+
+
+def test_the_cells_of_the_ablation_start_from_the_same_weights_and_count(dataset):
+    """At the default sizes, so that the budget is that of the study."""
+    models = {
+        cell: build_model(compose([f"+ablation={cell}", "tracking=none"]), dataset) for cell in groups()["ablation"]
+    }
+    counts = {cell: sum(p.numel() for p in model.parameters()) for cell, model in models.items()}
+    assert max(counts.values()) <= 1.01 * min(counts.values())
+    states = [
+        {key.replace("conv_in.conv.", "conv_in."): value for key, value in model.state_dict().items()}
+        for model in models.values()
+    ]
+    shared = set.intersection(*map(set, states))
+    assert len(shared) == min(map(len, states))
+    assert all(torch.equal(state[key].flatten(), states[0][key].flatten()) for state in states for key in shared)
+
+
+@pytest.mark.parametrize("cell", groups()["ablation"])
+def test_every_cell_of_the_ablation_trains_and_samples(dataset, cell):
+    model = model_of(dataset, f"+ablation={cell}", "diffusion.sampler.steps=2")
+    encoded = encode(model, dataset.train_images)
+    model.fit_latent_scale(encoded[0])
+    DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4).loss(0)["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in model.denoiser.parameters() if p.grad is not None)
+    assert model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("control", "other"),
+    [("latent_flat", "baseline"), ("stem_flat", "baseline"), ("attention_flat", "distance"), ("all_flat", "distance")],
+)
+def test_flat_controls_of_the_ablation_are_another_cell_bit_for_bit(dataset, control, other):
+    results = []
+    for cell in (control, other):
+        model = model_of(dataset, f"+ablation={cell}", "diffusion.sampler.steps=2")
+        encoded = encode(model, dataset.train_images)
+        model.fit_latent_scale(encoded[0])
+        stage = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4)
+        results.append((stage.loss(0)["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
 
 
 def test_geometries_see_the_same_batches_and_noise(dataset, monkeypatch):

@@ -1,23 +1,36 @@
 """The U-Net that all processes share. It sees normal coordinates, so it is the same network on every manifold."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from hldm.nn import Condition
+from hldm.diffusion.attention import DistanceAttention, head_manifold
+from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
+from hldm.nn import Condition, PoincareConv2d
 
 
 class Denoiser(nn.Module):
-    """Stable Diffusion's U-Net: ResNet blocks at every level, attention at the lowest and in the middle.
+    """Stable Diffusion's U-Net: ResNet blocks at every level, attention at the lowest.
 
     With labels that is self-attention, and the label's embedding is added to that of the time. With text it is Stable
-    Diffusion's transformer block, which attends to the text too.
+    Diffusion's transformer block, which attends to the text too, and the middle has one as well.
+
+    The stem and the attention can be hyperbolic, with initial weights and, up to a number per attention head,
+    parameters of the usual ones. They have a curvature of their own, so they can be tried on flat latents too.
 
     Args:
         block_channels: one entry per level; each level but the last halves the side.
         layers_per_block: ResNet blocks per level on the way down (one more on the way up).
         head_channels: channels of one attention head.
+        stem: how the map enters: "linear", a convolution, or "gyroplane", the signed distances from each patch of
+            latents, joined to one point, to as many gyroplanes (Shimizu et al. 2021, section 3.3).
+        attention: "dot_product", or by squared distances of queries and keys, "euclidean_distance" or
+            "hyperbolic_distance" (see `DistanceAttention`).
+        curvature: c ≥ 0 of the hyperbolic stem and attention. With c = 0 they *are* the linear stem and Euclidean
+            distance attention, and they tend to them at the rate O(c).
         latent_shape: (channels, h, w) of the latents.
         classes: number of labels; one more embedding stands for "no label".
         context_channels: of the features of a text, None for labels.
@@ -29,6 +42,9 @@ class Denoiser(nn.Module):
         block_channels: list[int],
         layers_per_block: int,
         head_channels: int,
+        stem: Literal["linear", "gyroplane"] = "linear",
+        attention: Literal["dot_product", "euclidean_distance", "hyperbolic_distance"] = "dot_product",
+        curvature: float = 1.0,
         *,
         latent_shape: tuple[int, int, int],
         classes: int,
@@ -60,6 +76,12 @@ class Denoiser(nn.Module):
         )
         if not has_text:
             self.unet.class_embedding = label_embedding(self.unet.class_embedding)
+        if stem == "gyroplane" and curvature > 0:
+            self.unet.conv_in = gyroplane_stem(self.unet.conv_in, curvature)
+        if attention != "dot_product":
+            c = curvature if attention == "hyperbolic_distance" else 0.0
+            for layer in [module for module in self.unet.modules() if isinstance(module, Attention)]:
+                layer.set_processor(DistanceAttention(head_manifold(layer.inner_dim // layer.heads, c), layer.heads))
 
     def forward(self, v: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Prediction shaped like v.
@@ -77,3 +99,12 @@ class Denoiser(nn.Module):
             encoder_attention_mask=condition.mask,
             class_labels=condition.labels,
         ).sample
+
+
+def gyroplane_stem(linear: nn.Conv2d, c: float) -> PoincareConv2d:
+    """The convolution's parameters as gyroplanes of patches: (B, C, h, w) normal coordinates → signed distances."""
+    stem = PoincareConv2d(
+        PoincareBall(linear.in_channels, FixedCurvature(c)), Euclidean(linear.out_channels), 3, padding=1
+    )
+    stem.conv = linear
+    return stem

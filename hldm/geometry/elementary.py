@@ -144,3 +144,40 @@ def softplus(x: Tensor) -> Tensor:
         return F.softplus(x)
     result: Tensor = _Softplus.apply(x)
     return result
+
+
+class _ArsinhSqrtSquared(torch.autograd.Function):
+    """arsinh(√w)² with its derivative arsinh(√w)/√(w(1 + w)), both from one logarithm; 0 and 1 at w = 0 and below."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(w: Tensor) -> tuple[Tensor, Tensor]:
+        w = w.clamp(min=1e-30)
+        x, r = w.sqrt(), (w + 1).sqrt_()
+        a = (w / (1 + r)).add_(x).log1p_()
+        slope = a / x.mul_(r)
+        return a.square_(), slope
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+        (slope,) = ctx.saved_tensors
+        return grad * slope
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return tangent * slope, None
+
+
+def arsinh_sqrt_squared(w: Tensor) -> Tensor:
+    """arsinh(√w)², analytic at w = 0, where it is w; w below 0 counts as 0. First derivatives only."""
+    if not torch.compiler.is_compiling():
+        return _ArsinhSqrtSquared.apply(w)[0]
+    return arsinh(w.clamp(min=1e-30).sqrt()).square()

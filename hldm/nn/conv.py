@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hldm.geometry import PoincareBall
+from hldm.geometry import Manifold, PoincareBall
 from hldm.geometry.analytic import sinhc_and_cosh
 from hldm.geometry.elementary import arsinh
 from hldm.geometry.normal import SPACELIKE_RADIUS
@@ -35,7 +35,7 @@ class _PoincareConv(nn.Module, ABC):
 
     conv: nn.Conv2d | nn.ConvTranspose2d
 
-    def __init__(self, manifold: PoincareBall, out: PoincareBall, taps: float) -> None:
+    def __init__(self, manifold: PoincareBall, out: Manifold, taps: float) -> None:
         super().__init__()
         self.manifold, self.out = manifold, out
         self.ratio = math.exp(log_beta(manifold.channels * taps) - log_beta(manifold.ball_dim))
@@ -77,12 +77,13 @@ class PoincareConv2d(_PoincareConv):
 
     Args:
         manifold: of the input at every position.
-        out: of the output at every position.
+        out: of the output at every position; with a Euclidean one the outputs are the signed distances to gyroplanes
+            themselves.
         kernel_size, stride, padding: as in `nn.Conv2d`; padding adds points at the origin.
     """
 
     def __init__(
-        self, manifold: PoincareBall, out: PoincareBall, kernel_size: int, stride: int = 1, padding: int = 0
+        self, manifold: PoincareBall, out: Manifold, kernel_size: int, stride: int = 1, padding: int = 0
     ) -> None:
         super().__init__(manifold, out, kernel_size**2)
         self.stride, self.padding = stride, padding

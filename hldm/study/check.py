@@ -110,6 +110,9 @@ RULES: dict[str, Rule] = {
     "denoiser.block_channels": _wholes(1, "[64,96]"),
     "denoiser.layers_per_block": _whole(1, 1),
     "denoiser.head_channels": _whole(1, 32),
+    "denoiser.stem": _one_of("linear", "gyroplane"),
+    "denoiser.attention": _one_of("dot_product", "euclidean_distance", "hyperbolic_distance"),
+    "denoiser.curvature": _NOT_NEGATIVE,
     "diffusion.process.time": _one_of("logit_normal", "uniform"),
     "diffusion.process.schedule": _one_of("scaled_linear", "squaredcos_cap_v2"),
     "diffusion.process.pairing": _one_of("independent", "optimal_transport"),
@@ -362,6 +365,16 @@ def _check_sizes(config: Mapping[str, Any]) -> None:
         raise UserError(
             f"denoiser.head_channels={head} does not divide {widths[-1]}, the last of denoiser.block_channels, into "
             f"attention heads. Try denoiser.head_channels={math.gcd(head, widths[-1])}."
+        )
+    if (
+        head
+        and get(config, "denoiser.attention") == "hyperbolic_distance"
+        and not any(head % n == 0 for n in range(2, 9))
+    ):
+        raise UserError(
+            f"denoiser.head_channels={head} cannot be split into balls of 2 to 8 dimensions, which "
+            "denoiser.attention=hyperbolic_distance needs (a ball of one dimension is flat). "
+            "Try denoiser.head_channels=16."
         )
     side, patch = get(config, "autoencoder.padded_side"), get(config, "autoencoder.patch_size", 1)
     levels = len(get(config, "autoencoder.block_channels", [])) + len(widths or [])

@@ -37,23 +37,27 @@ def terminal() -> Console:
 def print_comparison(plan: list[Point], console: Console) -> None:
     """The table of all points, a caption that says what the numbers rest on, and the picture's path."""
     has_more = len(plan) > 1 and any(_more(point) for point in plan)
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    # where all differ in one other setting alone it is the heading, which leaves its values more room
+    keys = {key for point in plan for key in _others(point)}
+    only = keys.pop() if len(keys) == 1 else None
+    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=has_more)
     table.add_column("#", justify="right")
-    for heading in ("geometry", "curvature"):
-        table.add_column(heading)
+    for name in ("geometry", "curvature"):
+        table.add_column(name)
     table.add_column("seed", justify="right")
+    also = [_others(point).get(only, "") if only else _more(point) for point in plan]
     if has_more:
-        table.add_column("also", overflow="fold")
+        heading = only.split(".")[-1] if only else "also"
+        table.add_column(heading, overflow="fold", min_width=min(16, max(map(len, also))))
     metrics = [(point.run.results or {}).get("metrics", {}) for point in plan]
-    columns = {heading: column for heading, column in COLUMNS.items() if any(column[0] in run for run in metrics)}
-    for heading in (*columns, "minutes"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    columns = {name: column for name, column in COLUMNS.items() if any(column[0] in run for run in metrics)}
+    for name in (*columns, "minutes"):
+        table.add_column(name, justify="right", no_wrap=True)
     for number, point in enumerate(plan, start=1):
-        also = [_more(point)] if has_more else []
         table.add_row(
             str(number),
             *_names(point),
-            *also,
+            *(also[number - 1 : number] if has_more else ()),
             *_figures(point, columns.values()),
             style="red" if point.run.state == "failed" else None,
         )
@@ -104,11 +108,15 @@ def _curvature(point: Point) -> str:
     return "learned " + ", ".join(f"{c:.3g}" for c in learned) if learned else f"learnable from {start:g}"
 
 
-def _more(point: Point) -> str:
-    """Overrides that have no column of their own."""
+def _others(point: Point) -> dict[str, str]:
+    """Overrides that have no column of their own, setting → value."""
+    parts = (override.partition("=") for override in point.overrides)
     shown = (*IN_COLUMNS, *LEAVES_RESULT)
-    others = [part for part in point.overrides if part.partition("=")[0].split(".")[0] not in shown]
-    return " ".join(f"{part.partition('=')[0].split('.')[-1]}={part.partition('=')[2]}" for part in others)
+    return {key: value for key, _, value in parts if key.split(".")[0] not in shown}
+
+
+def _more(point: Point) -> str:
+    return " ".join(f"{key.split('.')[-1]}={value}" for key, value in _others(point).items())
 
 
 def _figures(point: Point, columns: Collection[tuple[str, str]]) -> list[str]:

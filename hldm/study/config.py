@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CONF = ROOT / "conf"
 
+ADDED = ("ablation", "experiment", "sweep")
+"""Groups that stand over the others, so they are not among the defaults and are chosen with a + sign."""
+
 FILES = ("dataset.folder", "metrics.weights", "metrics.extractor.weights", "metrics.classifier.weights")
 """Settings that name a file or folder of the user, relative to where the command was typed."""
 

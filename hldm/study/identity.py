@@ -25,6 +25,8 @@ NEUTRAL = {
     "diffusion.sampler.method": "ddim",
     "diffusion.sampler.eta": 0,
     "conditioning.hyperbolic": False,
+    "denoiser.stem": "linear",
+    "denoiser.attention": "dot_product",
 }
 """Settings that are left out where they have the value that earlier versions, which did not have them, worked with."""
 
@@ -44,14 +46,17 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
     """Equal for two configurations exactly when they must give the same result.
 
     Left out: where and how a run works, how it is watched and what it is called; the curvature where the geometry is
-    flat. So a grid over geometry × curvature has one Euclidean run per seed. A first stage that is trained already
-    counts by its content, wherever it lies, and then the settings to train one do not.
+    flat. So a grid over geometry × curvature has one Euclidean run per seed. A hyperbolic layer of the denoiser with
+    curvature 0 is the Euclidean layer that it equals bit for bit. A first stage that is trained already counts by its
+    content, wherever it lies, and then the settings to train one do not.
     """
     kept = {key: value for key, value in config.items() if key not in LEAVES_RESULT}
     if get(config, "diffusion.process", kept) is None:
         kept = {key: value for key, value in kept.items() if key not in ("denoiser", "conditioning")}
     if isinstance(diffusion := kept.get("diffusion"), Mapping):
         kept["diffusion"] = {part: _effective(part, content) for part, content in diffusion.items()}
+    if isinstance(denoiser := kept.get("denoiser"), Mapping):
+        kept["denoiser"] = _effective_denoiser(denoiser)
     if isinstance(metrics := kept.get("metrics"), Mapping) and not metrics.get("likelihood_images"):
         kept["metrics"] = {key: value for key, value in metrics.items() if key not in EVIDENCE_BOUND}
     if isinstance(training := kept.get("training"), Mapping):
@@ -117,6 +122,18 @@ def _effective_first_stage(content: Any) -> Any:
     if "adversarial_weight" in unread:
         unread.append("adversarial_start")
     return {key: value for key, value in content.items() if key not in unread}
+
+
+def _effective_denoiser(denoiser: Mapping[str, Any]) -> dict[str, Any]:
+    """The section without what is neutral: flat layers by their Euclidean names, a curvature only where one is read."""
+    flat = {"gyroplane": "linear", "hyperbolic_distance": "euclidean_distance"}
+    curvature = denoiser.get("curvature")
+    kept = {key: value for key, value in denoiser.items() if key != "curvature"}
+    if curvature == 0:
+        kept |= {key: flat.get(kept[key], kept[key]) for key in ("stem", "attention") if key in kept}
+    elif any(kept.get(key) in flat for key in ("stem", "attention")):
+        kept["curvature"] = curvature
+    return {key: value for key, value in kept.items() if NEUTRAL.get(f"denoiser.{key}", _ABSENT) != value}
 
 
 _ABSENT = object()

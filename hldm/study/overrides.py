@@ -8,7 +8,7 @@ from typing import Any
 
 from hldm.console import closest
 from hldm.errors import UserError
-from hldm.study.config import groups, settings
+from hldm.study.config import ADDED, groups, settings
 
 LEAVES_RESULT = ("hardware", "paths", "study", "tracking")
 """Sections that cannot change a result, so that run identity leaves them out and a sweep over them means nothing."""
@@ -47,7 +47,7 @@ def _prepared(argument: str) -> str:
     if override.type is OverrideType.DEL:
         hint = " tracking=none switches tracking off." if key == "tracking" else ""
         raise UserError(f"{argument} would delete a setting that a run needs. Give it another value instead.{hint}")
-    if override.type is not OverrideType.CHANGE and key not in ("experiment", "sweep"):
+    if override.type is not OverrideType.CHANGE and key not in ADDED:
         known = known_keys()
         guess = key if key in known else closest(key, known)
         hint = f" Type {guess}={argument.partition('=')[2]}." if guess else ""
@@ -106,7 +106,7 @@ def known_keys() -> dict[str, list[str]]:
     known: dict[str, list[str]] = {key: [] for key in settings(CONF / "config.yaml")}
     for group, options in groups().items():
         known.setdefault(group, [])
-        if group not in ("experiment", "sweep"):
+        if group not in ADDED:
             for option, file in options.items():
                 for key in settings(file):
                     known.setdefault(key, []).append(f"{group}={option}")

@@ -26,9 +26,14 @@ def checked_grid(
     for point, config in zip(overrides, composed, strict=True):
         own = plain(config)
         check(own, config.hydra.runtime.choices)
-        names = tuple(part.replace("curvature.value=", "curvature=", 1) for part in point if part not in common)
+        names = tuple(_as_typed(part) for part in point if part not in common)
         grid.append((names, own))
     return grid
+
+
+def _as_typed(override: str) -> str:
+    """A number sets `curvature.value`, and a + sign only says that a group is not among the defaults."""
+    return override.removeprefix("+").replace("curvature.value=", "curvature=", 1)
 
 
 def sweep(points: list[tuple[tuple[str, ...], dict[str, Any]]]) -> tuple[list[Point], UserError | None]:

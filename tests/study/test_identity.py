@@ -160,3 +160,25 @@ def test_losses_count_where_they_have_a_weight() -> None:
             assert identity(config) != identity(changed(config, f"training.first_stage.{name}", 0.5))
         with_start = changed(config, "training.first_stage.adversarial_weight", 0.5)
         assert identity(with_start) != identity(changed(with_start, "training.first_stage.adversarial_start", 3))
+
+
+def test_the_denoisers_switches_count_where_they_change_something() -> None:
+    """Off, they leave the identities of versions that had none alone; flat layers go by the Euclidean ones' names."""
+    plain = compose([])
+    earlier = copy.deepcopy(plain)
+    for key in ("stem", "attention", "curvature"):
+        del earlier["denoiser"][key]
+
+    def cell(stem: str, attention: str, c: float) -> dict[str, Any]:
+        return compose([f"denoiser.stem={stem}", f"denoiser.attention={attention}", f"denoiser.curvature={c}"])
+
+    for same in (
+        [earlier, plain, cell("linear", "dot_product", 0.3), cell("gyroplane", "dot_product", 0)],
+        [cell("linear", "euclidean_distance", c) for c in (0, 0.3)] + [cell("gyroplane", "hyperbolic_distance", 0)],
+    ):
+        assert len({run_identity(config) for config in same}) == 1
+    kinds = [
+        (s, a) for s in ("linear", "gyroplane") for a in ("dot_product", "euclidean_distance", "hyperbolic_distance")
+    ]
+    different = {run_identity(cell(*kind, c)) for kind in kinds for c in (0.3, 1)}
+    assert len(different) == 6 + 4  # curvature is read by four of the six

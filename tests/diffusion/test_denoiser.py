@@ -1,0 +1,211 @@
+"""The U-Net's hyperbolic switches: same weights, the Euclidean layers at c = 0 and at the rate O(c), and they train."""
+
+import math
+
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch.nn import functional as F
+
+from hldm.diffusion import Denoiser
+from hldm.diffusion.attention import BALL_DIM, DistanceAttention, head_manifold
+from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
+from hldm.nn import Condition, Gyroplane
+
+F64 = torch.float64
+SWITCHES = {
+    "none": {},
+    "stem": {"stem": "gyroplane"},
+    "distance": {"attention": "euclidean_distance"},
+    "attention": {"attention": "hyperbolic_distance"},
+    "all": {"stem": "gyroplane", "attention": "hyperbolic_distance"},
+}
+
+
+def denoiser(curvature: float = 1.0, **switches: str) -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser([16, 32], 1, 16, curvature=curvature, latent_shape=(4, 8, 8), classes=10, **switches)
+
+
+def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def batch(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, Condition]:
+    return (
+        noise(4, 4, 8, 8, dtype=dtype),
+        torch.linspace(0.1, 0.9, 4, dtype=dtype),
+        Condition(torch.tensor([0, 3, 10, 7])),
+    )
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_switches_keep_the_initial_weights(name: str) -> None:
+    plain, switched = denoiser().state_dict(), denoiser(**SWITCHES[name]).state_dict()
+    renamed = {key.replace("conv_in.conv.", "conv_in."): value for key, value in switched.items()}
+    assert all(torch.equal(plain[key], renamed[key]) for key in plain)
+    assert all(key.endswith("processor.log_sharpness") for key in renamed.keys() - plain.keys())
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_switches_change_what_is_computed(name: str) -> None:
+    outs = {other: denoiser(**switches)(*batch()) for other, switches in SWITCHES.items()}
+    assert all(torch.equal(outs[name], out) == (name == other) for other, out in outs.items())
+
+
+@pytest.mark.parametrize(
+    ("curved", "flat"),
+    [
+        ({"stem": "gyroplane"}, {}),
+        ({"attention": "hyperbolic_distance"}, {"attention": "euclidean_distance"}),
+        (SWITCHES["all"], {"attention": "euclidean_distance"}),
+    ],
+)
+def test_curvature_zero_is_the_euclidean_layer_bit_for_bit(curved: dict[str, str], flat: dict[str, str]) -> None:
+    one, other = denoiser(0.0, **curved), denoiser(1.0, **flat)
+    results = []
+    for model in (one, other):
+        loss = model(*batch()).square().mean()
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(results[0]) == len(results[1]) > 10
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["stem", "attention", "all"])
+def test_the_flat_limit_is_reached_at_the_rate_of_c(name: str) -> None:
+    expected = denoiser(0.0, **SWITCHES[name]).double()(*batch(F64))
+    errors = [(denoiser(c, **SWITCHES[name]).double()(*batch(F64)) - expected).abs().max().item() for c in (1e-4, 1e-6)]
+    assert 1e-7 < errors[0] < 1e-3
+    assert 90 < errors[0] / errors[1] < 110
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_trains(name: str) -> None:
+    model, (v, t, labels) = denoiser(**SWITCHES[name]), batch()
+    target = noise(4, 4, 8, 8, seed=1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(25):
+        loss = (model(v, t, labels) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        for key, p in model.named_parameters():
+            assert p.grad is not None, key
+            assert p.grad.isfinite().all(), key
+            assert p.grad.abs().max() > 0 or key.endswith("to_k.bias"), key
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("scale", [0.0, 100.0])
+def test_gradients_are_finite_at_the_origin_and_far_out(scale: float) -> None:
+    model, (v, t, labels) = denoiser(curvature=4.0, **SWITCHES["all"]), batch()
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            if ".to_" in key and "to_out" not in key:
+                p.mul_(scale)
+    v = (scale * v).requires_grad_()
+    out = model(v, t, labels)
+    out.square().mean().backward()
+    assert out.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in (v, *model.parameters()) if p.grad is not None)
+
+
+def test_the_stem_is_the_distance_of_joined_patches_to_gyroplanes() -> None:
+    c, v = 0.7, noise(2, 4, 8, 8, dtype=F64)
+    stem = denoiser(c, stem="gyroplane").double().unet.conv_in
+    planes = Gyroplane(PoincareBall(36, FixedCurvature(c)), 16, dim=1).double()
+    with torch.no_grad():
+        planes.weight.copy_(stem.conv.weight.flatten(1) / stem.ratio)
+        planes.bias.copy_(stem.conv.bias)
+    patches = stem.ratio * F.unfold(v, 3, padding=1)
+    torch.testing.assert_close(stem(v), planes(patches).unflatten(2, (8, 8)))
+
+
+def attention_layer(**settings: object) -> Attention:
+    torch.manual_seed(0)
+    return Attention(32, heads=2, dim_head=16, bias=True, **settings).double()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["map", "text"])
+def test_euclidean_distance_attention_is_dot_product_attention_with_a_penalty_on_keys(kind: str) -> None:
+    """softmax(−τ|q − k|²) = softmax(⟨q, k⟩/√D − |k|²/2√D): diffusers' own processor with that bias."""
+    if kind == "map":
+        layer = attention_layer(norm_num_groups=8, residual_connection=True, rescale_output_factor=2.0)
+        x, text = noise(3, 32, 4, 4, dtype=F64), None
+        source = layer.group_norm(x.flatten(2)).transpose(1, 2)
+    else:
+        layer = attention_layer(cross_attention_dim=12)
+        x, text = noise(3, 16, 32, dtype=F64), noise(3, 5, 12, seed=1, dtype=F64)
+        source = text
+    penalty = layer.to_k(source).unflatten(2, (2, 16)).square().sum(-1) / (2 * math.sqrt(16))
+    mask = -penalty.transpose(1, 2).flatten(0, 1).unsqueeze(1)  # (B·heads, 1, N), as diffusers wants it
+    expected = AttnProcessor2_0()(layer, x, text, mask.expand(-1, 16, -1))
+    layer.set_processor(DistanceAttention(Euclidean(16), 2).double())
+    torch.testing.assert_close(layer(x, text), expected)
+
+
+@pytest.mark.parametrize("c", [0.0, 1.0])
+def test_padding_is_not_looked_at(c: float) -> None:
+    layer = attention_layer(cross_attention_dim=12)
+    layer.set_processor(DistanceAttention(head_manifold(16, c), 2).double())
+    x, text = noise(3, 16, 32, dtype=F64), noise(3, 6, 12, seed=1, dtype=F64)
+    bias = torch.tensor([0.0, 0, 0, 0, -10000, -10000], dtype=F64).expand(3, 1, 6)
+    torch.testing.assert_close(layer(x, text, bias), layer(x, text[:, :4]))
+    assert not layer(x, text).allclose(layer(x, text[:, :4]))
+
+
+def test_every_switch_works_with_text_and_its_padding() -> None:
+    torch.manual_seed(0)
+    model = Denoiser([16, 32], 1, 16, **SWITCHES["all"], latent_shape=(4, 8, 8), classes=10, context_channels=12)
+    v, t, _ = batch()
+    hidden = noise(4, 6, 12, seed=1)
+    mask = torch.tensor([1, 1, 1, 1, 0, 0]).bool().expand(4, 6)
+    out = model(v, t, Condition(hidden=hidden, mask=mask))
+    torch.testing.assert_close(out, model(v, t, Condition(hidden=hidden[:, :4], mask=mask[:, :4])))
+    assert not out.allclose(model(v, t, Condition(hidden=hidden, mask=torch.ones_like(mask))), atol=1e-5)
+    out.square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    names = [key for key, p in model.named_parameters() if key.endswith("log_sharpness") and p.grad.abs().max() > 0]
+    assert len(names) == 8  # self- and cross-attention of the lowest level and the middle
+
+
+def test_hyperbolic_attention_favours_what_is_near_and_clips_what_is_far() -> None:
+    """A query that sits on one of its keys attends to it alone as τ grows; far keys count as keys at the clip."""
+    layer = attention_layer()
+    processor = DistanceAttention(head_manifold(16, 1.0), 2).double()
+    layer.set_processor(processor)
+    with torch.no_grad():
+        layer.to_k.load_state_dict(layer.to_q.state_dict())
+        processor.log_sharpness.fill_(10.0)
+        x = noise(2, 7, 32, dtype=F64)
+        alone = layer.to_out[0](layer.to_v(x))
+        torch.testing.assert_close(layer(x), alone)
+        processor.log_sharpness.fill_(-2.0)
+        for linear in (layer.to_q, layer.to_k):
+            linear.bias.zero_()
+            linear.weight.mul_(1e3)
+        far = layer(x)
+        for linear in (layer.to_q, layer.to_k):
+            linear.weight.mul_(1e3)
+        torch.testing.assert_close(layer(x), far)
+
+
+@pytest.mark.parametrize(("channels", "balls"), [(32, 4), (16, 2), (8, 1), (12, 2), (20, 4)])
+def test_heads_are_split_into_small_balls(channels: int, balls: int) -> None:
+    manifold = head_manifold(channels, 1.0)
+    assert isinstance(manifold, PoincareBall)
+    assert (manifold.balls, manifold.channels) == (balls, channels)
+    assert manifold.ball_dim <= BALL_DIM
+    assert isinstance(head_manifold(channels, 0.0), Euclidean)
+
+
+def test_inside_autocast_scores_stay_in_float32() -> None:
+    model = denoiser(**SWITCHES["all"])
+    expected = model(*batch())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(*batch())
+    assert out.isfinite().all()
+    torch.testing.assert_close(out.float(), expected, rtol=0.1, atol=0.1)
