@@ -232,6 +232,9 @@ def test_convolution_is_the_fully_connected_layer_of_patches(transposed: bool) -
     from scipy.special import beta
 
     assert abs(layer.ratio - beta(4 * 9 / 2, 0.5) / beta(4 / 2, 0.5)) < 1e-12
+    # a stride of 2 fills three of four positions with the origin
+    strided = PoincareConvTranspose2d(ball(4, c), ball(5, c), 4, 2, 1)
+    assert abs(strided.ratio - beta(4 * 4 / 2, 0.5) / beta(4 / 2, 0.5)) < 1e-12
 
 
 def test_batch_norm_centres_and_scales_on_the_ball() -> None:
