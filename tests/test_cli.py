@@ -361,9 +361,9 @@ def test_the_ablation_is_a_list_of_cells_with_seeds(invoke: Invoke) -> None:
     """Controls that are another cell bit for bit are not run twice, and every cell has its name in the table."""
     status, out, err = invoke("+sweep=ablation", "seed=0", "tracking=none")
     assert (status, err) == (0, "")
-    assert "9 runs to do" in out
+    assert "11 runs to do" in out
     assert {run.parts[1] for run in runs()} == {"ablation"}
-    assert len(runs()) == 9
+    assert len(runs()) == 11
     rows = [line.split() for line in out[out.index("label acc") :].splitlines()]
     cells = [word for row in rows for word in row if word in groups()["ablation"]]
     assert sorted(cells) == sorted(groups()["ablation"])

@@ -15,6 +15,10 @@ _WORTHWHILE = 2048
 # Below this many elements the Python overhead of a custom function exceeds what it saves.
 
 
+_TINY = 1e-30
+# Least w whose root is taken: √w and its square have a place in float32.
+
+
 def _log1p(u: Tensor) -> Tensor:
     """log(1 + u) for u ≥ 0, within 2 units in the last place.
 
@@ -147,27 +151,30 @@ def softplus(x: Tensor) -> Tensor:
 
 
 class _ArsinhSqrtSquared(torch.autograd.Function):
-    """arsinh(√w)² with its derivative arsinh(√w)/√(w(1 + w)), both from one logarithm; 0 and 1 at w = 0 and below."""
+    """arsinh(√w)² with its derivative arsinh(√w)/√(w(1 + w)), both from one logarithm."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(w: Tensor) -> tuple[Tensor, Tensor]:
-        w = w.clamp(min=1e-30)
+        w = w.clamp(min=_TINY)
         x, r = w.sqrt(), (w + 1).sqrt_()
-        a = (w / (1 + r)).add_(x).log1p_()
+        a = _log1p((w / (1 + r)).add_(x))
         slope = a / x.mul_(r)
         return a.square_(), slope
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
+        ctx.save_for_backward(inputs[0], output[1])
         ctx.save_for_forward(output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
-        (slope,) = ctx.saved_tensors
+        w, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the slope hides that it depends on w
+            w = w.clamp(min=_TINY)
+            slope = arsinh(w.sqrt()) / (w * (1 + w)).sqrt()
         return grad * slope
 
     @staticmethod
@@ -177,7 +184,8 @@ class _ArsinhSqrtSquared(torch.autograd.Function):
 
 
 def arsinh_sqrt_squared(w: Tensor) -> Tensor:
-    """arsinh(√w)², analytic at w = 0, where it is w; w below 0 counts as 0. First derivatives only."""
-    if not torch.compiler.is_compiling():
-        return _ArsinhSqrtSquared.apply(w)[0]
-    return arsinh(w.clamp(min=1e-30).sqrt()).square()
+    """arsinh(√w)², analytic at w = 0, where it is w; what rounding left below 0 counts as 0, with the slope there."""
+    if torch.compiler.is_compiling():
+        return arsinh(w.clamp(min=_TINY).sqrt()).square()
+    y: Tensor = _ArsinhSqrtSquared.apply(w)[0]
+    return y

@@ -48,7 +48,7 @@ def print_comparison(plan: list[Point], console: Console) -> None:
     also = [_others(point).get(only, "") if only else _more(point) for point in plan]
     if has_more:
         heading = only.split(".")[-1] if only else "also"
-        table.add_column(heading, overflow="fold", min_width=min(16, max(map(len, also))))
+        table.add_column(heading, overflow="fold", min_width=min(18, max(map(len, also))))
     metrics = [(point.run.results or {}).get("metrics", {}) for point in plan]
     columns = {name: column for name, column in COLUMNS.items() if any(column[0] in run for run in metrics)}
     for name in (*columns, "minutes"):
