@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
 from hldm.conditioning import Conditioning, Subjects
-from hldm.diffusion import Denoiser, Process, Sampler, log_density
+from hldm.diffusion import Denoiser, MapGlobalDenoiser, MLPDenoiser, Process, Sampler, log_density
 from hldm.geometry import Manifold
 
 
@@ -70,7 +70,8 @@ class PriorModel(LatentModel):
 class LatentDiffusion(LatentModel):
     """An autoencoder with a manifold bottleneck, and a diffusion process on its latents (Rombach et al. 2022).
 
-    `latent_scale` is the root mean square of the latents' normal coordinates, 1 until `fit_latent_scale` measured it.
+    `latent_scale` is the root mean square of the latents' normal coordinates, 1 until `fit_latent_scale` measured it:
+    one number, or one for each part where a latent is a map beside a point.
     """
 
     latent_scale: Tensor
@@ -78,7 +79,7 @@ class LatentDiffusion(LatentModel):
     def __init__(
         self,
         autoencoder: Autoencoder,
-        denoiser: Denoiser,
+        denoiser: Denoiser | MLPDenoiser | MapGlobalDenoiser,
         process: Process,
         sampler: Sampler,
         conditioning: Conditioning,
@@ -90,7 +91,8 @@ class LatentDiffusion(LatentModel):
         self.conditioning = conditioning
         self.uses_labels = conditioning.uses_labels
         self.caption_template = conditioning.template
-        self.register_buffer("latent_scale", torch.ones(()))
+        parts = len(autoencoder.parts)
+        self.register_buffer("latent_scale", torch.ones(() if parts == 1 else parts))
 
     @property
     def evaluations(self) -> int:
@@ -98,8 +100,17 @@ class LatentDiffusion(LatentModel):
 
     @torch.no_grad()
     def fit_latent_scale(self, v: Tensor) -> None:
-        """Set `latent_scale` so that v / latent_scale has unit mean square, as in flat latent diffusion."""
-        self.latent_scale.copy_(v.square().mean().sqrt())
+        """Set `latent_scale` so that each part has unit mean square when divided by it, as in flat latent diffusion."""
+        parts = v.split(self.autoencoder.parts, 1)
+        scales = torch.stack([part.square().mean().sqrt() for part in parts])
+        self.latent_scale.copy_(scales.view_as(self.latent_scale))
+
+    @property
+    def scale(self) -> Tensor:
+        """`latent_scale` as it multiplies latents: (), or (D,) where they have parts."""
+        if not self.latent_scale.ndim:
+            return self.latent_scale
+        return self.latent_scale.repeat_interleave(torch.tensor(self.autoencoder.parts, device=self.device))
 
     def diffusion_manifold(self) -> Manifold:
         """Where the process runs: latents v → v / s need curvature c → c·s² to stay on the same manifold."""
@@ -109,7 +120,7 @@ class LatentDiffusion(LatentModel):
         """The process's loss on latents v with labels (B,), all noise from `generator`."""
         condition = self.conditioning.for_training(labels, generator)
         return self.process.loss(
-            self.diffusion_manifold(), lambda x, t: self.denoiser(x, t, condition), v / self.latent_scale, generator
+            self.diffusion_manifold(), lambda x, t: self.denoiser(x, t, condition), v / self.scale, generator
         )
 
     @torch.no_grad()
@@ -121,7 +132,7 @@ class LatentDiffusion(LatentModel):
 
         shape = (len(subjects), *self.autoencoder.latent_shape)
         v = self.sampler.sample(self.process, self.diffusion_manifold(), predict, shape, generator)
-        return v * self.latent_scale
+        return v * self.scale
 
     @torch.no_grad()
     def log_density(self, v: Tensor, subjects: Subjects, steps: int, generator: Generator) -> Tensor:
@@ -135,9 +146,9 @@ class LatentDiffusion(LatentModel):
         def predict(x: Tensor, t: Tensor) -> Tensor:
             return self.denoiser(x, t, condition)
 
-        scaled = v / self.latent_scale
+        scaled = v / self.scale
         log_p = log_density(self.process, self.diffusion_manifold(), predict, scaled, steps, generator)
-        return log_p - v[0].numel() * self.latent_scale.log()
+        return log_p - self.scale.log().expand_as(v[0]).sum()
 
 
 def to_unit(images: Tensor) -> Tensor:

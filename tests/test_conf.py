@@ -33,6 +33,10 @@ PUBLISHED = described(Path(tempfile.mkdtemp()))
 COMPANY = {
     "autoencoder=published": [f"first_stage={PUBLISHED}"],
     "autoencoder=mlp": ["diffusion=none"],
+    "autoencoder=kl_global": ["latent=global"],
+    "autoencoder=kl_map_global": ["latent=map_global"],
+    "denoiser=mlp": ["latent=global"],
+    "denoiser=unet_mlp": ["latent=map_global"],
     "dataset=branching": ["autoencoder=mlp", "diffusion=none", "metrics=vectors"],
     "metrics=inception": [f"metrics.weights={__file__}"],  # any file that is there
     "training=pvae": ["diffusion=none"],

@@ -27,8 +27,10 @@ def dataset():
     return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
 
 
-def model_of(dataset, *overrides):
-    return build_model(compose([*SMALL, *overrides]), dataset)
+def model_of(dataset, *overrides, without=()):
+    """Of the settings in SMALL without those named."""
+    small = [setting for setting in SMALL if setting.partition("=")[0] not in without]
+    return build_model(compose([*small, *overrides]), dataset)
 
 
 @pytest.mark.parametrize("conditioning", ["class", "none", "text"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import TINY
+from tests.pipeline.conftest import POINT, TINY
 from tests.pipeline.test_vectors import DIGITS, TREE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +43,8 @@ def call(command, work):
     words[1:2] = ["-m"] if words[1] == "-m" else [str(ROOT / words[1])]
     program, arguments = words[1:2], words[2:]
     if words[1].endswith("train.py") and "--help" not in arguments:
-        tiny = DIGITS if "pvae_mnist" in command else TREE if "pvae_tree" in command else TINY
+        others = {"pvae_mnist": DIGITS, "pvae_tree": TREE, "latent=global": POINT}
+        tiny = next((settings for part, settings in others.items() if part in command), TINY)
         smaller = [part for part in tiny if not any(part.split("=")[0] == a.split("=")[0] for a in arguments)]
         arguments = [*arguments, *smaller, "study=main", f"paths.outputs={work / 'outputs'}"]
     return subprocess.run(

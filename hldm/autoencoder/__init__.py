@@ -1,6 +1,7 @@
 """Image ⇄ point on the manifold."""
 
 from hldm.autoencoder.base import Autoencoder
+from hldm.autoencoder.global_kl import GlobalKLAutoencoder, MapGlobalKLAutoencoder
 from hldm.autoencoder.kl import KLAutoencoder
 from hldm.autoencoder.likelihood import MarginalLikelihood
 from hldm.autoencoder.mlp import MLPAutoencoder
@@ -10,9 +11,11 @@ from hldm.autoencoder.vq import VQAutoencoder
 
 __all__ = [
     "Autoencoder",
+    "GlobalKLAutoencoder",
     "KLAutoencoder",
     "Losses",
     "MLPAutoencoder",
+    "MapGlobalKLAutoencoder",
     "MarginalLikelihood",
     "PublishedAutoencoder",
     "VQAutoencoder",

@@ -7,12 +7,12 @@ latents, (B, *latent shape), with the coordinates of a point along axis 1; `z` t
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
-from hldm.geometry import Manifold
+from hldm.geometry import Manifold, Packing, ProductManifold
 from hldm.geometry.elementary import softplus
 
 
@@ -26,6 +26,9 @@ class Autoencoder(nn.Module, ABC):
         image_shape: of one image.
         latent_shape: of one latent: its channels, then its positions where it is a map.
     """
+
+    packing: Packing | None = None
+    """How a latent that is a map beside a point lies in its vector; None where it is one or the other."""
 
     likelihood: Literal["bernoulli", "normal"] = "bernoulli"
     """Bernoulli on grey levels, or normal with unit variance."""
@@ -59,6 +62,21 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def test_figures(self, means: Mapping[str, Tensor]) -> dict[str, float]:
         """The final metrics, from `test_terms` averaged over all test images, in float64."""
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Coordinates, along axis 1, of the parts of a latent that diffusion scales apart from each other."""
+        return (self.latent_shape[0],) if self.packing is None else self.packing.parts
+
+    def factors(self, v: Tensor) -> list[tuple[Manifold, Tensor]]:
+        """Where each of the `parts` lives, and these parts of the latents v.
+
+        Hierarchy is looked for in the last one: the point where there is one beside a map.
+        """
+        if self.packing is None:
+            return [(self.manifold, v)]
+        factors = cast(ProductManifold, self.manifold).factors
+        return list(zip(cast(list[Manifold], list(factors)), v.split(self.parts, 1), strict=True))
 
     def begin(self, mean_image: Tensor) -> None:
         """Called before training with the mean of all training images, (*image shape) in float64."""

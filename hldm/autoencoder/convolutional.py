@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch.nn.functional as F
 from diffusers.models.autoencoders.vae import Decoder, Encoder
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from hldm.errors import UserError
@@ -84,6 +85,33 @@ class ImageDecoder(Decoder):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.frame.unfold(super().forward(features))
+
+
+class StyledDecoder(ImageDecoder):
+    """An `ImageDecoder` whose normalisation layers are scaled and shifted by a vector, the style of an image.
+
+        h ← GroupNorm(h)·(1 + a(style)) + b(style)   in every ResNet block        Perez et al. (2018), FiLM
+
+    Args:
+        style_channels: S.
+    """
+
+    def __init__(
+        self, frame: Frame, in_channels: int, block_channels: list[int], layers_per_block: int, style_channels: int
+    ) -> None:
+        super().__init__(frame, in_channels, block_channels, layers_per_block)
+        for block in self.modules():
+            if isinstance(block, ResnetBlock2D):
+                # what the constructor of the block does where the decoder lets it
+                block.time_embedding_norm = "scale_shift"
+                block.time_emb_proj = nn.Linear(style_channels, 2 * block.out_channels)
+
+    def forward(self, features: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, in_channels, h, w) and (B, S) → (B, C, H, W)."""
+        x = self.mid_block(self.conv_in(features), style)
+        for block in self.up_blocks:
+            x = block(x, style)
+        return self.frame.unfold(self.conv_out(self.conv_act(self.conv_norm_out(x))))
 
 
 def decoder_stem(kind: Literal["linear", "gyroplane"], manifold: Manifold, channels: int) -> nn.Module:

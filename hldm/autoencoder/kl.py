@@ -65,9 +65,14 @@ class KLAutoencoder(VariationalAutoencoder):
     def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images → (loc, scale), both shaped like a latent: normal coordinates of the mean, and standard deviations."""
         loc, log_variance = self.posterior_head(self.encoder(images)).chunk(2, dim=1)
-        # the clamp of the reference code, tightened: e^±10 would leave float32 on the ball
-        return loc, torch.exp(0.5 * log_variance.clamp(-12.0, 4.0))
+        return loc, to_scale(log_variance)
 
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates → Bernoulli logits of the pixels, (B, C, H, W)."""
         return self.decoder(self.decoder_stem(v))
+
+
+def to_scale(log_variance: Tensor) -> Tensor:
+    """What an encoder says → standard deviations."""
+    # the clamp of the reference code, tightened: e^±10 would leave float32 on the ball
+    return torch.exp(0.5 * log_variance.clamp(-12.0, 4.0))

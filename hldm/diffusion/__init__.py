@@ -3,6 +3,7 @@
 from hldm.diffusion.denoiser import Denoiser
 from hldm.diffusion.flow import FlowMatching, FlowSampler
 from hldm.diffusion.likelihood import log_density
+from hldm.diffusion.point_denoiser import MapGlobalDenoiser, MLPDenoiser
 from hldm.diffusion.process import Process, Sampler
 from hldm.diffusion.tangent_ddpm import DiffusionSampler, TangentDDPM
 
@@ -11,6 +12,8 @@ __all__ = [
     "DiffusionSampler",
     "FlowMatching",
     "FlowSampler",
+    "MLPDenoiser",
+    "MapGlobalDenoiser",
     "Process",
     "Sampler",
     "TangentDDPM",

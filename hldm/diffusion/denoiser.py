@@ -35,6 +35,8 @@ class Denoiser(nn.Module):
         classes: number of labels; one more embedding stands for "no label".
         context_channels: of the features of a text, None for labels.
         label_embedding: is given the table of label embeddings and returns the module to use in its place.
+        feature_channels: so many channels come out beside the prediction, for whoever else predicts something.
+        point_channels: coordinates of a point that steers the network through its time embedding; 0 for none.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class Denoiser(nn.Module):
         classes: int,
         context_channels: int | None = None,
         label_embedding: Callable[[nn.Embedding], nn.Module] = lambda table: table,
+        feature_channels: int = 0,
+        point_channels: int = 0,
     ) -> None:
         super().__init__()
         channels, side, _ = latent_shape
@@ -60,7 +64,7 @@ class Denoiser(nn.Module):
         self.unet = UNet2DConditionModel(
             sample_size=side,
             in_channels=channels,
-            out_channels=channels,
+            out_channels=channels + feature_channels,
             down_block_types=("DownBlock2D",) * above + (f"{kind}DownBlock2D",),
             mid_block_type="UNetMidBlock2DCrossAttn" if has_text else "UNetMidBlock2D",
             up_block_types=(f"{kind}UpBlock2D",) + ("UpBlock2D",) * above,
@@ -73,6 +77,7 @@ class Denoiser(nn.Module):
             else head_channels,
             cross_attention_dim=context_channels or head_channels,
             num_class_embeds=None if has_text else classes + 1,
+            time_cond_proj_dim=point_channels or None,
         )
         if not has_text:
             self.unet.class_embedding = label_embedding(self.unet.class_embedding)
@@ -83,13 +88,14 @@ class Denoiser(nn.Module):
             for layer in [module for module in self.unet.modules() if isinstance(module, Attention)]:
                 layer.set_processor(DistanceAttention(head_manifold(layer.inner_dim // layer.heads, c), layer.heads))
 
-    def forward(self, v: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """Prediction shaped like v.
+    def forward(self, v: Tensor, t: Tensor, condition: Condition, point: Tensor | None = None) -> Tensor:
+        """Prediction shaped like v, and the other features behind it along axis 1.
 
         Args:
             v: normal coordinates, (B, channels, h, w).
             t: time of each sample, (B,), in [0, 1].
             condition: labels, or hidden and mask, as the network was built for.
+            point: (B, point_channels), where there are any.
         """
         # the sinusoidal embedding was made for 1000 discrete steps
         return self.unet(
@@ -98,6 +104,7 @@ class Denoiser(nn.Module):
             encoder_hidden_states=condition.hidden,
             encoder_attention_mask=condition.mask,
             class_labels=condition.labels,
+            timestep_cond=point,
         ).sample
 
 

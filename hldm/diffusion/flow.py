@@ -55,7 +55,7 @@ class FlowMatching(Process):
         if self.pairing == "optimal_transport":
             # the noise moves, not the latents: they keep their labels
             x0 = x0[optimal_pairing(manifold, x1, x0)]
-        x_t, u_t = manifold.geodesic(x0, x1, t.view(-1, 1, 1, 1), dim=1)
+        x_t, u_t = manifold.geodesic(x0, x1, t.view(-1, *[1] * (v.ndim - 1)), dim=1)
         target = manifold.to_frame(x_t, u_t, dim=1)
         # one division for all coordinates: a product manifold weighs its factors by their dimension
         return (predict(manifold.to_tangent(x_t, dim=1), t) - target).square().mean()
@@ -68,11 +68,12 @@ class FlowMatching(Process):
 
 @torch.no_grad()
 def optimal_pairing(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
-    """Indices (B,) that pair x with y[indices] at the least Σ d²; d² adds up over positions. x and y are (B, C, h, w).
+    """Indices (B,) that pair x with y[indices] at the least Σ d², with d² added up over positions.
 
-    The exact optimum (Crouse 2016), on the CPU. One core takes 12 ms for 128 flat maps of 8 × 8, 70 ms on balls.
+    x and y are (B, C, *positions). The exact optimum (Crouse 2016), on the CPU. One core takes 12 ms for 128 flat maps
+    of 8 × 8, 70 ms on balls.
     """
-    positions = (points.flatten(2).movedim(2, 0) for points in (x, y))
+    positions = (points.reshape(*points.shape[:2], -1).movedim(2, 0) for points in (x, y))
     cost = sum(manifold.pairwise_sqdist(a, b).double() for a, b in zip(*positions, strict=True))
     assert isinstance(cost, Tensor)
     _, indices = linear_sum_assignment(cost.cpu().numpy())

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from hldm.geometry import Manifold
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""(normal coordinates (B, C, h, w), time (B,)) → prediction shaped like the coordinates."""
+"""(normal coordinates (B, C, *positions), time (B,)) → prediction shaped like the coordinates."""
 
 
 class Process(ABC):
@@ -19,7 +19,7 @@ class Process(ABC):
 
     @abstractmethod
     def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
-        """Mean squared error per coordinate, a scalar, at random times, for latents v (B, C, h, w)."""
+        """Mean squared error per coordinate, a scalar, at random times, for latents v (B, C, *positions)."""
 
     @abstractmethod
     def velocity(self, manifold: Manifold, predict: Predict, v: Tensor, t: float) -> Tensor:
@@ -39,4 +39,4 @@ class Sampler(ABC):
     def sample(
         self, process: Process, manifold: Manifold, predict: Predict, shape: tuple[int, ...], generator: Generator
     ) -> Tensor:
-        """Normal coordinates of the given shape (B, C, h, w)."""
+        """Normal coordinates of the given shape (B, C, *positions)."""

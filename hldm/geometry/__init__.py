@@ -3,6 +3,7 @@
 from hldm.geometry.curvature import Curvature, FixedCurvature, LearnableCurvature
 from hldm.geometry.euclidean import Euclidean
 from hldm.geometry.manifold import Manifold
+from hldm.geometry.packing import Packing, map_and_point, point_like
 from hldm.geometry.poincare import PoincareBall
 from hldm.geometry.product import ProductManifold, is_plane
 
@@ -12,7 +13,10 @@ __all__ = [
     "FixedCurvature",
     "LearnableCurvature",
     "Manifold",
+    "Packing",
     "PoincareBall",
     "ProductManifold",
     "is_plane",
+    "map_and_point",
+    "point_like",
 ]

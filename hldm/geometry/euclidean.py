@@ -68,6 +68,9 @@ class Euclidean(Manifold):
     def rescaled(self, s: Tensor | float) -> "Euclidean":
         return Euclidean(self.channels)
 
+    def repeated(self, times: int) -> "Euclidean":
+        return Euclidean(times * self.channels)
+
     def curvatures(self) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
 

@@ -95,6 +95,13 @@ class Manifold(nn.Module, ABC):
         """The manifold of the latents v / s: curvature c becomes c·s², everything else is unchanged."""
 
     @abstractmethod
+    def repeated(self, times: int) -> "Manifold":
+        """The product of so many copies with this one's curvatures, `times` · C coordinates.
+
+        Factor by factor: first the coordinates of the first factor in every copy, copy by copy, then those of the next.
+        """
+
+    @abstractmethod
     def curvatures(self) -> Tensor:
         """Shape (number of factors,): c ≥ 0 of each factor; the sectional curvature is −c."""
 

@@ -143,6 +143,9 @@ class PoincareBall(Manifold):
     def rescaled(self, s: Tensor | float) -> "PoincareBall":
         return PoincareBall(self.channels, self.curvature.rescaled(s), self.balls)
 
+    def repeated(self, times: int) -> "PoincareBall":
+        return PoincareBall(times * self.channels, self.curvature, times * self.balls)
+
     def curvatures(self) -> Tensor:
         return self.curvature().to(torch.float64).reshape(1)
 

@@ -103,7 +103,13 @@ class ProductManifold(Manifold):
         return torch.stack(shares).amax()
 
     def rescaled(self, s: Tensor | float) -> "ProductManifold":
-        return ProductManifold([f.rescaled(s) for f in cast(list[Manifold], list(self.factors))])
+        """As for any manifold; s of shape (number of factors,) divides each factor's coordinates by its own."""
+        factors = cast(list[Manifold], list(self.factors))
+        scales = s.unbind() if isinstance(s, Tensor) and s.ndim else [s] * len(factors)
+        return ProductManifold([f.rescaled(own) for f, own in zip(factors, scales, strict=True)])
+
+    def repeated(self, times: int) -> "ProductManifold":
+        return ProductManifold([f.repeated(times) for f in cast(list[Manifold], list(self.factors))])
 
     def curvatures(self) -> Tensor:
         return torch.cat([f.curvatures() for f in cast(list[Manifold], list(self.factors))])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hldm.metrics.classifier import DigitClassifier, label_accuracy, outputs, predictive_entropy
     from hldm.metrics.extractors import DigitFeatures, FeatureExtractor, InceptionFeatures
     from hldm.metrics.gromov import gromov_delta
-    from hldm.metrics.hierarchy import latent_hierarchy
+    from hldm.metrics.hierarchy import curvature_reach, latent_hierarchy
     from hldm.metrics.images import balanced_draw, frechet_distance, image_metrics, real_floor
     from hldm.metrics.weights import check_inception_weights
 
@@ -23,6 +23,7 @@ _MODULES = {
     "FeatureExtractor": "extractors",
     "InceptionFeatures": "extractors",
     "gromov_delta": "gromov",
+    "curvature_reach": "hierarchy",
     "latent_hierarchy": "hierarchy",
     "balanced_draw": "images",
     "frechet_distance": "images",
@@ -38,6 +39,7 @@ __all__ = [
     "InceptionFeatures",
     "balanced_draw",
     "check_inception_weights",
+    "curvature_reach",
     "frechet_distance",
     "gromov_delta",
     "image_metrics",

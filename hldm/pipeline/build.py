@@ -79,7 +79,7 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
         "denoiser",
         lambda: instantiate(
             config["denoiser"],
-            latent_shape=autoencoder.latent_shape,
+            latent_shape=autoencoder.packing or autoencoder.latent_shape,
             classes=dataset.classes,
             context_channels=conditioning.context_channels,
             label_embedding=conditioning.label_embedding,

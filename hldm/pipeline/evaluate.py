@@ -16,6 +16,7 @@ from hldm.conditioning import Subjects
 from hldm.data import Dataset
 from hldm.metrics import (
     balanced_draw,
+    curvature_reach,
     frechet_distance,
     image_metrics,
     latent_hierarchy,
@@ -170,7 +171,10 @@ def first_stage_metrics(
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
     if (depths := dataset.depths) is not None:
         against["depth"] = depths[dataset.test_labels[: len(images)]]
-    hierarchy = latent_hierarchy(autoencoder.manifold, torch.cat(locs), against, seed=seed, **settings["hierarchy"])
+    *maps, (manifold, v) = autoencoder.factors(torch.cat(locs))
+    hierarchy = latent_hierarchy(manifold, v, against, seed=seed, **settings["hierarchy"])
+    for beside, of_map in maps:
+        hierarchy |= {f"map_{name}": value for name, value in curvature_reach(beside, of_map).items()}
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
     return {**autoencoder.test_figures(means), "reconstruction_mse": mse, **hierarchy, **curvature}
 
@@ -193,7 +197,8 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], 
         images, labels = torch.cat([dataset.train_images, images]), torch.cat([dataset.train_labels, labels])
     colours = labels if (depths := dataset.depths) is None else depths[labels]
     loc, *_ = encode(model, images)
-    save_latents(path / "latents.png", model.autoencoder.manifold, loc.cpu(), colours, labels, dataset.parents)
+    *_, (manifold, v) = model.autoencoder.factors(loc)
+    save_latents(path / "latents.png", manifold, v.cpu(), colours, labels, dataset.parents)
 
 
 def data_order(config: dict[str, Any], total: int) -> str:

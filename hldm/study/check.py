@@ -17,6 +17,7 @@ from hldm.metrics.weights import check_inception_weights
 from hldm.study import resources
 from hldm.study.check_conditioning import check_conditioning, is_template
 from hldm.study.check_diffusion import METHODS, check_diffusion
+from hldm.study.check_latent import MAX_DIMENSION, check_latent
 from hldm.study.config import CONF, FILES, get, groups, settings
 from hldm.study.first_stage import check_first_stage
 from hldm.study.identity import NEUTRAL, is_learnable
@@ -59,6 +60,7 @@ _SHARE = _number(0, 1, "a number ≥ 0 and < 1", 0.1)
 _POSITIVE_OR_NULL = Rule(lambda value: value is None or _POSITIVE.holds(value), "a number > 0, or null for none", 1.0)
 _COUNT = _whole(1, 100)
 _COUNT_OR_NULL = Rule(lambda value: value is None or _COUNT.holds(value), "a whole number ≥ 1, or null for never", 20)
+_BOOLEAN = Rule(lambda value: isinstance(value, bool), "true or false", "true")
 _AUTO = Rule(lambda value: value == "auto" or (_is_whole(value) and value >= 1), "auto or a whole number ≥ 1", 2)
 _MAX_SEED = 2**32 - 1  # numpy's limit
 
@@ -107,6 +109,14 @@ RULES: dict[str, Rule] = {
     "autoencoder.ema_decay": _number(0, 1, "a number ≥ 0 and < 1", 0.99),
     "autoencoder.initial_batches": _whole(0, 10),
     "autoencoder.revive_after": _COUNT_OR_NULL,
+    "autoencoder.feature_channels": _whole(1, 8),
+    "autoencoder.style_channels": _whole(1, 64),
+    "autoencoder.global_channels": Rule(
+        lambda value: _is_whole(value) and 2 <= value <= MAX_DIMENSION, f"a whole number from 2 to {MAX_DIMENSION}", 8
+    ),
+    "autoencoder.flat_map": _BOOLEAN,
+    "denoiser.width": _whole(1, 256),
+    "denoiser.blocks": _whole(1, 4),
     "denoiser.block_channels": _wholes(1, "[64,96]"),
     "denoiser.layers_per_block": _whole(1, 1),
     "denoiser.head_channels": _whole(1, 32),
@@ -118,7 +128,7 @@ RULES: dict[str, Rule] = {
     "diffusion.process.pairing": _one_of("independent", "optimal_transport"),
     "diffusion.process.prediction": _one_of("v", "epsilon", "x0"),
     "diffusion.process.min_snr_gamma": Rule(_POSITIVE_OR_NULL.holds, _POSITIVE_OR_NULL.words, 5),
-    "diffusion.process.zero_terminal_snr": Rule(lambda value: isinstance(value, bool), "true or false", "true"),
+    "diffusion.process.zero_terminal_snr": _BOOLEAN,
     "diffusion.sampler.steps": _whole(1, 15),
     "diffusion.sampler.tolerance": _number(0, math.inf, "a number > 0", 1e-2, above=True),
     "diffusion.sampler.eta": Rule(lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1", 1),
@@ -192,6 +202,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
     _check_channels(config)
     check_first_stage(config, NEUTRAL)
     _check_parts(config)
+    check_latent(config)
     check_diffusion(config)
     check_conditioning(config)
     _check_sizes(config)
@@ -306,11 +317,6 @@ def _check_channels(config: Mapping[str, Any]) -> None:
 def _check_parts(config: Mapping[str, Any]) -> None:
     """Parts of the model that do not go with each other."""
     is_vector = get(config, "autoencoder.hidden", _ABSENT) is not _ABSENT
-    if is_vector and get(config, "diffusion.process") is not None:
-        raise UserError(
-            "autoencoder=mlp has one latent vector per image, and the U-Net needs a map. Type diffusion=none for the "
-            "autoencoder alone (`+experiment=pvae_mnist` is the whole protocol), or autoencoder=kl."
-        )
     for name in ("perceptual_weight", "adversarial_weight"):
         if is_vector and get(config, f"training.first_stage.{name}"):
             raise UserError(
@@ -377,8 +383,8 @@ def _check_sizes(config: Mapping[str, Any]) -> None:
             "Try denoiser.head_channels=16."
         )
     side, patch = get(config, "autoencoder.padded_side"), get(config, "autoencoder.patch_size", 1)
-    levels = len(get(config, "autoencoder.block_channels", [])) + len(widths or [])
-    if side and levels and side % (divisor := patch * 2 ** (levels - 2)):
+    halvings = sum(len(blocks) - 1 for blocks in (get(config, "autoencoder.block_channels"), widths) if blocks)
+    if side and side % (divisor := patch * 2**halvings):
         raise UserError(
             f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by the "
             f"levels of autoencoder and denoiser: it must be a multiple of {divisor}, such as "

@@ -50,7 +50,8 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
     curvature 0 is the Euclidean layer that it equals bit for bit. A first stage that is trained already counts by its
     content, wherever it lies, and then the settings to train one do not.
     """
-    kept = {key: value for key, value in config.items() if key not in LEAVES_RESULT}
+    # what the latent layout chose stands in the sections of autoencoder and denoiser
+    kept = {key: value for key, value in config.items() if key not in (*LEAVES_RESULT, "latent")}
     if get(config, "diffusion.process", kept) is None:
         kept = {key: value for key, value in kept.items() if key not in ("denoiser", "conditioning")}
     if isinstance(diffusion := kept.get("diffusion"), Mapping):
@@ -143,6 +144,8 @@ def _identity(config: Mapping[str, Any], kept: dict[str, Any], flat: bool) -> Id
     parts = [str(get(config, "geometry.name", "run"))]
     if flat:
         kept.pop("curvature", None)
+        if isinstance(autoencoder := kept.get("autoencoder"), Mapping):  # its map is flat in either case
+            kept["autoencoder"] = {key: value for key, value in autoencoder.items() if key != "flat_map"}
     else:
         parts.append("learnable" if is_learnable(config) else f"c{_number(get(config, 'curvature.value'))}")
     digest = hashlib.sha256(_canonical(kept).encode()).hexdigest()

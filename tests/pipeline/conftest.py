@@ -30,6 +30,13 @@ TINY = [
     "metrics.hierarchy.points=40",
 ]
 
+POINT = [
+    *(setting for setting in TINY if not setting.startswith("denoiser.")),
+    "denoiser.width=16",
+    "denoiser.blocks=1",
+]
+"""The same for latent=global, which has no U-Net."""
+
 
 def prepare(outputs, *overrides) -> RunDirectory:
     tiny = [part for part in TINY if "autoencoder=published" not in overrides or "autoencoder." not in part]

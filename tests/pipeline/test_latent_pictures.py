@@ -56,9 +56,10 @@ def test_flat_trees_have_straight_edges_and_no_boundary(tmp_path):
     assert (pixels[:4] == 255).all()
 
 
+@pytest.mark.parametrize("positions", [(), (2, 2)])
 @pytest.mark.parametrize("manifold", [Euclidean(4), PoincareBall(4, FixedCurvature(1.0))])
-def test_more_dimensions_are_projected(tmp_path, manifold):
-    v = torch.randn(50, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+def test_more_dimensions_are_projected(tmp_path, manifold, positions):
+    v = torch.randn(50, 4, *positions, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(50) % 10
     save_latents(tmp_path / "a.png", manifold, v, labels, labels, None, SIDE)
     with Image.open(tmp_path / "a.png") as picture:

@@ -182,3 +182,23 @@ def test_the_denoisers_switches_count_where_they_change_something() -> None:
     ]
     different = {run_identity(cell(*kind, c)) for kind in kinds for c in (0.3, 1)}
     assert len(different) == 6 + 4  # curvature is read by four of the six
+
+
+def test_a_layout_is_another_run_and_the_default_one_is_not() -> None:
+    identities = {run_identity(compose([f"latent={name}", "geometry=poincare"])) for name in ("global", "map_global")}
+    plain = run_identity(compose(["geometry=poincare"]))
+    assert len({plain, *identities}) == 3
+    assert run_identity(compose(["latent=map", "geometry=poincare"])) == plain
+    earlier = compose(["geometry=poincare"])
+    earlier.pop("latent", None)  # versions before had no such section
+    assert run_identity(earlier) == plain
+
+
+def test_a_map_that_is_flat_anyway_need_not_say_so() -> None:
+    for geometry, differs in (("euclidean", False), ("poincare", True)):
+        one, other = (
+            compose(["latent=map_global", f"geometry={geometry}", f"autoencoder.flat_map={value}"])
+            for value in ("true", "false")
+        )
+        assert (run_identity(one) != run_identity(other)) is differs
+        assert (first_stage_identity(one) != first_stage_identity(other)) is differs

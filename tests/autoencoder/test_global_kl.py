@@ -1,0 +1,119 @@
+"""KL autoencoders with a global point: the loss that they claim, the limit c → 0, and a decoder that uses the point."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hldm.autoencoder import GlobalKLAutoencoder, MapGlobalKLAutoencoder
+from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold
+from hldm.training import initialised
+
+IMAGES = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+MANIFOLDS = {
+    "euclidean": lambda: Euclidean(4),
+    "poincare": lambda: PoincareBall(4, FixedCurvature(1.0)),
+    "hybrid": lambda: ProductManifold([Euclidean(2), PoincareBall(2, FixedCurvature(1.0))]),
+    "learnable": lambda: PoincareBall(4, LearnableCurvature(1.0)),
+}
+KINDS = {"global": (GlobalKLAutoencoder, ()), "map_global": (MapGlobalKLAutoencoder, (3, False))}
+
+
+def build(kind, manifold, stem="gyroplane", flat_map=False):
+    cls, rest = KINDS[kind]
+    if flat_map:
+        rest = (3, True)
+    return initialised(
+        0,
+        "autoencoder",
+        lambda: cls(
+            4, [8, 16], 1, 2, 32, "wrapped", 1.0, 0.1, 4, 10, *rest,
+            manifold=manifold, decoder_stem=stem, image_shape=(1, 28, 28),
+        ),
+    )  # fmt: skip
+
+
+def generator():
+    return torch.Generator().manual_seed(1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", MANIFOLDS)
+def test_shapes_and_gradients(kind, name):
+    model = build(kind, MANIFOLDS[name]())
+    model.losses(IMAGES, generator()).loss.backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+    loc, scale = model.posterior_parameters(IMAGES)
+    size = 4 if kind == "global" else 4 * 8 * 8 + 3
+    assert loc.shape == scale.shape == (6, *model.latent_shape) == (6, size)
+    assert model.manifold.channels == sum(model.parts) == size
+    assert (scale > 0).all()
+    assert model.to_images(loc).shape == IMAGES.shape
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_euclidean_loss_is_the_closed_form(kind):
+    model = build(kind, Euclidean(4), "linear")
+    loc, scale = model.posterior_parameters(IMAGES)
+    v = loc + scale * torch.randn(loc.shape, generator=generator())
+    reconstruction = F.binary_cross_entropy(model.to_images(v), IMAGES, reduction="none").sum((1, 2, 3)).mean()
+    kl = 0.5 * (loc**2 + scale**2 - 1 - 2 * scale.log()).sum(1).mean()
+    losses = model.losses(IMAGES, generator())
+    torch.testing.assert_close(losses.loss, reconstruction + 0.1 * kl)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_c_zero_it_is_the_euclidean_model_bit_for_bit(kind):
+    flat, zero = build(kind, Euclidean(4)), build(kind, PoincareBall(4, FixedCurvature(0.0)))
+    for a, b in zip(flat.losses(IMAGES, generator()), zero.losses(IMAGES, generator()), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_tends_to_the_euclidean_one_at_rate_c(kind):
+    def loss(manifold):
+        return build(kind, manifold).double().losses(IMAGES.double(), generator()).loss.item()
+
+    flat = loss(Euclidean(4))
+    gaps = [abs(loss(PoincareBall(4, FixedCurvature(c))) - flat) for c in (1e-3, 1e-5)]
+    assert 50 < gaps[0] / gaps[1] < 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_geometries_have_the_same_initial_weights(kind):
+    stems = ["linear"] + 3 * ["gyroplane"]
+    models = [build(kind, make(), stem) for make, stem in zip(MANIFOLDS.values(), stems, strict=True)]
+    reference = models[0].state_dict()
+    for model in models[1:]:
+        state = model.state_dict()
+        assert reference.keys() <= state.keys()
+        for name in reference:
+            assert torch.equal(reference[name].flatten(), state[name].flatten()), name
+
+
+def test_a_flat_map_leaves_only_the_point_curved():
+    model = build("map_global", PoincareBall(4, FixedCurvature(0.7)), flat_map=True)
+    assert [(type(leaf), leaf.channels) for leaf in model.manifold.leaves()] == [(Euclidean, 256), (PoincareBall, 3)]
+    assert model.manifold.curvatures().tolist() == pytest.approx([0.0, 0.7])
+
+
+def test_the_decoder_uses_the_point_and_the_map():
+    model = build("map_global", MANIFOLDS["hybrid"]())
+    v = model.posterior_parameters(IMAGES)[0].detach()
+    images = model.to_images(v)
+    for part in (slice(0, 256), slice(256, None)):
+        other = v.clone()
+        other[:, part] += 1
+        assert (model.to_images(other) - images).abs().amax((1, 2, 3)).min() > 1e-3
+
+
+def test_the_factors_of_a_latent_and_where_they_live():
+    model = build("map_global", MANIFOLDS["hybrid"]())
+    v = torch.randn(5, 259, generator=generator())
+    (of_map, map_part), (of_point, point_part) = model.factors(v)
+    assert torch.equal(torch.cat([map_part, point_part], 1), v)
+    assert (of_map.channels, of_point.channels) == (256, 3)
+    assert isinstance(of_point, PoincareBall)
+    alone = build("global", Euclidean(4))
+    assert alone.factors(v) == [(alone.manifold, v)]

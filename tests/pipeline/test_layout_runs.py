@@ -1,0 +1,50 @@
+"""Whole runs with a global point, alone and beside a map: complete, and reproduced by evaluation."""
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hldm import evaluation
+from hldm.pipeline import run
+from hldm.study.config import compose
+from hldm.study.identity import run_identity
+from hldm.study.run_directory import RunDirectory
+from tests.pipeline.conftest import POINT, TINY
+
+SMALL = {"global": POINT, "map_global": [*TINY, "denoiser.width=16", "denoiser.blocks=1"]}
+
+
+def finish(outputs, layout, *overrides):
+    config = compose([*SMALL[layout], f"latent={layout}", *overrides, f"paths.outputs={outputs}"])
+    directory = RunDirectory.create(outputs / config["study"] / run_identity(config).name, config)
+    run(directory.path)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("layout", "overrides", "scales"),
+    [
+        ("global", ["geometry=poincare", "autoencoder.latent_channels=2"], ()),
+        ("map_global", ["geometry=poincare", "curvature=learnable", "autoencoder.global_channels=2"], (2,)),
+    ],
+)
+def test_a_run_leaves_everything_it_should_and_evaluation_reproduces_it(
+    tmp_path, monkeypatch, layout, overrides, scales
+):
+    directory = finish(tmp_path, layout, *overrides)
+    metrics = directory.results["metrics"]
+    assert metrics.keys() >= {"fid", "label_accuracy", "reconstruction_mse", "elbo", "delta_rel", "sqrt_c_rms"}
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert metrics["sqrt_c_rms"] > 0
+    assert ("map_sqrt_c_rms" in metrics) == (layout == "map_global")
+    # the hierarchy of one point: it has no positions whose radii could differ from the latent's
+    assert metrics["radius_median"] == metrics["point_radius_median"]
+    saved = load_file(directory.path / "checkpoints" / "model.safetensors")
+    assert saved["latent_scale"].shape == scales
+    assert torch.all(saved["latent_scale"] != 1)
+    for name in ("samples.png", "reconstructions.png", "latents.png"):
+        assert (directory.path / name).stat().st_size > 100, name
+    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
+    assert evaluation.main() == 0

@@ -1,0 +1,81 @@
+"""The whole model in every latent layout: trains and samples in every geometry, flat bit for bit at c = 0."""
+
+import pytest
+import torch
+
+from hldm.training import DiffusionStage, FirstStage, encode
+from tests.test_model import GEOMETRIES, dataset, model_of  # noqa: F401
+
+SMALLER = {
+    "global": ["denoiser.width=16", "denoiser.blocks=1", "autoencoder.latent_channels=3"],
+    "map_global": ["denoiser.width=16", "denoiser.blocks=1", "autoencoder.global_channels=3"],
+}
+UNET = ("denoiser.block_channels", "denoiser.head_channels")
+
+
+def layout(dataset, name, *overrides):  # noqa: F811
+    """Without the settings of a U-Net where there is none."""
+    return model_of(dataset, f"latent={name}", *SMALLER[name], *overrides, without=UNET if name == "global" else ())
+
+
+@pytest.mark.parametrize("conditioning", ["class", "none", "text"])
+@pytest.mark.parametrize("diffusion", ["flow", "ddpm"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("name", SMALLER)
+def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion, conditioning):  # noqa: F811
+    steps = ["diffusion.sampler.steps=2"]
+    model = layout(
+        dataset, name, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps
+    )
+    encoded = encode(model, dataset.train_images)
+    model.fit_latent_scale(encoded[0])
+    stage = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4)
+    stage.loss(0)["loss"].backward()
+    gradients = [p.grad for p in model.denoiser.parameters() if p.grad is not None]
+    assert gradients
+    assert all(g.isfinite().all() for g in gradients)
+    images = model.sample(torch.arange(3), torch.Generator().manual_seed(0))
+    assert images.shape == (3, 1, 28, 28)
+
+
+@pytest.mark.parametrize("solver", ["process.pairing=optimal_transport sampler.method=rk4", "sampler.method=adaptive"])
+@pytest.mark.parametrize("name", SMALLER)
+def test_every_solver(dataset, name, solver):  # noqa: F811
+    model = layout(dataset, name, "geometry=hybrid", *(f"diffusion.{setting}" for setting in solver.split()))
+    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    assert stage.loss(0)["loss"].isfinite()
+    assert model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_at_curvature_zero_it_is_euclidean_bit_for_bit(dataset, name):  # noqa: F811
+    flat = layout(dataset, name, "geometry=euclidean", "geometry.decoder_stem=gyroplane")
+    zero = layout(dataset, name, "geometry=poincare", "curvature.value=0")
+    results = []
+    for model in (flat, zero):
+        first = FirstStage(model, dataset.train_images, seed=0, batch_size=4).loss(0)
+        encoded = encode(model, dataset.train_images)
+        model.fit_latent_scale(encoded[0])
+        second = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4).loss(0)
+        drawn = model.sample_latents(torch.arange(2), torch.Generator().manual_seed(0))
+        results.append((first["loss"], second["loss"], drawn))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_each_part_has_its_own_scale_and_its_curvature_with_it(dataset):  # noqa: F811
+    model = layout(dataset, "map_global", "geometry=poincare", "curvature.value=0.7")
+    v = torch.cat([torch.full((3, 256), 2.0), torch.full((3, 3), 0.5)], 1)
+    model.fit_latent_scale(v)
+    assert model.latent_scale.tolist() == [2.0, 0.5]
+    torch.testing.assert_close(v / model.scale, torch.ones_like(v))
+    expected = torch.tensor([0.7 * 4, 0.7 / 4], dtype=torch.float64)
+    torch.testing.assert_close(model.diffusion_manifold().curvatures(), expected, rtol=1e-6, atol=0)
+
+
+def test_vectors_of_the_mlp_autoencoder_are_denoised_too(dataset):  # noqa: F811
+    settings = ["autoencoder=mlp", "autoencoder.hidden=8", "denoiser=mlp", "denoiser.width=16"]
+    model = model_of(dataset, *settings, "geometry=poincare", without=(*UNET, "autoencoder.block_channels"))
+    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    assert stage.loss(0)["loss"].isfinite()
+    assert model.sample(torch.arange(3), torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)
