@@ -98,6 +98,12 @@ def test_a_radial_field_makes_a_wrapped_normal_on_every_manifold(manifold):
     torch.testing.assert_close(ours, exact.sum((1, 2)), rtol=1e-6, atol=1e-6)
 
 
+def test_one_point_per_image_is_a_map_of_one_position():
+    v, predict = points(5, 3), network(3)
+    one = density(ball(0.7, 3), v, predict, steps=2)
+    torch.testing.assert_close(one, density(ball(0.7, 3), v.view(5, 3, 1, 1), predict, steps=2), rtol=1e-12, atol=1e-12)
+
+
 def test_at_c_zero_it_is_the_flat_density_bit_for_bit_and_near_it_at_rate_c():
     v, predict = points(10, 4, 1, 1), network(4)
     flat = density(Euclidean(4), v, predict, steps=6)
