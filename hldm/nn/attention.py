@@ -34,7 +34,7 @@ def distance_attention(
 
         d(q, k)² = 4/c · arsinh²(√(c h/2)),   h = m_q + m_k + c m_q m_k − ⟨s_q, s_k⟩
 
-    and the midpoint is Y/|Y|, Y = Σ w (s, 1 + c m), see `geometry.means`. In float32 h errs by 1e-4/c at √c|v| = 4, so
+    and the midpoint is Y/|Y|, Y = Σ w (s, 1 + c m), see `geometry.means`. In float32 h errs by 2e-4/c at √c|v| = 4, so
     this is for weights, not for measuring small distances.
 
     Args:
