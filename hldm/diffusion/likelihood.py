@@ -64,7 +64,7 @@ def log_density(
     end, _ = integrate(RK4, Euclidean(dimension + 1), backwards, start, steps)
     noise, log_change = end[:, :-1], end[:, -1]
     log_noise = -0.5 * noise.square().sum(1) - 0.5 * dimension * math.log(2 * math.pi)
-    return log_noise + log_change - manifold.log_volume(v, dim=1).flatten(1).sum(1)
+    return log_noise + log_change - manifold.log_volume(v, dim=1).reshape(len(v), -1).sum(1)
 
 
 def velocity_and_divergence(
