@@ -79,3 +79,12 @@ def test_vectors_of_the_mlp_autoencoder_are_denoised_too(dataset):  # noqa: F811
     stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
     assert stage.loss(0)["loss"].isfinite()
     assert model.sample(torch.arange(3), torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)
+
+
+@pytest.mark.parametrize("name", SMALLER)
+def test_hyperbolic_labels_and_densities(dataset, name):  # noqa: F811
+    model = layout(dataset, name, "geometry=poincare", "conditioning.hyperbolic=true")
+    (v, *_), labels = encode(model, dataset.train_images[:3]), dataset.train_labels[:3]
+    log_p = model.log_density(v, labels, 2, torch.Generator().manual_seed(0))
+    assert log_p.shape == (3,)
+    assert log_p.isfinite().all()
