@@ -147,6 +147,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "vectors as pictures": (["dataset=branching"], ["autoencoder=mlp", "+experiment=pvae_tree"]),
     "mobius on maps": (["geometry.decoder_stem=mobius"], ["autoencoder=mlp", "gyroplane"]),
     "codebook": (["autoencoder=vq", "autoencoder.codebook=kmeans"], ["codebook=kmeans", "gradient, ema"]),
+    "latents of no size": (["autoencoder=kl_scaled", "autoencoder.latent_rms=0"], ["latent_rms=0", "> 0"]),
     "one code": (["autoencoder=vq", "autoencoder.codebook_size=1"], ["codebook_size=1", "≥ 2"]),
     "commitment": (["autoencoder=vq", "autoencoder.commitment_weight=-1"], ["commitment_weight=-1", "≥ 0"]),
     "codebook weight": (["autoencoder=vq", "autoencoder.codebook_weight=nan"], ["codebook_weight=nan", "≥ 0"]),

@@ -34,6 +34,8 @@ class KLAutoencoder(VariationalAutoencoder):
         posterior: "wrapped" (diagonal scale) or "riemannian" (isotropic per point).
         prior_scale: σ₀ of the centred wrapped or Riemannian prior, > 0.
         kl_weight: weight of the KL term, ≥ 0.
+        latent_rms: > 0, root mean square of the normal coordinates of every image's locations, which are scaled to it;
+            None leaves the encoder free, which can shrink its latents until curvature no longer acts.
         manifold: where the latents live; its channels must be `latent_channels`.
         decoder_stem: "linear" or "gyroplane".
         image_shape: (C, H, W) of the images.
@@ -49,6 +51,7 @@ class KLAutoencoder(VariationalAutoencoder):
         posterior: Literal["wrapped", "riemannian"],
         prior_scale: float,
         kl_weight: float,
+        latent_rms: float | None = None,
         *,
         manifold: Manifold,
         decoder_stem: Literal["linear", "gyroplane"],
@@ -59,12 +62,15 @@ class KLAutoencoder(VariationalAutoencoder):
         super().__init__(manifold, posterior, prior_scale, kl_weight, image_shape, shape)
         self.encoder = ImageEncoder(frame, latent_channels, block_channels, layers_per_block, double_z=True)
         self.decoder = ImageDecoder(frame, latent_channels, block_channels, layers_per_block)
+        self.latent_rms = latent_rms
         self.posterior_head = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.decoder_stem = make_stem(decoder_stem, manifold, latent_channels)
 
     def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images → (loc, scale), both shaped like a latent: normal coordinates of the mean, and standard deviations."""
         loc, log_variance = self.posterior_head(self.encoder(images)).chunk(2, dim=1)
+        if self.latent_rms is not None:
+            loc = loc * (self.latent_rms * (loc.square().mean((1, 2, 3), keepdim=True) + 1e-12).rsqrt())
         return loc, to_scale(log_variance)
 
     def decode(self, v: Tensor) -> Tensor:

@@ -85,6 +85,7 @@ RULES: dict[str, Rule] = {
     "autoencoder.posterior": _one_of("wrapped", "riemannian"),
     "autoencoder.prior_scale": _POSITIVE,
     "autoencoder.kl_weight": _NOT_NEGATIVE,
+    "autoencoder.latent_rms": _POSITIVE,
     "autoencoder.hidden": _whole(1, 600),
     "autoencoder.kl_estimator": _one_of("monte_carlo", "low_variance"),
     "autoencoder.encoder_head": _one_of("wrapped", "mobius"),

@@ -20,12 +20,12 @@ MANIFOLDS = {
 IMAGES = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-def build(manifold, stem="gyroplane", posterior="wrapped", kl_weight=0.1):
+def build(manifold, stem="gyroplane", posterior="wrapped", kl_weight=0.1, latent_rms=None):
     return initialised(
         0,
         "autoencoder",
         lambda: KLAutoencoder(
-            4, [8, 16], 1, 2, 32, posterior, 1.0, kl_weight,
+            4, [8, 16], 1, 2, 32, posterior, 1.0, kl_weight, latent_rms,
             manifold=manifold, decoder_stem=stem, image_shape=(1, 28, 28),
         ),
     )  # fmt: skip
@@ -125,3 +125,14 @@ def test_kl_weight_zero_leaves_the_reconstruction():
     losses = build(Euclidean(4), kl_weight=0.0).losses(IMAGES, generator())
     assert torch.equal(losses.loss, losses.reconstruction)
     assert math.isfinite(losses.kl.item())
+
+
+@pytest.mark.parametrize("name", MANIFOLDS)
+def test_a_fixed_latent_scale(name) -> None:
+    """Every image's locations have it, in the direction that the free encoder says."""
+    free, fixed = build(MANIFOLDS[name]()), build(MANIFOLDS[name](), latent_rms=1.7)
+    loc, scale = fixed.posterior_parameters(IMAGES)
+    torch.testing.assert_close(loc.square().mean((1, 2, 3)).sqrt(), torch.full((6,), 1.7))
+    free_loc, free_scale = free.posterior_parameters(IMAGES)
+    torch.testing.assert_close(loc, free_loc * (loc[:, :1, :1, :1] / free_loc[:, :1, :1, :1]))
+    assert torch.equal(scale, free_scale)
