@@ -315,15 +315,18 @@ def test_attention_weights_fall_with_distance_and_commute_with_isometries() -> N
 
 def test_attention_clips_every_ball_at_the_same_curved_radius() -> None:
     c, clip = 0.3, 2.0
-    layer = HyperbolicAttention(ball(C, 1.0), 2, ball(4, c, 2), clip=clip)
-    v = 3 * noise(2, 5, C)
-    radii = v.unflatten(-1, (4, 2)).norm(dim=-1, keepdim=True)
-    expected = v.unflatten(-1, (4, 2)) / radii * radii.clamp(max=clip / c**0.5)
-    assert (radii > clip / c**0.5).any()
-    assert (radii < clip / c**0.5).any()
-    torch.testing.assert_close(layer._clipped(v).transpose(1, 2).flatten(-2), expected.flatten(-2))
-    layer = HyperbolicAttention(ball(C, 0.0), 2, ball(4, 0.0, 2), clip=clip)
-    torch.testing.assert_close(layer._clipped(v).transpose(1, 2).flatten(-2), v)
+    head, sharpness = ball(4, c, 2), torch.ones(())
+    points = [3 * noise(2, 5, 4, seed=seed) for seed in range(3)]
+    radii = [x.unflatten(-1, (2, 2)).norm(dim=-1, keepdim=True) for x in points]
+    assert all((r > clip / c**0.5).any() and (r < clip / c**0.5).any() for r in radii)
+    shorter = [
+        (x.unflatten(-1, (2, 2)) / r * r.clamp(max=clip / c**0.5)).flatten(-2)
+        for x, r in zip(points, radii, strict=True)
+    ]
+    clipped = distance_attention(*points, sharpness, head, clip=clip)
+    torch.testing.assert_close(clipped, distance_attention(*shorter, sharpness, head, clip=100.0))
+    flat = [distance_attention(*points, sharpness, ball(4, 0.0, 2), clip=clip) for clip in (0.1, 100.0)]
+    torch.testing.assert_close(*flat, rtol=0, atol=0)
 
 
 def test_attention_clips_queries_and_keys_but_takes_context() -> None:
