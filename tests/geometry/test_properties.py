@@ -152,3 +152,26 @@ def test_log_volume_is_the_jacobian_of_the_chart(n: int, c: float) -> None:
     jacobian = torch.stack([torch.autograd.functional.jacobian(lambda a: ops.expmap0(a, c), row) for row in v])
     expected = jacobian.det().log() + n * ops.lambda_x(ops.expmap0(v, c), c)[:, 0].log()
     torch.testing.assert_close(normal.log_volume(v, c), expected, rtol=1e-9, atol=1e-10)
+
+
+@given(curvatures, seeds)
+def test_random_points_have_the_scale_that_is_asked_for(c, seed) -> None:
+    ball = PoincareBall(4, FixedCurvature(c), balls=2)
+    one, two = (
+        ball.to_tangent(ball.random((4000, 4), torch.tensor(scale / c**0.5, dtype=torch.float64), generator))
+        for scale, generator in ((0.3, torch.Generator().manual_seed(seed)), (0.6, torch.Generator().manual_seed(seed)))
+    )
+    torch.testing.assert_close(two, 2 * one)
+    assert abs(one.square().mean().sqrt() * c**0.5 / 0.3 - 1) < 0.05  # 9 standard errors
+
+
+@given(curvatures, st.sampled_from([1, -3]), seeds)
+def test_geodesics_of_several_balls_are_those_of_each(c, dim, seed) -> None:
+    """With a time per sample, which has to skip the axis of the balls."""
+    ball, g = PoincareBall(6, FixedCurvature(c), balls=3), torch.Generator().manual_seed(seed)
+    x, y = (ball.random((2, 6, 4, 5), torch.tensor(0.5 / c**0.5, dtype=torch.float64), g, 1) for _ in range(2))
+    t = torch.rand((2, 1, 1, 1), generator=g, dtype=torch.float64)
+    whole = ball.geodesic(x, y, t, dim)
+    parts = [ops.geodesic(a, b, t, c, dim) for a, b in zip(x.split(2, 1), y.split(2, 1), strict=True)]
+    for i in range(2):
+        torch.testing.assert_close(whole[i], torch.cat([part[i] for part in parts], 1))

@@ -70,6 +70,21 @@ def test_balls_add_up_with_shares_of_the_bias() -> None:
     torch.testing.assert_close(hybrid(v), affine + ganea(v[:, 3:], hybrid.weight[:, 3:], (1 - share) * hybrid.bias, c))
 
 
+def test_beyond_the_clip_the_response_is_linear_in_the_bias() -> None:
+    """On vectors and on feature maps, which take other kernels, and also where balls share the bias."""
+    for balls in (1, 2):
+        layer = seeded(lambda balls=balls: Gyroplane(PoincareBall(4, FixedCurvature(0.7), balls), 3, dim=1).double())
+        v = normals(4, 12, 1.0, 0.7)
+        maps = v.view(2, 6, 4).movedim(-1, 1)
+        responses = []
+        for bias in (2000.0, 2300.0):
+            with torch.no_grad():
+                layer.bias.fill_(bias)
+            responses.append(layer(v))
+            torch.testing.assert_close(layer(maps).movedim(1, -1).flatten(0, 1), responses[-1])
+        torch.testing.assert_close(responses[1] - responses[0], torch.full_like(responses[0], 300.0))
+
+
 FLAT = [
     Euclidean(4),
     PoincareBall(4, FixedCurvature(0.0), balls=2),

@@ -217,11 +217,12 @@ def test_poincaré_linear_is_the_published_formula() -> None:
     torch.testing.assert_close(coordinate(layer(v)), layer.planes(v))
 
 
+@pytest.mark.parametrize("scale", [1.0, 200.0])  # the second: joined points beyond the clip of their coordinates
 @pytest.mark.parametrize("transposed", [False, True])
-def test_convolution_is_the_fully_connected_layer_of_patches(transposed: bool) -> None:
+def test_convolution_is_the_fully_connected_layer_of_patches(transposed: bool, scale: float) -> None:
     c, size = 0.9, 3
     kind = PoincareConvTranspose2d if transposed else PoincareConv2d
-    layer, v = seeded(lambda: kind(ball(4, c), ball(5, c), size, 1, 1)), noise(2, 4, 6, 6)
+    layer, v = seeded(lambda: kind(ball(4, c), ball(5, c), size, 1, 1)), scale * noise(2, 4, 6, 6)
     weight = layer.conv.weight.flip(2, 3).transpose(0, 1) if transposed else layer.conv.weight
     patches = layer.ratio * nn.functional.unfold(v, size, padding=1)  # (B, 4·9, 36), β-concatenated
     dense = PoincareLinear(ball(4 * size**2, c), ball(5, c), dim=1).double()
