@@ -58,3 +58,21 @@ def test_squared_arsinh_of_a_root() -> None:
     torch.testing.assert_close(slope, torch.ones(3))
     _, forward = torch.func.jvp(arsinh_sqrt_squared, (w.detach(),), (torch.ones_like(w),))
     torch.testing.assert_close(forward, torch.autograd.grad(y.sum(), w)[0])
+
+
+@pytest.mark.parametrize(("function", "public", "reference"), [pair[:3] for pair in PAIRS])
+def test_slopes_are_the_same_where_they_are_differentiated_again(function, public, reference) -> None:
+    """There the derivative is computed from the argument, not from what the forward pass kept."""
+    x = torch.linspace(-3, 3, 9, dtype=torch.float64, requires_grad=True)
+    (exact,) = torch.autograd.grad(reference(x).sum(), x)
+    for f in (function, public):
+        torch.testing.assert_close(f(x), reference(x))
+        (slope,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
+        torch.testing.assert_close(slope, exact)
+
+
+def test_the_slope_of_the_squared_arsinh_where_it_is_differentiated_again() -> None:
+    w = torch.logspace(-6, 3, 20, dtype=torch.float64).requires_grad_()
+    (slope,) = torch.autograd.grad(arsinh_sqrt_squared(w).sum(), w, create_graph=True)
+    (exact,) = torch.autograd.grad(torch.asinh(w.sqrt()).square().sum(), w)
+    torch.testing.assert_close(slope, exact)
