@@ -3,7 +3,7 @@
     python sweeps/diffusion.py [setting=value …]    settings go to train.py, such as hardware=cpu or tracking=none
     python sweeps/diffusion.py --tables             only the page, from the runs that there are
 
-36 runs of four to five minutes on two quiet processor cores; it can be stopped at any time and goes on from there.
+36 runs of three to five minutes on two quiet processor cores; it can be stopped at any time and goes on from there.
 """
 
 import sys
