@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hldm.geometry.analytic import sinhc
 from hldm.geometry.normal import add_normal, from_spacelike, spacelike
-from hldm.geometry.ops import Scalar, flat, promote
+from hldm.geometry.ops import Scalar, flat, full_precision, promote
 
 
 def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
@@ -28,7 +28,7 @@ def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
         (*B, M, n) normal coordinates.
     """
     v, weights = promote(v), promote(weights)
-    with torch.autocast(v.device.type, enabled=False):
+    with full_precision(v):
         total = weights.sum(-1, keepdim=True)
         if flat(c):
             return weights @ v / total
