@@ -84,8 +84,13 @@ class ManifoldDistribution(ABC):
         """How many scales a point needs: the size of `scale` along `dim`, for whoever builds an encoder."""
 
     @abstractmethod
-    def draw(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
-        """A sample with gradients to location, scale and curvature, in all its representations."""
+    def draw(self, generator: Generator | Tensor | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
+        """A sample with gradients to location, scale and curvature, in all its representations.
+
+        Args:
+            generator: source of randomness, or standard normal numbers (*S, *B, C, …) to take instead.
+            sample_shape: S.
+        """
 
     @abstractmethod
     def log_prob_draw(self, draw: Draw) -> Tensor:
@@ -137,8 +142,10 @@ class ManifoldDistribution(ABC):
         draw = self.draw(generator) if sample is None else sample
         return self.log_prob_draw(draw) - self.centred(prior_scale).log_prob_normal(draw.v)
 
-    def _noise(self, generator: Generator | None, sample_shape: tuple[int, ...]) -> Tensor:
+    def _noise(self, generator: Generator | Tensor | None, sample_shape: tuple[int, ...]) -> Tensor:
         """Standard normal numbers, (*S, *B, C, …): one call for all factors, so every geometry sees the same."""
+        if isinstance(generator, Tensor):
+            return generator
         return torch.randn(
             (*sample_shape, *self.loc.shape), generator=generator, dtype=self.loc.dtype, device=self.loc.device
         )

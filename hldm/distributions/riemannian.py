@@ -71,7 +71,7 @@ class RiemannianNormal(ManifoldDistribution):
         pieces = x.split([b.count * b.n for b in self._blocks], self.dim)
         return [p.unflatten(self.dim, (b.count, b.n)) for p, b in zip(pieces, self._blocks, strict=True)]
 
-    def draw(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
+    def draw(self, generator: Generator | Tensor | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
         noise = self._noise(generator, sample_shape)
         parts = [
             block.frame_vector(e, self.dim).flatten(self.dim - 1, self.dim)

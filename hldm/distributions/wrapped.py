@@ -36,7 +36,7 @@ class WrappedNormal(ManifoldDistribution):
         """How many scales a point needs: one for each coordinate."""
         return manifold.channels
 
-    def draw(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
+    def draw(self, generator: Generator | Tensor | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
         w = self.scale * self._noise(generator, sample_shape)
         return Draw(self.manifold, self.dim, w, self.manifold.add_normal(self.loc, w, self.dim))
 
