@@ -13,7 +13,6 @@ from torch import Generator, Tensor
 
 from hldm.distributions.base import Draw, ManifoldDistribution
 from hldm.distributions.radial import RadialLaw
-from hldm.errors import UserError
 from hldm.geometry import Euclidean, Manifold, PoincareBall
 from hldm.geometry.ops import flat
 
@@ -32,25 +31,24 @@ class RiemannianNormal(ManifoldDistribution):
         loc: (*B, C, …) normal coordinates of the mean.
         scale: σ > 0, a number or a tensor whose size along `dim` is `scale_channels(manifold)` or 1.
         dim: the axis of the C coordinates.
+        validate_args: as in `ManifoldDistribution`.
 
     Log normaliser and radius hold for n from 1 to 512, σ from 1e-2 to 10, c from 0 to 10; they are computed in float64.
     """
 
-    def __init__(self, manifold: Manifold, loc: Tensor, scale: Tensor | float, dim: int = -1) -> None:
-        super().__init__(manifold, loc, dim)
-        scale = torch.as_tensor(scale, dtype=self.loc.dtype, device=self.loc.device)
-        blocks = self.scale_channels(manifold)
-        if scale.ndim == 0:
-            scale = scale.reshape([1] * self.loc.ndim)
-        if scale.shape[self.dim] not in (1, blocks):
-            raise UserError(
-                f"A Riemannian normal on this manifold takes {blocks} scales per point, one for each ball or Euclidean "
-                f"factor, but got {scale.shape[self.dim]}. Use RiemannianNormal.scale_channels(manifold), or "
-                "distribution=wrapped for a scale per coordinate."
-            )
-        shape = list(scale.shape)
-        shape[self.dim] = blocks
-        self.scale = scale.expand(shape)
+    scale_rule = (
+        "Every ball and every Euclidean factor has one (scale_channels counts them); for a scale per coordinate use a "
+        "WrappedNormal (posterior=wrapped)."
+    )
+
+    def __init__(
+        self, manifold: Manifold, loc: Tensor, scale: Tensor | float, dim: int = -1, validate_args: bool = True
+    ) -> None:
+        super().__init__(manifold, loc, dim, validate_args)
+        fitted = self._fitted(scale)
+        shape = list(fitted.shape)
+        shape[self.dim] = self.scale_channels(manifold)
+        self.scale = fitted.expand(shape)
 
     @staticmethod
     def scale_channels(manifold: Manifold) -> int:
@@ -94,8 +92,9 @@ class RiemannianNormal(ManifoldDistribution):
         return -0.5 * self._total([(w / b.scale).square() for b, w in views]) - self.log_normalizer()
 
     def centred(self, prior_scale: float | Tensor) -> "RiemannianNormal":
-        prior = RiemannianNormal(self.manifold, torch.zeros_like(self.loc), prior_scale, self.dim)
-        prior.is_centred = True
+        scale = self._prior_scale(prior_scale)
+        prior = RiemannianNormal(self.manifold, torch.zeros_like(self.loc), scale, self.dim, validate_args=False)
+        prior.is_centred, prior.validate_args = True, self.validate_args
         return prior
 
     def kl_to_centred(
