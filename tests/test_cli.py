@@ -255,6 +255,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["UNet2DModel", "AutoencoderKL or VQModel"],
     ),
     "no GPU": (["hardware=gpu"], ["GPU", "hardware=cpu"]),
+    "compile": (["hardware.compile=always"], ["true or false"]),
     "device": (["hardware.device=tpu"], ["auto, cpu, cuda"]),
     "more threads than cores": (["hardware.slots=2", "hardware.threads=2"], ["2 cores", "hardware.threads=1"]),
     "two kinds of hardware": (["-m", "hardware=cpu,auto"], ["hardware", "one value"]),
@@ -310,7 +311,7 @@ def test_one_run_is_made_once(invoke: Invoke) -> None:
     assert "96.7%" in out
     assert str(run / "samples.png") in out
     assert (run / "environment").read_text() == "2 PASSIVE"
-    assert RunDirectory(run).config["hardware"] == {"device": "cpu", "threads": 2, "slots": "auto"}
+    assert RunDirectory(run).config["hardware"] == {"device": "cpu", "threads": 2, "slots": "auto", "compile": False}
 
     status, out, _ = invoke(*argv)
     assert status == 0

@@ -5,7 +5,6 @@ Said et al. (2014); Mathieu et al. (2019), eq. 5. See `base` for the legend and 
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
 import torch
@@ -49,20 +48,16 @@ class RiemannianNormal(ManifoldDistribution):
         shape = list(fitted.shape)
         shape[self.dim] = self.scale_channels(manifold)
         self.scale = fitted.expand(shape)
+        leaves = manifold.leaves()
+        scales = self.scale.split([_balls(leaf) for leaf in leaves], self.dim)
+        self._blocks = [
+            _Block.of(leaf, s.unflatten(self.dim, (_balls(leaf), 1))) for leaf, s in zip(leaves, scales, strict=True)
+        ]
 
     @staticmethod
     def scale_channels(manifold: Manifold) -> int:
         """How many scales a point needs: one for each ball and each Euclidean factor."""
         return sum(_balls(leaf) for leaf in manifold.leaves())
-
-    @cached_property
-    def _blocks(self) -> list["_Block"]:
-        leaves = self.manifold.leaves()
-        scales = self.scale.split([_balls(leaf) for leaf in leaves], self.dim)
-        return [
-            _Block(leaf.channels // _balls(leaf), _balls(leaf), leaf, s.unflatten(self.dim, (_balls(leaf), 1)))
-            for leaf, s in zip(leaves, scales, strict=True)
-        ]
 
     def _views(self, x: Tensor) -> list[Tensor]:
         """(*S, *B, C, …) → for every leaf (*S, *B, k, n, …)."""
@@ -123,14 +118,15 @@ class _Block:
 
     n: int
     count: int
-    leaf: Manifold
     scale: Tensor
+    law: RadialLaw | None
+    """The radial law; None where the block is known to be flat."""
 
-    @cached_property
-    def law(self) -> RadialLaw | None:
-        """The radial law; None where the block is known to be flat."""
-        c = 0.0 if isinstance(self.leaf, Euclidean) else cast(PoincareBall, self.leaf).c
-        return None if flat(c) else RadialLaw(c * self.scale.double().square(), self.n)
+    @classmethod
+    def of(cls, leaf: Manifold, scale: Tensor) -> "_Block":
+        c, balls = (0.0, 1) if isinstance(leaf, Euclidean) else (cast(PoincareBall, leaf).c, _balls(leaf))
+        n = leaf.channels // balls
+        return cls(n, balls, scale, None if flat(c) else RadialLaw(c * scale.double().square(), n))
 
     def frame_vector(self, noise: Tensor, dim: int) -> Tensor:
         """σ t ε/|ε| with t at the quantile of |ε|; σε where flat. Noise and result are (*S, *B, count, n, …)."""

@@ -64,6 +64,8 @@ def check_machine(config: Mapping[str, Any], runs: int = 1) -> resources.Allotme
             f"paths.outputs={outputs} cannot be written ({error.strerror}). "
             "Name a folder that you may write, as in paths.outputs=~/outputs."
         ) from error
+    if config["hardware"]["compile"]:
+        resources.check_compiler()
     return resources.allot(config["hardware"], runs)
 
 

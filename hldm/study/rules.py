@@ -68,6 +68,7 @@ RULES: dict[str, Rule] = {
     "hardware.device": _one_of("auto", "cpu", "cuda"),
     "hardware.threads": _AUTO,
     "hardware.slots": _AUTO,
+    "hardware.compile": _BOOLEAN,
     "dataset.depth": _whole(0, 6),
     "dataset.children": _whole(1, 2),
     "dataset.siblings": _COUNT,
