@@ -121,6 +121,16 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "codes of one point": (["latent=global", "autoencoder=vq"], ["a map of points", "denoiser=unet", "latent=map"]),
     "an MLP on a map": (["denoiser=mlp"], ["a map of points", "denoiser=unet", "latent=map"]),
     "a U-Net on a point": (["latent=global", "denoiser=unet"], ["one point per image", "denoiser=mlp"]),
+    "attention of a point on a map": (
+        ["denoiser=cross_attention"],
+        ["a map of points", "denoiser=unet", "autoencoder=kl_global"],
+    ),
+    "heads of a point": (
+        ["latent=global", "denoiser=cross_attention", "denoiser.heads=3"],
+        ["denoiser.heads=3", "does not divide denoiser.width=256", "denoiser.width=255"],
+    ),
+    "no heads of a point": (["latent=global", "denoiser=cross_attention", "denoiser.heads=0"], ["heads=0", "≥ 1"]),
+    "heads where nothing attends": (["latent=global", "denoiser.heads=2"], ["denoiser=cross_attention only"]),
     "a map where there is a point too": (
         ["latent=map_global", "autoencoder=kl"],
         ["beside one point", "kl_map_global"],

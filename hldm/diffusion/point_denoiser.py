@@ -48,10 +48,7 @@ class MLPDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         (channels,) = latent_shape
-        self.time = nn.Sequential(
-            Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0),
-            TimestepEmbedding(TIME_CHANNELS, width),
-        )
+        self.time = time_embedding(width)
         self.label = label_embedding(nn.Embedding(classes + 1, width)) if context_channels is None else None
         self.text = None if context_channels is None else nn.Linear(context_channels, width)
         self.features = nn.Linear(feature_channels, width) if feature_channels else None
@@ -94,15 +91,27 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        modulation = nn.Linear(width, 3 * width)
-        self.modulation = nn.Sequential(nn.SiLU(), modulation)
+        self.modulation = modulation(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        nn.init.zeros_(modulation.weight)
-        nn.init.zeros_(modulation.bias)
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         scale, shift, gate = self.modulation(emb).chunk(3, dim=1)
         return h + gate * self.mlp((1 + scale) * self.norm(h) + shift)
+
+
+def time_embedding(width: int) -> nn.Sequential:
+    """Time in [0, 1000], (B,) → (B, width)."""
+    return nn.Sequential(
+        Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0), TimestepEmbedding(TIME_CHANNELS, width)
+    )
+
+
+def modulation(width: int) -> nn.Sequential:
+    """An embedding (B, width) → scale, shift and gate of a residual block, (B, 3·width), all 0 at the start."""
+    linear = nn.Linear(width, 3 * width)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.SiLU(), linear)
 
 
 class MapGlobalDenoiser(nn.Module):

@@ -204,6 +204,12 @@ def _check_sizes(config: Mapping[str, Any]) -> None:
                     f"{section}.block_channels has {width}, which is not a multiple of {group} (the group size of its "
                     f"normalisation). Try {group * max(1, round(width / group))}."
                 )
+    width, heads = get(config, "denoiser.width"), get(config, "denoiser.heads")
+    if heads and width % heads:
+        raise UserError(
+            f"denoiser.heads={heads} does not divide denoiser.width={width}. "
+            f"Try denoiser.width={heads * max(1, round(width / heads))}."
+        )
     head, widths = get(config, "denoiser.head_channels"), get(config, "denoiser.block_channels")
     if head and widths and widths[-1] % head:
         raise UserError(

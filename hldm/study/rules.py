@@ -106,6 +106,7 @@ RULES: dict[str, Rule] = {
     "autoencoder.flat_map": _BOOLEAN,
     "denoiser.width": _whole(1, 256),
     "denoiser.blocks": _whole(1, 4),
+    "denoiser.heads": _whole(1, 4),
     "denoiser.block_channels": _wholes(1, "[64,96]"),
     "denoiser.layers_per_block": _whole(1, 1),
     "denoiser.head_channels": _whole(1, 32),

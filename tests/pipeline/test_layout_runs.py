@@ -27,6 +27,7 @@ def finish(outputs, layout, *overrides):
     ("layout", "overrides", "scales"),
     [
         ("global", ["geometry=poincare", "autoencoder.latent_channels=2"], ()),
+        ("global", ["denoiser=cross_attention", "conditioning=text", "geometry=hybrid"], ()),
         ("map_global", ["geometry=poincare", "curvature=learnable", "autoencoder.global_channels=2"], (2,)),
     ],
 )
