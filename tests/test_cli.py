@@ -105,6 +105,15 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "stem": (["denoiser.stem=poincare"], ["denoiser.stem=poincare", "linear, gyroplane"]),
     "attention": (["denoiser.attention=hyperbolic"], ["dot_product, euclidean_distance, hyperbolic_distance"]),
     "curvature of the denoiser": (["denoiser.curvature=-1"], ["denoiser.curvature=-1", "≥ 0"]),
+    "curvature of the denoiser by its option": (
+        ["denoiser.curvature=learnable"],
+        ["denoiser.curvature=learnable", "denoiser.learnable_curvature=true"],
+    ),
+    "a denoiser that learns its curvature from 0": (
+        ["denoiser.stem=gyroplane", "denoiser.learnable_curvature=true", "denoiser.curvature=0"],
+        ["cannot start at denoiser.curvature=0", "denoiser.curvature=1e-2", "denoiser.learnable_curvature=false"],
+    ),
+    "a learned curvature that is no switch": (["denoiser.learnable_curvature=0.5"], ["true or false"]),
     "heads without a ball": (
         ["denoiser.attention=hyperbolic_distance", "denoiser.head_channels=1"],
         ["denoiser.head_channels=1", "2 to 8", "denoiser.head_channels=16"],

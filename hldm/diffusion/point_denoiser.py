@@ -129,6 +129,7 @@ class MapGlobalDenoiser(nn.Module):
         curvature: c ≥ 0 of the U-Net's stem and attention.
         width: of the MLP, see `MLPDenoiser`, as for the next.
         blocks: how many.
+        learnable_curvature: whether c is learned, see `Denoiser`.
         latent_shape: how map and point lie in the latent vector.
         classes: number of labels; one more embedding stands for "no label".
         context_channels: of the features of a text, None for labels.
@@ -145,6 +146,7 @@ class MapGlobalDenoiser(nn.Module):
         curvature: float,
         width: int,
         blocks: int,
+        learnable_curvature: bool = False,
         *,
         latent_shape: Packing,
         classes: int,
@@ -162,6 +164,7 @@ class MapGlobalDenoiser(nn.Module):
             stem,
             attention,
             curvature,
+            learnable_curvature,
             latent_shape=latent_shape.map_shape,
             classes=classes,
             context_channels=context_channels,

@@ -117,6 +117,11 @@ def _check_curvature(config: Mapping[str, Any]) -> None:
             "curvature=learnable cannot start at curvature.value=0: a learned curvature is positive by construction. "
             "Try curvature.value=1e-2, or curvature=0 for a flat ball that stays flat."
         )
+    if get(config, "denoiser.curvature") == 0 and get(config, "denoiser.learnable_curvature"):
+        raise UserError(
+            "denoiser.learnable_curvature=true cannot start at denoiser.curvature=0: a learned curvature is positive "
+            "by construction. Try denoiser.curvature=1e-2, or denoiser.learnable_curvature=false to stay flat."
+        )
 
 
 def _check_channels(config: Mapping[str, Any]) -> None:

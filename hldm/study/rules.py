@@ -112,7 +112,9 @@ RULES: dict[str, Rule] = {
     "denoiser.head_channels": _whole(1, 32),
     "denoiser.stem": _one_of("linear", "gyroplane"),
     "denoiser.attention": _one_of("dot_product", "euclidean_distance", "hyperbolic_distance"),
-    "denoiser.curvature": _NOT_NEGATIVE,
+    "denoiser.curvature": Rule(
+        _NOT_NEGATIVE.holds, "a number ≥ 0, where it starts with denoiser.learnable_curvature=true", 1.0
+    ),
     "diffusion.process.time": _one_of("logit_normal", "uniform"),
     "diffusion.process.schedule": _one_of("scaled_linear", "squaredcos_cap_v2"),
     "diffusion.process.pairing": _one_of("independent", "optimal_transport"),
