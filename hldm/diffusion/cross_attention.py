@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from hldm.diffusion.point_denoiser import ResidualBlock, modulation, time_embedding
+from hldm.diffusion.point_denoiser import ResidualBlock, modulation, time_embedding, token_mean
 from hldm.nn import Condition
 
 
 class CrossAttentionDenoiser(nn.Module):
     """A transformer whose one token, the point, attends to the tokens of a text, or to the embedding of its label.
 
-    The time scales and shifts the normalisation, and the condition enters by attention alone, as in PixArt-α (Chen et
-    al. 2023, section 2.3). Attention of the point to itself would be one more linear map, so there is none. Every block
-    starts as the identity.
+    The label, or the mean of the text's features, joins the time in scaling and shifting the normalisation, as a pooled
+    text does in SDXL (Podell et al. 2023, section 2.1): by attention alone some classes are learned late. One token has
+    nothing to tell itself, so there is no self-attention. Every block starts as the identity.
 
     Args:
         width: of the token.
@@ -43,6 +43,7 @@ class CrossAttentionDenoiser(nn.Module):
         (channels,) = latent_shape
         self.time = time_embedding(width)
         self.label = label_embedding(nn.Embedding(classes + 1, width)) if context_channels is None else None
+        self.text = None if context_channels is None else nn.Linear(context_channels, width)
         self.first = nn.Linear(channels, width)
         self.blocks = nn.ModuleList(CrossAttentionBlock(width, heads, context_channels or width) for _ in range(blocks))
         self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, channels))
@@ -50,13 +51,16 @@ class CrossAttentionDenoiser(nn.Module):
     def forward(self, v: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Prediction shaped like v, (B, n); the other arguments are those of `MLPDenoiser`."""
         if self.label is not None:
-            context, padding = self.label(condition.labels).unsqueeze(1), None
+            whole = self.label(condition.labels)
+            context, padding = whole.unsqueeze(1), None
         else:
+            assert self.text is not None
             assert condition.hidden is not None
             assert condition.mask is not None
+            whole = self.text(token_mean(condition))
             context, padding = condition.hidden, ~condition.mask
         # the sinusoidal embedding was made for 1000 discrete steps
-        emb = self.time(1000 * t)
+        emb = self.time(1000 * t) + whole
         h = self.first(v)
         for block in self.blocks:
             h = block(h, emb, context, padding)

@@ -79,10 +79,7 @@ class MLPDenoiser(nn.Module):
         if self.label is not None:
             return self.label(condition.labels)
         assert self.text is not None
-        assert condition.hidden is not None
-        assert condition.mask is not None
-        mask = condition.mask.unsqueeze(2).to(condition.hidden.dtype)
-        return self.text((mask * condition.hidden).sum(1) / mask.sum(1).clamp_min(1))
+        return self.text(token_mean(condition))
 
 
 class ResidualBlock(nn.Module):
@@ -104,6 +101,14 @@ def time_embedding(width: int) -> nn.Sequential:
     return nn.Sequential(
         Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0), TimestepEmbedding(TIME_CHANNELS, width)
     )
+
+
+def token_mean(condition: Condition) -> Tensor:
+    """Mean of a text's features over the tokens that are there, (B, D)."""
+    assert condition.hidden is not None
+    assert condition.mask is not None
+    mask = condition.mask.unsqueeze(2).to(condition.hidden.dtype)
+    return (mask * condition.hidden).sum(1) / mask.sum(1).clamp_min(1)
 
 
 def modulation(width: int) -> nn.Sequential:

@@ -56,6 +56,16 @@ def test_it_sees_tokens_where_the_mlp_sees_their_mean():
         assert ((a - b).abs().amax(1).min() > 1e-3) == is_seen
 
 
+@pytest.mark.parametrize("kind", ["label", "text"])
+@torch.no_grad()
+def test_the_condition_steers_the_normalisation_too(kind):
+    model = attending(16 if kind == "text" else None)
+    for block in model.blocks:
+        block.attention.out_proj.weight.zero_()
+    a, b = (model(point(), T, condition(kind, seed)) for seed in (0, 1))
+    assert (a - b).abs().amax(1).min() > 1e-4
+
+
 def test_attention_to_a_single_label_depends_on_the_point():
     """There is another token beside it: without one its weight is 1 and queries have no gradient."""
     model = attending()
