@@ -107,12 +107,15 @@ RULES: dict[str, Rule] = {
     "autoencoder.flat_map": _BOOLEAN,
     "denoiser.width": _whole(1, 256),
     "denoiser.blocks": _whole(1, 4),
+    "denoiser.heads": _whole(1, 4),
     "denoiser.block_channels": _wholes(1, "[64,96]"),
     "denoiser.layers_per_block": _whole(1, 1),
     "denoiser.head_channels": _whole(1, 32),
     "denoiser.stem": _one_of("linear", "gyroplane"),
     "denoiser.attention": _one_of("dot_product", "euclidean_distance", "hyperbolic_distance"),
-    "denoiser.curvature": _NOT_NEGATIVE,
+    "denoiser.curvature": Rule(
+        _NOT_NEGATIVE.holds, "a number ≥ 0, where it starts with denoiser.learnable_curvature=true", 1.0
+    ),
     "diffusion.process.time": _one_of("logit_normal", "uniform"),
     "diffusion.process.schedule": _one_of("scaled_linear", "squaredcos_cap_v2"),
     "diffusion.process.pairing": _one_of("independent", "optimal_transport"),
