@@ -175,3 +175,19 @@ def test_geodesics_of_several_balls_are_those_of_each(c, dim, seed) -> None:
     parts = [ops.geodesic(a, b, t, c, dim) for a, b in zip(x.split(2, 1), y.split(2, 1), strict=True)]
     for i in range(2):
         torch.testing.assert_close(whole[i], torch.cat([part[i] for part in parts], 1))
+
+
+@given(curvatures, seeds)
+def test_means_and_distances_of_several_balls_are_those_of_each(c, seed) -> None:
+    ball, single = PoincareBall(6, FixedCurvature(c), balls=3), PoincareBall(2, FixedCurvature(c))
+    g = torch.Generator().manual_seed(seed)
+    v, w = torch.randn(2, 8, 6, generator=g, dtype=torch.float64) / c**0.5
+    weights = torch.rand(4, 8, generator=g, dtype=torch.float64) + 0.1
+    parts = v.split(2, 1)
+    whole = ball.midpoint(v, weights)
+    torch.testing.assert_close(whole, torch.cat([single.midpoint(part, weights) for part in parts], 1))
+    whole = ball.frechet_mean(v, weights[0])
+    torch.testing.assert_close(whole, torch.cat([single.frechet_mean(part, weights[0]) for part in parts], 0))
+    x, y = ball.from_tangent(v), ball.from_tangent(w)
+    pairs = zip(x.split(2, 1), y.split(2, 1), strict=True)
+    torch.testing.assert_close(ball.pairwise_sqdist(x, y), sum(single.pairwise_sqdist(a, b) for a, b in pairs))
