@@ -301,9 +301,10 @@ def pairwise_sqdist(x: Tensor, y: Tensor, c: Scalar) -> Tensor:
 def geodesic(x0: Tensor, x1: Tensor, t: Tensor, c: Scalar, dim: int = -1) -> tuple[Tensor, Tensor]:
     """Point and velocity at time t of the geodesic from x0 (t = 0) to x1 (t = 1); t broadcasts against the points.
 
-        x_t = exp_{x0}(t log_{x0} x1),   u_t = PT_{x0→x_t}(log_{x0} x1)                 Chen & Lipman (2024), section 3
+        x_t = exp_{x0}(t log_{x0} x1),   u_t = PT_{x0→x_t}(log_{x0} x1)
 
-    The transported form of u_t has no singularity at t = 1. As c → 0 it is the straight line and x1 − x0.
+    Chen & Lipman (2024), eq. 15 with κ = 1 − t, from the other end, and of constant speed (Proposition 3.2). The
+    transported form of u_t has no singularity at t = 1. As c → 0 it is the straight line and x1 − x0.
     """
     u = logmap(x0, x1, c, dim)
     x_t = expmap(x0, t * u, c, dim)

@@ -16,9 +16,9 @@ from hldm.nn.leafwise import along, from_components
 
 
 class MobiusLinear(nn.Module):
-    """W ⊗ z ⊕ b: a matrix in the tangent space at the origin, then a Möbius translation.
+    """W ⊗ z ⊕ b: a matrix in the tangent space at the origin, then a Möbius translation (Ganea et al. (2018), eq. 28).
 
-        W ⊗ z = exp_0(W log_0 z)                                        Ganea et al. (2018), section 3.2
+        W ⊗ z = exp_0(W log_0 z)                                        Ganea et al. (2018), Lemma 6 (eq. 27)
 
     As c → 0 it is W v + b. Initial parameters are those of `nn.Linear` under the same seed.
 

@@ -163,3 +163,12 @@ def test_samples_are_points_up_to_the_radius_that_the_format_holds(kind, dtype, 
             with pytest.raises(UserError, match=rf"√c·r = {radius:.1f}, but .* end at {limit:g} in {dtype}.*{other}"):
                 point()
         assert q.rsample_tangent(torch.Generator().manual_seed(0)).isfinite().all()
+
+
+def test_a_draw_counts_its_axis_from_either_end() -> None:
+    far = torch.zeros(2, 4, 3)
+    far[1, 2:, 0] = 11.0  # one ball at √c·r = 15.6, though every row of the last axis is nearer
+    for dim in (1, -2):
+        assert Draw(BALLS, dim, far, 0.9 * far).z.isfinite().all()
+        with pytest.raises(UserError, match=r"√c·r = 15\.6"):
+            Draw(BALLS, dim, far, far).z  # noqa: B018

@@ -7,7 +7,7 @@ import mpmath as mp
 import pytest
 import torch
 
-from hldm.distributions.radial import RadialLaw
+from hldm.distributions.radial import RadialLaw, _nodes
 
 F64 = torch.float64
 # σ from 1e-2 to 10 and c from 1e-6 to 10 span these q = cσ²
@@ -85,6 +85,29 @@ def test_quantile_and_its_slope(n: int, q: float) -> None:
             assert abs(slope.item() - expected) <= 1e-7 * abs(expected)
         else:
             assert slope == 0
+
+
+@pytest.mark.parametrize("n", DIMENSIONS)
+@pytest.mark.parametrize("q", [0.0, 1e-10, 1e-3, 0.05, 1.0, 30.0, 1000.0])
+def test_quantiles_invert_the_distribution_function_in_every_panel_and_in_the_tails(n: int, q: float) -> None:
+    """Newton's method has to arrive from its first guess wherever that is; here by the law's density on 256 panels."""
+    ours = law(q, n)
+    tails = [1e-300, 1e-100, 1e-30, 1e-15, 1e-9, 1e-6, 1 - 1e-6, 1 - 1e-10, 1 - 1e-13, 1 - 1e-15]
+    u = torch.cat([torch.tensor(tails, dtype=F64), torch.linspace(1e-3, 0.999, 190, dtype=F64)])
+    t = ours.quantile(u)
+    width = ((t - ours.low) / 256).unsqueeze(-1)
+    edges = ours.low + width * torch.arange(256)
+    nodes, weights = _nodes(edges, width.expand_as(edges))
+    below = (weights * ours.density(nodes, 0)).sum((-2, -1)) / ours.total
+    torch.testing.assert_close(below, u, rtol=0, atol=2e-12)
+
+
+@pytest.mark.parametrize("n", DIMENSIONS[1:])
+@pytest.mark.parametrize("q", [1e-10, 1e-3, 0.05, 1.0, 30.0, 1000.0])
+def test_the_mode_is_where_the_density_is_largest(n: int, q: float) -> None:
+    """It only centres the window, so that integrals hardly move where it is wrong."""
+    mode = law(q, n).mode.item()
+    assert abs((n - 1) * math.sqrt(q) / math.tanh(math.sqrt(q) * mode) / mode - 1) < 1e-8
 
 
 def test_closed_form_where_it_is_stable() -> None:

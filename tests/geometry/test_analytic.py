@@ -78,3 +78,24 @@ def test_second_derivatives_are_finite_and_right(name: str) -> None:
     (first,) = torch.autograd.grad(getattr(analytic, name)(s).sum(), s, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), s)
     assert second.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value_error", "slope_error"), [(torch.float64, 5e-15, 1e-12), (torch.float32, 5e-7, 2e-5)]
+)
+def test_both_functions_of_one_half_argument(dtype: torch.dtype, value_error: float, slope_error: float) -> None:
+    s = torch.tensor([0.0, *(x * x for x in RADII)], dtype=dtype, requires_grad=True)
+    pair = analytic.sinhc_and_cosh(s)
+    for name, value in zip(("sinhc", "cosh_"), pair, strict=True):
+        expected = getattr(analytic, name)(s)
+        torch.testing.assert_close(value, expected, rtol=value_error, atol=0)
+        (slope,), (expected_slope,) = (torch.autograd.grad(y.sum(), s, retain_graph=True) for y in (value, expected))
+        torch.testing.assert_close(slope, expected_slope, rtol=slope_error, atol=0)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_forward_mode_has_the_slopes_of_reverse_mode(name: str) -> None:
+    s = torch.tensor([0.0, 1e-4, 0.019, 0.021, 0.8], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(getattr(analytic, name)(s).sum(), s)
+    _, tangent = torch.func.jvp(getattr(analytic, name), (s.detach(),), (torch.full_like(s, 3.0),))
+    torch.testing.assert_close(tangent, 3 * slope)

@@ -10,6 +10,7 @@ from hldm.geometry import (
     Packing,
     PoincareBall,
     ProductManifold,
+    is_plane,
     map_and_point,
     point_like,
 )
@@ -103,3 +104,17 @@ def test_the_limit_of_a_packed_manifold(c):
             assert torch.equal(x, y)
         else:
             assert 0.01 * c < (x - y).abs().max().item() < 100 * c
+
+
+def test_a_plane_is_one_factor_of_dimension_two():
+    ball = PoincareBall(2, FixedCurvature(1.0))
+    for plane in (Euclidean(2), ball, ProductManifold([Euclidean(0), ball])):
+        assert is_plane(plane)
+    for other in (
+        Euclidean(3),
+        PoincareBall(3, FixedCurvature(1.0)),
+        PoincareBall(2, FixedCurvature(1.0), balls=2),
+        ProductManifold([Euclidean(2), ball]),
+        ProductManifold([Euclidean(1), PoincareBall(1, FixedCurvature(1.0))]),
+    ):
+        assert not is_plane(other)

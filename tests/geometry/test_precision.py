@@ -104,6 +104,16 @@ def test_hyperboloid_coordinates_keep_their_direction_beyond_the_clip(dtype: tor
         torch.testing.assert_close(time, kept.cosh().reshape(1, 1), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 40.0), (torch.float64, 340.0)])
+def test_sums_in_normal_coordinates_count_longer_vectors_as_ones_at_the_bound(dtype: torch.dtype, bound: float) -> None:
+    m = torch.tensor([[0.5, 0.0]], dtype=dtype)
+    for length in (0.5 * bound, bound - 1, bound + 2, 2 * bound):
+        w = torch.tensor([[length, 0.0]], dtype=dtype)
+        expected = torch.tensor([[0.5 + min(length, bound), 0.0]], dtype=dtype)
+        for v in (normal.add_normal(m, w, 1.0), normal.add_normal(w, m, 1.0)):
+            torch.testing.assert_close(v, expected, rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_repeated_steps_outwards_stay_on_the_ball(dtype: torch.dtype) -> None:
     c = 1.3

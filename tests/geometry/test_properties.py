@@ -167,11 +167,40 @@ def test_random_points_have_the_scale_that_is_asked_for(c, seed) -> None:
 
 @given(curvatures, st.sampled_from([1, -3]), seeds)
 def test_geodesics_of_several_balls_are_those_of_each(c, dim, seed) -> None:
-    """With a time per sample, which has to skip the axis of the balls."""
+    """With a time per sample, which has to skip the axis of the balls, and with one per column, which does not."""
     ball, g = PoincareBall(6, FixedCurvature(c), balls=3), torch.Generator().manual_seed(seed)
     x, y = (ball.random((2, 6, 4, 5), torch.tensor(0.5 / c**0.5, dtype=torch.float64), g, 1) for _ in range(2))
-    t = torch.rand((2, 1, 1, 1), generator=g, dtype=torch.float64)
-    whole = ball.geodesic(x, y, t, dim)
-    parts = [ops.geodesic(a, b, t, c, dim) for a, b in zip(x.split(2, 1), y.split(2, 1), strict=True)]
-    for i in range(2):
-        torch.testing.assert_close(whole[i], torch.cat([part[i] for part in parts], 1))
+    for shape in ((2, 1, 1, 1), (5,)):
+        t = torch.rand(shape, generator=g, dtype=torch.float64)
+        whole = ball.geodesic(x, y, t, dim)
+        parts = [ops.geodesic(a, b, t, c, dim) for a, b in zip(x.split(2, 1), y.split(2, 1), strict=True)]
+        for i in range(2):
+            torch.testing.assert_close(whole[i], torch.cat([part[i] for part in parts], 1))
+
+
+@given(curvatures, seeds)
+def test_means_and_distances_of_several_balls_are_those_of_each(c, seed) -> None:
+    ball, single = PoincareBall(6, FixedCurvature(c), balls=3), PoincareBall(2, FixedCurvature(c))
+    g = torch.Generator().manual_seed(seed)
+    v, w = torch.randn(2, 8, 6, generator=g, dtype=torch.float64) / c**0.5
+    weights = torch.rand(4, 8, generator=g, dtype=torch.float64) + 0.1
+    parts = v.split(2, 1)
+    whole = ball.midpoint(v, weights)
+    torch.testing.assert_close(whole, torch.cat([single.midpoint(part, weights) for part in parts], 1))
+    whole = ball.frechet_mean(v, weights[0])
+    torch.testing.assert_close(whole, torch.cat([single.frechet_mean(part, weights[0]) for part in parts], 0))
+    x, y = ball.from_tangent(v), ball.from_tangent(w)
+    pairs = zip(x.split(2, 1), y.split(2, 1), strict=True)
+    torch.testing.assert_close(ball.pairwise_sqdist(x, y), sum(single.pairwise_sqdist(a, b) for a, b in pairs))
+
+
+@given(curvatures, st.sampled_from([1, -2]), seeds)
+def test_projection_and_saturation_count_every_ball(c, dim, seed) -> None:
+    ball, g = PoincareBall(6, FixedCurvature(c), balls=3), torch.Generator().manual_seed(seed)
+    z = ball.random((2, 6, 4), torch.tensor(0.5 / c**0.5, dtype=torch.float64), g, 1)
+    z[1, 2:4, 3] *= 10 / (c**0.5 * z[1, 2:4, 3].norm())  # one ball of 24 outside
+    out, share = ball.project(z, dim)
+    assert abs(share.item() - 1 / 24) < 1e-6
+    parts = [ops.project(part, c, dim)[0] for part in z.split(2, 1)]
+    torch.testing.assert_close(out, torch.cat(parts, 1), rtol=0, atol=0)
+    assert abs(ball.saturation(out, dim).item() - 1 / 24) < 1e-6

@@ -24,6 +24,7 @@ from hldm.nn import (
     ToPoincare,
     distance_attention,
 )
+from hldm.nn.conv import log_beta
 
 F64 = torch.float64
 C, K = 8, 12
@@ -256,8 +257,9 @@ def test_convolution_is_the_fully_connected_layer_of_patches(transposed: bool, s
         dense.planes.weight.copy_(weight.flatten(1) / layer.ratio)
         dense.planes.bias.copy_(layer.conv.bias)
     torch.testing.assert_close(layer(v), dense(patches).unflatten(-1, (6, 6)))
-    from scipy.special import beta
+    from scipy.special import beta, betaln
 
+    assert abs(log_beta(7) - betaln(7 / 2, 1 / 2)) < 1e-12
     assert abs(layer.ratio - beta(4 * 9 / 2, 0.5) / beta(4 / 2, 0.5)) < 1e-12
     # a stride of 2 fills three of four positions with the origin
     strided = PoincareConvTranspose2d(ball(4, c), ball(5, c), 4, 2, 1)
