@@ -70,6 +70,8 @@ class DistanceAttention(nn.Module):
         x = hidden_states.flatten(2).transpose(1, 2) if hidden_states.ndim == 4 else hidden_states
         if attn.group_norm is not None:
             x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
+        if not isinstance(self.manifold, Euclidean):
+            x = x.contiguous()  # once, in place of a copy in each of the linear maps
         context = x if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is not None and attn.norm_cross is not None:
             context = attn.norm_encoder_hidden_states(context)
