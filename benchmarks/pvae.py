@@ -33,7 +33,7 @@ Turn = Callable[[], object]
 
 def ours(distribution: str, *, compiled: bool = False) -> Turn:
     """STEPS steps as the training loop makes them."""
-    from hldm.pipeline.build import build_dataset, build_model, optimization
+    from hldm.pipeline.build import build_dataset, build_model, compile_training, optimization
     from hldm.study.config import compose
     from hldm.training import FirstStage
 
@@ -41,7 +41,7 @@ def ours(distribution: str, *, compiled: bool = False) -> Turn:
     dataset = build_dataset(config)
     model = build_model(config, dataset)
     if compiled:
-        model.autoencoder.losses = torch.compile(model.autoencoder.losses)  # type: ignore[method-assign]
+        compile_training(model)
     stage = FirstStage(model, dataset.train_images, seed=0, batch_size=128)
     optimizer = optimization(config["training"], stage.name)["optimizer"](model.autoencoder.parameters())
     steps = iter(range(10**9))

@@ -11,7 +11,15 @@ from torch import Generator, Tensor, nn
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
 from hldm.conditioning import Conditioning, Subjects
-from hldm.diffusion import Denoiser, MapGlobalDenoiser, MLPDenoiser, Process, Sampler, log_density
+from hldm.diffusion import (
+    CrossAttentionDenoiser,
+    Denoiser,
+    MapGlobalDenoiser,
+    MLPDenoiser,
+    Process,
+    Sampler,
+    log_density,
+)
 from hldm.geometry import Manifold
 
 
@@ -79,7 +87,7 @@ class LatentDiffusion(LatentModel):
     def __init__(
         self,
         autoencoder: Autoencoder,
-        denoiser: Denoiser | MLPDenoiser | MapGlobalDenoiser,
+        denoiser: Denoiser | MLPDenoiser | CrossAttentionDenoiser | MapGlobalDenoiser,
         process: Process,
         sampler: Sampler,
         conditioning: Conditioning,

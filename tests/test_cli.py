@@ -105,6 +105,15 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "stem": (["denoiser.stem=poincare"], ["denoiser.stem=poincare", "linear, gyroplane"]),
     "attention": (["denoiser.attention=hyperbolic"], ["dot_product, euclidean_distance, hyperbolic_distance"]),
     "curvature of the denoiser": (["denoiser.curvature=-1"], ["denoiser.curvature=-1", "≥ 0"]),
+    "curvature of the denoiser by its option": (
+        ["denoiser.curvature=learnable"],
+        ["denoiser.curvature=learnable", "denoiser.learnable_curvature=true"],
+    ),
+    "a denoiser that learns its curvature from 0": (
+        ["denoiser.stem=gyroplane", "denoiser.learnable_curvature=true", "denoiser.curvature=0"],
+        ["cannot start at denoiser.curvature=0", "denoiser.curvature=1e-2", "denoiser.learnable_curvature=false"],
+    ),
+    "a learned curvature that is no switch": (["denoiser.learnable_curvature=0.5"], ["true or false"]),
     "heads without a ball": (
         ["denoiser.attention=hyperbolic_distance", "denoiser.head_channels=1"],
         ["denoiser.head_channels=1", "2 to 8", "denoiser.head_channels=16"],
@@ -121,6 +130,16 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "codes of one point": (["latent=global", "autoencoder=vq"], ["a map of points", "denoiser=unet", "latent=map"]),
     "an MLP on a map": (["denoiser=mlp"], ["a map of points", "denoiser=unet", "latent=map"]),
     "a U-Net on a point": (["latent=global", "denoiser=unet"], ["one point per image", "denoiser=mlp"]),
+    "attention of a point on a map": (
+        ["denoiser=cross_attention"],
+        ["a map of points", "denoiser=unet", "autoencoder=kl_global"],
+    ),
+    "heads of a point": (
+        ["latent=global", "denoiser=cross_attention", "denoiser.heads=3"],
+        ["denoiser.heads=3", "does not divide denoiser.width=256", "denoiser.width=255"],
+    ),
+    "no heads of a point": (["latent=global", "denoiser=cross_attention", "denoiser.heads=0"], ["heads=0", "≥ 1"]),
+    "heads where nothing attends": (["latent=global", "denoiser.heads=2"], ["denoiser=cross_attention only"]),
     "a map where there is a point too": (
         ["latent=map_global", "autoencoder=kl"],
         ["beside one point", "kl_map_global"],
@@ -265,6 +284,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["UNet2DModel", "AutoencoderKL or VQModel"],
     ),
     "no GPU": (["hardware=gpu"], ["GPU", "hardware=cpu"]),
+    "compile": (["hardware.compile=always"], ["true or false"]),
     "device": (["hardware.device=tpu"], ["auto, cpu, cuda"]),
     "more threads than cores": (["hardware.slots=2", "hardware.threads=2"], ["2 cores", "hardware.threads=1"]),
     "two kinds of hardware": (["-m", "hardware=cpu,auto"], ["hardware", "one value"]),
@@ -320,7 +340,7 @@ def test_one_run_is_made_once(invoke: Invoke) -> None:
     assert "96.7%" in out
     assert str(run / "samples.png") in out
     assert (run / "environment").read_text() == "2 PASSIVE"
-    assert RunDirectory(run).config["hardware"] == {"device": "cpu", "threads": 2, "slots": "auto"}
+    assert RunDirectory(run).config["hardware"] == {"device": "cpu", "threads": 2, "slots": "auto", "compile": False}
 
     status, out, _ = invoke(*argv)
     assert status == 0

@@ -36,6 +36,7 @@ COMPANY = {
     "autoencoder=kl_global": ["latent=global"],
     "autoencoder=kl_map_global": ["latent=map_global"],
     "denoiser=mlp": ["latent=global"],
+    "denoiser=cross_attention": ["latent=global"],
     "denoiser=unet_mlp": ["latent=map_global"],
     "dataset=branching": ["autoencoder=mlp", "diffusion=none", "metrics=vectors"],
     "metrics=inception": [f"metrics.weights={__file__}"],  # any file that is there

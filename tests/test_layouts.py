@@ -10,12 +10,14 @@ SMALLER = {
     "global": ["denoiser.width=16", "denoiser.blocks=1", "autoencoder.latent_channels=3"],
     "map_global": ["denoiser.width=16", "denoiser.blocks=1", "autoencoder.global_channels=3"],
 }
+SMALLER["global denoiser=cross_attention"] = SMALLER["global"]
 UNET = ("denoiser.block_channels", "denoiser.head_channels")
 
 
 def layout(dataset, name, *overrides):  # noqa: F811
     """Without the settings of a U-Net where there is none."""
-    return model_of(dataset, f"latent={name}", *SMALLER[name], *overrides, without=UNET if name == "global" else ())
+    has_map = name == "map_global"
+    return model_of(dataset, *f"latent={name}".split(), *SMALLER[name], *overrides, without=() if has_map else UNET)
 
 
 @pytest.mark.parametrize("conditioning", ["class", "none", "text"])

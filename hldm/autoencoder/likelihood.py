@@ -14,8 +14,9 @@ from torch import Generator, Tensor
 from hldm.autoencoder.variational import VariationalAutoencoder
 from hldm.geometry import PoincareBall, is_plane
 
-MEMORY = 2**26
-"""Numbers in the largest array of a chunk: 256 MiB in float32, of which a handful are alive at once."""
+MEMORY = 2**20
+"""Numbers in the largest array of a chunk: 4 MiB in float32, which a processor's cache holds; four times that with
+nodes, whose product with all images reads all images."""
 
 
 class Nodes(NamedTuple):
@@ -146,7 +147,7 @@ def quadrature(autoencoder: VariationalAutoencoder, images: Tensor, reach: Tenso
     rule = nodes(autoencoder, float(reach[0]), spacing)
     log_measure = rule.log_weight + autoencoder.prior(rule.v).log_prob_normal(rule.v)
     total = torch.full((len(images),), -math.inf, dtype=torch.float64, device=images.device)
-    per_chunk = max(1, MEMORY // (4 * max(len(images), math.prod(autoencoder.image_shape))))
+    per_chunk = max(1, 4 * MEMORY // max(len(images), math.prod(autoencoder.image_shape)))
     chunks = list(zip(rule.v.split(per_chunk), log_measure.split(per_chunk), strict=True))
     for v, measure in track(chunks, description="  likelihood"):
         met = int((reach >= v[0].norm()).sum())

@@ -71,9 +71,10 @@ class VariationalAutoencoder(Autoencoder):
 
     def distribution(self, loc: Tensor, scale: Tensor) -> ManifoldDistribution:
         """The posterior q(z | x) with these parameters."""
+        # scales are positive by construction, and a diverging loss ends training: nothing to look at in every step
         if self.posterior == "riemannian":
-            return RiemannianNormal(self.manifold, loc, scale.mean(1, keepdim=True), dim=1)
-        return WrappedNormal(self.manifold, loc, scale, dim=1)
+            return RiemannianNormal(self.manifold, loc, scale.mean(1, keepdim=True), dim=1, validate_args=False)
+        return WrappedNormal(self.manifold, loc, scale, dim=1, validate_args=False)
 
     def prior(self, like: Tensor) -> ManifoldDistribution:
         """The prior of latents shaped like `like`, (B, *latent shape)."""
@@ -81,12 +82,19 @@ class VariationalAutoencoder(Autoencoder):
 
     def losses(self, images: Tensor, generator: Generator) -> Losses:
         """One-sample estimate of the training loss; the noise comes from `generator` alone."""
-        return self.losses_of(images, *self.posterior_parameters(images), generator)
+        noise = torch.randn(
+            (len(images), *self.latent_shape), generator=generator, dtype=images.dtype, device=images.device
+        )
+        return self.losses_at(images, noise)
 
-    def losses_of(self, images: Tensor, loc: Tensor, scale: Tensor, generator: Generator) -> Losses:
+    def losses_at(self, images: Tensor, noise: Tensor) -> Losses:
+        """The same from standard normal numbers (B, *latent shape): what is left to compile."""
+        return self.losses_of(images, *self.posterior_parameters(images), noise)
+
+    def losses_of(self, images: Tensor, loc: Tensor, scale: Tensor, noise: Generator | Tensor) -> Losses:
         """The same where the posterior's parameters are known already."""
         q = self.distribution(loc, scale)
-        sample = q.draw(generator)
+        sample = q.draw(noise)
         reconstruction = self.negative_log_likelihood(self.decode(sample.v), images) / len(images)
         kl_of = q.kl_to_centred if self.kl_estimator == "low_variance" else q.kl_monte_carlo
         kl = kl_of(self.prior_scale, sample).sum() / len(images)

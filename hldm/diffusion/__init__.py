@@ -1,5 +1,6 @@
 """The denoiser, the processes it is trained on, and the samplers that run them backwards."""
 
+from hldm.diffusion.cross_attention import CrossAttentionDenoiser
 from hldm.diffusion.denoiser import Denoiser
 from hldm.diffusion.flow import FlowMatching, FlowSampler
 from hldm.diffusion.likelihood import log_density
@@ -8,6 +9,7 @@ from hldm.diffusion.process import Process, Sampler
 from hldm.diffusion.tangent_ddpm import DiffusionSampler, TangentDDPM
 
 __all__ = [
+    "CrossAttentionDenoiser",
     "Denoiser",
     "DiffusionSampler",
     "FlowMatching",

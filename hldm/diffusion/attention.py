@@ -10,7 +10,8 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall
+from hldm.geometry import Curvature, Euclidean, Manifold, PoincareBall
+from hldm.geometry.ops import flat
 from hldm.nn import distance_attention
 
 BALL_DIM = 8
@@ -20,12 +21,12 @@ CLIP = 4.0
 """Largest √c·distance from the origin of a query, key or value."""
 
 
-def head_manifold(channels: int, c: float) -> Manifold:
-    """Where one head of D = `channels` lives: R^D for c = 0, else balls of the largest dimension ≤ 8 that divides D."""
-    if c == 0:
+def head_manifold(channels: int, c: Curvature) -> Manifold:
+    """Where one head of D = `channels` lives: R^D at c = 0, else balls of the largest dimension ≤ 8 that divides D."""
+    if flat(c.operand):
         return Euclidean(channels)
     n = max(n for n in range(1, BALL_DIM + 1) if channels % n == 0)
-    return PoincareBall(channels, FixedCurvature(c), channels // n)
+    return PoincareBall(channels, c, channels // n)
 
 
 class DistanceAttention(nn.Module):

@@ -8,7 +8,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from hldm.diffusion.attention import DistanceAttention, head_manifold
-from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
+from hldm.geometry import Curvature, Euclidean, FixedCurvature, LearnableCurvature, PoincareBall
 from hldm.nn import Condition, PoincareConv2d
 
 
@@ -31,6 +31,7 @@ class Denoiser(nn.Module):
             "hyperbolic_distance" (see `DistanceAttention`).
         curvature: c ≥ 0 of the hyperbolic stem and attention. With c = 0 they *are* the linear stem and Euclidean
             distance attention, and they tend to them at the rate O(c).
+        learnable_curvature: c is one parameter of them all, positive by construction, that starts at `curvature` > 0.
         latent_shape: (channels, h, w) of the latents.
         classes: number of labels; one more embedding stands for "no label".
         context_channels: of the features of a text, None for labels.
@@ -47,6 +48,7 @@ class Denoiser(nn.Module):
         stem: Literal["linear", "gyroplane"] = "linear",
         attention: Literal["dot_product", "euclidean_distance", "hyperbolic_distance"] = "dot_product",
         curvature: float = 1.0,
+        learnable_curvature: bool = False,
         *,
         latent_shape: tuple[int, int, int],
         classes: int,
@@ -81,10 +83,11 @@ class Denoiser(nn.Module):
         )
         if not has_text:
             self.unet.class_embedding = label_embedding(self.unet.class_embedding)
+        own = LearnableCurvature(curvature) if learnable_curvature else FixedCurvature(curvature)
         if stem == "gyroplane" and curvature > 0:
-            self.unet.conv_in = gyroplane_stem(self.unet.conv_in, curvature)
+            self.unet.conv_in = gyroplane_stem(self.unet.conv_in, own)
         if attention != "dot_product":
-            c = curvature if attention == "hyperbolic_distance" else 0.0
+            c = own if attention == "hyperbolic_distance" else FixedCurvature(0.0)
             for layer in [module for module in self.unet.modules() if isinstance(module, Attention)]:
                 layer.set_processor(DistanceAttention(head_manifold(layer.inner_dim // layer.heads, c), layer.heads))
 
@@ -108,10 +111,8 @@ class Denoiser(nn.Module):
         ).sample
 
 
-def gyroplane_stem(linear: nn.Conv2d, c: float) -> PoincareConv2d:
+def gyroplane_stem(linear: nn.Conv2d, c: Curvature) -> PoincareConv2d:
     """The convolution's parameters as gyroplanes of patches: (B, C, h, w) normal coordinates → signed distances."""
-    stem = PoincareConv2d(
-        PoincareBall(linear.in_channels, FixedCurvature(c)), Euclidean(linear.out_channels), 3, padding=1
-    )
+    stem = PoincareConv2d(PoincareBall(linear.in_channels, c), Euclidean(linear.out_channels), 3, padding=1)
     stem.conv = linear
     return stem

@@ -48,10 +48,7 @@ class MLPDenoiser(nn.Module):
     ) -> None:
         super().__init__()
         (channels,) = latent_shape
-        self.time = nn.Sequential(
-            Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0),
-            TimestepEmbedding(TIME_CHANNELS, width),
-        )
+        self.time = time_embedding(width)
         self.label = label_embedding(nn.Embedding(classes + 1, width)) if context_channels is None else None
         self.text = None if context_channels is None else nn.Linear(context_channels, width)
         self.features = nn.Linear(feature_channels, width) if feature_channels else None
@@ -82,10 +79,7 @@ class MLPDenoiser(nn.Module):
         if self.label is not None:
             return self.label(condition.labels)
         assert self.text is not None
-        assert condition.hidden is not None
-        assert condition.mask is not None
-        mask = condition.mask.unsqueeze(2).to(condition.hidden.dtype)
-        return self.text((mask * condition.hidden).sum(1) / mask.sum(1).clamp_min(1))
+        return self.text(token_mean(condition))
 
 
 class ResidualBlock(nn.Module):
@@ -94,15 +88,35 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        modulation = nn.Linear(width, 3 * width)
-        self.modulation = nn.Sequential(nn.SiLU(), modulation)
+        self.modulation = modulation(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        nn.init.zeros_(modulation.weight)
-        nn.init.zeros_(modulation.bias)
 
     def forward(self, h: Tensor, emb: Tensor) -> Tensor:
         scale, shift, gate = self.modulation(emb).chunk(3, dim=1)
         return h + gate * self.mlp((1 + scale) * self.norm(h) + shift)
+
+
+def time_embedding(width: int) -> nn.Sequential:
+    """Time in [0, 1000], (B,) → (B, width)."""
+    return nn.Sequential(
+        Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0), TimestepEmbedding(TIME_CHANNELS, width)
+    )
+
+
+def token_mean(condition: Condition) -> Tensor:
+    """Mean of a text's features over the tokens that are there, (B, D)."""
+    assert condition.hidden is not None
+    assert condition.mask is not None
+    mask = condition.mask.unsqueeze(2).to(condition.hidden.dtype)
+    return (mask * condition.hidden).sum(1) / mask.sum(1).clamp_min(1)
+
+
+def modulation(width: int) -> nn.Sequential:
+    """An embedding (B, width) → scale, shift and gate of a residual block, (B, 3·width), all 0 at the start."""
+    linear = nn.Linear(width, 3 * width)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.SiLU(), linear)
 
 
 class MapGlobalDenoiser(nn.Module):
@@ -120,6 +134,7 @@ class MapGlobalDenoiser(nn.Module):
         curvature: c ≥ 0 of the U-Net's stem and attention.
         width: of the MLP, see `MLPDenoiser`, as for the next.
         blocks: how many.
+        learnable_curvature: whether c is learned, see `Denoiser`.
         latent_shape: how map and point lie in the latent vector.
         classes: number of labels; one more embedding stands for "no label".
         context_channels: of the features of a text, None for labels.
@@ -136,6 +151,7 @@ class MapGlobalDenoiser(nn.Module):
         curvature: float,
         width: int,
         blocks: int,
+        learnable_curvature: bool = False,
         *,
         latent_shape: Packing,
         classes: int,
@@ -153,6 +169,7 @@ class MapGlobalDenoiser(nn.Module):
             stem,
             attention,
             curvature,
+            learnable_curvature,
             latent_shape=latent_shape.map_shape,
             classes=classes,
             context_channels=context_channels,

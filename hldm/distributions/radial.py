@@ -55,9 +55,9 @@ class RadialLaw:
         self.n = n
         self._q_with_grad = q
         self.q = q.detach()
-        self._tabulate()
+        with torch.no_grad():
+            self._tabulate()
 
-    @torch.no_grad()
     def _tabulate(self) -> None:
         q = self.q
         self.mode = self._mode()

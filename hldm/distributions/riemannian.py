@@ -5,7 +5,6 @@ Said et al. (2014); Mathieu et al. (2019), eq. 5. See `base` for the legend and 
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import cast
 
 import torch
@@ -13,7 +12,6 @@ from torch import Generator, Tensor
 
 from hldm.distributions.base import Draw, ManifoldDistribution
 from hldm.distributions.radial import RadialLaw
-from hldm.errors import UserError
 from hldm.geometry import Euclidean, Manifold, PoincareBall
 from hldm.geometry.ops import flat
 
@@ -32,46 +30,41 @@ class RiemannianNormal(ManifoldDistribution):
         loc: (*B, C, …) normal coordinates of the mean.
         scale: σ > 0, a number or a tensor whose size along `dim` is `scale_channels(manifold)` or 1.
         dim: the axis of the C coordinates.
+        validate_args: as in `ManifoldDistribution`.
 
     Log normaliser and radius hold for n from 1 to 512, σ from 1e-2 to 10, c from 0 to 10; they are computed in float64.
     """
 
-    def __init__(self, manifold: Manifold, loc: Tensor, scale: Tensor | float, dim: int = -1) -> None:
-        super().__init__(manifold, loc, dim)
-        scale = torch.as_tensor(scale, dtype=self.loc.dtype, device=self.loc.device)
-        blocks = self.scale_channels(manifold)
-        if scale.ndim == 0:
-            scale = scale.reshape([1] * self.loc.ndim)
-        if scale.shape[self.dim] not in (1, blocks):
-            raise UserError(
-                f"A Riemannian normal on this manifold takes {blocks} scales per point, one for each ball or Euclidean "
-                f"factor, but got {scale.shape[self.dim]}. Use RiemannianNormal.scale_channels(manifold), or "
-                "distribution=wrapped for a scale per coordinate."
-            )
-        shape = list(scale.shape)
-        shape[self.dim] = blocks
-        self.scale = scale.expand(shape)
+    scale_rule = (
+        "Every ball and every Euclidean factor has one (scale_channels counts them); for a scale per coordinate use a "
+        "WrappedNormal (posterior=wrapped)."
+    )
+
+    def __init__(
+        self, manifold: Manifold, loc: Tensor, scale: Tensor | float, dim: int = -1, validate_args: bool = True
+    ) -> None:
+        super().__init__(manifold, loc, dim, validate_args)
+        fitted = self._fitted(scale)
+        shape = list(fitted.shape)
+        shape[self.dim] = self.scale_channels(manifold)
+        self.scale = fitted.expand(shape)
+        leaves = manifold.leaves()
+        scales = self.scale.split([_balls(leaf) for leaf in leaves], self.dim)
+        self._blocks = [
+            _Block.of(leaf, s.unflatten(self.dim, (_balls(leaf), 1))) for leaf, s in zip(leaves, scales, strict=True)
+        ]
 
     @staticmethod
     def scale_channels(manifold: Manifold) -> int:
         """How many scales a point needs: one for each ball and each Euclidean factor."""
         return sum(_balls(leaf) for leaf in manifold.leaves())
 
-    @cached_property
-    def _blocks(self) -> list["_Block"]:
-        leaves = self.manifold.leaves()
-        scales = self.scale.split([_balls(leaf) for leaf in leaves], self.dim)
-        return [
-            _Block(leaf.channels // _balls(leaf), _balls(leaf), leaf, s.unflatten(self.dim, (_balls(leaf), 1)))
-            for leaf, s in zip(leaves, scales, strict=True)
-        ]
-
     def _views(self, x: Tensor) -> list[Tensor]:
         """(*S, *B, C, …) → for every leaf (*S, *B, k, n, …)."""
         pieces = x.split([b.count * b.n for b in self._blocks], self.dim)
         return [p.unflatten(self.dim, (b.count, b.n)) for p, b in zip(pieces, self._blocks, strict=True)]
 
-    def draw(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
+    def draw(self, generator: Generator | Tensor | None = None, sample_shape: tuple[int, ...] = ()) -> Draw:
         noise = self._noise(generator, sample_shape)
         parts = [
             block.frame_vector(e, self.dim).flatten(self.dim - 1, self.dim)
@@ -94,8 +87,9 @@ class RiemannianNormal(ManifoldDistribution):
         return -0.5 * self._total([(w / b.scale).square() for b, w in views]) - self.log_normalizer()
 
     def centred(self, prior_scale: float | Tensor) -> "RiemannianNormal":
-        prior = RiemannianNormal(self.manifold, torch.zeros_like(self.loc), prior_scale, self.dim)
-        prior.is_centred = True
+        scale = self._prior_scale(prior_scale)
+        prior = RiemannianNormal(self.manifold, torch.zeros_like(self.loc), scale, self.dim, validate_args=False)
+        prior.is_centred, prior.validate_args = True, self.validate_args
         return prior
 
     def kl_to_centred(
@@ -124,14 +118,15 @@ class _Block:
 
     n: int
     count: int
-    leaf: Manifold
     scale: Tensor
+    law: RadialLaw | None
+    """The radial law; None where the block is known to be flat."""
 
-    @cached_property
-    def law(self) -> RadialLaw | None:
-        """The radial law; None where the block is known to be flat."""
-        c = 0.0 if isinstance(self.leaf, Euclidean) else cast(PoincareBall, self.leaf).c
-        return None if flat(c) else RadialLaw(c * self.scale.double().square(), self.n)
+    @classmethod
+    def of(cls, leaf: Manifold, scale: Tensor) -> "_Block":
+        c, balls = (0.0, 1) if isinstance(leaf, Euclidean) else (cast(PoincareBall, leaf).c, _balls(leaf))
+        n = leaf.channels // balls
+        return cls(n, balls, scale, None if flat(c) else RadialLaw(c * scale.double().square(), n))
 
     def frame_vector(self, noise: Tensor, dim: int) -> Tensor:
         """σ t ε/|ε| with t at the quantile of |ε|; σε where flat. Noise and result are (*S, *B, count, n, …)."""

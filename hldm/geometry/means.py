@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hldm.geometry.analytic import sinhc
 from hldm.geometry.normal import add_normal, from_spacelike, spacelike
-from hldm.geometry.ops import Scalar, flat, promote
+from hldm.geometry.ops import Scalar, flat, full_precision, promote
 
 
 def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
@@ -17,7 +17,7 @@ def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
         m = ½ ⊗ Σ w_i λ_i z_i / Σ w_i (λ_i − 1)                                              Ungar (2008), chapter 6
 
     computed on the hyperboloid, where it is Y/|Y| with Y = Σ w_i Y_i. The Lorentz norm |Y| is never smaller than Σ w_i;
-    that bound takes over where rounding would win. In float32 the radius errs by some 1e-3/√c at √c|v| = 6.
+    that bound takes over where rounding would win. In float32 the radius errs by up to 6e-3/√c at √c|v| = 6.
 
     Args:
         v: (*B, N, n) normal coordinates.
@@ -28,7 +28,7 @@ def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
         (*B, M, n) normal coordinates.
     """
     v, weights = promote(v), promote(weights)
-    with torch.autocast(v.device.type, enabled=False):
+    with full_precision(v):
         total = weights.sum(-1, keepdim=True)
         if flat(c):
             return weights @ v / total

@@ -4,14 +4,20 @@ Legend: `v`, `m` and `w` are normal coordinates (|v| is the distance to the orig
 coordinates sinh(√c|v|) v/(√c|v|). Axes, `c` and the rules that hold throughout are those of `ops`.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from hldm.geometry.analytic import asinhc, cosh_, log_sinhc, sinhc_and_cosh, tanhc
+from hldm.geometry.elementary import arsinh_and_root, pullback, sinh, sinh_value
 from hldm.geometry.ops import Scalar, flat, promote, sqnorm
 
 _NORMAL_RADIUS = {torch.float32: 40.0, torch.float64: 340.0}
 # Largest √c|v| that enters cosh² of normal coordinates; their product for two vectors still has a finite square.
+
+_COMPONENT = {torch.float32: 40.0, torch.float64: 300.0}
+# Largest √c|f| of a component, whose sinh has a finite square.
 
 SPACELIKE_RADIUS = {torch.float32: 20.0, torch.float64: 150.0}
 """Largest √c|v| whose hyperboloid coordinates are formed."""
@@ -75,3 +81,55 @@ def from_spacelike(y: Tensor, c: Scalar, dim: int = -1) -> Tensor:
     """Normal coordinates of the point with hyperboloid coordinates y: arsinh(√c|y|)/(√c|y|) y; y as c → 0."""
     y = promote(y)
     return y if flat(c) else y * asinhc(c * sqnorm(y, dim))
+
+
+def from_components(f: Tensor, c: Scalar, dim: int = -1) -> Tensor:
+    """Normal coordinates of the point whose signed distance to the k-th coordinate hyperplane is f_k.
+
+        y_k = sinh(√c f_k)/√c                                                Shimizu et al. (2021), section 3.2
+
+    √c f_k is clipped to 40 in float32 and 300 in float64. As c → 0 it is f.
+    """
+    if flat(c):
+        return f
+    f = promote(f)
+    if torch.compiler.is_compiling():
+        return _lift(f, c, dim)
+    if isinstance(c, Tensor):  # c acts through √c f and the unit of length alone
+        v: Tensor = _Lift.apply(c.sqrt() * f, 1.0, dim)
+        return v / c.sqrt()
+    v = _Lift.apply(f, c, dim)
+    return v
+
+
+def _lift(f: Tensor, c: Scalar, dim: int) -> Tensor:
+    """`from_components` by single operations."""
+    root_c, bound = c**0.5, _COMPONENT[f.dtype]
+    return from_spacelike(sinh((root_c * f).clamp(-bound, bound)) / root_c, c, dim)
+
+
+class _Lift(torch.autograd.Function):
+    """`_lift` as one node of the graph. Reverse mode, of any order; torch.func does not take it."""
+
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, c: float, dim: int) -> Tensor:
+        root_c, bound = c**0.5, _COMPONENT[f.dtype]
+        y = sinh_value((root_c * f).clamp_(-bound, bound))
+        # the floor leaves a direction of length 0 to the origin
+        radius = torch.linalg.vector_norm(y, dim=dim, keepdim=True).clamp_(min=1e-15)
+        shrink = arsinh_and_root(radius)[0].div_(radius)
+        ctx.c, ctx.dim = c, dim
+        ctx.save_for_backward(f, y, radius, shrink)
+        return y * (shrink / root_c)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        f, y, radius, shrink = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *pullback(lambda f: _lift(f, ctx.c, ctx.dim), (f,), grad), None, None
+        inner = (grad * y).sum(ctx.dim, keepdim=True)
+        radial = inner * ((1 + radius * radius).rsqrt_() - shrink) / radius.square()
+        grad_y = (grad * shrink).addcmul_(y, radial)
+        # times cosh √c f = √(1 + y²), where it was not clipped
+        grad_y.mul_((y * y).add_(1).sqrt_())
+        return grad_y.mul_(f.abs() <= _COMPONENT[f.dtype] / ctx.c**0.5), None, None

@@ -19,6 +19,7 @@ Points are held within √c·r ≤ 15 in float32 and 34 in float64, where 1 − 
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -40,6 +41,12 @@ def flat(c: Scalar) -> bool:
 def promote(x: Tensor) -> Tensor:
     """At least float32."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Keeps autocast from lowering matmuls on the device of x; entering that costs as much as ten small operations."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def sqnorm(x: Tensor, dim: int) -> Tensor:

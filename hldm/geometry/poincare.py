@@ -9,6 +9,7 @@ from hldm.errors import UserError
 from hldm.geometry import means, normal, ops
 from hldm.geometry.curvature import Curvature
 from hldm.geometry.manifold import Manifold
+from hldm.geometry.ops import Scalar, flat
 
 
 class PoincareBall(Manifold):
@@ -120,12 +121,17 @@ class PoincareBall(Manifold):
         return t.unsqueeze(axis) if t.ndim >= -axis else t
 
     def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
-        balls = v.unflatten(-1, (self.balls, self.ball_dim)).movedim(-2, 0)
-        return means.midpoint(balls, weights, self.c).movedim(0, -2).flatten(-2)
+        return self._mean(means.midpoint, v, weights)
 
     def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
+        return self._mean(means.frechet_mean, v, weights)
+
+    def _mean(self, of: Callable[[Tensor, Tensor, Scalar], Tensor], v: Tensor, weights: Tensor) -> Tensor:
+        # as one matrix where that is all there is: a batched product rounds differently on some processors
+        if self.balls == 1 or flat(self.c):
+            return of(v, weights, self.c)
         balls = v.unflatten(-1, (self.balls, self.ball_dim)).movedim(-2, 0)
-        return means.frechet_mean(balls, weights, self.c).movedim(0, -2).flatten(-2)
+        return of(balls, weights, self.c).movedim(0, -2).flatten(-2)
 
     def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
         return self._reduce(normal.log_volume, dim, v)

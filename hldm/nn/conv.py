@@ -20,8 +20,8 @@ from hldm.geometry import Manifold, PoincareBall
 from hldm.geometry.analytic import sinhc_and_cosh
 from hldm.geometry.elementary import arsinh
 from hldm.geometry.normal import SPACELIKE_RADIUS
-from hldm.geometry.ops import flat, promote
-from hldm.nn.gyroplane import planes, root
+from hldm.geometry.ops import flat, full_precision, promote
+from hldm.nn.hyperplanes import planes, root
 from hldm.nn.leafwise import from_components
 
 
@@ -52,7 +52,7 @@ class _PoincareConv(nn.Module, ABC):
         """(B, C, H, W) → (B, K, H', W')."""
         if flat(self.manifold.c):
             return from_components(self.out, self.conv(v), 1)
-        with torch.autocast(v.device.type, enabled=False):
+        with full_precision(v):
             return from_components(self.out, self._responses(promote(v)), 1)
 
     def _responses(self, v: Tensor) -> Tensor:

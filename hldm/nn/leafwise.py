@@ -10,8 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from hldm.geometry import Euclidean, Manifold, PoincareBall
-from hldm.geometry.elementary import sinh
+from hldm.geometry import Euclidean, Manifold, PoincareBall, normal
 from hldm.geometry.normal import from_spacelike, spacelike
 from hldm.geometry.ops import Scalar, flat
 
@@ -40,20 +39,8 @@ def to_normal(manifold: Manifold, y: Tensor, dim: int) -> Tensor:
 
 
 def from_components(manifold: Manifold, f: Tensor, dim: int) -> Tensor:
-    """The point whose signed distance to the k-th coordinate hyperplane is f_k, in normal coordinates.
-
-        y_k = sinh(√c f_k)/√c                                                Shimizu et al. (2021), section 3.2
-
-    √c f_k is clipped to 40 in float32 (300 in float64). As c → 0 it is f.
-    """
-
-    def lift(x: Tensor, c: Scalar, axis: int) -> Tensor:
-        if flat(c):
-            return x
-        root, bound = c**0.5, 40.0 if x.dtype == torch.float32 else 300.0
-        return from_spacelike(sinh((root * x).clamp(-bound, bound)) / root, c, axis)
-
-    return _leafwise(lift, manifold, f, dim)
+    """`hldm.geometry.normal.from_components` of every ball; f itself on flat factors."""
+    return _leafwise(normal.from_components, manifold, f, dim)
 
 
 def _leafwise(op: Callable[[Tensor, Scalar, int], Tensor], manifold: Manifold, x: Tensor, dim: int) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hldm.geometry import Manifold
-from hldm.nn.gyroplane import Gyroplane, affine
+from hldm.nn.gyroplane import Gyroplane
+from hldm.nn.hyperplanes import affine
 from hldm.nn.leafwise import along, from_components
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hldm.conditioning import Subjects
 from hldm.data import Dataset
+from hldm.geometry import LearnableCurvature
 from hldm.metrics import (
     balanced_draw,
     curvature_reach,
@@ -74,8 +75,12 @@ def evaluate(
         test_images = to_unit(dataset.test_images.to(model.device))
         likelihood = instantiate(settings["likelihood"])
         metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
-    if isinstance(model, LatentDiffusion) and settings.get("likelihood_images"):
-        metrics |= evidence_bound(model, dataset, settings, seed)
+    if isinstance(model, LatentDiffusion):
+        for part in model.denoiser.modules():
+            if isinstance(part, LearnableCurvature):  # one, which all hyperbolic layers share
+                metrics["denoiser_curvature"] = float(part())
+        if settings.get("likelihood_images"):
+            metrics |= evidence_bound(model, dataset, settings, seed)
 
     return {
         "run": path.name,

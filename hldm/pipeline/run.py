@@ -10,7 +10,15 @@ from typing import Any
 
 from hldm.data import Dataset
 from hldm.model import LatentDiffusion
-from hldm.pipeline.build import WEIGHTS, build_dataset, build_model, choose_device, load_model, optimization
+from hldm.pipeline.build import (
+    WEIGHTS,
+    build_dataset,
+    build_model,
+    choose_device,
+    compile_training,
+    load_model,
+    optimization,
+)
 from hldm.pipeline.evaluate import draw_pictures, evaluate
 from hldm.pipeline.first_stage import carried_latent_scale, train_first_stage
 from hldm.pipeline.log import RunLog, run_log
@@ -35,6 +43,8 @@ def run(path: Path) -> dict[str, Any]:
         dataset = build_dataset(config)
         if not (path / WEIGHTS).is_file():
             model = build_model(config, dataset).to(device)
+            if config["hardware"]["compile"]:
+                compile_training(model)
             with timed(directory, "first_stage"):
                 train_first_stage(model, dataset, config, log)
             if isinstance(model, LatentDiffusion):

@@ -67,6 +67,8 @@ def check_machine(config: Mapping[str, Any], runs: int = 1) -> resources.Allotme
             f"paths.outputs={outputs} cannot be written ({error.strerror}). "
             "Name a folder that you may write, as in paths.outputs=~/outputs."
         ) from error
+    if config["hardware"]["compile"]:
+        resources.check_compiler()
     return resources.allot(config["hardware"], runs)
 
 
@@ -120,6 +122,11 @@ def _check_curvature(config: Mapping[str, Any]) -> None:
         raise UserError(
             "curvature=learnable cannot start at curvature.value=0: a learned curvature is positive by construction. "
             "Try curvature.value=1e-2, or curvature=0 for a flat ball that stays flat."
+        )
+    if get(config, "denoiser.curvature") == 0 and get(config, "denoiser.learnable_curvature"):
+        raise UserError(
+            "denoiser.learnable_curvature=true cannot start at denoiser.curvature=0: a learned curvature is positive "
+            "by construction. Try denoiser.curvature=1e-2, or denoiser.learnable_curvature=false to stay flat."
         )
 
 
@@ -208,6 +215,12 @@ def _check_sizes(config: Mapping[str, Any]) -> None:
                     f"{section}.block_channels has {width}, which is not a multiple of {group} (the group size of its "
                     f"normalisation). Try {group * max(1, round(width / group))}."
                 )
+    width, heads = get(config, "denoiser.width"), get(config, "denoiser.heads")
+    if heads and width % heads:
+        raise UserError(
+            f"denoiser.heads={heads} does not divide denoiser.width={width}. "
+            f"Try denoiser.width={heads * max(1, round(width / heads))}."
+        )
     head, widths = get(config, "denoiser.head_channels"), get(config, "denoiser.block_channels")
     if head and widths and widths[-1] % head:
         raise UserError(

@@ -21,12 +21,12 @@ LATENTS = {
 }
 """Class of the autoencoder → its latents."""
 
-DENOISED = {"Denoiser": MAP, "MLPDenoiser": POINT, "MapGlobalDenoiser": BOTH}
+DENOISED = {"Denoiser": MAP, "MLPDenoiser": POINT, "CrossAttentionDenoiser": POINT, "MapGlobalDenoiser": BOTH}
 """Class of the denoiser → the latents it is made for."""
 
 OPTIONS = {
     MAP: ("latent=map", "autoencoder=kl or vq", "denoiser=unet"),
-    POINT: ("latent=global", "autoencoder=kl_global or mlp", "denoiser=mlp"),
+    POINT: ("latent=global", "autoencoder=kl_global or mlp", "denoiser=mlp or cross_attention"),
     BOTH: ("latent=map_global", "autoencoder=kl_map_global", "denoiser=unet_mlp"),
 }
 """Latents → what to type: for both, for the autoencoder, for the denoiser."""

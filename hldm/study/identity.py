@@ -132,11 +132,12 @@ def _effective_denoiser(denoiser: Mapping[str, Any]) -> dict[str, Any]:
     """The section without what is neutral: flat layers by their Euclidean names, a curvature only where one is read."""
     flat = {"gyroplane": "linear", "hyperbolic_distance": "euclidean_distance"}
     curvature = denoiser.get("curvature")
-    kept = {key: value for key, value in denoiser.items() if key != "curvature"}
+    kept = {key: value for key, value in denoiser.items() if key not in ("curvature", "learnable_curvature")}
     if curvature == 0:
         kept |= {key: flat.get(kept[key], kept[key]) for key in ("stem", "attention") if key in kept}
     elif any(kept.get(key) in flat for key in ("stem", "attention")):
         kept["curvature"] = curvature
+        kept |= {"learnable_curvature": True} if denoiser.get("learnable_curvature") else {}
     return {key: value for key, value in kept.items() if NEUTRAL.get(f"denoiser.{key}", _ABSENT) != value}
 
 

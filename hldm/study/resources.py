@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,19 @@ def allot(hardware: Mapping[str, Any], runs: int) -> Allotment:
             f"hardware.threads={max(1, n_cores // slots)}."
         )
     return Allotment(slots, threads, gpus)
+
+
+def check_compiler() -> None:
+    """Raise where torch.compile has no C++ compiler, or no headers of Python, to work with."""
+    compiler = os.environ.get("CXX", "g++")
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if shutil.which(compiler) and header.is_file():
+        return
+    what = f"there is no {compiler} on the path" if header.is_file() else f"{header} is missing"
+    raise UserError(
+        f"hardware.compile=true needs a C++ compiler and the headers of Python, but {what}. On Debian or Ubuntu: "
+        "apt-get install g++ python3-dev. Or leave hardware.compile=false, which computes the same in more time."
+    )
 
 
 def cores() -> int:

@@ -1,6 +1,7 @@
 """The U-Net's hyperbolic switches: same weights, the Euclidean layers at c = 0 and at the rate O(c), and they train."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch.nn import functional as F
 
 from hldm.diffusion import Denoiser
 from hldm.diffusion.attention import BALL_DIM, DistanceAttention, head_manifold
-from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
+from hldm.errors import UserError
+from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall
 from hldm.nn import Condition, Gyroplane
 
 F64 = torch.float64
@@ -22,7 +24,7 @@ SWITCHES = {
 }
 
 
-def denoiser(curvature: float = 1.0, **switches: str) -> Denoiser:
+def denoiser(curvature: float = 1.0, **switches: Any) -> Denoiser:
     torch.manual_seed(0)
     return Denoiser([16, 32], 1, 16, curvature=curvature, latent_shape=(4, 8, 8), classes=10, **switches)
 
@@ -99,6 +101,48 @@ def test_every_switch_trains(name: str) -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
+def learned(model: Denoiser) -> list[LearnableCurvature]:
+    return [module for module in model.modules() if isinstance(module, LearnableCurvature)]
+
+
+@pytest.mark.parametrize("name", ["stem", "attention", "all"])
+def test_a_learned_curvature_starts_exactly_at_the_value(name: str) -> None:
+    fixed, model = denoiser(0.7, **SWITCHES[name]), denoiser(0.7, learnable_curvature=True, **SWITCHES[name])
+    [c] = learned(model)
+    assert c().equal(torch.tensor(0.7))
+    assert sum(p.numel() for p in model.parameters()) == 1 + sum(p.numel() for p in fixed.parameters())
+    ours, theirs = model.state_dict(), fixed.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    torch.testing.assert_close(model.double()(*batch(F64)), fixed.double()(*batch(F64)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["stem", "attention", "all"])
+def test_a_learned_curvature_has_the_gradient_of_the_fixed_one(name: str) -> None:
+    """d/d log c, against the difference of two networks whose c is a number."""
+
+    def loss(c: float, **more: bool) -> tuple[Denoiser, torch.Tensor]:
+        model = denoiser(c, **SWITCHES[name], **more).double()
+        return model, model(*batch(F64)).square().mean()
+
+    model, at = loss(0.7, learnable_curvature=True)
+    at.backward()
+    [c] = learned(model)
+    h = 1e-4
+    expected = (loss(0.7 * math.exp(h))[1] - loss(0.7 * math.exp(-h))[1]) / (2 * h)
+    assert expected.abs() > 1e-5
+    torch.testing.assert_close(c.raw.grad, expected.detach(), rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["none", "distance"])
+def test_where_nothing_is_curved_there_is_no_curvature_to_learn(name: str) -> None:
+    assert not learned(denoiser(learnable_curvature=True, **SWITCHES[name]))
+
+
+def test_a_learned_curvature_cannot_start_flat() -> None:
+    with pytest.raises(UserError, match="cannot start at 0"):
+        denoiser(0.0, stem="gyroplane", learnable_curvature=True)
+
+
 @pytest.mark.parametrize("scale", [0.0, 100.0])
 def test_gradients_are_finite_at_the_origin_and_far_out(scale: float) -> None:
     model, (v, t, labels) = denoiser(curvature=4.0, **SWITCHES["all"]), batch()
@@ -150,7 +194,7 @@ def test_euclidean_distance_attention_is_dot_product_attention_with_a_penalty_on
 @pytest.mark.parametrize("c", [0.0, 1.0])
 def test_padding_is_not_looked_at(c: float) -> None:
     layer = attention_layer(cross_attention_dim=12)
-    layer.set_processor(DistanceAttention(head_manifold(16, c), 2).double())
+    layer.set_processor(DistanceAttention(head_manifold(16, FixedCurvature(c)), 2).double())
     x, text = noise(3, 16, 32, dtype=F64), noise(3, 6, 12, seed=1, dtype=F64)
     bias = torch.tensor([0.0, 0, 0, 0, -10000, -10000], dtype=F64).expand(3, 1, 6)
     torch.testing.assert_close(layer(x, text, bias), layer(x, text[:, :4]))
@@ -175,7 +219,7 @@ def test_every_switch_works_with_text_and_its_padding() -> None:
 def test_hyperbolic_attention_favours_what_is_near_and_clips_what_is_far() -> None:
     """A query that sits on one of its keys attends to it alone as τ grows; far keys count as keys at the clip."""
     layer = attention_layer()
-    processor = DistanceAttention(head_manifold(16, 1.0), 2).double()
+    processor = DistanceAttention(head_manifold(16, FixedCurvature(1.0)), 2).double()
     layer.set_processor(processor)
     with torch.no_grad():
         layer.to_k.load_state_dict(layer.to_q.state_dict())
@@ -195,11 +239,11 @@ def test_hyperbolic_attention_favours_what_is_near_and_clips_what_is_far() -> No
 
 @pytest.mark.parametrize(("channels", "balls"), [(32, 4), (16, 2), (8, 1), (12, 2), (20, 4)])
 def test_heads_are_split_into_small_balls(channels: int, balls: int) -> None:
-    manifold = head_manifold(channels, 1.0)
+    manifold = head_manifold(channels, FixedCurvature(1.0))
     assert isinstance(manifold, PoincareBall)
     assert (manifold.balls, manifold.channels) == (balls, channels)
     assert manifold.ball_dim <= BALL_DIM
-    assert isinstance(head_manifold(channels, 0.0), Euclidean)
+    assert isinstance(head_manifold(channels, FixedCurvature(0.0)), Euclidean)
 
 
 def test_inside_autocast_scores_stay_in_float32() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hldm.distributions import WrappedNormal
+from hldm.distributions import Draw, WrappedNormal
 from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold
 
@@ -155,16 +155,39 @@ def test_gradients_to_location_scale_and_curvature() -> None:
 
 @pytest.mark.parametrize("c", [1e-6, 1.0, 10.0])
 @pytest.mark.parametrize("n", [2, 8])
-def test_float32_stays_close_to_float64_up_to_a_spread_of_12(c: float, n: int) -> None:
+@pytest.mark.parametrize("mean", [0.0, 3.0])
+def test_float32_stays_close_to_float64_up_to_a_spread_of_12(c: float, n: int, mean: float) -> None:
+    """Draws, densities, KL and their gradients where √c σ √n = 12, with tails: √c|w| goes beyond 20."""
     sigma = 12 / (c * n) ** 0.5
-    noise = torch.randn(500, n, generator=generator(), dtype=F64).clamp(-1.5, 1.5)
+    noise = sigma * torch.randn(500, n, generator=generator(), dtype=F64)
+    centre = mean / c**0.5 * torch.nn.functional.normalize(noise.flip(0), dim=1)
     results = []
     for dtype in (torch.float32, F64):
-        q = WrappedNormal(PoincareBall(n, FixedCurvature(c)), torch.zeros(500, n, dtype=dtype), sigma)
-        w = (sigma * noise).to(dtype)
-        draw = type(q.draw(generator()))(q.manifold, -1, w, q.manifold.add_normal(q.loc, w))
-        results.append(torch.cat([draw.v * c**0.5, q.log_prob_draw(draw)[:, None]], 1).double())
-    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+        # the same numbers, rounded once
+        loc, w = centre.float().to(dtype).requires_grad_(), noise.float().to(dtype)
+        scale = torch.full((n,), sigma).to(dtype).requires_grad_()
+        q = WrappedNormal(PoincareBall(n, FixedCurvature(c)), loc, scale)
+        w = w * (scale / scale.detach())
+        draw = Draw(q.manifold, -1, w, q.manifold.add_normal(loc, w))
+        values = [draw.v * c**0.5, q.log_prob_draw(draw)[:, None], q.kl_to_centred(sigma, draw)[:, None]]
+        gradients = torch.autograd.grad(sum(v.sum() for v in values), [loc, scale])
+        results.append([*values, *(g / c**0.5 for g in gradients)])
+    assert 20 < w.norm(dim=1).max() * c**0.5 < 30
+    for single, double in zip(*results, strict=True):
+        error = (single.double() - double).abs() / (1 + double.abs())
+        assert error.max() < 1e-4
+
+
+def test_float32_draws_of_one_dimension_end_at_a_radius_of_40() -> None:
+    """With n = 1 a spread of 12 has a tail of 0.09 % beyond it."""
+    draws = {}
+    for dtype in (torch.float32, F64):
+        q = WrappedNormal(PoincareBall(1, FixedCurvature(1.0)), torch.full((3, 1), 0.5, dtype=dtype), 12.0)
+        w = torch.tensor([[-38.0], [38.0], [60.0]], dtype=dtype)
+        draws[dtype] = q.manifold.add_normal(q.loc, w)
+    torch.testing.assert_close(draws[torch.float32][:2].double(), draws[F64][:2], rtol=1e-5, atol=0)
+    assert 39 < draws[torch.float32][2] < 42
+    torch.testing.assert_close(draws[F64][2], torch.tensor([60.5], dtype=F64))
 
 
 def test_points_that_the_format_cannot_hold_are_refused() -> None:

@@ -165,6 +165,29 @@ def test_gradients(c: float) -> None:
     assert torch.autograd.gradcheck(lambda v, *_: layer(v), (v, *parameters))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 300.0])
+def test_one_node_is_the_single_operations_with_their_derivatives(dtype: torch.dtype, scale: float) -> None:
+    """Vectors in one ball take a node of their own, feature maps do not; derivatives twice, and at the clips."""
+    layer = seeded(lambda: Gyroplane(PoincareBall(4, LearnableCurvature(0.7)), 3, dim=1)).to(dtype)
+    v = scale * torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=dtype).requires_grad_()
+    with torch.no_grad():
+        layer.weight[0] *= 0.1
+        layer.bias[0] = 50.0
+    inputs = (v, *layer.parameters())
+    probe = torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    found = []
+    for responses in (layer(v), layer(v.unsqueeze(2)).squeeze(2)):
+        plain = torch.autograd.grad(responses, inputs, probe, retain_graph=True)
+        slopes = torch.autograd.grad(responses, inputs, probe, create_graph=True)
+        curvatures = torch.autograd.grad(sum(a.square().sum() for a in slopes), inputs)
+        found.append((responses, *plain, *slopes, *curvatures))
+    for one, many in zip(*found, strict=True):
+        assert one.isfinite().all()
+        digits = 1e-9 if dtype == torch.float64 else 1e-3
+        torch.testing.assert_close(one, many, rtol=digits, atol=digits * max(1e-2, float(many.detach().abs().max())))
+
+
 def test_memory_has_no_batch_by_planes_by_dimension_tensor() -> None:
     """Largest tensor that forward and backward make: (B, K), not (B, K, n)."""
     from torch.utils._python_dispatch import TorchDispatchMode

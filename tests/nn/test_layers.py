@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hldm.errors import UserError
-from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold, ops
+from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold, normal, ops
 from hldm.nn import (
     DistanceLayer,
     FromPoincare,
@@ -216,6 +216,32 @@ def test_poincaré_linear_is_the_published_formula() -> None:
         coordinate.weight.copy_(torch.eye(K))
         coordinate.bias.zero_()
     torch.testing.assert_close(coordinate(layer(v)), layer.planes(v))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 10.0])
+@pytest.mark.parametrize("dim", [1, -1])
+def test_points_from_components_as_one_node_are_the_single_operations(scale: float, dim: int) -> None:
+    c, f = torch.tensor(0.7, dtype=F64, requires_grad=True), (scale * noise(2, 3, 4)).requires_grad_()
+    found = []
+    for curvature in (0.7, c):
+        for lift in (normal.from_components, normal._lift):
+            v = lift(f, curvature, dim)
+            slopes = torch.autograd.grad(v, f, noise(2, 3, 4, seed=1), create_graph=True)
+            plain = torch.autograd.grad(v, f, noise(2, 3, 4, seed=1), retain_graph=True)
+            found.append((v, *slopes, *plain, *torch.autograd.grad(slopes[0].square().sum(), f, retain_graph=True)))
+            if curvature is c:
+                found[-1] += torch.autograd.grad(v, c, noise(2, 3, 4, seed=1))
+    for one, many in zip(found[0] + found[2], found[1] + found[3], strict=True):
+        torch.testing.assert_close(one, many, rtol=1e-9, atol=1e-12)
+
+
+def test_components_are_clipped_where_sinh_would_overflow() -> None:
+    f = torch.tensor([310.0, -500.0, 1.0], dtype=F64, requires_grad=True)
+    v = normal.from_components(f, 1.0)
+    torch.testing.assert_close(v, normal.from_components(f.detach().clamp(-300, 300), 1.0), rtol=0, atol=0)
+    (slope,) = torch.autograd.grad(v.sum(), f)
+    assert slope[:2].eq(0).all()
+    assert 0 < slope[2] < 1e-100
 
 
 @pytest.mark.parametrize("scale", [1.0, 200.0])  # the second: joined points beyond the clip of their coordinates

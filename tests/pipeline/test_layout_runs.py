@@ -13,6 +13,7 @@ from hldm.study.identity import run_identity
 from hldm.study.run_directory import RunDirectory
 from tests.pipeline.conftest import POINT, TINY
 
+LEARNED = ["curvature=learnable", "denoiser.attention=hyperbolic_distance", "denoiser.learnable_curvature=true"]
 SMALL = {"global": POINT, "map_global": [*TINY, "denoiser.width=16", "denoiser.blocks=1"]}
 
 
@@ -27,7 +28,8 @@ def finish(outputs, layout, *overrides):
     ("layout", "overrides", "scales"),
     [
         ("global", ["geometry=poincare", "autoencoder.latent_channels=2"], ()),
-        ("map_global", ["geometry=poincare", "curvature=learnable", "autoencoder.global_channels=2"], (2,)),
+        ("global", ["denoiser=cross_attention", "conditioning=text", "geometry=hybrid"], ()),
+        ("map_global", ["geometry=poincare", *LEARNED, "autoencoder.global_channels=2"], (2,)),
     ],
 )
 def test_a_run_leaves_everything_it_should_and_evaluation_reproduces_it(
@@ -39,6 +41,9 @@ def test_a_run_leaves_everything_it_should_and_evaluation_reproduces_it(
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["sqrt_c_rms"] > 0
     assert ("map_sqrt_c_rms" in metrics) == (layout == "map_global")
+    learned = [metrics[name] for name in ("curvature_0", "denoiser_curvature") if name in metrics]
+    assert len(learned) == (2 if layout == "map_global" else 1)
+    assert layout == "global" or all(c > 0 and c != 1 for c in learned)
     # the hierarchy of one point: it has no positions whose radii could differ from the latent's
     assert metrics["radius_median"] == metrics["point_radius_median"]
     saved = load_file(directory.path / "checkpoints" / "model.safetensors")

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from hldm import evaluation, generate
 from hldm.errors import UserError
@@ -13,6 +14,7 @@ from hldm.study.config import compose
 from hldm.study.identity import run_identity
 from hldm.study.plan import make_plan
 from hldm.study.run_directory import RunDirectory
+from hldm.tracking import JsonLines
 
 SMALL = [
     "tracking=none",
@@ -43,6 +45,27 @@ def finish(outputs, *overrides):
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     return finish(tmp_path_factory.mktemp("tree"), *TREE, "geometry=poincare")
+
+
+def test_compiled_training_is_training(tmp_path, monkeypatch):
+    """In one graph each, for both families; `backend=eager` stands in for the compiler, which takes half a minute."""
+    real, graphs = torch.compile, []
+
+    def compile_without_compiler(function):
+        graphs.append(function)
+        return real(function, backend="eager", fullgraph=True)
+
+    monkeypatch.setattr("torch.compile", compile_without_compiler)
+    for distribution in ("wrapped", "riemannian"):
+        curves = []
+        for compiled in ("false", "true"):
+            arguments = [*DIGITS, "geometry=poincare", f"distribution={distribution}", f"hardware.compile={compiled}"]
+            directory = finish(tmp_path / compiled, *arguments)
+            records = JsonLines(directory.path / "metrics.jsonl").records()
+            curves.append([record["loss"] for record in records if "loss" in record])
+        assert len(curves[0]) == 6
+        assert curves[0] == pytest.approx(curves[1], rel=1e-5)
+    assert len(graphs) == 2
 
 
 def reevaluated(directory, monkeypatch, *arguments):

@@ -188,7 +188,7 @@ def test_the_denoisers_switches_count_where_they_change_something() -> None:
     """Off, they leave the identities of versions that had none alone; flat layers go by the Euclidean ones' names."""
     plain = compose([])
     earlier = copy.deepcopy(plain)
-    for key in ("stem", "attention", "curvature"):
+    for key in ("stem", "attention", "curvature", "learnable_curvature"):
         del earlier["denoiser"][key]
 
     def cell(stem: str, attention: str, c: float) -> dict[str, Any]:
@@ -204,6 +204,22 @@ def test_the_denoisers_switches_count_where_they_change_something() -> None:
     ]
     different = {run_identity(cell(*kind, c)) for kind in kinds for c in (0.3, 1)}
     assert len(different) == 6 + 4  # curvature is read by four of the six
+
+
+def test_a_learned_curvature_of_the_denoiser_counts_where_it_is_read() -> None:
+    learned = ["denoiser.learnable_curvature=true"]
+    assert run_identity(compose(learned)) == run_identity(compose([]))
+    assert run_identity(compose([*learned, "denoiser.attention=euclidean_distance"])) == run_identity(
+        compose(["denoiser.attention=euclidean_distance"])
+    )
+    for switch in ("denoiser.stem=gyroplane", "denoiser.attention=hyperbolic_distance"):
+        fixed = compose([switch])
+        earlier = copy.deepcopy(fixed)
+        del earlier["denoiser"]["learnable_curvature"]
+        assert run_identity(fixed) == run_identity(earlier)
+        others = [compose([switch, *learned, f"denoiser.curvature={c}"]) for c in (0.3, 1)]
+        assert len({run_identity(config) for config in (fixed, *others)}) == 3
+        assert first_stage_identity(others[0]) == first_stage_identity(fixed)
 
 
 def test_a_layout_is_another_run_and_the_default_one_is_not() -> None:

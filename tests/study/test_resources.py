@@ -7,7 +7,7 @@ import pytest
 
 from hldm.errors import UserError
 from hldm.study import resources
-from hldm.study.resources import allot, visible_gpus
+from hldm.study.resources import allot, check_compiler, visible_gpus
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, cores: int, gpus: int = 0) -> None:
@@ -88,3 +88,18 @@ def test_gpus_as_cuda_sees_them(
 
 def test_cores_are_counted() -> None:
     assert resources.cores() >= 1
+
+
+def test_a_compiler_is_asked_for_before_any_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"no-such-compiler on the path.*hardware.compile=false"):
+        check_compiler()
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    with pytest.raises(UserError, match=r"Python\.h is missing"):
+        check_compiler()
+    (tmp_path / "Python.h").touch()
+    check_compiler()

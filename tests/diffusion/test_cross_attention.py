@@ -1,0 +1,141 @@
+"""The denoiser of a point that attends to its condition: it uses all that it is told, token by token, and it learns."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hldm.diffusion import CrossAttentionDenoiser, FlowMatching, FlowSampler, MLPDenoiser
+from hldm.diffusion.cross_attention import CrossAttentionBlock
+from hldm.geometry import FixedCurvature, PoincareBall
+from hldm.nn import Condition
+from hldm.training import initialised
+from tests.diffusion.test_point_denoiser import T, condition, generator, mlp, perturbed
+
+
+def attending(context_channels=None):
+    return perturbed(CrossAttentionDenoiser(16, 2, 4, latent_shape=(3,), classes=10, context_channels=context_channels))
+
+
+def point():
+    return torch.randn(3, 3, generator=generator())
+
+
+@pytest.mark.parametrize("kind", ["label", "text"])
+@torch.no_grad()
+def test_time_condition_and_latent_change_the_prediction(kind):
+    model, v = attending(16 if kind == "text" else None), point()
+    base = model(v, T, condition(kind))
+    assert base.shape == v.shape
+    for other in (
+        model(v, T / 2, condition(kind)),
+        model(v, T, condition(kind, seed=1)),
+        model(v + 0.5, T, condition(kind)),
+    ):
+        assert (other - base).abs().amax(1).min() > 1e-4
+
+
+@torch.no_grad()
+def test_padding_is_not_read():
+    model, one = attending(16), condition("text")
+    noise = torch.randn(one.hidden.shape, generator=generator(3))
+    other = Condition(hidden=torch.where(one.mask.unsqueeze(2), one.hidden, noise), mask=one.mask)
+    shorter = Condition(hidden=one.hidden[:2, :3], mask=one.mask[:2, :3])
+    assert torch.equal(model(point(), T, one), model(point(), T, other))
+    torch.testing.assert_close(model(point()[:2], T[:2], shorter), model(point(), T, one)[:2])
+
+
+@torch.no_grad()
+def test_it_sees_tokens_where_the_mlp_sees_their_mean():
+    one = condition("text")
+    whole = torch.ones_like(one.mask)
+    moved = torch.cat([one.hidden[:, :1] + 1, one.hidden[:, 1:2] - 1, one.hidden[:, 2:]], 1)
+    for model, is_seen in ((attending(16), True), (mlp(16), False)):
+        a, b = (model(point(), T, Condition(hidden=hidden, mask=whole)) for hidden in (one.hidden, moved))
+        assert ((a - b).abs().amax(1).min() > 1e-3) == is_seen
+
+
+@pytest.mark.parametrize("kind", ["label", "text"])
+@torch.no_grad()
+def test_the_condition_steers_the_normalisation_too(kind):
+    model = attending(16 if kind == "text" else None)
+    for block in model.blocks:
+        block.attention.out_proj.weight.zero_()
+    a, b = (model(point(), T, condition(kind, seed)) for seed in (0, 1))
+    assert (a - b).abs().amax(1).min() > 1e-4
+
+
+def test_attention_to_a_single_label_depends_on_the_point():
+    """There is another token beside it: without one its weight is 1 and queries have no gradient."""
+    model = attending()
+    model(point(), T, condition("label")).square().sum().backward()
+    queries = model.blocks[0].attention.in_proj_weight.grad[:16]
+    assert queries.abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_a_block_is_its_formula():
+    """One head, written out: the modulated point asks, the tokens that are there and the learned one answer."""
+    block = perturbed(CrossAttentionBlock(8, 1, 5))
+    h, emb, context = (
+        torch.randn(shape, generator=generator(k)) for k, shape in enumerate([(3, 8), (3, 8), (3, 2, 5)])
+    )
+    padding = torch.tensor([[False, False], [False, True], [True, True]])
+    attention, (scale, shift, gate) = block.attention, block.modulation(emb).chunk(3, 1)
+    of_query, of_key, of_value = attention.in_proj_bias.chunk(3)
+    query = ((1 + scale) * F.layer_norm(h, (8,)) + shift) @ attention.q_proj_weight.T + of_query
+    key = torch.cat([context @ attention.k_proj_weight.T + of_key, attention.bias_k.expand(3, -1, -1)], 1)
+    value = torch.cat([context @ attention.v_proj_weight.T + of_value, attention.bias_v.expand(3, -1, -1)], 1)
+    scores = (key @ query.unsqueeze(2)).squeeze(2) / math.sqrt(8)
+    weights = scores.masked_fill(F.pad(padding, (0, 1)), -math.inf).softmax(1)
+    found = attention.out_proj((weights.unsqueeze(2) * value).sum(1))
+    torch.testing.assert_close(block(h, emb, context, padding), block.mlp(h + gate * found, emb))
+
+
+def test_blocks_start_as_the_identity():
+    model = initialised(0, "denoiser", lambda: CrossAttentionDenoiser(16, 2, 4, latent_shape=(3,), classes=10))
+    torch.testing.assert_close(model(point(), T, condition("label")), model.last(model.first(point())))
+
+
+def test_labels_have_as_many_parameters_as_those_of_the_mlp():
+    """At the sizes of conf/denoiser/, so that the two can be compared."""
+    models = [
+        MLPDenoiser(256, 4, latent_shape=(8,), classes=10),
+        CrossAttentionDenoiser(256, 2, 4, latent_shape=(8,), classes=10),
+    ]
+    counts = [sum(p.numel() for p in model.parameters()) for model in models]
+    assert max(counts) <= 1.01 * min(counts)
+
+
+def test_it_learns_what_only_the_tokens_say():
+    """Two points of H², told by two tokens whose mean is 0 either way: samples are near the one that was asked for."""
+    ball = PoincareBall(2, FixedCurvature(1.0))
+    places = torch.tensor([[1.2, 0.4], [-0.9, -1.1]])
+    words = torch.eye(4)[:2]
+    texts = torch.stack([words, -words], 1)  # (2 texts, 2 tokens, 4)
+    model = initialised(
+        0, "denoiser", lambda: CrossAttentionDenoiser(32, 2, 4, latent_shape=(2,), classes=2, context_channels=4)
+    )
+
+    def told(which):
+        return Condition(hidden=texts[which], mask=torch.ones(len(which), 2, dtype=torch.bool))
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    process, g = FlowMatching("uniform"), generator()
+    for _ in range(150):
+        which = torch.randint(2, (128,), generator=g)
+        v = places[which] + 0.1 * torch.randn(128, 2, generator=g)
+        loss = process.loss(ball, lambda x, t, y=which: model(x, t, told(y)), v, g)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    which = torch.arange(200) % 2
+    with torch.no_grad():
+        v = FlowSampler("midpoint", 10).sample(
+            process, ball, lambda x, t: model(x, t, told(which)), (200, 2), generator(1)
+        )
+    for k in (0, 1):
+        own = v[which == k]
+        assert (own.mean(0) - places[k]).norm() < 0.2
+        assert own.std(0).max() < 0.4
