@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hldm.geometry import Curvature, Euclidean, Manifold, PoincareBall
 from hldm.geometry.ops import flat
+from hldm.geometry.ops import full_precision
 from hldm.nn import distance_attention
 
 BALL_DIM = 8
@@ -79,7 +80,7 @@ class DistanceAttention(nn.Module):
         # features → points
         query, key, value = (self._split(a) for a in (attn.to_q(x), attn.to_k(context), attn.to_v(context)))
         mask = None if attention_mask is None else attention_mask.unsqueeze(1)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             out = distance_attention(query, key, value, self.log_sharpness.exp(), self.manifold, mask, CLIP)
         # points → features
         out = attn.to_out[0](out.transpose(1, 2).flatten(2).to(x.dtype))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hldm.errors import UserError
 from hldm.geometry import Manifold, PoincareBall
-from hldm.geometry.ops import Scalar, flat, promote
+from hldm.geometry.ops import Scalar, flat, full_precision, promote
 from hldm.nn.leafwise import curvature_and_balls
 from hldm.nn.linear import MobiusLinear
 
@@ -175,7 +175,7 @@ class HyperbolicAttention(nn.Module):
     def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
         source = v if context is None else context
         query, key, value = map(self._split, (self.to_query(v), self.to_key(source), self.to_value(source)))
-        with torch.autocast(v.device.type, enabled=False):
+        with full_precision(v):
             out = distance_attention(query, key, value, self.log_sharpness.exp(), self.head, clip=self.clip)
         return self.to_out(out.transpose(-3, -2).flatten(-2))
 
