@@ -251,6 +251,16 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     ),
     "text settings without text": (["conditioning.heads=2"], ["conditioning=text only"]),
     "perceptual weight": (["training.first_stage.perceptual_weight=-1"], ["perceptual_weight=-1", "≥ 0"]),
+    "perceptual features": (["training.first_stage.perceptual_features=vgg"], ["one of digits, lpips"]),
+    "a perceptual backbone that is not there": (
+        [
+            "training.first_stage.perceptual_weight=1",
+            "training.first_stage.perceptual_features=lpips",
+            "training.first_stage.perceptual_backbone=./nowhere.pth",
+        ],
+        ["nowhere.pth is not a file", "https://download.pytorch.org/models/vgg16-397923af.pth", "=<that file>"],
+    ),
+    "a perceptual backbone that is a number": (["training.first_stage.perceptual_backbone=3"], ["a file, or null"]),
     "adversarial weight": (["training.first_stage.adversarial_weight=x"], ["adversarial_weight=x", "≥ 0"]),
     "adversarial start": (["training.first_stage.adversarial_start=-1"], ["adversarial_start=-1", "≥ 0"]),
     "an adversary of vectors": (

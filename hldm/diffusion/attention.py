@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from hldm.geometry import Curvature, Euclidean, Manifold, PoincareBall
-from hldm.geometry.ops import flat
+from hldm.geometry.ops import flat, full_precision
 from hldm.nn import distance_attention
 
 BALL_DIM = 8
@@ -71,13 +71,15 @@ class DistanceAttention(nn.Module):
         x = hidden_states.flatten(2).transpose(1, 2) if hidden_states.ndim == 4 else hidden_states
         if attn.group_norm is not None:
             x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
+        if not isinstance(self.manifold, Euclidean):
+            x = x.contiguous()  # once, in place of a copy in each of the linear maps
         context = x if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is not None and attn.norm_cross is not None:
             context = attn.norm_encoder_hidden_states(context)
         # features → points
         query, key, value = (self._split(a) for a in (attn.to_q(x), attn.to_k(context), attn.to_v(context)))
         mask = None if attention_mask is None else attention_mask.unsqueeze(1)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             out = distance_attention(query, key, value, self.log_sharpness.exp(), self.manifold, mask, CLIP)
         # points → features
         out = attn.to_out[0](out.transpose(1, 2).flatten(2).to(x.dtype))

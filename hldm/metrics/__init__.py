@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hldm.metrics.gromov import gromov_delta
     from hldm.metrics.hierarchy import curvature_reach, latent_hierarchy
     from hldm.metrics.images import balanced_draw, frechet_distance, image_metrics, real_floor
-    from hldm.metrics.weights import check_inception_weights
+    from hldm.metrics.weights import check_inception_weights, check_vgg_weights
 
 _MODULES = {
     "DigitClassifier": "classifier",
@@ -30,6 +30,7 @@ _MODULES = {
     "image_metrics": "images",
     "real_floor": "images",
     "check_inception_weights": "weights",
+    "check_vgg_weights": "weights",
 }
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "InceptionFeatures",
     "balanced_draw",
     "check_inception_weights",
+    "check_vgg_weights",
     "curvature_reach",
     "frechet_distance",
     "gromov_delta",

@@ -1,6 +1,7 @@
 """Attention by distance: scores from geodesic distances, values joined by their gyro-midpoint."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,12 @@ from torch.nn import functional as F
 
 from hldm.errors import UserError
 from hldm.geometry import Manifold, PoincareBall
-from hldm.geometry.elementary import arsinh, arsinh_sqrt_squared, sinh
-from hldm.geometry.ops import Scalar, flat, promote
+from hldm.geometry.ops import Scalar, flat, full_precision, promote
 from hldm.nn.leafwise import curvature_and_balls
 from hldm.nn.linear import MobiusLinear
+
+_TINY = 1e-30
+# Least number whose root is taken: it and its square have a place in float32.
 
 
 def distance_attention(
@@ -29,12 +32,12 @@ def distance_attention(
     differs from dot-product attention by −sharpness·|key|² alone.
 
     Beyond some radius a ball's distances are dominated by radii, so points are clipped to √c|v| ≤ `clip` in every ball,
-    as Guo et al. (2022) clip features; as c → 0 nothing is. With hyperboloid coordinates s = sinh(√c|v|) v/(√c|v|) and
-    heights m = (cosh √c|v| − 1)/c, all distances are one matmul that stays exact as c → 0:
+    as Guo et al. (2022) clip features; as c → 0 nothing is. With hyperboloid coordinates s = sinh(√c|v|) v/|v| and
+    heights m = cosh √c|v| − 1, all distances are one matmul that stays exact as c → 0:
 
-        d(q, k)² = 4/c · arsinh²(√(c h/2)),   h = m_q + m_k + c m_q m_k − ⟨s_q, s_k⟩
+        c d(q, k)² = arcosh²(1 + h),   h = m_q + m_k + m_q m_k − ⟨s_q, s_k⟩
 
-    and the midpoint is Y/|Y|, Y = Σ w (s, 1 + c m), see `geometry.means`. In float32 h errs by 2e-4/c at √c|v| = 4, so
+    and the midpoint is Y/|Y|, Y = Σ w (s, 1 + m), see `geometry.means`. In float32 h errs by 4e-4 at √c|v| = 4, so
     this is for weights, not for measuring small distances.
 
     Args:
@@ -55,32 +58,84 @@ def distance_attention(
         penalty = -sharpness * key.square().sum(-1).unsqueeze(-2)
         mask = penalty if bias is None else penalty + bias
         return F.scaled_dot_product_attention(2 * sharpness * query, key, value, mask, scale=1.0)
+    # (k, C), 1 where a coordinate is one of a ball's: on short axes a matmul is faster than sums and broadcasting
+    one = torch.eye(balls, dtype=query.dtype, device=query.device).unsqueeze(-1)
+    members = one.expand(-1, -1, leaf.channels // balls).flatten(1)
     lengths = [query.shape[-2], key.shape[-2], value.shape[-2]]
-    points = torch.cat([query, key, value], -2).unflatten(-1, (balls, -1)).movedim(-2, -3)
-    space, height = _lift(points, c, clip)  # (*B, k, M + 2N, n) and (…, 1)
+    space, height = _lift(torch.cat([query, key, value], -2), members, c, clip)
     (s_q, s_k, s_v), (m_q, m_k, m_v) = space.split(lengths, -2), height.split(lengths, -2)
-    rows = torch.cat([s_q, m_q, torch.ones_like(m_q)], -1)
-    columns = torch.cat([-s_k, 1 + c * m_k, m_k], -1)
-    d2 = arsinh_sqrt_squared((0.5 * c) * (rows @ columns.transpose(-1, -2))).sum(-3)
-    scores = (-4 * sharpness / c) * d2
+    rows = _per_ball(s_q, m_q, torch.ones_like(m_q))
+    columns = _per_ball(-s_k, 1 + m_k, m_k)
+    scores = (-sharpness / c) * _arcosh1p_squared(rows @ columns.transpose(-1, -2)).sum(-3)
     weights = (scores if bias is None else scores + bias).softmax(-1)
-    # every ball's coordinates side by side: one matmul
-    values = torch.cat([s_v, 1 + c * m_v], -1).movedim(-3, -2)
-    summed = (weights @ values.flatten(-2)).unflatten(-1, (balls, -1))
-    space, time = summed[..., :-1], summed[..., -1:]
-    s2 = c * space.square().sum(-1, keepdim=True)
+    # the coordinates and times of all balls side by side: one matmul
+    space, time = (weights @ torch.cat([s_v, 1 + m_v], -1)).split([leaf.channels, balls], -1)
+    s2 = space.square() @ members.T
     norm2 = (time.square() - s2).clamp(min=1)
-    ratio = (s2 / norm2).clamp(min=1e-30).sqrt()
-    return (space * (arsinh(ratio) / ratio * norm2.rsqrt())).flatten(-2)
+    # sinh and arsinh of the midpoint's √c|v|
+    sh2 = (s2 / norm2).clamp(min=_TINY)
+    sh = sh2.sqrt()
+    radius = torch.log1p(sh + sh2 / (1 + (1 + sh2).sqrt()))
+    return space * ((radius / sh * norm2.rsqrt()) @ (members / c**0.5))
 
 
-def _lift(v: Tensor, c: Scalar, clip: float) -> tuple[Tensor, Tensor]:
-    """Hyperboloid coordinates s and heights m of normal coordinates (*, n), clipped to √c|v| ≤ `clip`."""
-    r2 = c * v.square().sum(-1, keepdim=True)
-    half = (0.25 * r2.clamp(1e-30, clip**2)).sqrt()
-    sh = sinh(half)
-    sh2 = sh.square()
-    return v * (sh / half * (1 + sh2).sqrt() * (clip * r2.clamp(min=clip**2).rsqrt())), (2 / c) * sh2
+def _lift(v: Tensor, members: Tensor, c: Scalar, clip: float) -> tuple[Tensor, Tensor]:
+    """Hyperboloid coordinates (*, C) and heights (*, k) of normal coordinates (*, C), clipped to √c|v| ≤ `clip`.
+
+    With e = expm1(√c|v|) the height is m = e²/(2(1 + e)) and sinh(√c|v|) = m + e/(1 + e), without cancellation.
+    """
+    radius = (v.square() @ (c * members.T)).clamp(min=_TINY).sqrt()
+    e = torch.expm1(radius.clamp(max=clip))
+    share = e / (1 + e)
+    height = 0.5 * e * share
+    return v * ((height + share) / radius @ (c**0.5 * members)), height
+
+
+def _per_ball(space: Tensor, *heights: Tensor) -> Tensor:
+    """(*, N, k·n) and several (*, N, k) → (*, k, N, n + their number)."""
+    parts = [space.unflatten(-1, (heights[0].shape[-1], -1)), *(height.unsqueeze(-1) for height in heights)]
+    return torch.cat([part.movedim(-2, -3) for part in parts], -1)
+
+
+class _Arcosh1pSquared(torch.autograd.Function):
+    """y = arcosh(1 + h)² = log1p²(h + p) with p = √(h(2 + h)); derivative 2√y/p."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(h: Tensor) -> tuple[Tensor, Tensor]:
+        h = h.clamp(min=_TINY)
+        # in place: fresh memory costs more than arithmetic
+        p = (h + 2).mul_(h).sqrt_()
+        return h.add_(p).log1p_().square_(), p
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[0], *output)
+        ctx.save_for_forward(*output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
+        h, y, p = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return y.sqrt().div_(p).mul_(grad).mul_(2)
+        h = h.clamp(min=_TINY)  # p hides that it depends on h
+        return 2 * grad * (y / (h * (2 + h))).sqrt()
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, None]:
+        y, p = ctx.saved_tensors
+        return 2 * tangent * (y.sqrt() / p), None
+
+
+def _arcosh1p_squared(h: Tensor) -> Tensor:
+    """arcosh(1 + h)², 2h as h → 0; what rounding left below 0 counts as 0, with the slope 2 there."""
+    if torch.compiler.is_compiling():
+        h = h.clamp(min=_TINY)
+        return torch.log1p(h + (h * (2 + h)).sqrt()).square()
+    y: Tensor = (_Arcosh1pSquared.apply if torch.is_grad_enabled() else _Arcosh1pSquared.forward)(h)[0]
+    return y
 
 
 class HyperbolicAttention(nn.Module):
@@ -120,7 +175,8 @@ class HyperbolicAttention(nn.Module):
     def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
         source = v if context is None else context
         query, key, value = map(self._split, (self.to_query(v), self.to_key(source), self.to_value(source)))
-        out = distance_attention(query, key, value, self.log_sharpness.exp(), self.head, clip=self.clip)
+        with full_precision(v):
+            out = distance_attention(query, key, value, self.log_sharpness.exp(), self.head, clip=self.clip)
         return self.to_out(out.transpose(-3, -2).flatten(-2))
 
     def _split(self, v: Tensor) -> Tensor:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from hldm.autoencoder import PublishedAutoencoder
 from hldm.data import Dataset
+from hldm.metrics import check_vgg_weights
 from hldm.model import LatentModel, mean_image
 from hldm.pipeline.build import WEIGHTS, optimization
 from hldm.pipeline.log import RunLog
 from hldm.study.first_stage import is_run
 from hldm.study.identity import first_stage_identity
 from hldm.tracking import JsonLines
-from hldm.training import FirstStage, RealisticFirstStage, load_weights, save_weights, train
+from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
 
 def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, Any], log: RunLog) -> None:
@@ -74,10 +75,18 @@ def build_stage(model: LatentModel, images: Tensor, config: dict[str, Any]) -> F
         images,
         seed=seed,
         batch_size=settings["batch_size"],
+        distance=build_distance(settings) if weights["perceptual_weight"] else None,
         adversarial_start=settings["adversarial_start"],
         learning_rate=settings["learning_rate"],
         **weights,
     )
+
+
+def build_distance(settings: dict[str, Any]) -> nn.Module:
+    """The perceptual distance that the settings of the first stage ask for."""
+    if settings.get("perceptual_features") == "lpips":
+        return LPIPS(check_vgg_weights(settings["perceptual_backbone"]))
+    return DigitDistance()
 
 
 def load_first_stage(path: Path, model: LatentModel) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hldm.errors import UserError
-from hldm.metrics.weights import check_inception_weights
+from hldm.metrics.weights import check_inception_weights, check_vgg_weights
 from hldm.study import resources
 from hldm.study.check_conditioning import check_conditioning
 from hldm.study.check_diffusion import check_diffusion
@@ -46,6 +46,9 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
     _check_sizes(config)
     if str(get(config, "metrics.extractor._target_")).endswith("InceptionFeatures"):
         check_inception_weights(get(config, "metrics.extractor.weights"))
+    is_trained = get(config, "first_stage") is None
+    if is_trained and get(config, f"{_LOSS}_weight") and get(config, f"{_LOSS}_features") == "lpips":
+        check_vgg_weights(get(config, f"{_LOSS}_backbone"))
     for key in FILES:
         value = get(config, key)
         if value is not None and not Path(value).exists():
@@ -70,6 +73,7 @@ def check_machine(config: Mapping[str, Any], runs: int = 1) -> resources.Allotme
 
 
 _ABSENT = object()
+_LOSS = "training.first_stage.perceptual"
 
 
 def _check_types(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:

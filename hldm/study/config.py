@@ -15,7 +15,13 @@ CONF = ROOT / "conf"
 ADDED = ("ablation", "experiment", "sweep")
 """Groups that stand over the others, so they are not among the defaults and are chosen with a + sign."""
 
-FILES = ("dataset.folder", "metrics.weights", "metrics.extractor.weights", "metrics.classifier.weights")
+FILES = (
+    "dataset.folder",
+    "metrics.weights",
+    "metrics.extractor.weights",
+    "metrics.classifier.weights",
+    "training.first_stage.perceptual_backbone",
+)
 """Settings that name a file or folder of the user, relative to where the command was typed."""
 
 FOLDERS_OR_NAMES = ("conditioning.pretrained",)

@@ -116,12 +116,15 @@ def _without_neutral(section: str, content: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _effective_first_stage(content: Any) -> Any:
-    """The section `training.first_stage` without losses that have no weight, and a start that nothing reads then."""
+    """The section `training.first_stage` without losses that have no weight, and what nothing reads then."""
     if not isinstance(content, Mapping):
         return content
     unread = [key for key in ("perceptual_weight", "adversarial_weight") if not content.get(key)]
     if "adversarial_weight" in unread:
         unread.append("adversarial_start")
+    # digits are left out: earlier versions had no other features, and those have no file
+    if "perceptual_weight" in unread or content.get("perceptual_features") == "digits":
+        unread += ["perceptual_features", "perceptual_backbone"]
     return {key: value for key, value in content.items() if key not in unread}
 
 

@@ -149,6 +149,10 @@ RULES: dict[str, Rule] = {
     "training.first_stage.batch_size": _COUNT,
     "training.first_stage.learning_rate": _POSITIVE,
     "training.first_stage.perceptual_weight": _NOT_NEGATIVE,
+    "training.first_stage.perceptual_features": _one_of("digits", "lpips"),
+    "training.first_stage.perceptual_backbone": Rule(
+        lambda value: value is None or (isinstance(value, str) and bool(value)), "a file, or null", "vgg16-397923af.pth"
+    ),
     "training.first_stage.adversarial_weight": _NOT_NEGATIVE,
     "training.first_stage.adversarial_start": _whole(0, 200),
     "training.diffusion.steps": _COUNT,

@@ -3,11 +3,13 @@
 from hldm.training.checkpoint import load_weights, save_weights
 from hldm.training.loop import Stage, train
 from hldm.training.randomness import batch_indices, images_used, initialised, stream
-from hldm.training.realism import RealisticFirstStage
+from hldm.training.realism import LPIPS, DigitDistance, RealisticFirstStage
 from hldm.training.stages import DiffusionStage, FirstStage, encode
 
 __all__ = [
+    "LPIPS",
     "DiffusionStage",
+    "DigitDistance",
     "FirstStage",
     "RealisticFirstStage",
     "Stage",

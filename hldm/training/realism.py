@@ -5,20 +5,20 @@ A perceptual distance in the features of a trained network, and a discriminator 
 Legend: images x and their reconstructions x̂, (B, C, H, W) in [0, 1].
 """
 
-from collections.abc import Callable
+from importlib.resources import as_file, files
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hldm.errors import UserError
 from hldm.metrics import DigitClassifier
 from hldm.model import LatentModel
 from hldm.training.randomness import initialised
 from hldm.training.stages import FirstStage
-
-Distance = Callable[[Tensor, Tensor], Tensor]
-"""(x, x̂) → mean over the batch, a scalar ≥ 0."""
 
 
 class DigitDistance(nn.Module):
@@ -38,6 +38,64 @@ class DigitDistance(nn.Module):
         features = self.classifier.network.layers(torch.cat([x, y]))
         pairs = (F.normalize(layer, dim=1).chunk(2) for layer in features)
         return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).sum()
+
+
+class LPIPS(nn.Module):
+    """The learned perceptual distance of Zhang et al. (2018), eq. 1, with VGG16: what latent diffusion trains with.
+
+        d(x, x̂) = Σ_layers mean_positions ⟨w, (φ(x)/|φ(x)| − φ(x̂)/|φ(x̂)|)²⟩
+
+    The w are version 0.1 of the authors', which torchmetrics carries; φ are VGG16's features behind the last ReLU of
+    each of its five blocks. Both are frozen. Grey images count as three equal channels. Sides must be ≥ 16.
+
+    Args:
+        backbone: file of torchvision's VGG16 weights, as it downloads them.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+
+    ENDS = (3, 8, 15, 22, 29)
+    """Indices of these ReLUs among the layers of torchvision."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, backbone: Path) -> None:
+        super().__init__()
+        # takes seconds to import; only this distance needs it
+        from torchvision.models import vgg16
+
+        with torch.device("meta"):  # no memory, and nothing drawn from the global generator
+            layers = vgg16().features[: self.ENDS[-1] + 1]
+        try:
+            state = torch.load(backbone, map_location="cpu", weights_only=True)
+            layers.load_state_dict({key: state[f"features.{key}"] for key in layers.state_dict()}, assign=True)
+        except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError) as error:
+            raise UserError(
+                f"training.first_stage.perceptual_backbone={backbone} does not hold torchvision's VGG16 weights. "
+                "Download https://download.pytorch.org/models/vgg16-397923af.pth again, or type "
+                "training.first_stage.perceptual_features=digits, which needs no file."
+            ) from error
+        with as_file(files("torchmetrics") / "functional" / "image" / "lpips_models" / "vgg.pth") as path:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+        self.layers = layers
+        self.weights = nn.ParameterList(weights[f"lin{k}.model.1.weight"] for k in range(len(self.ENDS)))
+        # of images in [−1, 1], as the authors trained the w
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        # [0, 1] → [−1, 1] in three channels
+        features = (2 * torch.cat([x, y]) - 1 - self.shift) / self.scale
+        distances: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            features = layer(features)
+            if index in self.ENDS:
+                a, b = (features / (features.square().sum(1, keepdim=True) + 1e-8).sqrt()).chunk(2)
+                distances.append(F.conv2d((a - b).square(), self.weights[len(distances)]).mean())
+        return torch.stack(distances).sum()
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -77,6 +135,7 @@ class RealisticFirstStage(FirstStage):
 
     Args:
         images: see `FirstStage`, as for the next two.
+        distance: the perceptual distance d; None where it has no weight.
         perceptual_weight: ≥ 0.
         adversarial_weight: ≥ 0.
         adversarial_start: first step at which the discriminator is trained and followed.
@@ -90,6 +149,7 @@ class RealisticFirstStage(FirstStage):
         *,
         seed: int,
         batch_size: int,
+        distance: nn.Module | None,
         perceptual_weight: float,
         adversarial_weight: float,
         adversarial_start: int,
@@ -99,7 +159,7 @@ class RealisticFirstStage(FirstStage):
         self.perceptual_weight = perceptual_weight
         self.adversarial_weight = adversarial_weight
         self.adversarial_start = adversarial_start
-        self.distance = DigitDistance().to(images.device) if perceptual_weight else None
+        self.distance = None if distance is None else distance.to(images.device)
         discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(images.shape[1]))
         self.discriminator = discriminator.to(images.device)
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.9))

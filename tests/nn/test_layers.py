@@ -24,6 +24,7 @@ from hldm.nn import (
     ToPoincare,
     distance_attention,
 )
+from hldm.nn.attention import _arcosh1p_squared
 from hldm.nn.conv import log_beta
 
 F64 = torch.float64
@@ -342,6 +343,43 @@ def test_attention_weights_fall_with_distance_and_commute_with_isometries() -> N
     )
 
 
+def test_attention_has_the_same_value_without_gradients_and_derivatives_of_both_orders() -> None:
+    manifold, sharpness = ball(4, 0.7, 2), torch.tensor(0.8, dtype=F64)
+    points = [0.8 * noise(n, 4, seed=seed).requires_grad_() for seed, n in enumerate((2, 3, 3))]
+
+    def attend(*qkv: torch.Tensor) -> torch.Tensor:
+        return distance_attention(*qkv, sharpness.to(qkv[0].dtype), manifold)
+
+    for dtype in (torch.float32, F64):
+        cast = [x.to(dtype) for x in points]
+        with torch.no_grad():
+            expected = attend(*cast)
+        assert torch.equal(attend(*cast), expected)
+    assert torch.autograd.gradcheck(attend, points, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(attend, points)
+
+
+def test_squared_distances_keep_their_accuracy_where_points_meet() -> None:
+    h = torch.tensor([1e-12, 1e-6, 1e-3, 1.0, 1e3], dtype=torch.float32, requires_grad=True)
+    exact = h.detach().double().requires_grad_()
+    # arcosh(1 + h) = 2 arsinh(√(h/2)) has no cancellation
+    expected = 4 * torch.asinh((exact / 2).sqrt()).square()
+    y = _arcosh1p_squared(h)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-6, atol=0)
+    y.sum().backward(), expected.sum().backward()
+    torch.testing.assert_close(h.grad.double(), exact.grad, rtol=1e-6, atol=0)
+    below = torch.tensor([0.0, -1e-7], requires_grad=True)
+    _arcosh1p_squared(below).sum().backward()
+    torch.testing.assert_close(below.grad, torch.tensor([2.0, 2.0]))
+
+
+def test_attention_in_float32_reaches_the_flat_limit() -> None:
+    q, k, v = (x.float() for x in (noise(3, 4), noise(6, 4, seed=1), noise(6, 4, seed=2)))
+    outs = [distance_attention(q, k, v, torch.tensor(0.8), ball(4, c, 2)) for c in (0.0, 1e-7, 1e-12)]
+    for out in outs[1:]:
+        torch.testing.assert_close(out, outs[0], rtol=1e-5, atol=1e-5)
+
+
 def test_attention_clips_every_ball_at_the_same_curved_radius() -> None:
     c, clip = 0.3, 2.0
     head, sharpness = ball(4, c, 2), torch.ones(())
@@ -402,3 +440,16 @@ def test_inside_autocast_the_geometry_stays_in_float32(name: str) -> None:
     # exact where the whole layer is geometry; where linear maps precede it, those are lowered as everywhere
     lowered = name in ("möbius", "concatenation", "attention")
     torch.testing.assert_close(out, expected, rtol=0.05 if lowered else 0, atol=0.05 if lowered else 0)
+
+
+def test_inside_autocast_distances_are_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, lowered = HyperbolicAttention(ball(C, 1.0), 2, ball(C // 2, 1.0, 2)), []
+
+    def spy(*args: object, **kwargs: object) -> torch.Tensor:
+        lowered.append(torch.is_autocast_enabled("cpu"))
+        return distance_attention(*args, **kwargs)
+
+    monkeypatch.setattr("hldm.nn.attention.distance_attention", spy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(noise(3, 10, C).float())
+    assert lowered == [False]

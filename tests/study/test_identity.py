@@ -151,7 +151,13 @@ def test_the_evidence_bound_counts_where_it_is_computed() -> None:
 def test_losses_count_where_they_have_a_weight() -> None:
     config = compose([])
     earlier = copy.deepcopy(config)
-    for name in ("perceptual_weight", "adversarial_weight", "adversarial_start"):
+    for name in (
+        "perceptual_weight",
+        "perceptual_features",
+        "perceptual_backbone",
+        "adversarial_weight",
+        "adversarial_start",
+    ):
         del earlier["training"]["first_stage"][name]
     for identity in (run_identity, first_stage_identity):
         assert identity(config) == identity(earlier)
@@ -160,6 +166,22 @@ def test_losses_count_where_they_have_a_weight() -> None:
             assert identity(config) != identity(changed(config, f"training.first_stage.{name}", 0.5))
         with_start = changed(config, "training.first_stage.adversarial_weight", 0.5)
         assert identity(with_start) != identity(changed(with_start, "training.first_stage.adversarial_start", 3))
+
+
+def test_perceptual_features_count_where_they_are_used_and_not_those_that_were_always_used() -> None:
+    key = "training.first_stage.perceptual"
+    config = compose([])
+    weighted = changed(config, f"{key}_weight", 1.0)
+    earlier = copy.deepcopy(weighted)
+    for name in ("features", "backbone"):
+        del earlier["training"]["first_stage"][f"perceptual_{name}"]
+    lpips = changed(weighted, f"{key}_features", "lpips")
+    for identity in (run_identity, first_stage_identity):
+        assert identity(config) == identity(changed(config, f"{key}_features", "lpips"))
+        assert identity(weighted) == identity(earlier)
+        assert identity(weighted) == identity(changed(weighted, f"{key}_backbone", "/a/file"))
+        assert identity(weighted) != identity(lpips)
+        assert identity(lpips) != identity(changed(lpips, f"{key}_backbone", "/a/file"))
 
 
 def test_the_denoisers_switches_count_where_they_change_something() -> None:

@@ -4,13 +4,23 @@ from functools import partial
 
 import pytest
 import torch
+from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
+from torchvision.models import vgg16
 
 from hldm.data import Dataset
+from hldm.errors import UserError
 from hldm.pipeline.build import build_model
 from hldm.pipeline.first_stage import build_stage
 from hldm.study.config import compose
 from hldm.training import train
-from hldm.training.realism import DigitDistance, PatchDiscriminator, RealisticFirstStage, adaptive_weight, hinge_loss
+from hldm.training.realism import (
+    LPIPS,
+    DigitDistance,
+    PatchDiscriminator,
+    RealisticFirstStage,
+    adaptive_weight,
+    hinge_loss,
+)
 from hldm.training.stages import FirstStage
 from tests.pipeline.conftest import TINY
 
@@ -40,6 +50,77 @@ def test_the_digit_distance_grows_with_what_is_changed():
     assert distance(x, x) == 0
     assert 0 < distance(x, 0.99 * x) < distance(x, shifted) < distance(x, missing)
     assert distance(x, shifted) == pytest.approx(distance(shifted, x).item(), rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A file of VGG16 with random weights, without the layers that LPIPS leaves alone, which would be 500 MB."""
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        with torch.device("meta"):
+            layers = vgg16().features
+        layers.to_empty(device="cpu")
+        for layer in layers:
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.reset_parameters()
+    torch.save({f"features.{key}": value for key, value in layers.state_dict().items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lpips_is_that_of_torchmetrics(backbone, channels, monkeypatch):
+    with torch.device("meta"):
+        network = vgg16()
+    state = {key.removeprefix("features."): value for key, value in torch.load(backbone, weights_only=True).items()}
+    network.features.load_state_dict(state, assign=True)
+    monkeypatch.setattr("torchvision.models.vgg16", lambda weights=None: network)
+    theirs = LearnedPerceptualImagePatchSimilarity("vgg", normalize=True)
+    x, y = torch.rand(2, 3, channels, 28, 28, generator=generator())
+    expected = theirs(x.expand(-1, 3, -1, -1), y.expand(-1, 3, -1, -1))
+    monkeypatch.undo()
+    before = torch.get_rng_state()
+    distance = LPIPS(backbone)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(distance(x, y), expected)
+    assert expected > 0
+    assert distance(x, x) == 0
+
+
+def test_lpips_pulls_images_together_and_learns_nothing_itself(backbone):
+    distance = LPIPS(backbone)
+    x, y = torch.rand(2, 2, 1, 28, 28, generator=generator())
+    for start in (y, x.clone(), torch.zeros_like(x)):
+        start = start.requires_grad_()
+        distance(x, start).backward()
+        assert start.grad.isfinite().all()
+    before = distance(x, y).detach()
+    assert distance(x, y - 1e-2 * y.grad / y.grad.abs().max()) < before
+    assert not any(p.requires_grad for p in distance.parameters())
+    with torch.no_grad():
+        distance.layers[28].bias.fill_(-1e6)  # nothing leaves the last ReLU
+    assert distance(x, y).isfinite()
+
+
+def test_the_stage_measures_in_the_features_that_are_asked_for(dataset, backbone):
+    digits = stage_of(dataset, perceptual_weight=1)
+    lpips = stage_of(dataset, perceptual_weight=1, perceptual_features="lpips", perceptual_backbone=backbone)
+    assert isinstance(digits.distance, DigitDistance)
+    assert isinstance(lpips.distance, LPIPS)
+    terms = [stage.loss(0) for stage in (digits, lpips)]
+    assert torch.equal(terms[0]["reconstruction"], terms[1]["reconstruction"])
+    assert terms[0]["perceptual"] != terms[1]["perceptual"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", {"features.0.weight": torch.zeros(3)}, [1.0]])
+def test_another_file_is_not_taken_for_vgg(tmp_path, content):
+    path = tmp_path / "vgg.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=r"perceptual_backbone=.*vgg.pth does not hold"):
+        LPIPS(path)
 
 
 def test_hinge_loss_in_closed_form():
