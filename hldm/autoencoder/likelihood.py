@@ -85,8 +85,10 @@ def importance_sampling(
     pixels = math.prod(autoencoder.image_shape)
     at_once = max(1, min(len(images), MEMORY // (samples * pixels)))
     per_chunk = max(1, min(samples, MEMORY // (at_once * pixels)))
-    estimates, variances = [], []
-    for batch in track(images.split(at_once), description="  likelihood"):
+    # made before the loop: small tensors that outlive a chunk would lie between large ones and keep the heap growing
+    estimates, variances = (torch.empty(len(images), dtype=torch.float64, device=images.device) for _ in range(2))
+    for first in track(range(0, len(images), at_once), description="  likelihood"):
+        batch = images[first : first + at_once]
         loc, scale = autoencoder.posterior_parameters(batch)
         posterior, prior = autoencoder.distribution(loc, scale), autoencoder.prior(loc)
         log_weights = []
@@ -96,11 +98,11 @@ def importance_sampling(
             log_weights.append((log_weight - posterior.log_prob_draw(draw)).double())
         log_weight = torch.cat(log_weights)
         total = log_weight.logsumexp(0)
-        estimates.append(total - math.log(samples))
+        estimates[first : first + at_once] = total - math.log(samples)
         # the delta method: Var log mean w ≈ Var w/(S mean² w)
         share = (log_weight - total).exp()
-        variances.append((share - 1 / samples).square().sum(0))
-    return torch.cat(estimates), torch.cat(variances)
+        variances[first : first + at_once] = (share - 1 / samples).square().sum(0)
+    return estimates, variances
 
 
 def posterior_reach(autoencoder: VariationalAutoencoder, images: Tensor) -> Tensor:
