@@ -11,8 +11,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from hldm.geometry import Curvature, Euclidean, Manifold, PoincareBall
-from hldm.geometry.ops import flat
-from hldm.geometry.ops import full_precision
+from hldm.geometry.ops import flat, full_precision
 from hldm.nn import distance_attention
 
 BALL_DIM = 8
