@@ -37,8 +37,8 @@ def distance_attention(
 
         c d(q, k)² = arcosh²(1 + h),   h = m_q + m_k + m_q m_k − ⟨s_q, s_k⟩
 
-    and the midpoint is Y/|Y|, Y = Σ w (s, 1 + m), see `geometry.means`. In float32 h errs by 4e-4 at √c|v| = 4, so
-    this is for weights, not for measuring small distances.
+    and the midpoint is Y/|Y|, Y = Σ w (s, 1 + m), see `geometry.means`. In float32 h errs by 2e-4 where points meet at
+    √c|v| = 4, so this is for weights, not for measuring small distances.
 
     Args:
         query: (*B, M, C) normal coordinates.
