@@ -3,6 +3,7 @@
 Legend: B images; S samples of each image's posterior; J nodes that all images share; `v` normal coordinates, (…, n).
 """
 
+import ctypes
 import math
 from typing import NamedTuple
 
@@ -85,7 +86,6 @@ def importance_sampling(
     pixels = math.prod(autoencoder.image_shape)
     at_once = max(1, min(len(images), MEMORY // (samples * pixels)))
     per_chunk = max(1, min(samples, MEMORY // (at_once * pixels)))
-    # made before the loop: small tensors that outlive a chunk would lie between large ones and keep the heap growing
     estimates, variances = (torch.empty(len(images), dtype=torch.float64, device=images.device) for _ in range(2))
     for first in track(range(0, len(images), at_once), description="  likelihood"):
         batch = images[first : first + at_once]
@@ -102,7 +102,19 @@ def importance_sampling(
         # the delta method: Var log mean w ≈ Var w/(S mean² w)
         share = (log_weight - total).exp()
         variances[first : first + at_once] = (share - 1 / samples).square().sum(0)
+        return_free_memory()
     return estimates, variances
+
+
+def return_free_memory() -> None:
+    """Hand what is free back to the system, where the C library offers that.
+
+    The heap of glibc before 2.38 does not use the place of an aligned array again for one of the same size: with 10,000
+    images it grew to 3 GB, of which 0.3 were in use.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def posterior_reach(autoencoder: VariationalAutoencoder, images: Tensor) -> Tensor:
