@@ -10,7 +10,9 @@ the same integral as an alternating sum of error functions, which cancels to not
 Legend: `q` has any shape (*B); panels and nodes are appended as the last axes (*B, P, J).
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ class _WithSlope(torch.autograd.Function):
 
 
 class RadialLaw:
-    """The law of t = r/σ for every element of q at once; its integrals are tabulated on first construction.
+    """The law of t = r/σ for every element of q at once; its integrals are tabulated on first use.
 
     Args:
         q: (*B) c σ² ≥ 0, float64. Results are differentiable in it (once).
@@ -52,14 +54,60 @@ class RadialLaw:
     """
 
     def __init__(self, q: Tensor, n: int) -> None:
-        self.n = n
-        self._q_with_grad = q
-        self.q = q.detach()
-        with torch.no_grad():
-            self._tabulate()
+        self.q, self.n = q, n
+        self._tables: Tables | None = None
 
-    def _tabulate(self) -> None:
-        q = self.q
+    def tables(self) -> "Tables":
+        """The quadrature, made once."""
+        if self._tables is None:
+            with torch.no_grad():
+                self._tables = Tables(self.q.detach(), self.n)
+        return self._tables
+
+    def log_integral(self) -> Tensor:
+        """log ∫ exp(h(t)) dt, (*B); log(2^{n/2 − 1} Γ(n/2)) as q → 0."""
+        value, slope, _, _ = self._integrals()
+        return _WithSlope.apply(self.q, value, slope)
+
+    def second_moment(self) -> Tensor:
+        """E[t²], (*B); n as q → 0."""
+        _, _, value, slope = self._integrals()
+        return _WithSlope.apply(self.q, value, slope)
+
+    def _integrals(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if torch.compiler.is_compiling():
+            found: tuple[Tensor, Tensor, Tensor, Tensor] = _integrals_apart(self.q.detach(), self.n)
+            return found
+        with torch.no_grad():
+            return self.tables().integrals()
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """The t with ∫₀ᵗ f = u; differentiable in q by dt/dq = −(∂/∂q ∫₀ᵗ f)/f(t), not in u.
+
+        Args:
+            u: (*S, *B) float64 in (0, 1).
+
+        Returns:
+            (*S, *B) float64.
+        """
+        if torch.compiler.is_compiling():
+            t, slope = _invert_apart(self.q.detach(), self.n, u)
+        else:
+            with torch.no_grad():
+                t, slope = self.tables().invert(u)
+        return _WithSlope.apply(self.q, t, slope)
+
+
+class Tables:
+    """The quadrature of a radial law: numbers without gradients.
+
+    Args:
+        q: (*B) c σ² ≥ 0, float64.
+        n: dimension of the ball, ≥ 1.
+    """
+
+    def __init__(self, q: Tensor, n: int) -> None:
+        self.q, self.n = q, n
         self.mode = self._mode()
         self.low = (self.mode - _WINDOW).clamp(min=0)
         self.width = (self.mode + _WINDOW - self.low) / _PANELS
@@ -72,9 +120,9 @@ class RadialLaw:
         self.mean_tilt = (mass * tilt).sum((-2, -1)) / self.total
         tilted = mass * (tilt - self.mean_tilt[..., None, None])
         square = nodes.square()
-        self._moment = (mass * square).sum((-2, -1)) / self.total
+        self.moment = (mass * square).sum((-2, -1)) / self.total
         # centred, because in high dimension t² is large against its spread
-        self._moment_slope = (tilted * (square - self._moment[..., None, None])).sum((-2, -1)) / self.total
+        self.moment_slope = (tilted * (square - self.moment[..., None, None])).sum((-2, -1)) / self.total
         self._panel_mass = mass.sum(-1)
         self._below = self._panel_mass.cumsum(-1) - self._panel_mass
         panel_tilt = tilted.sum(-1)
@@ -110,31 +158,15 @@ class RadialLaw:
         square = t.square()
         return (self.n - 1) * square * log_sinhc_slope(_widen(self.q, axes) * square)
 
-    def log_integral(self) -> Tensor:
-        """log ∫ exp(h(t)) dt, (*B); log(2^{n/2 − 1} Γ(n/2)) as q → 0."""
+    def integrals(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """log ∫ exp(h) dt and E[t²], each followed by its derivative to q, (*B)."""
         peak = -0.5 * self.mode.square()
         if self.n > 1:
             peak = peak + (self.n - 1) * (self.mode.log() + log_sinhc(self.q * self.mode.square()))
-        return _WithSlope.apply(self._q_with_grad, self.total.log() + peak, self.mean_tilt)
+        return self.total.log() + peak, self.mean_tilt, self.moment, self.moment_slope
 
-    def second_moment(self) -> Tensor:
-        """E[t²], (*B); n as q → 0."""
-        return _WithSlope.apply(self._q_with_grad, self._moment, self._moment_slope)
-
-    def quantile(self, u: Tensor) -> Tensor:
-        """The t with ∫₀ᵗ f = u; differentiable in q by dt/dq = −(∂/∂q ∫₀ᵗ f)/f(t), not in u.
-
-        Args:
-            u: (*S, *B) float64 in (0, 1).
-
-        Returns:
-            (*S, *B) float64.
-        """
-        with torch.no_grad():
-            t, slope = self._invert(u)
-        return _WithSlope.apply(self._q_with_grad, t, slope)
-
-    def _invert(self, u: Tensor) -> tuple[Tensor, Tensor]:
+    def invert(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The quantiles of u, (*S, *B), and their derivatives to q."""
         n, target = self.n, u * self.total
         index = ((target.unsqueeze(-1) >= self._below).sum(-1, keepdim=True) - 1).clamp(min=0)
 
@@ -171,3 +203,41 @@ def _nodes(low: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     """Gauss–Legendre nodes and weights on [low, low + width]; a node axis is appended."""
     half = 0.5 * width.unsqueeze(-1)
     return low.unsqueeze(-1) + half * (1 + _X.to(low.device)), half * _W.to(low.device)
+
+
+# Within a larger compiled graph, Newton's steps take the compiler more than ten minutes. So they are operations of their
+# own there, which are compiled by themselves.
+@functools.cache
+def _compiled(method: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(method, options={"unroll_reductions_threshold": 4})
+
+
+def _integrals(q: Tensor, n: int) -> tuple[Tensor, ...]:
+    return Tables(q, n).integrals()
+
+
+def _invert(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, ...]:
+    return Tables(q, n).invert(u)
+
+
+@torch.library.custom_op("hldm::radial_integrals", mutates_args=())
+def _integrals_apart(q: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    first, second, third, fourth = (a.clone() for a in _compiled(_integrals)(q, n))
+    return first, second, third, fourth
+
+
+@_integrals_apart.register_fake
+def _(q: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return torch.empty_like(q), torch.empty_like(q), torch.empty_like(q), torch.empty_like(q)
+
+
+@torch.library.custom_op("hldm::radial_quantile", mutates_args=())
+def _invert_apart(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, Tensor]:
+    t, slope = _compiled(_invert)(q, n, u)
+    return t.clone(), slope.clone()
+
+
+@_invert_apart.register_fake
+def _(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, Tensor]:
+    shape = torch.broadcast_shapes(q.shape, u.shape)
+    return q.new_empty(shape), q.new_empty(shape)
