@@ -28,6 +28,10 @@ _NEWTON_STEPS = 7
 _X, _W = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_NODES))
 
 
+Integrals = tuple[Tensor, Tensor, Tensor, Tensor]
+"""log ∫ exp(h) dt and E[t²], each followed by its derivative to q, (*B)."""
+
+
 class _WithSlope(torch.autograd.Function):
     """A value whose derivative to q is known: autograd need not walk through the quadrature. First order only."""
 
@@ -56,6 +60,7 @@ class RadialLaw:
     def __init__(self, q: Tensor, n: int) -> None:
         self.q, self.n = q, n
         self._tables: Tables | None = None
+        self._found: Integrals | None = None
 
     def tables(self) -> "Tables":
         """The quadrature, made once."""
@@ -74,12 +79,13 @@ class RadialLaw:
         _, _, value, slope = self._integrals()
         return _WithSlope.apply(self.q, value, slope)
 
-    def _integrals(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        if torch.compiler.is_compiling():
-            found: tuple[Tensor, Tensor, Tensor, Tensor] = _integrals_apart(self.q.detach(), self.n)
-            return found
-        with torch.no_grad():
-            return self.tables().integrals()
+    def _integrals(self) -> Integrals:
+        if self._found is None and torch.compiler.is_compiling():
+            self._found = _integrals_apart(self.q.detach(), self.n)
+        elif self._found is None:
+            with torch.no_grad():
+                self._found = self.tables().integrals()
+        return self._found
 
     def quantile(self, u: Tensor) -> Tensor:
         """The t with ∫₀ᵗ f = u; differentiable in q by dt/dq = −(∂/∂q ∫₀ᵗ f)/f(t), not in u.
@@ -91,7 +97,8 @@ class RadialLaw:
             (*S, *B) float64.
         """
         if torch.compiler.is_compiling():
-            t, slope = _invert_apart(self.q.detach(), self.n, u)
+            t, slope, *found = _invert_apart(self.q.detach(), self.n, u)
+            self._found = (found[0], found[1], found[2], found[3])
         else:
             with torch.no_grad():
                 t, slope = self.tables().invert(u)
@@ -158,8 +165,8 @@ class Tables:
         square = t.square()
         return (self.n - 1) * square * log_sinhc_slope(_widen(self.q, axes) * square)
 
-    def integrals(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """log ∫ exp(h) dt and E[t²], each followed by its derivative to q, (*B)."""
+    def integrals(self) -> Integrals:
+        """What the law is asked for beside quantiles."""
         peak = -0.5 * self.mode.square()
         if self.n > 1:
             peak = peak + (self.n - 1) * (self.mode.log() + log_sinhc(self.q * self.mode.square()))
@@ -205,39 +212,40 @@ def _nodes(low: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     return low.unsqueeze(-1) + half * (1 + _X.to(low.device)), half * _W.to(low.device)
 
 
-# Within a larger compiled graph, Newton's steps take the compiler more than ten minutes. So they are operations of their
-# own there, which are compiled by themselves.
+# Within a larger compiled graph, Newton's steps take the compiler more than ten minutes. So they are operations of
+# their own there, which are compiled by themselves.
 @functools.cache
 def _compiled(method: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(method, options={"unroll_reductions_threshold": 4})
 
 
-def _integrals(q: Tensor, n: int) -> tuple[Tensor, ...]:
+def _integrals(q: Tensor, n: int) -> Integrals:
     return Tables(q, n).integrals()
 
 
 def _invert(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, ...]:
-    return Tables(q, n).invert(u)
+    tables = Tables(q, n)
+    return *tables.invert(u), *tables.integrals()
 
 
 @torch.library.custom_op("hldm::radial_integrals", mutates_args=())
 def _integrals_apart(q: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    first, second, third, fourth = (a.clone() for a in _compiled(_integrals)(q, n))
-    return first, second, third, fourth
+    found: Integrals = _compiled(_integrals)(q, n)
+    return found
 
 
 @_integrals_apart.register_fake
-def _(q: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(q: Tensor, n: int) -> Integrals:
     return torch.empty_like(q), torch.empty_like(q), torch.empty_like(q), torch.empty_like(q)
 
 
 @torch.library.custom_op("hldm::radial_quantile", mutates_args=())
-def _invert_apart(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, Tensor]:
-    t, slope = _compiled(_invert)(q, n, u)
-    return t.clone(), slope.clone()
+def _invert_apart(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] = _compiled(_invert)(q, n, u)
+    return found
 
 
 @_invert_apart.register_fake
-def _(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, ...]:
     shape = torch.broadcast_shapes(q.shape, u.shape)
-    return q.new_empty(shape), q.new_empty(shape)
+    return *(q.new_empty(shape) for _ in range(2)), *(torch.empty_like(q) for _ in range(4))
