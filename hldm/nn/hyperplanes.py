@@ -66,7 +66,7 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     if balls == 1 and v.ndim == 2 and not torch.compiler.is_compiling():
         if isinstance(c, Tensor):  # f depends on c only through √c v and a/√c
             v, weight, c = root(c) * v, weight / root(c), 1.0
-        fused: Tensor = _OneBall.apply(v, weight, bias[:, 0], c)
+        fused: Tensor = _OneBall.apply(v, weight, bias.squeeze(1), c)
         return fused
     return _gyroplane(v, weight, bias, c, balls)
 

@@ -52,7 +52,7 @@ def test_compiled_training_is_training(tmp_path, monkeypatch):
     real, graphs = torch.compile, []
 
     def compile_without_compiler(function, options):
-        graphs.append(function)
+        graphs.append(function.__name__)
         return real(function, backend="eager", fullgraph=True)
 
     monkeypatch.setattr("torch.compile", compile_without_compiler)
@@ -65,7 +65,7 @@ def test_compiled_training_is_training(tmp_path, monkeypatch):
             curves.append([record["loss"] for record in records if "loss" in record])
         assert len(curves[0]) == 6
         assert curves[0] == pytest.approx(curves[1], rel=1e-5)
-    assert len(graphs) == 2
+    assert sorted(graphs) == ["_integrals", "_invert", "losses_at", "losses_at"]
 
 
 def reevaluated(directory, monkeypatch, *arguments):
