@@ -167,9 +167,10 @@ def test_gradients(c: float) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 300.0])
-def test_one_node_is_the_single_operations_with_their_derivatives(dtype: torch.dtype, scale: float) -> None:
+@pytest.mark.parametrize("curvature", [FixedCurvature(0.7), LearnableCurvature(0.7)])
+def test_one_node_is_the_single_operations_with_their_derivatives(curvature, dtype: torch.dtype, scale: float) -> None:
     """Vectors in one ball take a node of their own, feature maps do not; derivatives twice, and at the clips."""
-    layer = seeded(lambda: Gyroplane(PoincareBall(4, LearnableCurvature(0.7)), 3, dim=1)).to(dtype)
+    layer = seeded(lambda: Gyroplane(PoincareBall(4, curvature), 3, dim=1)).to(dtype)
     v = scale * torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=dtype).requires_grad_()
     with torch.no_grad():
         layer.weight[0] *= 0.1
