@@ -26,7 +26,7 @@ class WrappedNormal(ManifoldDistribution):
         dim: the axis of the C coordinates.
         validate_args: as in `ManifoldDistribution`.
 
-    In float32 it holds for √c σ √n ≤ 12, and in one dimension for draws with √c|w| ≤ 40: beyond, radii end near 40.
+    In float32 it holds for √c σ √n ≤ 12.
     """
 
     scale_rule = "Every coordinate has its own; for one scale per ball use a RiemannianNormal."

@@ -31,10 +31,10 @@ def add_normal(m: Tensor, w: Tensor, c: Scalar, dim: int = -1) -> Tensor:
         v = 2 arsinh(√q)/√(q(1 + q)) · (C_w (x + y) + q x),   q = c|x + y|² C_m C_w,   C_a = cosh²(√c|a|/2) = 1/g
 
     which follows from the forms in `ops.mobius_add` and `ops.logmap`. C comes from the normal coordinates, not from g.
-    As c → 0 it is m + w.
+    As c → 0, and on a line, it is m + w.
     """
     m, w = promote(m), promote(w)
-    if flat(c):
+    if flat(c) or m.shape[dim] == 1:  # a line is not curved
         return m + w
     s_m, s_w = c * sqnorm(m, dim), c * sqnorm(w, dim)
     bound = _NORMAL_RADIUS[m.dtype] ** 2 / 4

@@ -5,7 +5,7 @@ import torch
 
 from hldm.distributions import Draw, WrappedNormal
 from hldm.errors import UserError
-from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold
+from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold, ops
 
 F64 = torch.float64
 
@@ -154,7 +154,7 @@ def test_gradients_to_location_scale_and_curvature() -> None:
 
 
 @pytest.mark.parametrize("c", [1e-6, 1.0, 10.0])
-@pytest.mark.parametrize("n", [2, 8])
+@pytest.mark.parametrize("n", [1, 2, 8])
 @pytest.mark.parametrize("mean", [0.0, 3.0])
 def test_float32_stays_close_to_float64_up_to_a_spread_of_12(c: float, n: int, mean: float) -> None:
     """Draws, densities, KL and their gradients where √c σ √n = 12, with tails: √c|w| goes beyond 20."""
@@ -172,22 +172,19 @@ def test_float32_stays_close_to_float64_up_to_a_spread_of_12(c: float, n: int, m
         values = [draw.v * c**0.5, q.log_prob_draw(draw)[:, None], q.kl_to_centred(sigma, draw)[:, None]]
         gradients = torch.autograd.grad(sum(v.sum() for v in values), [loc, scale])
         results.append([*values, *(g / c**0.5 for g in gradients)])
-    assert 20 < w.norm(dim=1).max() * c**0.5 < 30
+    assert 20 < w.norm(dim=1).max() * c**0.5 < 45
     for single, double in zip(*results, strict=True):
         error = (single.double() - double).abs() / (1 + double.abs())
         assert error.max() < 1e-4
 
 
-def test_float32_draws_of_one_dimension_end_at_a_radius_of_40() -> None:
-    """With n = 1 a spread of 12 has a tail of 0.09 % beyond it."""
-    draws = {}
-    for dtype in (torch.float32, F64):
-        q = WrappedNormal(PoincareBall(1, FixedCurvature(1.0)), torch.full((3, 1), 0.5, dtype=dtype), 12.0)
-        w = torch.tensor([[-38.0], [38.0], [60.0]], dtype=dtype)
-        draws[dtype] = q.manifold.add_normal(q.loc, w)
-    torch.testing.assert_close(draws[torch.float32][:2].double(), draws[F64][:2], rtol=1e-5, atol=0)
-    assert 39 < draws[torch.float32][2] < 42
-    torch.testing.assert_close(draws[F64][2], torch.tensor([60.5], dtype=F64))
+def test_a_line_is_not_curved() -> None:
+    """Normal coordinates of one dimension add up, however far: the tails of a spread of 12 reach beyond 40."""
+    q = WrappedNormal(PoincareBall(2, FixedCurvature(3.0), balls=2), torch.full((3, 2), 0.5), 12.0)
+    w = torch.tensor([[-38.0, 1.0], [38.0, 60.0], [60.0, 0.0]])
+    torch.testing.assert_close(q.manifold.add_normal(q.loc, w), q.loc + w, rtol=0, atol=0)
+    z = ops.expmap0(torch.tensor([[0.7]]), 3.0), ops.expmap0(torch.tensor([[-1.1]]), 3.0)
+    torch.testing.assert_close(ops.logmap0(ops.mobius_add(*z, 3.0), 3.0), torch.tensor([[-0.4]]))
 
 
 def test_points_that_the_format_cannot_hold_are_refused() -> None:
