@@ -237,9 +237,10 @@ def test_points_from_components_as_one_node_are_the_single_operations(scale: flo
 
 
 def test_components_are_clipped_where_sinh_would_overflow() -> None:
-    f = torch.tensor([310.0, -500.0, 1.0], dtype=F64, requires_grad=True)
-    v = normal.from_components(f, 1.0)
-    torch.testing.assert_close(v, normal.from_components(f.detach().clamp(-300, 300), 1.0), rtol=0, atol=0)
+    """At √c|f| = 300, so at 150 for c = 4."""
+    f = torch.tensor([155.0, -500.0, 1.0], dtype=F64, requires_grad=True)
+    v = normal.from_components(f, 4.0)
+    torch.testing.assert_close(v, normal.from_components(f.detach().clamp(-150, 150), 4.0), rtol=0, atol=0)
     (slope,) = torch.autograd.grad(v.sum(), f)
     assert slope[:2].eq(0).all()
     assert 0 < slope[2] < 1e-100
