@@ -78,7 +78,7 @@ def serve(folder: Path, distribution: str) -> None:
     """A turn of the loop in the authors' main.py for every line that comes in."""
     sys.path[0] = str(folder)
     torch.distributions.Distribution.set_default_validate_args(False)  # the default when the code was written
-    from pvae import models, objectives  # type: ignore[import-not-found]
+    from pvae import models, objectives  # type: ignore[import-not-found]  # of --authors
 
     law = {"wrapped": "WrappedNormal", "riemannian": "RiemannianNormal"}[distribution]
     model = models.VAE_mnist(

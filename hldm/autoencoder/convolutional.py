@@ -106,7 +106,7 @@ class StyledDecoder(ImageDecoder):
                 block.time_embedding_norm = "scale_shift"
                 block.time_emb_proj = nn.Linear(style_channels, 2 * block.out_channels)
 
-    def forward(self, features: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, features: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]  # a style besides
         """(B, in_channels, h, w) and (B, S) → (B, C, H, W)."""
         x = self.mid_block(self.conv_in(features), style)
         for block in self.up_blocks:

@@ -216,6 +216,7 @@ def _nodes(low: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
 # their own there, which are compiled by themselves.
 @functools.cache
 def _compiled(method: Callable[..., Any]) -> Callable[..., Any]:
+    # sums over the eight nodes, written out, make what compiles grow eightfold with every step
     return torch.compile(method, options={"unroll_reductions_threshold": 4})
 
 

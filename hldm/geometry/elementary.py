@@ -16,6 +16,10 @@ _WORTHWHILE = 2048
 # Below this many elements the Python overhead of a custom function exceeds what it saves.
 
 
+def _is_worthwhile(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.numel() >= _WORTHWHILE
+
+
 _TINY = 1e-30
 # Least w whose root is taken: √w and its square have a place in float32.
 
@@ -32,19 +36,15 @@ def _log1p(u: Tensor) -> Tensor:
 def arsinh_and_root(x: Tensor) -> tuple[Tensor, Tensor]:
     """arsinh x and r = √(1 + x²), whose inverse is its derivative; not differentiable.
 
-    arsinh|x| = log1p(|x| + x²/(1 + r)); the logarithm within 2 units in the last place as in `_log1p`.
+    arsinh|x| = log1p(|x| + x²/(1 + r)).
     """
-    if x.device.type != "cpu" or x.numel() < _WORTHWHILE:
+    if not _is_worthwhile(x):
         return torch.asinh(x), (x * x + 1).sqrt()
     # in place: at these sizes fresh memory costs more than arithmetic
     a = x.abs()
     u = a * a
     r = (u + 1).sqrt_()
-    w = r + 1
-    u.div_(w).add_(a)
-    torch.add(u, 1, out=w)
-    lost = torch.sub(w, 1, out=a).sub_(u)
-    return torch.log(w).addcdiv_(lost, w, value=-1).copysign_(x), r
+    return _log1p(u.div_(r + 1).add_(a)).copysign_(x), r
 
 
 class _ArsinhInGraph(torch.autograd.Function):
@@ -75,7 +75,7 @@ def sinh_value(x: Tensor) -> Tensor:
     x (u − 1)(1 + 1/u)/(2 log u) with u = exp(x) as rounded, whose error cancels between u − 1 and log u (Higham 2002,
     section 1.14.1); the floors make it x where u = 1.
     """
-    if x.device.type != "cpu" or x.numel() < _WORTHWHILE:
+    if not _is_worthwhile(x):
         return torch.sinh(x)
     tiny = torch.finfo(x.dtype).tiny
     u = x.exp()
@@ -134,7 +134,7 @@ class _Sinh(_SinhInGraph):
 
 def arsinh(x: Tensor) -> Tensor:
     """arsinh x of any sign, |x| ≤ 1e18 in float32."""
-    if x.device.type != "cpu" or x.numel() < _WORTHWHILE:
+    if not _is_worthwhile(x):
         return torch.asinh(x)
     y: Tensor = (_ArsinhInGraph if torch.compiler.is_compiling() else _Arsinh).apply(x)[0]
     return y
@@ -142,7 +142,7 @@ def arsinh(x: Tensor) -> Tensor:
 
 def sinh(x: Tensor) -> Tensor:
     """sinh x of any sign, up to overflow."""
-    if x.device.type != "cpu" or x.numel() < _WORTHWHILE:
+    if not _is_worthwhile(x):
         return torch.sinh(x)
     return _SinhInGraph.apply(x) if torch.compiler.is_compiling() else _Sinh.apply(x)
 
@@ -166,7 +166,7 @@ class _Softplus(torch.autograd.Function):
 
 def softplus(x: Tensor) -> Tensor:
     """log(1 + eˣ) of any x: what a Bernoulli likelihood of all pixels spends its time on. Reverse mode only."""
-    if x.device.type != "cpu" or x.numel() < _WORTHWHILE:
+    if not _is_worthwhile(x):
         return F.softplus(x)
     result: Tensor = _Softplus.apply(x)
     return result

@@ -97,11 +97,9 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
 def compile_training(model: LatentModel) -> None:
     """Put under torch.compile, in place, what a training step spends its time on: the loss of a variational
     autoencoder, and the denoiser. Parameters and state stay where they are; results differ in the last digits."""
-    # sums over the eight nodes of a radial law, written out, make what compiles grow eightfold with every Newton step
-    options: dict[str, Any] = {"unroll_reductions_threshold": 4}
     if isinstance(model.autoencoder, VariationalAutoencoder):
-        compiled = torch.compile(model.autoencoder.losses_at, options=options)
-        model.autoencoder.losses_at = compiled  # type: ignore[method-assign]
+        compiled = torch.compile(model.autoencoder.losses_at)
+        model.autoencoder.losses_at = compiled  # type: ignore[method-assign]  # on this object alone
     if isinstance(model, LatentDiffusion):
         model.denoiser.compile()
 

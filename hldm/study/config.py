@@ -60,7 +60,7 @@ def plain(composed: DictConfig) -> dict[str, Any]:
         own.pop("hydra", None)
         _describe_first_stage(own)
     # OmegaConf's annotation covers lists and strings too; a DictConfig gives a dictionary
-    config: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    config: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]  # a dict
     for key in ("paths.outputs", *FILES):
         if isinstance(value := get(config, key), str) and value:
             parent, _, name = key.rpartition(".")

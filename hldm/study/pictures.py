@@ -55,7 +55,7 @@ def terminal_picture(png: Path, columns: int = 80, crop: tuple[int, int] = (302,
     height = 2 * round(corner.height * columns / corner.width / 2)
     small = corner.resize((columns, height), Image.Resampling.BOX)
     # a grey picture has one number per pixel, where Pillow's annotation allows a tuple
-    bright = [[small.getpixel((x, y)) > 110 for x in range(columns)] for y in range(height)]  # type: ignore[operator]
+    bright = [[small.getpixel((x, y)) > 110 for x in range(columns)] for y in range(height)]  # type: ignore[operator]  # grey: a number
     lines = (
         "".join(BLOCKS[2 * upper + lower] for upper, lower in zip(bright[y], bright[y + 1], strict=True)).rstrip()
         for y in range(0, height, 2)

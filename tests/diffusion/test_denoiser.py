@@ -170,7 +170,7 @@ def test_the_stem_is_the_distance_of_joined_patches_to_gyroplanes() -> None:
 
 def attention_layer(**settings: object) -> Attention:
     torch.manual_seed(0)
-    return Attention(32, heads=2, dim_head=16, bias=True, **settings).double()  # type: ignore[arg-type]
+    return Attention(32, heads=2, dim_head=16, bias=True, **settings).double()  # type: ignore[arg-type]  # mixed
 
 
 @pytest.mark.parametrize("kind", ["map", "text"])

@@ -51,7 +51,7 @@ def test_compiled_training_is_training(tmp_path, monkeypatch):
     """In one graph each, for both families; `backend=eager` stands in for the compiler, which takes half a minute."""
     real, graphs = torch.compile, []
 
-    def compile_without_compiler(function, options):
+    def compile_without_compiler(function, **options):
         graphs.append(function.__name__)
         return real(function, backend="eager", fullgraph=True)
 
