@@ -8,11 +8,13 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
+
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -118,3 +120,12 @@ def spread(values: list[float], digits: int = 2) -> str:
     if not values:
         return "–"
     return f"{fmean(values):.{digits}f} ({', '.join(f'{value:.{digits}f}' for value in values)})"
+
+
+def difference(values: Mapping[int, float], others: Mapping[int, float], digits: int = 2) -> str:
+    """Mean of values − others over the seeds of both, with its 95 % interval by Student's t, from two seeds on."""
+    apart = [values[seed] - others[seed] for seed in values if seed in others]
+    if len(apart) < 2:
+        return "–"
+    margin = stats.t.ppf(0.975, len(apart) - 1) * stdev(apart) / len(apart) ** 0.5
+    return f"{fmean(apart):+.{digits}f} ± {margin:.{digits}f}"

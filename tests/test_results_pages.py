@@ -75,11 +75,13 @@ def test_only_what_is_missing_runs_and_a_failure_ends_it(page) -> None:
     assert [arguments[0] for arguments in started[3:]] == ["seed=2"]
 
 
-@pytest.mark.parametrize("name", ["pvae", "diffusion"])
+@pytest.mark.parametrize("name", ["pvae", "diffusion", "ablation"])
 def test_the_published_tables_are_those_of_the_recorded_figures(name, monkeypatch, tmp_path) -> None:
     load("results_page", monkeypatch)
     module = load(name, monkeypatch)
-    tables = {"pvae": ("mnist_table", "tree_table"), "diffusion": ("quality_table",)}[name]
+    tables = {"pvae": ("mnist_table", "tree_table"), "diffusion": ("quality_table",), "ablation": ("ablation_table",)}[
+        name
+    ]
     text = module.PAGE.read_text()
     recorded = module.PAGE.with_suffix(".json")
     figures = json.loads(recorded.read_text()) if recorded.exists() else {}
@@ -87,3 +89,10 @@ def test_the_published_tables_are_those_of_the_recorded_figures(name, monkeypatc
     assert figures.keys() <= known, "figures of runs that the page does not have"
     for table in tables if figures else ():
         assert "\n".join(getattr(module, table)(figures)) in text
+
+
+def test_differences_are_paired_by_seed(monkeypatch) -> None:
+    """By hand: differences 1, 2 and 3 have mean 2 and standard error 1/√3, and t(0.975; 2) is 4.303."""
+    difference = load("results_page", monkeypatch).difference
+    assert difference({0: 11.0, 1: 4.0, 2: 33.0, 3: 7.0}, {2: 30.0, 0: 10.0, 1: 2.0}) == "+2.00 ± 2.48"
+    assert difference({0: 1.0}, {0: 2.0}) == "–"

@@ -11,38 +11,17 @@ from hldm.diffusion.cross_attention import CrossAttentionBlock
 from hldm.geometry import FixedCurvature, PoincareBall
 from hldm.nn import Condition
 from hldm.training import initialised
-from tests.diffusion.test_point_denoiser import T, condition, generator, mlp, perturbed
-
-
-def attending(context_channels=None):
-    return perturbed(CrossAttentionDenoiser(16, 2, 4, latent_shape=(3,), classes=10, context_channels=context_channels))
+from tests.diffusion.test_point_denoiser import T, attending, condition, generator, mlp, perturbed
 
 
 def point():
     return torch.randn(3, 3, generator=generator())
 
 
-@pytest.mark.parametrize("kind", ["label", "text"])
 @torch.no_grad()
-def test_time_condition_and_latent_change_the_prediction(kind):
-    model, v = attending(16 if kind == "text" else None), point()
-    base = model(v, T, condition(kind))
-    assert base.shape == v.shape
-    for other in (
-        model(v, T / 2, condition(kind)),
-        model(v, T, condition(kind, seed=1)),
-        model(v + 0.5, T, condition(kind)),
-    ):
-        assert (other - base).abs().amax(1).min() > 1e-4
-
-
-@torch.no_grad()
-def test_padding_is_not_read():
+def test_padding_may_as_well_not_be_there():
     model, one = attending(16), condition("text")
-    noise = torch.randn(one.hidden.shape, generator=generator(3))
-    other = Condition(hidden=torch.where(one.mask.unsqueeze(2), one.hidden, noise), mask=one.mask)
     shorter = Condition(hidden=one.hidden[:2, :3], mask=one.mask[:2, :3])
-    assert torch.equal(model(point(), T, one), model(point(), T, other))
     torch.testing.assert_close(model(point()[:2], T[:2], shorter), model(point(), T, one)[:2])
 
 
@@ -91,11 +70,6 @@ def test_a_block_is_its_formula():
     weights = scores.masked_fill(F.pad(padding, (0, 1)), -math.inf).softmax(1)
     found = attention.out_proj((weights.unsqueeze(2) * value).sum(1))
     torch.testing.assert_close(block(h, emb, context, padding), block.mlp(h + gate * found, emb))
-
-
-def test_blocks_start_as_the_identity():
-    model = initialised(0, "denoiser", lambda: CrossAttentionDenoiser(16, 2, 4, latent_shape=(3,), classes=10))
-    torch.testing.assert_close(model(point(), T, condition("label")), model.last(model.first(point())))
 
 
 def test_labels_have_as_many_parameters_as_those_of_the_mlp():

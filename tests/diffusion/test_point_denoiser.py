@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hldm.diffusion import FlowMatching, FlowSampler, MapGlobalDenoiser, MLPDenoiser
+from hldm.diffusion import CrossAttentionDenoiser, FlowMatching, FlowSampler, MapGlobalDenoiser, MLPDenoiser
 from hldm.geometry import Euclidean, FixedCurvature, Packing, PoincareBall, ProductManifold, map_and_point
 from hldm.nn import Condition
 from hldm.training import initialised
@@ -26,6 +26,10 @@ def perturbed(model):
 
 def mlp(context_channels=None):
     return perturbed(MLPDenoiser(16, 2, latent_shape=(3,), classes=10, context_channels=context_channels))
+
+
+def attending(context_channels=None):
+    return perturbed(CrossAttentionDenoiser(16, 2, 4, latent_shape=(3,), classes=10, context_channels=context_channels))
 
 
 def both(context_channels=None):
@@ -54,11 +58,11 @@ def condition(kind, seed=0):
 
 
 @pytest.mark.parametrize("kind", ["label", "text"])
-@pytest.mark.parametrize("make", [mlp, both])
+@pytest.mark.parametrize("make", [mlp, attending, both])
 @torch.no_grad()
 def test_time_condition_and_latent_change_the_prediction(make, kind):
     model = make(16 if kind == "text" else None)
-    v = torch.randn(3, 3 if make is mlp else sum(PACKING.parts), generator=generator())
+    v = torch.randn(3, sum(PACKING.parts) if make is both else 3, generator=generator())
     base = model(v, T, condition(kind))
     assert base.shape == v.shape
     for other in (
@@ -69,9 +73,10 @@ def test_time_condition_and_latent_change_the_prediction(make, kind):
         assert (other - base).abs().amax(1).min() > 1e-4
 
 
+@pytest.mark.parametrize("make", [mlp, attending])
 @torch.no_grad()
-def test_padding_is_not_read():
-    model, one = mlp(16), condition("text")
+def test_padding_is_not_read(make):
+    model, one = make(16), condition("text")
     noise = torch.randn(one.hidden.shape, generator=generator(3))
     other = Condition(hidden=torch.where(one.mask.unsqueeze(2), one.hidden, noise), mask=one.mask)
     v = torch.randn(3, 3, generator=generator())
@@ -89,8 +94,9 @@ def test_map_and_point_see_each_other():
     assert (point_moved[0] - base[0]).abs().flatten(1).amax(1).min() > 1e-5
 
 
-def test_blocks_start_as_the_identity():
-    model = initialised(0, "denoiser", lambda: MLPDenoiser(16, 2, latent_shape=(3,), classes=10))
+@pytest.mark.parametrize(("kind", "blocks"), [(MLPDenoiser, (2,)), (CrossAttentionDenoiser, (2, 4))])
+def test_blocks_start_as_the_identity(kind, blocks):
+    model = initialised(0, "denoiser", lambda: kind(16, *blocks, latent_shape=(3,), classes=10))
     v = torch.randn(3, 3, generator=generator())
     torch.testing.assert_close(model(v, T, condition("label")), model.last(model.first(v)))
 
