@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from hldm.autoencoder.base import Autoencoder
 from hldm.distributions import ManifoldDistribution, RiemannianNormal, WrappedNormal
 from hldm.geometry import Manifold
-from hldm.geometry.elementary import softplus
 
 
 class Losses(NamedTuple):
@@ -131,7 +131,7 @@ class VariationalAutoencoder(Autoencoder):
             parameters = parameters.unflatten(0, v.shape[:2])
             products = torch.einsum("sbd,bd->sb", parameters, x)
         if self.likelihood == "bernoulli":
-            constant = softplus(parameters).sum(-1)
+            constant = F.softplus(parameters).sum(-1)
             return products - (constant.unsqueeze(-1) if shared else constant)
         squares = parameters.square().sum(-1)
         distances2 = (squares.unsqueeze(-1) if shared else squares) - 2 * products + x.square().sum(-1)

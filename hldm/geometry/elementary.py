@@ -1,15 +1,13 @@
-"""sinh, arsinh and softplus at the speed of exp and log.
+"""sinh and arsinh by exp, log and log1p.
 
-On the CPU, torch computes these, and log1p and expm1 too, one element at a time: five to twenty times what the
-vectorised exp and log need. Since every layer and distance ends in an arsinh, that is most of their cost. The forms
-below keep full relative accuracy.
+On the CPU, torch vectorises those, but computes sinh and arsinh one element at a time: ten times what the forms below
+need. Since every layer and distance ends in an arsinh, that was most of their cost. They keep full relative accuracy.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _WORTHWHILE = 2048
@@ -18,19 +16,6 @@ _WORTHWHILE = 2048
 
 def _is_worthwhile(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.numel() >= _WORTHWHILE
-
-
-_TINY = 1e-30
-# Least w whose root is taken: √w and its square have a place in float32.
-
-
-def _log1p(u: Tensor) -> Tensor:
-    """log(1 + u) for u ≥ 0, within 2 units in the last place.
-
-    log w + (u − (w − 1))/w with w = 1 + u as rounded: the second term is what the rounding lost.
-    """
-    w = 1 + u
-    return torch.log(w).addcdiv_((w - 1).sub_(u), w, value=-1)
 
 
 def arsinh_and_root(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +29,7 @@ def arsinh_and_root(x: Tensor) -> tuple[Tensor, Tensor]:
     a = x.abs()
     u = a * a
     r = (u + 1).sqrt_()
-    return _log1p(u.div_(r + 1).add_(a)).copysign_(x), r
+    return u.div_(r + 1).add_(a).log1p_().copysign_(x), r
 
 
 class _ArsinhInGraph(torch.autograd.Function):
@@ -145,72 +130,6 @@ def sinh(x: Tensor) -> Tensor:
     if not _is_worthwhile(x):
         return torch.sinh(x)
     return _SinhInGraph.apply(x) if torch.compiler.is_compiling() else _Sinh.apply(x)
-
-
-class _Softplus(torch.autograd.Function):
-    """log(1 + eˣ) = max(x, 0) + log1p(exp(−|x|)); derivative 1/(1 + e⁻ˣ)."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return _log1p(x.abs().neg_().exp_()).add_(x.clamp(min=0))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad * torch.sigmoid(x)
-
-
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + eˣ) of any x: what a Bernoulli likelihood of all pixels spends its time on. Reverse mode only."""
-    if not _is_worthwhile(x):
-        return F.softplus(x)
-    result: Tensor = _Softplus.apply(x)
-    return result
-
-
-class _ArsinhSqrtSquared(torch.autograd.Function):
-    """arsinh(√w)² with its derivative arsinh(√w)/√(w(1 + w)), both from one logarithm."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(w: Tensor) -> tuple[Tensor, Tensor]:
-        w = w.clamp(min=_TINY)
-        x, r = w.sqrt(), (w + 1).sqrt_()
-        a = _log1p((w / (1 + r)).add_(x))
-        slope = a / x.mul_(r)
-        return a.square_(), slope
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(inputs[0], output[1])
-        ctx.save_for_forward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Tensor:
-        w, slope = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the slope hides that it depends on w
-            w = w.clamp(min=_TINY)
-            slope = arsinh(w.sqrt()) / (w * (1 + w)).sqrt()
-        return grad * slope
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return tangent * slope, None
-
-
-def arsinh_sqrt_squared(w: Tensor) -> Tensor:
-    """arsinh(√w)², analytic at w = 0, where it is w; what rounding left below 0 counts as 0, with the slope there."""
-    if torch.compiler.is_compiling():
-        return arsinh(w.clamp(min=_TINY).sqrt()).square()
-    y: Tensor = _ArsinhSqrtSquared.apply(w)[0]
-    return y
 
 
 def pullback(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
