@@ -1,0 +1,38 @@
+"""The command line in this process, with a fake pipeline: a call takes under a second."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hldm import cli, console
+from hldm.study import execute, resources
+
+FAKE = Path(__file__).with_name("fake_pipeline.py")
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Invoke:
+    """`invoke("seed=3")` → exit status, stdout, stderr, in a working directory of its own with outputs/ in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that what a run sets is undone
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    monkeypatch.setattr(execute, "WORKER", ("-P", str(FAKE)))
+    monkeypatch.setitem(sys.modules, "hldm.pipeline", SimpleNamespace(run=runpy.run_path(str(FAKE))["run"]))
+    monkeypatch.setattr(resources, "cores", lambda: 2)
+    monkeypatch.setattr(resources, "visible_gpus", lambda: ())
+
+    def call(*argv: str, outputs: str = "outputs") -> tuple[int, str, str]:
+        where = [f"paths.outputs={outputs}"] if outputs else []
+        status = console.run(lambda: cli.main([*argv, *where]))
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return call
