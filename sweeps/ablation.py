@@ -16,7 +16,7 @@ from results_page import ROOT, Figures, ResultsPage, difference, header, spread
 PAGE = ROOT / "docs" / "results" / "ablation.md"
 
 KEPT = ("fid", "kid", "inception_score", "label_accuracy", "reconstruction_fid", "reconstruction_mse", "sqrt_c_rms",
-        "delta_rel", "delta_rel_gaussian")  # fmt: skip
+        "sqrt_c_rms_drawn", "delta_rel", "delta_rel_gaussian")  # fmt: skip
 
 BASELINE = "baseline"
 CELLS = {

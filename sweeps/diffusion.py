@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "results" / "diffusion.md"
 PICTURE = ROOT / "docs" / "images" / "diffusion_samples.png"
 
 KEPT = ("fid", "kid", "inception_score", "label_accuracy", "reconstruction_fid", "floor_fid", "reconstruction_mse",
-        "sqrt_c_rms", "delta_rel", "delta_rel_gaussian")  # fmt: skip
+        "sqrt_c_rms", "sqrt_c_rms_drawn", "delta_rel", "delta_rel_gaussian")  # fmt: skip
 
 GEOMETRIES = {
     "euclidean": ["geometry=euclidean"],

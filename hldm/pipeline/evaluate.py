@@ -163,13 +163,14 @@ def first_stage_metrics(
     """Reconstruction error, what else this kind of autoencoder is judged by, and the hierarchy of the latents."""
     autoencoder, images = model.autoencoder, dataset.test_images[: settings["first_stage_images"]]
     means: dict[str, Tensor] = {}
-    mse, locs = 0.0, []
+    mse, locs, draws = 0.0, [], []
     for i in range(0, len(images), 500):
         batch = to_unit(images[i : i + 500].to(model.device))
         encoded = autoencoder.encode(batch)
         terms = autoencoder.test_terms(batch, encoded, stream(seed, "elbo", i, model.device))
         loc, weight = encoded[0], len(batch) / len(images)
         locs.append(loc)
+        draws.append(autoencoder.draw(encoded, stream(seed, "draws", i, model.device)))
         means = {name: means.get(name, 0.0) + term.double() * weight for name, term in terms.items()}
         mse += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
 
@@ -177,9 +178,13 @@ def first_stage_metrics(
     if (depths := dataset.depths) is not None:
         against["depth"] = depths[dataset.test_labels[: len(images)]]
     *maps, (manifold, v) = autoencoder.factors(torch.cat(locs))
+    # what diffusion sees: a posterior may be wider than its means are apart
+    *map_draws, drawn = autoencoder.factors(torch.cat(draws))
     hierarchy = latent_hierarchy(manifold, v, against, seed=seed, **settings["hierarchy"])
-    for beside, of_map in maps:
-        hierarchy |= {f"map_{name}": value for name, value in curvature_reach(beside, of_map).items()}
+    hierarchy["sqrt_c_rms_drawn"] = curvature_reach(*drawn)["sqrt_c_rms"]
+    for of_map, map_drawn in zip(maps, map_draws, strict=True):
+        hierarchy |= {f"map_{name}": value for name, value in curvature_reach(*of_map).items()}
+        hierarchy["map_sqrt_c_rms_drawn"] = curvature_reach(*map_drawn)["sqrt_c_rms"]
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
     return {**autoencoder.test_figures(means), "reconstruction_mse": mse, **hierarchy, **curvature}
 

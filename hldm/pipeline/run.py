@@ -1,5 +1,6 @@
 """A run directory → its results, resumed from wherever it was stopped."""
 
+import math
 import resource
 import sys
 import time
@@ -25,6 +26,9 @@ from hldm.pipeline.log import RunLog, run_log
 from hldm.study.comparison import print_metrics, terminal
 from hldm.study.run_directory import RunDirectory
 from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
+
+SCALE_IMAGES = 5000
+"""About how many images of the second stage's first batches the latent scale is measured on."""
 
 
 def run(path: Path) -> dict[str, Any]:
@@ -74,15 +78,17 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
     training, seed, device = config["training"], config["seed"], model.device
     settings = training["diffusion"]
     model.autoencoder.eval().requires_grad_(False)
-    used = images_used(seed, DiffusionStage.name, settings["steps"], settings["batch_size"], len(dataset.train_images))
-    encoded = encode(model, dataset.train_images, used)
+    steps, batch_size, total = settings["steps"], settings["batch_size"], len(dataset.train_images)
+    encoded = encode(model, dataset.train_images, images_used(seed, DiffusionStage.name, steps, batch_size, total))
     if (scale := carried_latent_scale(config)) is None:
-        first = tuple(x[used[:5000]] for x in encoded)
+        batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
+        seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
+        first = tuple(x[seen] for x in encoded)
         model.fit_latent_scale(model.autoencoder.draw(first, stream(seed, "latent_scale", device=device)))
     else:
         model.latent_scale.copy_(scale)
     labels = dataset.train_labels.to(device)
-    stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=settings["batch_size"])
+    stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
     averaged = train(
         stage,
         **optimization(training, stage.name),

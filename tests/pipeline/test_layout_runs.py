@@ -40,7 +40,9 @@ def test_a_run_leaves_everything_it_should_and_evaluation_reproduces_it(
     assert metrics.keys() >= {"fid", "label_accuracy", "reconstruction_mse", "elbo", "delta_rel", "sqrt_c_rms"}
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["sqrt_c_rms"] > 0
-    assert ("map_sqrt_c_rms" in metrics) == (layout == "map_global")
+    assert metrics["sqrt_c_rms_drawn"] > 0
+    for name in ("map_sqrt_c_rms", "map_sqrt_c_rms_drawn"):
+        assert (name in metrics) == (layout == "map_global")
     learned = [metrics[name] for name in ("curvature_0", "denoiser_curvature") if name in metrics]
     assert len(learned) == (2 if layout == "map_global" else 1)
     assert layout == "global" or all(c > 0 and c != 1 for c in learned)

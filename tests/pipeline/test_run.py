@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hldm import evaluation
 from hldm.errors import UserError
@@ -18,6 +19,7 @@ IN_EVERY_RUN = {
     "fid", "inception_score", "kid", "label_accuracy", "floor_fid", "floor_kid", "reconstruction_fid",
     "reconstruction_mse", "elbo", "elbo_reconstruction", "elbo_kl",
     "delta_rel", "delta_rel_gaussian", "delta_rel_shuffled", "saturation", "sqrt_c_rms",
+    "sqrt_c_rms_drawn",
 }  # fmt: skip
 
 
@@ -48,6 +50,18 @@ def test_a_first_stage_that_loses_nothing_scores_the_floor(finished, monkeypatch
     monkeypatch.setattr(module, "reconstructions", lambda model, images, batch_size: images)
     metrics = evaluate(model, dataset, directory.config, directory.path)["metrics"]
     assert metrics["reconstruction_fid"] == pytest.approx(metrics["floor_fid"], rel=1e-9)
+
+
+def test_the_reach_of_curvature_is_also_that_of_what_diffusion_sees(finished):
+    """Of latents as they are drawn: √c times the scale that diffusion divides them by, which training images gave."""
+    for geometry, factors in (("poincare", 1), ("euclidean", 0)):
+        directory = finished[geometry]
+        scale = float(load_file(directory.path / "checkpoints" / "model.safetensors")["latent_scale"])
+        metrics = directory.results["metrics"]
+        assert metrics["sqrt_c_rms_drawn"] == pytest.approx(
+            factors * directory.config["curvature"]["value"] ** 0.5 * scale, rel=0.05
+        )
+        assert metrics["sqrt_c_rms"] <= metrics["sqrt_c_rms_drawn"]
 
 
 def test_geometries_are_compared_fairly(finished):
