@@ -6,8 +6,9 @@
     python -m hldm.generate run=outputs/main/<run id> prompt="a handwritten seven" n=16 seed=0
 
 An npz has the field's usual form: arr_0 images uint8 (N, H, W, C), or vectors float32 (N, D), and arr_1 labels int64
-(N,), which a prompt leaves out. Classes are balanced, unless label=… asks for one (of a run that was trained with
-labels) or prompt=… says what to draw (for conditioning=text). The same seed gives the same images on the same machine.
+(N,), which a prompt leaves out. Classes are balanced, unless label=… asks for one or prompt=… says what to draw (for
+conditioning=text). A run that was trained without labels is sampled until its digit classifier has found that many of
+the class. The same seed gives the same images on the same machine.
 
     python -m hldm.generate run=<run directory> [n=100] [seed=0] [label=<class>|prompt=<text>] [out=samples.png|.npz]
 """
@@ -49,8 +50,11 @@ def check_request(config: dict[str, Any], name: str, label: int | None, prompt: 
             f"label={label} cannot steer {name}: it was trained with text. "
             f'Type prompt="{conditioning["templates"][0].format("…")}" with the class in words.'
         )
-    if label is not None and not takes_labels:
-        raise UserError(f"label={label} cannot steer {name}: it was trained without labels. Leave label= out.")
+    if label is not None and not takes_labels and config["metrics"].get("classifier") is None:
+        raise UserError(
+            f"label={label} cannot steer {name}: it was trained without labels, and has no classifier to find them. "
+            "Leave label= out."
+        )
 
 
 def main() -> None:
@@ -82,8 +86,8 @@ def main() -> None:
     check_request(config, directory.path.name, label, prompt)
     os.environ.update(Allotment(1, config["hardware"]["threads"]).environment(0))
     # torch only now: a wrong argument is answered at once
-    from hldm.pipeline.build import build_dataset, choose_device, load_model
-    from hldm.pipeline.evaluate import balanced_labels, sample_images
+    from hldm.pipeline.build import build_dataset, choose_device, instantiate, load_model
+    from hldm.pipeline.evaluate import balanced_labels, sample_images, samples_taken_for
     from hldm.pipeline.pictures import save_grid, save_npz
 
     dataset = build_dataset(config)
@@ -97,12 +101,19 @@ def main() -> None:
         raise UserError(f"{dataset.name} has vectors, which make no picture. Type out=samples.npz.")
     batch_size = config["metrics"].get("sampling_batch_size", 500)
     subjects = labels if prompt is None else [prompt] * n
-    images = sample_images(model, subjects, seed=arguments.get("seed", 0), batch_size=batch_size)
+    seed = arguments.get("seed", 0)
+    if label is None or model.uses_labels:
+        images, source = sample_images(model, subjects, seed=seed, batch_size=batch_size), ""
+    else:
+        classifier = instantiate(config["metrics"]["classifier"]).to(model.device)
+        some = min(batch_size, dataset.classes * n)
+        images, total = samples_taken_for(label, n, model, classifier, seed=seed, batch_size=some)
+        source = f", those of {total} that {classifier.name} takes for class {label}"
     if out.suffix == ".npz":
         save_npz(out, images, labels if prompt is None else None)
     else:
         save_grid(out, images, columns=dataset.classes)
-    print(f"{n} images of {directory.path.name}: {out}")
+    print(f"{n} images of {directory.path.name}{source}: {out}")
 
 
 if __name__ == "__main__":

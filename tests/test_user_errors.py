@@ -159,7 +159,12 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["diffusion.sampler.method=ddpm", "diffusion.process.prediction=v"],
     ),
     "steps that DDIM cannot take": (["diffusion=ddpm", "diffusion.sampler.steps=400"], ["800 of 1000", "250 or 500"]),
-    "a negative number of images": (["metrics.likelihood_images=-1"], ["likelihood_images=-1", "≥ 0"]),
+    "a negative number of images": (["metrics.likelihood_images=-1"], ["likelihood_images=-1", "≥ 2"]),
+    "a bound of one image": (["metrics.likelihood_images=1"], ["likelihood_images=1", "0 for none"]),
+    "guidance without dropout": (["conditioning.dropout=0"], ["Type conditioning.guidance_scale=1"]),
+    "a cell about the U-Net without one": (["+ablation=attention", "latent=global"], ["Type latent=map", "+ablation="]),
+    "its stem": (["+ablation=stem_flat", "latent=global", "denoiser=cross_attention"], ["denoiser.stem=gyroplane"]),
+    "nothing to embed": (["+ablation=conditioning", "conditioning=none"], ["Type conditioning=class"]),
     "no steps of the likelihood": (["metrics.likelihood_steps=0"], ["likelihood_steps=0", "≥ 1"]),
     "a bound without posteriors": (
         ["autoencoder=vq", "metrics.likelihood_images=10"],

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from hldm.autoencoder.convolutional import Frame, ImageDecoder, ImageEncoder, StyledDecoder, latent_shape
+from hldm.autoencoder.convolutional import Frame, ImageEncoder, StyledDecoder, latent_shape
 from hldm.autoencoder.convolutional import decoder_stem as make_stem
 from hldm.autoencoder.kl import to_scale
 from hldm.autoencoder.variational import VariationalAutoencoder
@@ -33,7 +33,9 @@ class GlobalKLAutoencoder(VariationalAutoencoder):
 
         loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior),   Bernoulli likelihood on the grey levels
 
-    On a flat manifold, and as c → 0, this is a convolutional VAE with one latent vector.
+    The point's signed distances to hyperplanes are what the decoder sees of it: a linear map lays them out over the
+    positions that it starts from, and they scale and shift the channels of every ResNet block. On a flat manifold, and
+    as c → 0, this is a convolutional VAE with one latent vector.
 
     Args:
         latent_channels: n, coordinates of the point.
@@ -73,7 +75,7 @@ class GlobalKLAutoencoder(VariationalAutoencoder):
         features = latent_shape(frame, block_channels, feature_channels)
         super().__init__(manifold, posterior, prior_scale, kl_weight, image_shape, (latent_channels,))
         self.encoder = ImageEncoder(frame, feature_channels, block_channels, layers_per_block, double_z=False)
-        self.decoder = ImageDecoder(frame, feature_channels, block_channels, layers_per_block)
+        self.decoder = StyledDecoder(frame, feature_channels, block_channels, layers_per_block, style_channels)
         self.posterior_head = point_head(feature_channels, features[1:], latent_channels)
         self.decoder_stem = point_stem(decoder_stem, manifold, style_channels)
         # a point has no positions: what the decoder starts from is laid out by a linear map
@@ -88,7 +90,8 @@ class GlobalKLAutoencoder(VariationalAutoencoder):
 
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates (B, n) → Bernoulli logits of the pixels, (B, C, H, W)."""
-        return self.decoder(self.spread(self.decoder_stem(v)))
+        style = self.decoder_stem(v)
+        return self.decoder(self.spread(style), style)
 
 
 class MapGlobalKLAutoencoder(VariationalAutoencoder):

@@ -85,7 +85,8 @@ class TextConditioning(Conditioning):
         distinct = list(dict.fromkeys(captions))
         place = {caption: k for k, caption in enumerate(distinct)}
         features, mask = self.encoder(distinct)
-        hidden = self.stem(features)
+        # a frozen encoder reads on the CPU
+        hidden = self.stem(features.to(next(self.stem.parameters()).device))
         rows = torch.tensor([place[caption] for caption in captions], device=hidden.device)
         # index_select: the gradient of hidden[rows] adds up in an order that changes from run to run
         return Condition(hidden=hidden.index_select(0, rows), mask=mask.to(hidden.device).index_select(0, rows))

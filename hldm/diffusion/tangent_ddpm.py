@@ -111,12 +111,12 @@ class TangentDDPM(Process):
 
             min(SNR, γ)/{1, SNR, SNR + 1}   for "x0", "epsilon", "v"          Hang et al. (2023), eq. 8 and appendix
 
-        A step with SNR = 0 has weight 0.
+        A step with SNR = 0, which only `zero_terminal_snr` has, has weight 1: sampling starts there.
         """
         alpha_bar = self.scheduler.alphas_cumprod.to(steps.device)[steps]
         snr = alpha_bar / (1 - alpha_bar)
         per_latent_error = {"x0": torch.ones_like(snr), "epsilon": snr, "v": snr + 1}
-        return snr.clamp(max=gamma) / per_latent_error[self.prediction]
+        return (snr.clamp(max=gamma) / per_latent_error[self.prediction]).where(snr > 0, 1)
 
 
 class DiffusionSampler(Sampler):

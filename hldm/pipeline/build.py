@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate as hydra_instantiate
 
 from hldm.autoencoder import VariationalAutoencoder
 from hldm.data import Dataset
@@ -15,6 +16,16 @@ from hldm.study.resources import cores
 from hldm.training import initialised, load_weights
 
 WEIGHTS = Path("checkpoints") / "model.safetensors"
+
+
+def instantiate(section: Any, **arguments: Any) -> Any:
+    """What a section of the configuration describes. A UserError of its constructor stays one."""
+    try:
+        return hydra_instantiate(section, **arguments)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise
 
 
 def choose_device(config: dict[str, Any]) -> torch.device:

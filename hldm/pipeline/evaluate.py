@@ -8,12 +8,12 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import torch
-from hydra.utils import instantiate
-from rich.progress import track
-from torch import Tensor
+from rich.progress import Progress, track
+from torch import Tensor, nn
 
 from hldm.conditioning import Subjects
 from hldm.data import Dataset
+from hldm.errors import UserError
 from hldm.geometry import LearnableCurvature
 from hldm.metrics import (
     balanced_draw,
@@ -27,7 +27,7 @@ from hldm.metrics import (
 )
 from hldm.model import LatentDiffusion, LatentModel, to_uint8, to_unit
 from hldm.pipeline.bound import evidence_bound
-from hldm.pipeline.build import WEIGHTS
+from hldm.pipeline.build import WEIGHTS, instantiate
 from hldm.pipeline.pictures import save_grid, save_latents
 from hldm.training import batch_indices, encode, stream
 
@@ -44,6 +44,33 @@ def sample_images(model: LatentModel, subjects: Subjects, *, seed: int, batch_si
         for i in track(batches, description="    sampling", transient=False)
     ]
     return torch.cat(images)
+
+
+def samples_taken_for(
+    label: int, n: int, model: LatentModel, classifier: nn.Module, *, seed: int, batch_size: int
+) -> tuple[Tensor, int]:
+    """Samples of a model that knows no labels: the first n that the classifier takes for `label`, and how many it took.
+
+    Returns:
+        uint8 images (n, C, H, W), and the number of images that were looked at.
+
+    Raises:
+        UserError: fewer than one sample in a thousand is taken for it.
+    """
+    kept: list[Tensor] = []
+    found, looked_at = 0, 0
+    nothing = torch.zeros(batch_size, dtype=torch.long, device=model.device)  # what such a model is asked for
+    with Progress() as progress:
+        task = progress.add_task("    sampling", total=n)
+        while found < n:
+            if looked_at >= 1000 * (n + 1):
+                raise UserError(f"Of {looked_at} samples, {found} look like class {label}. Ask for another class.")
+            images = model.sample(nothing, stream(seed, "sampling", looked_at, model.device)).cpu()
+            _, logits = outputs(classifier, images, batch_size)
+            kept.append(images[logits.argmax(1) == label])
+            found, looked_at = found + len(kept[-1]), looked_at + batch_size
+            progress.update(task, completed=min(found, n))
+    return torch.cat(kept)[:n], looked_at
 
 
 def balanced_labels(n: int, classes: int) -> Tensor:

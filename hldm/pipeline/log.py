@@ -5,8 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
+from hldm.pipeline.build import instantiate
 from hldm.study.run_directory import RunDirectory
 from hldm.tracking import JsonLines, Tracker
 

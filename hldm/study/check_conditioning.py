@@ -17,7 +17,18 @@ def is_template(value: Any) -> bool:
 
 
 def check_conditioning(config: Mapping[str, Any]) -> None:
-    """Raise a UserError where text cannot be trained or evaluated as it is set."""
+    """Raise a UserError where labels or text cannot be trained or evaluated as they are set."""
+    if get(config, "conditioning.hyperbolic") and get(config, "conditioning.dropout") is None:
+        raise UserError(
+            "conditioning.hyperbolic=true embeds labels or text on balls, and conditioning=none has neither. Type "
+            "conditioning=class, or leave out what turned it on, such as +ablation=conditioning."
+        )
+    scale = get(config, "conditioning.guidance_scale")
+    if get(config, "conditioning.dropout") == 0 and scale != 1:
+        raise UserError(
+            f"conditioning.guidance_scale={scale} subtracts what the denoiser predicts without a condition, which "
+            "conditioning.dropout=0 never trains. Type conditioning.guidance_scale=1, or conditioning.dropout=0.1."
+        )
     if is_conditioned_on_balls(config) and is_learnable(config):
         raise UserError(
             "curvature=learnable does not go with conditioning.hyperbolic=true: it is learned in the first stage, and "

@@ -24,6 +24,9 @@ LATENTS = {
 DENOISED = {"Denoiser": MAP, "MLPDenoiser": POINT, "CrossAttentionDenoiser": POINT, "MapGlobalDenoiser": BOTH}
 """Class of the denoiser → the latents it is made for."""
 
+SWITCHES = ("stem", "attention")
+"""Settings of denoisers with a U-Net."""
+
 OPTIONS = {
     MAP: ("latent=map", "autoencoder=kl or vq", "denoiser=unet"),
     POINT: ("latent=global", "autoencoder=kl_global or mlp", "denoiser=mlp or cross_attention"),
@@ -42,6 +45,11 @@ def check_latent(config: Mapping[str, Any]) -> None:
             f"The autoencoder has {latents}, and the denoiser is made for {denoised}. Type {denoiser} to keep the "
             f"autoencoder, {OPTIONS[denoised][1]} to keep the denoiser, {layout} for what the platform puts together, "
             "or diffusion=none for the autoencoder alone."
+        )
+    if denoised == POINT and (switch := next((key for key in SWITCHES if get(config, f"denoiser.{key}")), None)):
+        raise UserError(
+            f"denoiser.{switch}={get(config, f'denoiser.{switch}')} is a switch of the U-Net, and a point is denoised "
+            "without one. Type latent=map or latent=map_global, or leave out what turned it on, such as +ablation=…."
         )
     dimension = get(config, "autoencoder.latent_channels")
     if _class(config, "autoencoder") == "GlobalKLAutoencoder" and not 2 <= dimension <= MAX_DIMENSION:

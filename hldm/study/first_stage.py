@@ -29,12 +29,13 @@ def digest(path: Path) -> str:
     if is_run(path):
         results = RunDirectory(path).results or {}
         return str(get(results, "provenance.weights", ""))
-    files = [path / "config.json", path / WEIGHTS]
-    return _content([(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files])
+    return content_digest([path / "config.json", path / WEIGHTS])
 
 
-def _content(files: list[tuple[str, int, int]]) -> str:
-    return hashlib.sha256("".join(_sha256(*file) for file in files).encode()).hexdigest()
+def content_digest(files: list[Path]) -> str:
+    """A hash of what is in all of these files, wherever they lie."""
+    hashes = (_sha256(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 @lru_cache

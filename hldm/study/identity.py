@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hldm.study.config import get
-from hldm.study.first_stage import digest
+from hldm.study.first_stage import content_digest, digest
 from hldm.study.overrides import LEAVES_RESULT
 
 FIRST_STAGE = ("dataset", "geometry", "curvature", "autoencoder", "seed")
@@ -48,7 +48,7 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
     Left out: where and how a run works, how it is watched and what it is called; the curvature where the geometry is
     flat. So a grid over geometry × curvature has one Euclidean run per seed. A hyperbolic layer of the denoiser with
     curvature 0 is the Euclidean layer that it equals bit for bit. A first stage that is trained already counts by its
-    content, wherever it lies, and then the settings to train one do not.
+    content, wherever it lies, and then the settings to train one do not; so does a pretrained text model in a folder.
     """
     # what the latent layout chose stands in the sections of autoencoder and denoiser
     kept = {key: value for key, value in config.items() if key not in (*LEAVES_RESULT, "latent")}
@@ -64,7 +64,7 @@ def run_identity(config: Mapping[str, Any]) -> Identity:
         kept["training"] = {key: value for key, value in training.items() if key not in RECORD_KEEPING}
         kept["training"] |= {"first_stage": _effective_first_stage(training.get("first_stage"))}
     if isinstance(conditioning := kept.get("conditioning"), Mapping):
-        kept["conditioning"] = _without_neutral("conditioning", conditioning)
+        kept["conditioning"] = _effective_conditioning(conditioning)
     first_stage = kept.pop("first_stage", None)
     if first_stage is not None:
         kept["first_stage"] = digest(Path(first_stage))
@@ -113,6 +113,14 @@ def _effective(part: str, content: Any) -> Any:
 
 def _without_neutral(section: str, content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if NEUTRAL.get(f"{section}.{key}", _ABSENT) != value}
+
+
+def _effective_conditioning(conditioning: Mapping[str, Any]) -> dict[str, Any]:
+    """The section without what is neutral; a folder with a text model counts by its content."""
+    kept = _without_neutral("conditioning", conditioning)
+    if (name := kept.get("pretrained")) is not None and (folder := Path(name).expanduser()).is_dir():
+        kept["pretrained"] = content_digest(sorted(file for file in folder.iterdir() if file.is_file()))
+    return kept
 
 
 def _effective_first_stage(content: Any) -> Any:

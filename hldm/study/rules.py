@@ -171,7 +171,11 @@ RULES: dict[str, Rule] = {
     "metrics.first_stage_images": _whole(4, 10000),
     "metrics.hierarchy.points": _whole(4, 1500),
     "metrics.hierarchy.tries": _COUNT,
-    "metrics.likelihood_images": _whole(0, 1000),
+    "metrics.likelihood_images": Rule(
+        lambda value: is_whole(value) and (value == 0 or value >= 2),
+        "0 for none, or a whole number ≥ 2, as it comes with its standard error",
+        1000,
+    ),
     "metrics.likelihood_steps": _whole(1, 16),
     "metrics.likelihood.images": _whole(2, 10000),
     "metrics.likelihood.importance_samples": _whole(2, 5000),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers.models.resnet import ResnetBlock2D
 
 from hldm.autoencoder import GlobalKLAutoencoder, MapGlobalKLAutoencoder
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold
@@ -106,6 +107,24 @@ def test_the_decoder_uses_the_point_and_the_map():
         other = v.clone()
         other[:, part] += 1
         assert (model.to_images(other) - images).abs().amax((1, 2, 3)).min() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_point_scales_and_shifts_every_normalisation_of_the_decoder(kind):
+    """A zero style weight leaves images as they were without a style; a bias in one block alone changes them."""
+    model = build(kind, MANIFOLDS["poincare"]())
+    v = model.posterior_parameters(IMAGES)[0].detach()
+    blocks = [block for block in model.decoder.modules() if isinstance(block, ResnetBlock2D)]
+    for block in blocks:
+        torch.nn.init.zeros_(block.time_emb_proj.weight)
+        torch.nn.init.zeros_(block.time_emb_proj.bias)
+    plain = model.to_images(v)
+    assert len(blocks) >= 4
+    for block in blocks:
+        torch.nn.init.normal_(block.time_emb_proj.weight, generator=generator())
+        assert (model.to_images(v) - plain).abs().amax((1, 2, 3)).min() > 1e-4
+        torch.nn.init.zeros_(block.time_emb_proj.weight)
+    assert torch.equal(model.to_images(v), plain)
 
 
 def test_the_factors_of_a_latent_and_where_they_live():

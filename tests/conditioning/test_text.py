@@ -157,6 +157,13 @@ def test_a_pretrained_model_is_read_frozen_and_not_stored(folder):
         model.encode(["nine " * 20])
 
 
+def test_what_the_frozen_model_read_goes_to_where_the_rest_is(folder):
+    """It reads on the CPU. "meta" stands for a GPU: there too, tensors of two devices do not meet."""
+    model = conditioning(pretrained=str(folder)).to("meta")
+    condition = model.encode(["the digit nine", "a nine", "a nine"])
+    assert condition.hidden.device.type == condition.mask.device.type == "meta"
+
+
 def test_the_frozen_model_is_shared_by_the_average_and_left_out_of_the_weights(folder, tmp_path):
     model = conditioning(pretrained=str(folder))
     average = Ema(model, 0.9)

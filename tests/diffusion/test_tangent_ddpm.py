@@ -192,6 +192,13 @@ def test_the_loss_is_weighted_by_min_snr(prediction):
     torch.testing.assert_close(loss, process.min_snr_weight(drawn, gamma).mean())
 
 
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+def test_min_snr_trains_the_step_of_zero_snr_too(prediction):
+    process = TangentDDPM("scaled_linear", prediction, 5.0, zero_terminal_snr=True)
+    assert process.scheduler.alphas_cumprod[999] == 0
+    assert process.min_snr_weight(torch.tensor([999]), 5.0).tolist() == [1.0]
+
+
 def test_min_snr_leaves_noise_prediction_unweighted_where_gamma_is_large():
     v, predict = torch.randn(64, 4, 1, 1, generator=generator(1)), torch.sin
 

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hldm import generate
 from hldm.errors import UserError
+from hldm.metrics import DigitClassifier
+from hldm.pipeline import run
+from tests.pipeline.conftest import prepare
 
 
 @pytest.fixture
@@ -43,6 +47,34 @@ def test_one_label_as_a_grid(draw):
         assert picture.size == (2 * (10 * 30 + 2), 2 * (2 * 30 + 2))
     with np.load(draw("n=5", "label=7", "out={tmp}/sevens.npz") / "sevens.npz") as content:
         assert content["arr_1"].tolist() == [7] * 5
+
+
+def test_a_run_without_labels_is_sampled_until_there_are_enough(outputs, draw, monkeypatch, capsys):
+    """A fake classifier that sees a class in how bright a picture is, so that a tiny model has some of it."""
+    unconditional = prepare(outputs, "conditioning=none")
+    run(unconditional.path)
+
+    def brightness(self, images):
+        bright = images.float().mean((1, 2, 3))
+        is_seven = (bright > bright.median()).float().unsqueeze(1)
+        return images.flatten(1).float(), 7 * is_seven * (torch.arange(10) == 7)
+
+    monkeypatch.setattr(DigitClassifier, "forward", brightness)
+    folder = draw("n=12", "label=7", "seed=2", "out={tmp}/a.npz", run=unconditional.path)
+    with np.load(folder / "a.npz") as content:
+        images, labels = content["arr_0"], content["arr_1"]
+    assert images.shape == (12, 28, 28, 1)
+    assert labels.tolist() == [7] * 12
+    assert "those of 40 that digits takes for class 7" in " ".join(capsys.readouterr().out.split())
+    draw("n=40", "seed=2", "out={tmp}/all.npz", run=unconditional.path)
+    every = np.load(folder / "all.npz")["arr_0"]
+    order = every.reshape(40, -1).mean(1)
+    assert np.array_equal(images, every[order > np.median(order)][:12])
+    monkeypatch.setattr(
+        DigitClassifier, "forward", lambda self, x: (x.flatten(1).float(), torch.eye(10)[0].expand(len(x), -1))
+    )
+    with pytest.raises(UserError, match=r"Of \d+ samples, 0 look like class 7"):
+        draw("n=1", "label=7", "out={tmp}/b.npz", run=unconditional.path)
 
 
 @pytest.mark.parametrize(

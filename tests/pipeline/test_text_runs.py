@@ -84,8 +84,9 @@ def test_a_prompt_draws_a_grid(text, draw, tmp_path):
 
 def test_what_a_run_cannot_be_asked(text, finished, draw, tmp_path):
     unconditional = prepare(tmp_path, "conditioning=none")
-    with pytest.raises(UserError, match=r"was trained without labels. Leave label= out"):
-        draw(unconditional, "label=7")
+    unjudged = unconditional.config | {"metrics": {"classifier": None}}
+    with pytest.raises(UserError, match=r"without labels, and has no classifier to find them. Leave label= out"):
+        generate.check_request(unjudged, "it", label=7, prompt=None)
     with pytest.raises(UserError, match=r"trained without text. Leave prompt= out"):
         draw(unconditional, "prompt=a seven")
     with pytest.raises(UserError, match=r"trained without text. Type label=….*conditioning=text"):

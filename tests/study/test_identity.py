@@ -1,6 +1,7 @@
 """When two configurations are the same run."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +113,22 @@ def test_settings_that_came_later_leave_earlier_identities_alone(option: str, me
 def test_other_values_than_the_usual_ones_are_other_runs(option: str, key: str, value: Any) -> None:
     config = compose([f"diffusion={option}"])
     assert run_identity(config) != run_identity(changed(config, f"diffusion.{key}", value))
+
+
+def test_a_pretrained_text_model_counts_by_its_content(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        for file in ("config.json", "model.safetensors", "vocab.json"):
+            (folder / file).write_text(file)
+
+    def identity(folder: Path) -> Any:
+        return run_identity(compose(["conditioning=text", f"conditioning.pretrained={folder}"]))
+
+    same = identity(one)
+    assert identity(other) == same
+    (other / "model.safetensors").write_text("trained further")
+    assert identity(other) != same
 
 
 @pytest.mark.parametrize("conditioning", ["class", "text"])
