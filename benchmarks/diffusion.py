@@ -23,6 +23,8 @@ from hldm.model import LatentDiffusion
 from hldm.pipeline.build import build_model, optimization
 from hldm.study.config import compose
 from hldm.training import DiffusionStage, encode
+from hldm.training.ema import Ema
+from hldm.training.optimizer import Optimizer
 
 ON = ["denoiser.stem=gyroplane", "denoiser.attention=hyperbolic_distance", "conditioning.hyperbolic=true"]
 CONTENDERS = {
@@ -44,16 +46,18 @@ def turns(overrides: list[str], dataset: Dataset) -> dict[str, Callable[[], obje
     assert isinstance(model, LatentDiffusion)
     encoded = encode(model, dataset.train_images)
     model.fit_latent_scale(encoded[0])
-    stage = DiffusionStage(
-        model, encoded, dataset.train_labels, seed=0, batch_size=config["training"]["diffusion"]["batch_size"]
-    )
-    optimizer = optimization(config["training"], "diffusion")["optimizer"](stage.model.parameters())
+    settings = config["training"]["diffusion"]
+    stage = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=settings["batch_size"])
+    optimizer = Optimizer(stage.model.parameters(), optimization(config["training"], "diffusion")["optimizer"])
+    average = Ema(stage.model, settings["ema_decay"])
     labels = torch.arange(SAMPLES) % dataset.classes
 
     def train() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         stage.loss(0)["loss"].backward()
+        optimizer.clip(settings["clip_norm"])
         optimizer.step()
+        average.update(stage.model)
 
     return {"training step": train, "sampling": lambda: model.sample(labels, torch.Generator().manual_seed(0))}
 
