@@ -34,6 +34,7 @@ COMPANY = {
     "autoencoder=published": [f"first_stage={PUBLISHED}"],
     "autoencoder=mlp": ["diffusion=none"],
     "autoencoder=kl_global": ["latent=global"],
+    "autoencoder=kl_global_scaled": ["latent=global"],
     "autoencoder=kl_map_global": ["latent=map_global"],
     "denoiser=mlp": ["latent=global"],
     "denoiser=cross_attention": ["latent=global"],

@@ -8,6 +8,7 @@ point. `v` are normal coordinates: of the point (B, n), of the map (B, latent ch
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from hldm.autoencoder.convolutional import Frame, ImageEncoder, StyledDecoder, latent_shape
@@ -26,6 +27,32 @@ def point_stem(kind: Literal["linear", "gyroplane"], manifold: Manifold, channel
 def point_head(features: int, sides: tuple[int, int], channels: int) -> nn.Module:
     """(B, features, h, w) → (B, 2n): mean and log variance of the point, from all positions."""
     return nn.Sequential(nn.SiLU(), nn.Flatten(), nn.Linear(features * math.prod(sides), 2 * channels))
+
+
+class RunningScale(nn.Module):
+    """v → v · rms/√(mean square), the mean over coordinates and batch; in evaluation the running mean of training's.
+
+    One point has no other coordinates to be compared with, as a map has: scaled by itself it would lie on a sphere.
+
+    Args:
+        rms: > 0.
+        momentum: weight of the latest batch in the running mean.
+    """
+
+    mean_square: Tensor
+
+    def __init__(self, rms: float, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.rms, self.momentum = rms, momentum
+        self.register_buffer("mean_square", torch.ones(()))
+
+    def forward(self, v: Tensor) -> Tensor:
+        """(B, n) → (B, n)."""
+        mean_square = self.mean_square
+        if self.training:
+            mean_square = v.square().mean()
+            self.mean_square.lerp_(mean_square.detach(), self.momentum)
+        return v * (self.rms * (mean_square + 1e-12).rsqrt())
 
 
 class GlobalKLAutoencoder(VariationalAutoencoder):
@@ -49,6 +76,8 @@ class GlobalKLAutoencoder(VariationalAutoencoder):
         feature_channels: F, what the encoder says at each position before the point is made of it, and what the decoder
             is given at each position.
         style_channels: S, hyperplanes that the decoder measures the point's distance to.
+        latent_rms: > 0, root mean square of the normal coordinates of all locations, see `RunningScale`; None leaves
+            the encoder free.
         manifold: where the point lives; its channels must be `latent_channels`.
         decoder_stem: "linear" or "gyroplane".
         image_shape: (C, H, W) of the images.
@@ -66,6 +95,7 @@ class GlobalKLAutoencoder(VariationalAutoencoder):
         kl_weight: float,
         feature_channels: int,
         style_channels: int,
+        latent_rms: float | None = None,
         *,
         manifold: Manifold,
         decoder_stem: Literal["linear", "gyroplane"],
@@ -77,6 +107,7 @@ class GlobalKLAutoencoder(VariationalAutoencoder):
         self.encoder = ImageEncoder(frame, feature_channels, block_channels, layers_per_block, double_z=False)
         self.decoder = StyledDecoder(frame, feature_channels, block_channels, layers_per_block, style_channels)
         self.posterior_head = point_head(feature_channels, features[1:], latent_channels)
+        self.scaled = nn.Identity() if latent_rms is None else RunningScale(latent_rms)
         self.decoder_stem = point_stem(decoder_stem, manifold, style_channels)
         # a point has no positions: what the decoder starts from is laid out by a linear map
         self.spread = nn.Sequential(
@@ -86,7 +117,7 @@ class GlobalKLAutoencoder(VariationalAutoencoder):
     def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images → (loc, scale), each (B, n): normal coordinates of the mean, and standard deviations."""
         loc, log_variance = self.posterior_head(self.encoder(images)).chunk(2, dim=1)
-        return loc, to_scale(log_variance)
+        return self.scaled(loc), to_scale(log_variance)
 
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates (B, n) → Bernoulli logits of the pixels, (B, C, H, W)."""

@@ -127,6 +127,32 @@ def test_the_point_scales_and_shifts_every_normalisation_of_the_decoder(kind):
     assert torch.equal(model.to_images(v), plain)
 
 
+def test_a_fixed_scale_is_that_of_all_points_and_is_remembered():
+    """An encoder that shrinks its points gains nothing, and they keep radii of their own."""
+
+    def scaled():
+        return GlobalKLAutoencoder(
+            4, [8, 16], 1, 2, 32, "wrapped", 1.0, 0.1, 4, 10, 1.7,
+            manifold=MANIFOLDS["poincare"](), decoder_stem="linear", image_shape=(1, 28, 28),
+        )  # fmt: skip
+
+    free, model = build("global", MANIFOLDS["poincare"](), "linear"), initialised(0, "autoencoder", scaled)
+    loc, of_free = model.posterior_parameters(IMAGES)[0], free.posterior_parameters(IMAGES)[0]
+    torch.testing.assert_close(loc, of_free * (1.7 / of_free.square().mean().sqrt()))
+    with torch.no_grad():
+        model.posterior_head[-1].weight[:4] *= 0.01
+        model.posterior_head[-1].bias[:4] *= 0.01
+        torch.testing.assert_close(model.posterior_parameters(IMAGES)[0], loc, rtol=1e-4, atol=1e-6)
+        for _ in range(300):
+            model.scaled(0.01 * of_free)
+    loaded = initialised(1, "autoencoder", scaled)
+    loaded.load_state_dict(model.state_dict())
+    for seen in (model.eval(), loaded.eval()):
+        assert not torch.equal(before := seen.scaled.mean_square.clone(), torch.ones(()))
+        torch.testing.assert_close(seen.posterior_parameters(IMAGES[:1])[0], loc[:1], rtol=1e-4, atol=1e-6)
+        assert torch.equal(seen.scaled.mean_square, before)
+
+
 def test_the_factors_of_a_latent_and_where_they_live():
     model = build("map_global", MANIFOLDS["hybrid"]())
     v = torch.randn(5, 259, generator=generator())
