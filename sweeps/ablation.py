@@ -47,7 +47,7 @@ def all_runs() -> list[list[str]]:
 
 def ablation_table(figures: Figures) -> Iterator[str]:
     yield from header("cell", "hyperbolic", "FID", "less the baseline's", "FID of reconstructions", "label accuracy, %",
-                      "√c·rms", "δ_rel (Gaussian)", "seeds")  # fmt: skip
+                      "√c·rms as drawn", "δ_rel (Gaussian)", "seeds")  # fmt: skip
     for cell, what in CELLS.items():
         found = {seed: figure for seed in SEEDS if (figure := figures.get(" ".join(run(cell, seed))))}
         if not found:
@@ -57,7 +57,7 @@ def ablation_table(figures: Figures) -> Iterator[str]:
         apart = "–" if cell == BASELINE else difference({s: found[s]["fid"] for s in found}, baseline, 3)
         yield (
             f"| {cell} | {what} | {spread(columns['fid'], 3)} | {apart} | {fmean(columns['reconstruction_fid']):.3f} | "
-            f"{spread([100 * share for share in columns['label_accuracy']], 1)} | {fmean(columns['sqrt_c_rms']):.2f} | "
+            f"{spread([100 * share for share in columns['label_accuracy']], 1)} | {fmean(columns['sqrt_c_rms_drawn']):.2f} | "
             f"{fmean(columns['delta_rel']):.3f} ({fmean(columns['delta_rel_gaussian']):.3f}) | {len(found)} |"
         )
 
