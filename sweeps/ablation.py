@@ -55,10 +55,11 @@ def ablation_table(figures: Figures) -> Iterator[str]:
         columns = {key: [figure[key] for figure in found.values()] for key in KEPT}
         baseline = {s: figure["fid"] for s in found if (figure := figures.get(" ".join(run(BASELINE, s))))}
         apart = "–" if cell == BASELINE else difference({s: found[s]["fid"] for s in found}, baseline, 3)
+        delta, gaussian = fmean(columns["delta_rel"]), fmean(columns["delta_rel_gaussian"])
         yield (
             f"| {cell} | {what} | {spread(columns['fid'], 3)} | {apart} | {fmean(columns['reconstruction_fid']):.3f} | "
-            f"{spread([100 * share for share in columns['label_accuracy']], 1)} | {fmean(columns['sqrt_c_rms_drawn']):.2f} | "
-            f"{fmean(columns['delta_rel']):.3f} ({fmean(columns['delta_rel_gaussian']):.3f}) | {len(found)} |"
+            f"{spread([100 * share for share in columns['label_accuracy']], 1)} | "
+            f"{fmean(columns['sqrt_c_rms_drawn']):.2f} | {delta:.3f} ({gaussian:.3f}) | {len(found)} |"
         )
 
 
