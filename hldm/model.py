@@ -108,7 +108,10 @@ class LatentDiffusion(LatentModel):
 
     @torch.no_grad()
     def fit_latent_scale(self, v: Tensor) -> None:
-        """Set `latent_scale` so that each part has unit mean square when divided by it, as in flat latent diffusion."""
+        """Set `latent_scale` so that each part has unit mean square when divided by it.
+
+        Latent diffusion takes the standard deviation, about the mean; scaling a ball leaves only its origin in place.
+        """
         parts = v.split(self.autoencoder.parts, 1)
         scales = torch.stack([part.square().mean().sqrt() for part in parts])
         self.latent_scale.copy_(scales.view_as(self.latent_scale))
