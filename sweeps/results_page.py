@@ -78,7 +78,7 @@ class ResultsPage:
                     },
                     "torch": provenance["versions"]["torch"],
                     "date": date.today().isoformat(),
-                    "minutes": run.status["minutes"],
+                    "seconds": run.status.get("seconds", {}),
                 }
         text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
         write_text_atomically(self.page.with_suffix(".json"), text)

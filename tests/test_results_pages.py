@@ -67,7 +67,7 @@ def test_only_what_is_missing_runs_and_a_failure_ends_it(page) -> None:
     assert "| seed=0 geometry=poincare | 1.0 |\n| seed=1 geometry=poincare | 2.0 |\n<!-- end -->\nafter" in text
     assert "old" not in text
     figures = json.loads(page.page.with_suffix(".json").read_text())["seed=1 geometry=poincare"]
-    assert figures.keys() == {"fid", "network_evaluations", "machine", "threads", "torch", "date", "minutes"}
+    assert figures.keys() == {"fid", "network_evaluations", "machine", "threads", "torch", "date", "seconds"}
 
     assert page.main([*settings, "--tables"]) == 0
     assert len(started) == 3
