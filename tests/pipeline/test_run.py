@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 
 from hldm import evaluation
 from hldm.errors import UserError
+from hldm.model import LatentDiffusion, to_unit
 from hldm.pipeline import evaluate, run
 from hldm.pipeline.build import build_dataset, load_model
+from hldm.training import batch_indices
 from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import curve, prepare, weights
 
@@ -62,6 +64,20 @@ def test_the_reach_of_curvature_is_also_that_of_what_diffusion_sees(finished):
             factors * directory.config["curvature"]["value"] ** 0.5 * scale, rel=0.05
         )
         assert metrics["sqrt_c_rms"] <= metrics["sqrt_c_rms_drawn"]
+
+
+def test_the_latent_scale_is_measured_on_the_first_batches(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("hldm.pipeline.run"), "SCALE_IMAGES", 20)  # two batches of 16
+    seen = []
+    monkeypatch.setattr(LatentDiffusion, "fit_latent_scale", lambda self, v: seen.append((self.autoencoder, v)))
+    directory = prepare(tmp_path, "autoencoder=vq")  # whose latents are drawn without noise
+    run(directory.path)
+    [(autoencoder, v)] = seen
+    images = build_dataset(directory.config).train_images
+    batches = [batch_indices(directory.config["seed"], DiffusionStage.name, k, 16, len(images)) for k in (0, 1)]
+    with torch.no_grad():
+        (expected,) = autoencoder.encode(to_unit(images[torch.cat(batches).sort().values]))
+    torch.testing.assert_close(v, expected)
 
 
 def test_geometries_are_compared_fairly(finished):
