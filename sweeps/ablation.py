@@ -9,9 +9,10 @@ minutes on two quiet processor cores. It can be stopped at any time and goes on 
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from statistics import fmean
 
-from results_page import ROOT, Figures, ResultsPage, difference, header, spread
+from results_page import ROOT, Figures, ResultsPage, difference, header, of_seeds, spread
 
 PAGE = ROOT / "docs" / "results" / "ablation.md"
 
@@ -48,13 +49,14 @@ def all_runs() -> list[list[str]]:
 def ablation_table(figures: Figures) -> Iterator[str]:
     yield from header("cell", "hyperbolic", "FID", "less the baseline's", "FID of reconstructions", "label accuracy, %",
                       "√c·rms as drawn", "δ_rel (Gaussian)", "seeds")  # fmt: skip
+    baseline = {seed: figure["fid"] for seed, figure in of_seeds(figures, SEEDS, partial(run, BASELINE)).items()}
     for cell, what in CELLS.items():
-        found = {seed: figure for seed in SEEDS if (figure := figures.get(" ".join(run(cell, seed))))}
+        found = of_seeds(figures, SEEDS, partial(run, cell))
         if not found:
             continue
         columns = {key: [figure[key] for figure in found.values()] for key in KEPT}
-        baseline = {s: figure["fid"] for s in found if (figure := figures.get(" ".join(run(BASELINE, s))))}
-        apart = "–" if cell == BASELINE else difference({s: found[s]["fid"] for s in found}, baseline, 3)
+        fid = {seed: figure["fid"] for seed, figure in found.items()}
+        apart = "–" if cell == BASELINE else difference(fid, baseline, 3)
         delta, gaussian = fmean(columns["delta_rel"]), fmean(columns["delta_rel_gaussian"])
         yield (
             f"| {cell} | {what} | {spread(columns['fid'], 3)} | {apart} | {fmean(columns['reconstruction_fid']):.3f} | "

@@ -8,12 +8,13 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from PIL import Image, ImageDraw
-from results_page import ROOT, Figures, ResultsPage, difference, header, spread
+from results_page import ROOT, Figures, ResultsPage, difference, header, of_seeds, spread
 
 PAGE = ROOT / "docs" / "results" / "diffusion.md"
 PICTURE = ROOT / "docs" / "images" / "diffusion_samples.png"
@@ -45,11 +46,6 @@ def all_runs() -> list[list[str]]:
     return [run(cell, geometry, seed) for seed in SEEDS for cell in CELLS for geometry in GEOMETRIES]
 
 
-def of_seeds(figures: Figures, cell: str, geometry: str) -> dict[int, dict[str, float]]:
-    """Seed → figures, of the seeds that there are."""
-    return {seed: found for seed in SEEDS if (found := figures.get(" ".join(run(cell, geometry, seed))))}
-
-
 def least_minutes(runs: Iterable[Any], *stages: str) -> float:
     """Of these stages together, among the runs that had to do all of them."""
     seconds = [[run["seconds"][stage] for stage in stages] for run in runs]
@@ -60,9 +56,9 @@ def quality_table(figures: Figures) -> Iterator[str]:
     yield from header("model", "geometry", "network evaluations", "FID", "less euclidean's", "÷ FID of reconstructions",
                       "IS", "label accuracy, %", "least minutes", "seeds")  # fmt: skip
     for cell in CELLS:
-        flat = of_seeds(figures, cell, "euclidean")
+        flat = of_seeds(figures, SEEDS, partial(run, cell, "euclidean"))
         for geometry in GEOMETRIES:
-            found = of_seeds(figures, cell, geometry)
+            found = of_seeds(figures, SEEDS, partial(run, cell, geometry))
             if not found:
                 continue
             runs = list(found.values())
@@ -83,13 +79,13 @@ def first_stage_table(figures: Figures) -> Iterator[str]:
     yield from header("geometry", "reconstruction error", "FID of reconstructions", "√c·rms of means",
                       "√c·rms as drawn", "δ_rel", "δ_rel of the Gaussian", "least minutes", "seeds")  # fmt: skip
     for geometry in GEOMETRIES:
-        runs = of_seeds(figures, next(iter(CELLS)), geometry).values()
+        runs = of_seeds(figures, SEEDS, partial(run, next(iter(CELLS)), geometry)).values()
         if not runs:
             continue
         digits = {"reconstruction_mse": 4, "reconstruction_fid": 3, "sqrt_c_rms": 2, "sqrt_c_rms_drawn": 2,
                   "delta_rel": 3, "delta_rel_gaussian": 3}  # fmt: skip
         columns = [spread([figure[key] for figure in runs if key in figure], n) for key, n in digits.items()]
-        every = [figure for cell in CELLS for figure in of_seeds(figures, cell, geometry).values()]
+        every = [figure for cell in CELLS for figure in of_seeds(figures, SEEDS, partial(run, cell, geometry)).values()]
         yield f"| {geometry} | {' | '.join(columns)} | {least_minutes(every, 'first_stage'):.1f} | {len(runs)} |"
 
 

@@ -9,9 +9,10 @@ in docs/results/pvae.json, so that another machine runs only what is missing the
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from statistics import fmean
 
-from results_page import ROOT, Figures, ResultsPage, header, spread
+from results_page import ROOT, Figures, ResultsPage, header, of_seeds, spread
 
 PAGE = ROOT / "docs" / "results" / "pvae.md"
 
@@ -89,7 +90,7 @@ def mnist_table(figures: Figures) -> Iterator[str]:
     yield from header("n", "c", "posterior", "gyroplane", "paper", "importance sampling", "difference", "quadrature",
                       "−ELBO", "seeds")  # fmt: skip
     for cell in MNIST:
-        runs = [run for seed in MNIST_SEEDS if (run := figures.get(" ".join(mnist_run(cell, seed))))]
+        runs = list(of_seeds(figures, MNIST_SEEDS, partial(mnist_run, cell)).values())
         if not runs:
             continue
         curvature, distribution, latent_dim, form = cell
@@ -111,7 +112,7 @@ def tree_table(figures: Figures) -> Iterator[str]:
     yield from header("c", "posterior", "authors' code, one seed", "quadrature", "importance sampling",
                       "radius against depth, ρ", "seeds")  # fmt: skip
     for cell in TREE:
-        runs = [run for seed in TREE_SEEDS if (run := figures.get(" ".join(tree_run(cell, seed))))]
+        runs = list(of_seeds(figures, TREE_SEEDS, partial(tree_run, cell)).values())
         if not runs:
             continue
         columns = [spread([run[key] for run in runs]) for key in ("nll", "nll_importance", "radius_depth_spearman")]

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from statistics import fmean, stdev
@@ -120,6 +120,11 @@ def spread(values: list[float], digits: int = 2) -> str:
     if not values:
         return "–"
     return f"{fmean(values):.{digits}f} ({', '.join(f'{value:.{digits}f}' for value in values)})"
+
+
+def of_seeds(figures: Figures, seeds: Iterable[int], run: Callable[[int], list[str]]) -> dict[int, dict[str, Any]]:
+    """Seed → the figures of the run that `run` names for it, of the seeds that there are."""
+    return {seed: found for seed in seeds if (found := figures.get(" ".join(run(seed))))}
 
 
 def difference(values: Mapping[int, float], others: Mapping[int, float], digits: int = 2) -> str:
