@@ -92,7 +92,7 @@ def config_dirs(flags: list[str]) -> list[Path]:
     Raises:
         UserError: one does not exist.
     """
-    pairs = zip(flags, [*flags[1:], ""], strict=True)
+    pairs = zip(flags, [*flags[1:], ""], strict=False)  # no flag, no pair
     named = [(flag.partition("=")[2] if "=" in flag else after) for flag, after in pairs
              if flag.partition("=")[0] in ("--config-dir", "-cd")]  # fmt: skip
     for name in named:

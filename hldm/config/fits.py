@@ -50,6 +50,7 @@ def channels(c: RunConfig) -> Iterator[str]:
     """Channels of the factors are positive, whole balls, and add up to those of the latent."""
     name, latent, flat = c.geometry.name, c.autoencoder.latent_channels, c.geometry.flat_channels
     factors = c.geometry.manifold.leaves
+    sizes = [factor.dimension for factor in factors]
     if flat is not None and not 1 <= flat < latent:
         yield (
             f"geometry.flat_channels={flat} does not leave channels for every factor: there are "
@@ -59,15 +60,16 @@ def channels(c: RunConfig) -> Iterator[str]:
             else f"geometry={name} needs at least {len(factors)} channels, but "
             f"autoencoder.latent_channels={latent}. Type autoencoder.latent_channels={2 * len(factors)}."
         )
-    elif c.geometry.manifold.dimension != latent:
-        sizes = [factor.dimension for factor in factors]
+    elif min(sizes) < 1:
+        yield f"The factors of geometry={name} have {', '.join(map(str, sizes))} channels, and each needs one at least."
+    elif sum(sizes) != latent:
         yield (
             f"The factors of geometry={name} have {' + '.join(map(str, sizes))} channels, but "
             f"autoencoder.latent_channels={latent}. Make the two equal, for example "
             f"autoencoder.latent_channels={sum(sizes)}."
         )
     for factor in factors:
-        if isinstance(factor, PoincareBall) and factor.channels % factor.balls:
+        if isinstance(factor, PoincareBall) and factor.channels > 0 and factor.channels % factor.balls:
             allowed = ", ".join(str(k) for k in range(1, factor.channels + 1) if factor.channels % k == 0)
             yield (
                 f"balls={factor.balls} does not divide the {factor.channels} channels of its factor into whole balls. "

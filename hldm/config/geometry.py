@@ -79,7 +79,7 @@ class Manifold(Section, family=True):
 class Leaf(Manifold):
     """A manifold that is no product of others."""
 
-    channels: Annotated[Count, Field(default=4, description="dimension", examples=[2])]
+    channels: Annotated[Whole, Field(default=4, description="dimension, ≥ 1", examples=[2])]
 
     @property
     def dimension(self) -> int:

@@ -219,7 +219,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:  # the file may be whole
         raise UserError(f"{file} cannot be read: {error.strerror}. Make it readable and repeat the command.") from error

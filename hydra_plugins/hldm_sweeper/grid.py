@@ -45,4 +45,7 @@ class GridSweeper(Sweeper):
             else [override.input_line]
             for override in overrides
         ]
-        return self.launcher.launch([list(point) for point in itertools.product(*axes)], initial_job_idx=0)
+        results = self.launcher.launch([list(point) for point in itertools.product(*axes)], initial_job_idx=0)
+        for result in results:
+            _ = result.return_value  # raises what made the point fail
+        return results
