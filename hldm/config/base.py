@@ -69,7 +69,7 @@ class Section(BaseModel):
 
     def dump(self) -> dict[str, Any]:
         """The section as conf/ writes it: plain dictionaries, lists, strings and numbers."""
-        return self.model_dump()
+        return self.model_dump(mode="json")
 
     def fields(self) -> Iterator[tuple[str, Any, Any]]:
         """(name, value, schema default) of every setting."""

@@ -70,19 +70,29 @@ class Manifold(Section, family=True):
         """Whether it takes the run's curvature."""
         return False
 
-    channels: int
+    @property
+    def dimension(self) -> int:
+        """Channels of all factors together."""
+        return sum(leaf.dimension for leaf in self.leaves)
 
 
-class Euclidean(Manifold, target="hldm.geometry.Euclidean"):
+class Leaf(Manifold):
+    """A manifold that is no product of others."""
+
+    channels: Annotated[Whole, Field(default=4, description="dimension, ≥ 1", examples=[2])]
+
+    @property
+    def dimension(self) -> int:
+        return self.channels
+
+
+class Euclidean(Leaf, target="hldm.geometry.Euclidean"):
     """Flat space."""
 
-    channels: Annotated[Count, Field(default=4, description="dimension", examples=[2])]
 
-
-class PoincareBall(Manifold, target="hldm.geometry.PoincareBall"):
+class PoincareBall(Leaf, target="hldm.geometry.PoincareBall"):
     """A product of Poincaré balls of the run's curvature."""
 
-    channels: Annotated[Count, Field(default=4, description="dimension of all balls together", examples=[2])]
     balls: Annotated[Count, Field(default=1, description="how many balls the channels are cut into", examples=[2])]
 
     @property
@@ -102,11 +112,6 @@ class ProductManifold(Manifold, target="hldm.geometry.ProductManifold"):
     @property
     def is_curved(self) -> bool:
         return any(factor.is_curved for factor in self.factors)
-
-    @property
-    def channels(self) -> int:  # type: ignore[override]  # what a leaf is told, a product adds up
-        return sum(factor.channels for factor in self.factors)
-
 
 class Geometry(Section):
     """The space of the latents and the layer by which they enter the decoder."""

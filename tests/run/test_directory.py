@@ -11,8 +11,9 @@ import pytest
 
 from hldm.errors import UserError
 from hldm.files import write_text_atomically
-from hldm.study.config import ROOT, compose
-from hldm.study.run_directory import RunDirectory
+from hldm.config.compose import compose
+from hldm.paths import CHECKOUT as ROOT
+from hldm.run.directory import RunDirectory
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_an_interrupted_run_is_broken_off_and_its_minutes_add_up(run: RunDirecto
 
 def test_a_killed_process_lets_go(run: RunDirectory) -> None:
     code = (
-        "import os, sys, signal; from pathlib import Path; from hldm.study.run_directory import RunDirectory\n"
+        "import os, sys, signal; from pathlib import Path; from hldm.run.directory import RunDirectory\n"
         "with RunDirectory(Path(sys.argv[1])).work(): print('here', flush=True); sys.stdin.read()"
     )
     argv = [sys.executable, "-c", code, str(run.path)]
@@ -115,9 +116,9 @@ def test_a_write_that_fails_leaves_the_old_file(run: RunDirectory) -> None:
 
 
 def test_runs_are_found_by_path_study_and_pattern_from_anywhere(tmp_path, monkeypatch):
-    monkeypatch.setattr("hldm.study.run_directory.ROOT", tmp_path)
+    monkeypatch.setattr("hldm.run.directory.root", lambda: tmp_path)
     for name in ("b", "a"):
-        RunDirectory.create(tmp_path / "outputs" / "main" / name, {"seed": 0})
+        RunDirectory.create(tmp_path / "outputs" / "main" / name, compose([]))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     for text, names in [

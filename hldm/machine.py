@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
-from collections.abc import Mapping
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from hldm.config.schema import Hardware
 from hldm.errors import UserError
 
 MOST_THREADS = 4  # the models are small: more threads on one run gain less than another run beside it
@@ -37,22 +38,30 @@ class Allotment:
         return f"{many}on {where} with {threads}"
 
 
-def allot(hardware: Mapping[str, Any], runs: int) -> Allotment:
+def allot(hardware: Hardware, runs: int) -> Allotment:
     """Slots and threads with slots × threads ≤ cores.
 
     Args:
-        hardware: `device`, `threads` and `slots` of the configuration, each perhaps "auto".
+        hardware: the section of the configuration.
         runs: how many runs wait; more slots than that are of no use.
     """
-    gpus = () if hardware["device"] == "cpu" else visible_gpus()
-    if hardware["device"] == "cuda" and not gpus:
+    gpus = () if hardware.device == "cpu" else visible_gpus()
+    if gpus and (why_not := why_torch_has_no_gpu()):
+        if hardware.device == "cuda":
+            raise UserError(
+                f"hardware asks for a GPU, and this machine has {len(gpus)}, but PyTorch cannot use them: {why_not}. "
+                "Install a build of PyTorch for this driver, or type hardware=cpu."
+            )
+        print(f"This machine has {len(gpus)} GPUs that PyTorch cannot use ({why_not}): runs work on the processor.")
+        gpus = ()
+    if hardware.device == "cuda" and not gpus:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f"CUDA_VISIBLE_DEVICES={hidden!r} hides them" if hidden is not None else "nvidia-smi lists none"
         raise UserError(
             f"hardware asks for a GPU, but this machine shows none ({why}). "
             "Type hardware=cpu, or hardware=auto, which takes a GPU where there is one."
         )
-    n_cores, slots, threads = cores(), hardware["slots"], hardware["threads"]
+    n_cores, slots, threads = cores(), hardware.slots, hardware.threads
     if threads == "auto" and (chosen := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(chosen) >= 1:
         threads = min(int(chosen), n_cores)
     if slots == "auto":
@@ -67,6 +76,34 @@ def allot(hardware: Mapping[str, Any], runs: int) -> Allotment:
             f"hardware.threads={max(1, n_cores // slots)}."
         )
     return Allotment(slots, threads, gpus)
+
+
+def check_machine(outputs: Path, hardware: Hardware, runs: int = 1) -> Allotment:
+    """How many runs at once with how many threads; a UserError where this machine has not what is asked for."""
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outputs):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"paths.outputs={outputs} cannot be written ({error.strerror}). "
+            "Name a folder that you may write, as in paths.outputs=outputs."
+        ) from error
+    if hardware.compile:
+        check_compiler()
+    return allot(hardware, runs)
+
+
+def why_torch_has_no_gpu() -> str | None:
+    """Why PyTorch cannot work on a GPU here, None where it can; asked in a process of its own, which takes seconds."""
+    question = "import torch; torch.zeros(1, device='cuda'); print('works')"
+    try:
+        asked = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, timeout=120)
+    except (OSError, subprocess.SubprocessError) as error:
+        return type(error).__name__
+    if asked.returncode == 0:
+        return None
+    return (asked.stderr.strip().splitlines() or ["it gives no reason"])[-1][:200]
 
 
 def check_compiler() -> None:

@@ -11,17 +11,50 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
+from pydantic import ValidationError
 
+from hldm.config.explain import sentences
+from hldm.config.options import Options
+from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.files import write_text_atomically
-from hldm.study.config import ROOT
+from hldm.paths import root
+
+MODEL = Path("checkpoints") / "model.safetensors"
+"""The weights of the whole model, in a run directory."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as it was when its files were read, once.
+
+    Attributes:
+        state: new, running, broken off, finished or failed: what status.json says, as far as it is still true.
+        status: what status.json says.
+        results: what results.json says, None where the run has not come that far.
+    """
+
+    state: str
+    status: dict[str, Any]
+    results: dict[str, Any] | None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The final metrics; none where there are no results."""
+        return (self.results or {}).get("metrics", {}) or {}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the metrics come from."""
+        return (self.results or {}).get("provenance", {}) or {}
 
 
 class RunDirectory:
@@ -34,41 +67,53 @@ class RunDirectory:
     def find(cls, text: str) -> list["RunDirectory"]:
         """The runs that a run directory, a study folder or a pattern names, in the order of their names.
 
-        A relative path is looked for where the command was typed, then beside train.py, where outputs/ is.
+        A relative path is looked for where the command was typed, then beside train.py, where outputs/ is. What exists
+        is meant as it is written, also with [ ] in its name.
         """
-        path = Path(text).expanduser()
-        for candidate in (path, ROOT / path):
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError as error:
+            raise UserError(f"run={text}: {error}. Type the whole path.") from error
+        for candidate in (path, root() / path):
             if (candidate / "config.yaml").is_file():
                 return [cls(candidate)]
-            pattern = str(candidate / "*" if candidate.is_dir() else candidate)
-            found = sorted(Path(name) for name in glob(pattern) if (Path(name) / "config.yaml").is_file())
-            if found:
+            inside = candidate.iterdir() if candidate.is_dir() else (Path(name) for name in glob(str(candidate)))
+            if found := sorted(run for run in inside if (run / "config.yaml").is_file()):
                 return [cls(run) for run in found]
         return []
 
     @classmethod
-    def create(cls, path: Path, config: Mapping[str, Any]) -> "RunDirectory":
+    def create(cls, path: Path, config: RunConfig) -> "RunDirectory":
         """The directory of a run that is about to start or to be resumed, with this configuration."""
         run = cls(path)
         run.path.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(run.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        text = yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True)
+        write_text_atomically(run.path / "config.yaml", text)
         return run
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The configuration the run was started with."""
+    def config(self) -> RunConfig:
+        """The configuration the run was started with. It is data: nothing that it names is run, or looked up."""
         file = self.path / "config.yaml"
+        again = "The command that started the run writes it anew."
         try:
-            content = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.path} is not a run: it has no config.yaml. Runs lie in outputs/<study>/<run id>."
             ) from error
-        except Exception as error:  # YAML and OmegaConf have many words for a damaged file
-            raise UserError(f"{file} cannot be read. The command that started the run writes it anew.") from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{file} cannot be read. {again}") from error
         if not isinstance(content, dict) or not content:
-            raise UserError(f"{file} holds no configuration. The command that started the run writes it anew.")
-        return content  # type: ignore[return-value]  # YAML keys of a config are words
+            raise UserError(f"{file} holds no configuration. {again}")
+        try:
+            return RunConfig.model_validate(content)
+        except ValidationError as error:
+            problem = sentences(error, RunConfig, content, Options())[0]
+            raise UserError(
+                f"{file} is not a configuration of this version: {problem} The command that started the run writes it "
+                "anew."
+            ) from error
 
     @property
     def status(self) -> dict[str, Any]:
@@ -77,15 +122,18 @@ class RunDirectory:
             "state": "new"
         }
 
+    def snapshot(self) -> Snapshot:
+        """The state of the run, with the files that say so."""
+        status, results = self.status, self.results
+        state = str(status.get("state", "new"))
+        if (state == "running" and self.holder() is None) or (state == "finished" and results is None):
+            state = "broken off"
+        return Snapshot(state, status, results)
+
     @property
     def state(self) -> str:
-        """new, running, broken off, finished or failed: what status.json says, as far as it is still true."""
-        state = str(self.status.get("state", "new"))
-        if state == "running" and self.holder() is None:
-            return "broken off"
-        if state == "finished" and self.results is None:
-            return "broken off"
-        return state
+        """The `state` of a snapshot."""
+        return self.snapshot().state
 
     def update_status(self, **fields: Any) -> None:
         """Change these fields of status.json."""
@@ -171,9 +219,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:  # the file may be whole
+        raise UserError(f"{file} cannot be read: {error.strerror}. Make it readable and repeat the command.") from error
+    except ValueError as error:
         raise UserError(f"{file} cannot be read ({error}). Delete it and repeat the command. {remedy}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} does not hold what it should. Delete it and repeat the command. {remedy}")

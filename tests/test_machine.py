@@ -6,18 +6,20 @@ from typing import Any
 import pytest
 
 from hldm.errors import UserError
-from hldm.study import resources
-from hldm.study.resources import allot, check_compiler, visible_gpus
+from hldm import machine as resources
+from hldm.config.schema import Hardware
+from hldm.machine import allot, check_compiler, visible_gpus
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, cores: int, gpus: int = 0) -> None:
+def pretend(monkeypatch: pytest.MonkeyPatch, cores: int, gpus: int = 0) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(resources, "cores", lambda: cores)
     monkeypatch.setattr(resources, "visible_gpus", lambda: tuple(str(i) for i in range(gpus)))
+    monkeypatch.setattr(resources, "why_torch_has_no_gpu", lambda: None)
 
 
-def hardware(device: str = "auto", threads: Any = "auto", slots: Any = "auto") -> dict[str, Any]:
-    return {"device": device, "threads": threads, "slots": slots}
+def hardware(device: str = "auto", threads: Any = "auto", slots: Any = "auto") -> Hardware:
+    return Hardware(device=device, threads=threads, slots=slots)
 
 
 @pytest.mark.parametrize(
@@ -37,29 +39,29 @@ def hardware(device: str = "auto", threads: Any = "auto", slots: Any = "auto") -
     ],
 )
 def test_slots_times_threads_fit_the_cores(
-    cores: int, gpus: int, runs: int, asked: dict[str, Any], slots: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    cores: int, gpus: int, runs: int, asked: Hardware, slots: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine(monkeypatch, cores, gpus)
+    pretend(monkeypatch, cores, gpus)
     allotment = allot(asked, runs)
     assert (allotment.slots, allotment.threads) == (slots, threads)
     assert slots * threads <= cores
 
 
 def test_each_slot_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(monkeypatch, 8, 2)
+    pretend(monkeypatch, 8, 2)
     allotment = allot(hardware(slots=3), 3)
     assert [allotment.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0", "1", "0"]
     assert "CUDA_VISIBLE_DEVICES" not in allot(hardware("cpu"), 3).environment(0)
 
 
 def test_the_users_threads_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(monkeypatch, 8)
+    pretend(monkeypatch, 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert allot(hardware(), 3).threads == 1
 
 
 def test_too_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine(monkeypatch, 2)
+    pretend(monkeypatch, 2)
     with pytest.raises(UserError, match="2 cores"):
         allot(hardware(threads=3), 1)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from hldm.study.config import ROOT, groups
-from hldm.study.run_directory import RunDirectory
+from hldm.config.options import Options
+from hldm.paths import CHECKOUT as ROOT
+from hldm.run.directory import RunDirectory
 from tests.conftest import FAKE, Invoke
 
 
@@ -31,7 +32,8 @@ def test_one_run_is_made_once(invoke: Invoke) -> None:
     assert "96.7%" in out
     assert str(run / "samples.png") in out
     assert (run / "environment").read_text() == "2 PASSIVE"
-    assert RunDirectory(run).config["hardware"] == {"device": "cpu", "threads": 2, "slots": "auto", "compile": False}
+    hardware = RunDirectory(run).config.hardware
+    assert (hardware.device, hardware.threads, hardware.slots, hardware.compile) == ("cpu", 2, "auto", False)
 
     status, out, _ = invoke(*argv)
     assert status == 0
@@ -44,7 +46,7 @@ def test_any_number_is_a_curvature(invoke: Invoke) -> None:
     assert invoke("geometry=poincare", "curvature=0.37")[0] == 0
     [run] = runs()
     assert run.name.startswith("poincare-c0.37-s0-")
-    assert RunDirectory(run).config["curvature"]["value"] == 0.37
+    assert RunDirectory(run).config.curvature.value == 0.37
 
 
 def test_a_grid_with_an_alias(invoke: Invoke) -> None:
@@ -100,7 +102,7 @@ def test_a_run_that_fails_leaves_the_others_alone(
 
 
 def test_a_named_sweep_needs_no_flag(invoke: Invoke) -> None:
-    status, out, err = invoke("+sweep=geometry_curvature", "geometry=euclidean", "seed=0,1", "tracking=none")
+    status, out, err = invoke("sweep=geometry_curvature", "geometry=euclidean", "seed=0,1", "tracking=none")
     assert (status, err) == (0, "")
     assert [run.parts[1] for run in runs()] == ["geometry_curvature"] * 2
     assert "2 runs to do" in out
@@ -108,18 +110,18 @@ def test_a_named_sweep_needs_no_flag(invoke: Invoke) -> None:
 
 def test_the_ablation_is_a_list_of_cells_with_seeds(invoke: Invoke) -> None:
     """Controls that are another cell bit for bit are not run twice, and every cell has its name in the table."""
-    status, out, err = invoke("+sweep=ablation", "seed=0", "tracking=none")
+    status, out, err = invoke("sweep=ablation", "seed=0", "tracking=none")
     assert (status, err) == (0, "")
     assert "11 runs to do" in out
     assert {run.parts[1] for run in runs()} == {"ablation"}
     assert len(runs()) == 11
     rows = [line.split() for line in out[out.index("label acc") :].splitlines()]
-    cells = [word for row in rows for word in row if word in groups()["ablation"]]
-    assert sorted(cells) == sorted(groups()["ablation"])
+    cells = [word for row in rows for word in row if word in Options().groups["ablation"]]
+    assert sorted(cells) == sorted(Options().groups["ablation"])
     assert out.count("same run as") == 2
     assert "same run as 1" in out
     assert "same run as 7" in out
-    status, out, _ = invoke("-m", "+ablation=attention,all", "seed=0,1", "tracking=none")
+    status, out, _ = invoke("-m", "ablation=attention,all", "seed=0,1", "tracking=none")
     assert status == 0
     assert "4 runs to do" in out
 
@@ -180,7 +182,7 @@ def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
     for flag in ("--help", "-h"):
         status, out, err = invoke(flag, outputs="")
         assert (status, err) == (0, "")
-        for part in ("geometry=hybrid", "curvature=learnable", "+experiment=smoke", "hardware=gpu", "curvature=0.37"):
+        for part in ("geometry=hybrid", "curvature=learnable", "experiment=smoke", "hardware=gpu", "curvature=0.37"):
             assert part in out
         assert out.count("\n  python train.py") == 3
         assert max(map(len, out.splitlines())) <= 100
@@ -212,8 +214,9 @@ def test_the_script_ends_with_the_status(tmp_path: Path) -> None:
 
 def test_no_torch_in_the_process_that_starts_runs(tmp_path: Path) -> None:
     code = (
-        "import sys; from hldm import cli, console; import hldm.study.execute as e; e.WORKER = ('-P', sys.argv.pop(1));"
-        "status = console.run(cli.main); sys.exit(status or ('torch' in sys.modules))"
+        "import sys; from hldm import console; from hldm.commands import train; import hldm.study.execute as e;"
+        "e.WORKER = ('-P', sys.argv.pop(1));"
+        "status = console.run(lambda: train.main(sys.argv[1:])); sys.exit(status or ('torch' in sys.modules))"
     )
     argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0", f"paths.outputs={tmp_path}"]
     subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
@@ -224,8 +227,9 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Sig
     # a shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from hldm import cli, console; import hldm.study.execute as e; e.WORKER = ('-P', sys.argv.pop(1));"
-        "sys.exit(console.run(cli.main))"
+        "from hldm import console; from hldm.commands import train; import hldm.study.execute as e;"
+        "e.WORKER = ('-P', sys.argv.pop(1));"
+        "sys.exit(console.run(lambda: train.main(sys.argv[1:])))"
     )
     argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0,1", f"paths.outputs={tmp_path}"]
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE": "slow"}
