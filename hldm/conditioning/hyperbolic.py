@@ -2,11 +2,15 @@
 
 Points are held within √c·r ≤ 4 of the origin of each ball where they are made: beyond that distances say little
 but radii (Guo et al. 2022 clip features for the same reason). As c → 0 the bound is far away, and c = 0 has none.
+
+The curvature may be the learnable one of the latents. It is learned with the autoencoder, and conditioning is trained
+after that, so build these layers when the autoencoder is trained and its parameters are frozen: the geometry of a
+table of points is that of the curvature at the time, and a Riemannian step needs a metric that holds still.
 """
 
 from torch import Tensor, nn
 
-from hldm.geometry import Curvature, PoincareBall
+from hldm.geometry import Curvature, FixedCurvature, PoincareBall
 from hldm.geometry.ops import flat
 from hldm.nn import Gyroplane, HyperbolicEmbedding
 from hldm.nn.convert import clip_norm
@@ -32,7 +36,14 @@ def point_table(table: nn.Embedding, curvature: Curvature) -> nn.Module:
     manifold = balls(table.embedding_dim, curvature)
     if flat(manifold.c):
         return table
-    return HyperbolicEmbedding(table.num_embeddings, manifold, start=bounded(table.weight.detach(), manifold))
+    start = bounded(table.weight.detach(), manifold)
+    if not isinstance(manifold.c, Tensor):
+        return HyperbolicEmbedding(table.num_embeddings, manifold, start=start)
+    fixed = balls(table.embedding_dim, FixedCurvature(float(manifold.c.detach())))
+    points = HyperbolicEmbedding(table.num_embeddings, fixed, start=start)
+    # read by the shared curvature, so that loaded weights bring the curvature that they were trained with
+    points.manifold = manifold
+    return points
 
 
 class GyroplaneStem(Gyroplane):
