@@ -21,6 +21,7 @@ from hldm.diffusion import (
     log_density,
 )
 from hldm.geometry import Manifold
+from hldm.images import to_uint8
 
 
 class LatentModel(nn.Module, ABC):
@@ -160,19 +161,3 @@ class LatentDiffusion(LatentModel):
         scaled = v / self.scale
         log_p = log_density(self.process, self.diffusion_manifold(), predict, scaled, steps, generator)
         return log_p - self.scale.log().expand_as(v[0]).sum()
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 → float32 in [0, 1]; other data are float32 already and left as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-def mean_image(images: Tensor) -> Tensor:
-    """The mean of `to_unit(images)`, (*image shape) in float64."""
-    mean = images.sum(0, dtype=torch.float64) / len(images)
-    return mean / 255 if images.dtype == torch.uint8 else mean
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[0, 1] → uint8, rounded."""
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)

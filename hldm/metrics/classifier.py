@@ -1,6 +1,6 @@
 """A small digit classifier: the features of FID and KID, the logits of IS, and the judge of class-conditional samples.
 
-Inception expects colour photographs; on 28 × 28 grey digits its features say little. `hldm.metrics.train_classifier`
+Inception expects colour photographs; on 28 × 28 grey digits its features say little. `hldm.training.digit_classifier`
 trains this network; the header of the bundled weights says how, and how good they are.
 Legend: N images of 28 × 28, D features, K = 10 classes.
 """
@@ -55,7 +55,7 @@ class DigitClassifier(nn.Module):
     """The trained network, with what its file says about it.
 
     Args:
-        weights: a file that `python -m hldm.metrics.train_classifier` wrote; None: the bundled one.
+        weights: a file that `python -m hldm.training.digit_classifier` wrote; None: the bundled one.
 
     Attributes:
         accuracy: share of the test set classified as labelled, measured when it was trained.
@@ -72,7 +72,7 @@ class DigitClassifier(nn.Module):
         path = Path(weights).expanduser() if weights is not None else BUNDLED_WEIGHTS
         remedy = (
             "Use metrics.weights=null for the bundled classifier, or train one: "
-            "python -m hldm.metrics.train_classifier --out <file>"
+            "python -m hldm.training.digit_classifier --out <file>"
         )
         if not path.is_file():
             raise UserError(f"{path} with the weights of the digit classifier is not a file. {remedy}")

@@ -41,7 +41,7 @@ class DigitFeatures(FeatureExtractor):
     """Mean activations of the last convolution of `DigitClassifier`, and its logits: D = 64, K = 10.
 
     Args:
-        weights: a file that `python -m hldm.metrics.train_classifier` wrote; None: the bundled one.
+        weights: a file that `python -m hldm.training.digit_classifier` wrote; None: the bundled one.
     """
 
     name = "digits"

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
+from hydra.utils import get_method
 from hydra.utils import instantiate as hydra_instantiate
 
 from hldm.autoencoder import VariationalAutoencoder
@@ -51,7 +53,9 @@ def choose_device(config: dict[str, Any]) -> torch.device:
 
 
 def build_dataset(config: dict[str, Any]) -> Dataset:
-    dataset: Dataset = instantiate(config["dataset"])
+    section = config["dataset"]
+    settings = SimpleNamespace(**{"validation_images": 0} | section)
+    dataset: Dataset = get_method(section["_target_"])(settings)
     return dataset
 
 
@@ -63,7 +67,6 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
         dataset: gives the shape of an image and the number of classes.
     """
     seed, geometry = config["seed"], config["geometry"]
-    image_shape = tuple(dataset.train_images.shape[1:])
     autoencoder = initialised(
         seed,
         "autoencoder",
@@ -71,7 +74,7 @@ def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
             config["autoencoder"],
             manifold=instantiate(geometry["manifold"]),
             decoder_stem=geometry["decoder_stem"],
-            image_shape=image_shape,
+            image_shape=dataset.image_shape,
         ),
     )
     diffusion = config["diffusion"]

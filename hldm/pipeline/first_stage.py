@@ -11,9 +11,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from hldm.autoencoder import PublishedAutoencoder
-from hldm.data import Dataset
+from hldm.data import Dataset, Split
+from hldm.images import mean_image
 from hldm.metrics import check_vgg_weights
-from hldm.model import LatentModel, mean_image
+from hldm.model import LatentModel
 from hldm.pipeline.build import WEIGHTS, optimization
 from hldm.pipeline.log import RunLog
 from hldm.study.first_stage import is_run
@@ -39,9 +40,9 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
             load_weights(weights, model.autoencoder)
             replay(curve, log)
             return
-        images = dataset.train_images.to(model.device)
-        model.autoencoder.begin(mean_image(images))
-        stage = build_stage(model, images, config)
+        split = dataset.train.to(model.device)
+        model.autoencoder.begin(mean_image(split.chunks()))
+        stage = build_stage(model, split, config)
         state_path = folder / "resume.pt"
 
         def on_start(step: int) -> None:
@@ -64,15 +65,15 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
         state_path.unlink(missing_ok=True)
 
 
-def build_stage(model: LatentModel, images: Tensor, config: dict[str, Any]) -> FirstStage:
+def build_stage(model: LatentModel, split: Split, config: dict[str, Any]) -> FirstStage:
     """The stage, with what realism adds to its loss where that has a weight."""
     seed, settings = config["seed"], config["training"]["first_stage"]
     weights = {f"{name}_weight": settings.get(f"{name}_weight", 0) for name in ("perceptual", "adversarial")}
     if not any(weights.values()):
-        return FirstStage(model, images, seed=seed, batch_size=settings["batch_size"])
+        return FirstStage(model, split, seed=seed, batch_size=settings["batch_size"])
     return RealisticFirstStage(
         model,
-        images,
+        split,
         seed=seed,
         batch_size=settings["batch_size"],
         distance=build_distance(settings) if weights["perceptual_weight"] else None,

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hldm.data import Split
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier
 from hldm.model import LatentModel
@@ -134,7 +135,7 @@ class RealisticFirstStage(FirstStage):
     on the same reconstructions.
 
     Args:
-        images: see `FirstStage`, as for the next two.
+        split, seed, batch_size: see `FirstStage`.
         distance: the perceptual distance d; None where it has no weight.
         perceptual_weight: ≥ 0.
         adversarial_weight: ≥ 0.
@@ -145,7 +146,7 @@ class RealisticFirstStage(FirstStage):
     def __init__(
         self,
         model: LatentModel,
-        images: Tensor,
+        split: Split,
         *,
         seed: int,
         batch_size: int,
@@ -155,13 +156,14 @@ class RealisticFirstStage(FirstStage):
         adversarial_start: int,
         learning_rate: float,
     ) -> None:
-        super().__init__(model, images, seed=seed, batch_size=batch_size)
+        super().__init__(model, split, seed=seed, batch_size=batch_size)
         self.perceptual_weight = perceptual_weight
         self.adversarial_weight = adversarial_weight
         self.adversarial_start = adversarial_start
-        self.distance = None if distance is None else distance.to(images.device)
-        discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(images.shape[1]))
-        self.discriminator = discriminator.to(images.device)
+        self.distance = None if distance is None else distance.to(self.device)
+        channels = model.autoencoder.image_shape[0]
+        discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(channels))
+        self.discriminator = discriminator.to(self.device)
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.9))
         self.decoder = model.autoencoder.get_submodule("decoder")
 

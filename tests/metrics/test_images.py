@@ -22,6 +22,7 @@ from hldm.metrics import (
     real_floor,
 )
 from hldm.metrics.images import KID_SUBSETS, balanced_draw
+from tests.fake_data import DIGITS
 
 DIM = 12
 
@@ -53,7 +54,7 @@ ZERO, ONE = torch.zeros(DIM), torch.ones(DIM)
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return mnist()
+    return mnist(DIGITS)
 
 
 def test_fid_of_identical_sets_is_zero() -> None:
@@ -179,9 +180,9 @@ def test_agrees_with_the_libraries_own_entry_points() -> None:
 
 
 def test_same_inputs_give_the_same_bits_and_the_seed_matters(digits: Dataset) -> None:
-    samples, labels = digits.train_images[:300], digits.train_labels[:300]
+    samples, labels = digits.train.first(300), digits.train.labels[:300]
     runs = [
-        image_metrics(samples, labels, digits.test_images[:400], DigitFeatures(), DigitClassifier(), seed=seed)
+        image_metrics(samples, labels, digits.test.first(400), DigitFeatures(), DigitClassifier(), seed=seed)
         for seed in (0, 0, 1)
     ]
     assert runs[0] == runs[1]
@@ -208,13 +209,13 @@ def test_the_reference_is_looked_at_once() -> None:
 
 
 def test_collapsed_samples_get_honest_numbers(digits: Dataset) -> None:
-    same = digits.test_images[:1].expand(200, -1, -1, -1)
+    same = digits.test.first(1).expand(200, -1, -1, -1)
     labels = torch.arange(200) % 10
-    metrics = image_metrics(same, labels, digits.test_images[:500], DigitFeatures(), DigitClassifier())
+    metrics = image_metrics(same, labels, digits.test.first(500), DigitFeatures(), DigitClassifier())
     assert all(np.isfinite(value) for value in metrics.values())
     assert metrics["inception_score"] == pytest.approx(1)
     assert metrics["label_accuracy"] == pytest.approx(0.1)
-    honest = image_metrics(digits.train_images[:200], None, digits.test_images[:500], DigitFeatures(), None)
+    honest = image_metrics(digits.train.first(200), None, digits.test.first(500), DigitFeatures(), None)
     assert metrics["fid"] > 5 * honest["fid"]
 
 
@@ -225,22 +226,22 @@ def test_too_few_samples_are_refused() -> None:
 
 
 def test_floor_is_that_of_a_balanced_draw(digits: Dataset) -> None:
-    reference, extractor = digits.test_images[:500], DigitFeatures()
+    reference, extractor, labels = digits.test.first(500), DigitFeatures(), digits.train.labels
     small, large = (
-        real_floor(digits.train_images, digits.train_labels, reference, n, extractor, seed=0) for n in (100, 500)
+        real_floor(digits.train.read(balanced_draw(labels, n, 0)), reference, extractor, seed=0) for n in (100, 500)
     )
     assert set(small) == {
         f"floor_{name}" for name in ("fid", "kid", "kid_subset_sd", "inception_score", "inception_score_split_sd")
     }
     assert 0 < large["floor_fid"] < small["floor_fid"]  # FID is biased upwards, the more so with few images
 
-    draw = balanced_draw(digits.train_labels, 1003, seed=0)
+    draw = balanced_draw(labels, 1003, seed=0)
     assert len(draw.unique()) == 1003
-    assert sorted(digits.train_labels[draw].bincount().tolist()) == [100] * 7 + [101] * 3
-    assert torch.equal(draw, balanced_draw(digits.train_labels, 1003, seed=0))
-    assert not torch.equal(draw, balanced_draw(digits.train_labels, 1003, seed=1))
+    assert sorted(labels[draw].bincount().tolist()) == [100] * 7 + [101] * 3
+    assert torch.equal(draw, balanced_draw(labels, 1003, seed=0))
+    assert not torch.equal(draw, balanced_draw(labels, 1003, seed=1))
     with pytest.raises(UserError, match="At most 54210"):
-        balanced_draw(digits.train_labels, 55_000, seed=0)
+        balanced_draw(labels, 55_000, seed=0)
 
 
 def test_digit_features_refuse_other_images() -> None:
