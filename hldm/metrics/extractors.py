@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from hldm.config.weights import check_inception_weights
 from hldm.errors import UserError
 from hldm.metrics.classifier import DigitClassifier, outputs
-from hldm.metrics.weights import check_inception_weights
 
 
 class FeatureExtractor(nn.Module, ABC):

@@ -11,9 +11,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from hldm.autoencoder import PublishedAutoencoder
+from hldm.config.weights import check_vgg_weights
 from hldm.data import Dataset, Split
 from hldm.images import mean_image
-from hldm.metrics import check_vgg_weights
 from hldm.model import LatentModel
 from hldm.pipeline.build import WEIGHTS, optimization
 from hldm.pipeline.log import RunLog

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hldm.config.weights import check_inception_weights, check_vgg_weights
 from hldm.errors import UserError
-from hldm.metrics.weights import check_inception_weights, check_vgg_weights
 from hldm.study import resources
 from hldm.study.check_conditioning import check_conditioning
 from hldm.study.check_diffusion import check_diffusion
