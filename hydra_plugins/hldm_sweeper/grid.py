@@ -40,9 +40,9 @@ class GridSweeper(Sweeper):
         texts = [argument.hydra for argument in own if typed.parsed(argument.hydra).key_or_group not in given]
         overrides = [typed.parsed(text) for text in [*texts, *arguments]]
         axes = [
-            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            [f"{override.get_key_element()}={value!s}" for value in override.sweep_string_iterator()]
             if override.is_sweep_override()
-            else [override.input_line]
+            else [str(override.input_line)]
             for override in overrides
         ]
         results = self.launcher.launch([list(point) for point in itertools.product(*axes)], initial_job_idx=0)
