@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from hldm.config.compose import compose, groups
 
 from hldm.autoencoder import Losses
 from hldm.pipeline.build import build_model
-from hldm.study.config import compose, groups
 from hldm.training import DiffusionStage, FirstStage, encode
 from tests.fake_data import noise_digits
 

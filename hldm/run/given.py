@@ -12,7 +12,6 @@ from hldm.config.explain import shown
 from hldm.config.options import Options
 from hldm.config.published import CLASSES, WEIGHTS, architecture, is_run
 from hldm.config.schema import RunConfig
-from hldm.errors import UserError
 from hldm.files import content_digest
 from hldm.run.directory import MODEL, RunDirectory
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from hldm.config.autoencoder import MLP
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
-from hldm.run.directory import RunDirectory, Snapshot
+from hldm.run.directory import RunDirectory
 from hldm.run.identity import Identity, run_identity
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
+from hldm.config.compose import compose
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -13,7 +14,6 @@ from hldm.conditioning.captions import Captions, WordTokenizer
 from hldm.diffusion import Denoiser
 from hldm.errors import UserError
 from hldm.nn import Condition
-from hldm.study.config import compose
 from hldm.training import initialised, load_weights, save_weights
 from hldm.training.ema import Ema
 

@@ -4,13 +4,13 @@ from functools import partial
 
 import pytest
 import torch
+from hldm.config.compose import compose
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import vgg16
 
 from hldm.errors import UserError
 from hldm.pipeline.build import build_model
 from hldm.pipeline.first_stage import build_stage
-from hldm.study.config import compose
 from hldm.training import train
 from hldm.training.realism import (
     LPIPS,
