@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from hldm.config.compose import compose, groups
 
 from hldm.autoencoder import Losses
+from hldm.config.compose import compose
+from hldm.config.options import Options
 from hldm.pipeline.build import build_model
 from hldm.training import DiffusionStage, FirstStage, encode
 from tests.fake_data import noise_digits
 
 SMALL = [
-    "+experiment=smoke",
+    "experiment=smoke",
     "tracking=none",
     "hardware=cpu",
     "autoencoder.block_channels=[8,16]",
@@ -90,7 +91,8 @@ def test_geometries_start_from_the_same_weights_and_count(dataset, autoencoder):
 def test_the_cells_of_the_ablation_start_from_the_same_weights_and_count(dataset):
     """At the default sizes, so that the budget is that of the study."""
     models = {
-        cell: build_model(compose([f"+ablation={cell}", "tracking=none"]), dataset) for cell in groups()["ablation"]
+        cell: build_model(compose([f"ablation={cell}", "tracking=none"]), dataset)
+        for cell in Options().groups["ablation"]
     }
     counts = {cell: sum(p.numel() for p in model.parameters()) for cell, model in models.items()}
     assert max(counts.values()) <= 1.01 * min(counts.values())
@@ -103,9 +105,9 @@ def test_the_cells_of_the_ablation_start_from_the_same_weights_and_count(dataset
     assert all(torch.equal(state[key].flatten(), states[0][key].flatten()) for state in states for key in shared)
 
 
-@pytest.mark.parametrize("cell", groups()["ablation"])
+@pytest.mark.parametrize("cell", Options().groups["ablation"])
 def test_every_cell_of_the_ablation_trains_and_samples(dataset, cell):
-    model = model_of(dataset, f"+ablation={cell}", "diffusion.sampler.steps=2")
+    model = model_of(dataset, f"ablation={cell}", "diffusion.sampler.steps=2")
     encoded = encode(model, dataset.train)
     model.fit_latent_scale(encoded[0])
     DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)["loss"].backward()
@@ -126,7 +128,7 @@ def test_every_cell_of_the_ablation_trains_and_samples(dataset, cell):
 def test_flat_controls_of_the_ablation_are_another_cell_bit_for_bit(dataset, control, other):
     results = []
     for cell in (control, other):
-        model = model_of(dataset, f"+ablation={cell}", "diffusion.sampler.steps=2")
+        model = model_of(dataset, f"ablation={cell}", "diffusion.sampler.steps=2")
         encoded = encode(model, dataset.train)
         model.fit_latent_scale(encoded[0])
         stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
@@ -144,7 +146,7 @@ def test_geometries_see_the_same_batches_and_noise(dataset, monkeypatch):
 
         def losses(images, generator, calls=calls):
             calls.append((images, torch.randn(5, generator=generator)))
-            return Losses(*images.new_zeros(3))
+            return Losses({"loss": images.new_zeros(())}, images)
 
         monkeypatch.setattr(model.autoencoder, "losses", losses)
         for step in range(3):

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
-from hldm.config.compose import compose
 from safetensors.torch import load_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from hldm.conditioning import TextConditioning
 from hldm.conditioning.captions import Captions, WordTokenizer
+from hldm.config.compose import compose
 from hldm.diffusion import Denoiser
 from hldm.errors import UserError
 from hldm.nn import Condition
@@ -144,7 +144,7 @@ def folder(tmp_path_factory):
 def test_a_pretrained_model_is_read_frozen_and_not_stored(folder):
     model = conditioning(pretrained=str(folder))
     config = compose(["conditioning=text", f"conditioning.pretrained={folder}"])
-    assert config["conditioning"]["pretrained"] == str(folder)
+    assert config.conditioning.pretrained == str(folder)
     assert [name for name, _ in model.named_parameters()] == ["stem.weight", "stem.bias"]
 
     condition = model.encode(["the digit nine", "a nine"])

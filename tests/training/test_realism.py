@@ -4,10 +4,10 @@ from functools import partial
 
 import pytest
 import torch
-from hldm.config.compose import compose
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import vgg16
 
+from hldm.config.compose import compose
 from hldm.errors import UserError
 from hldm.pipeline.build import build_model
 from hldm.pipeline.first_stage import build_stage
