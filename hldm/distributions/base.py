@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from hldm.errors import UserError
-from hldm.geometry import Manifold, PoincareBall
+from hldm.geometry import Manifold
 from hldm.geometry.ops import MAX_RADIUS, promote
 
 
@@ -86,12 +86,11 @@ def check_scale(scale: float | Tensor, name: str, dtype: torch.dtype) -> None:
 
 
 def _squared_radii(manifold: Manifold, x: Tensor, dim: int) -> Iterator[Tensor]:
-    """c|x|² on every ball, one tensor for each leaf that has balls and is not empty; no gradient."""
-    leaves = manifold.leaves()
-    axis = dim - x.ndim if dim >= 0 else dim
-    for leaf, part in zip(leaves, x.detach().split([leaf.channels for leaf in leaves], axis), strict=True):
-        if isinstance(leaf, PoincareBall) and part.numel():
-            yield leaf.c * part.unflatten(axis, (leaf.balls, -1)).square().sum(axis)
+    """c|x|² on every ball, one tensor for each curved leaf that is not empty; no gradient."""
+    for leaf, piece in manifold.pieces(x.detach(), dim):
+        if not leaf.is_flat and piece.numel():
+            view, axis = leaf.by_ball(piece, dim)
+            yield leaf.c * view.square().sum(axis)
 
 
 class ManifoldDistribution(ABC):

@@ -17,6 +17,11 @@ class Curvature(nn.Module, ABC):
     def operand(self) -> Tensor | float:
         """c as the formulae take it: a Python float if it is fixed (then c = 0 is known without a look at data)."""
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether c is known to be 0 without a look at data: then every formula takes its Euclidean branch."""
+        return False
+
     def forward(self) -> Tensor:
         """c as a tensor of shape ()."""
         c = self.operand
@@ -46,6 +51,10 @@ class FixedCurvature(Curvature):
     @property
     def operand(self) -> float:
         return self.value
+
+    @property
+    def is_zero(self) -> bool:
+        return self.value == 0
 
     def rescaled(self, s: Tensor | float) -> "FixedCurvature":
         return FixedCurvature(self.value * float(s) ** 2)

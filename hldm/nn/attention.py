@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hldm.errors import UserError
-from hldm.geometry import Manifold, PoincareBall
-from hldm.geometry.ops import Scalar, flat, full_precision, promote
-from hldm.nn.leafwise import curvature_and_balls
+from hldm.geometry import RADIUS, Leaf, Manifold
+from hldm.geometry.ops import Scalar, full_precision, promote
 from hldm.nn.linear import MobiusLinear
 
 _TINY = 1e-30
@@ -24,7 +23,7 @@ def distance_attention(
     sharpness: Tensor,
     manifold: Manifold,
     bias: Tensor | None = None,
-    clip: float = 4.0,
+    clip: float = RADIUS,
 ) -> Tensor:
     """Values' midpoints with weights softmax(−sharpness · d(query, key)² + bias) over the keys.
 
@@ -52,15 +51,15 @@ def distance_attention(
         (*B, M, C) normal coordinates.
     """
     (leaf,) = manifold.leaves()
-    c, balls = curvature_and_balls(leaf)
+    c, balls = leaf.c, leaf.balls
     query, key, value = promote(query), promote(key), promote(value)
-    if flat(c):
+    if leaf.is_flat:
         penalty = -sharpness * key.square().sum(-1).unsqueeze(-2)
         mask = penalty if bias is None else penalty + bias
         return F.scaled_dot_product_attention(2 * sharpness * query, key, value, mask, scale=1.0)
     # (k, C), 1 where a coordinate is one of a ball's: on short axes a matmul is faster than sums and broadcasting
     one = torch.eye(balls, dtype=query.dtype, device=query.device).unsqueeze(-1)
-    members = one.expand(-1, -1, leaf.channels // balls).flatten(1)
+    members = one.expand(-1, -1, leaf.ball_dim).flatten(1)
     lengths = [query.shape[-2], key.shape[-2], value.shape[-2]]
     space, height = _lift(torch.cat([query, key, value], -2), members, c, clip)
     (s_q, s_k, s_v), (m_q, m_k, m_v) = space.split(lengths, -2), height.split(lengths, -2)
@@ -155,7 +154,7 @@ class HyperbolicAttention(nn.Module):
     """
 
     def __init__(
-        self, manifold: Manifold, heads: int, head: PoincareBall, context: Manifold | None = None, clip: float = 4.0
+        self, manifold: Manifold, heads: int, head: Leaf, context: Manifold | None = None, clip: float = RADIUS
     ) -> None:
         super().__init__()
         if heads < 1 or not clip > 0:
@@ -163,7 +162,7 @@ class HyperbolicAttention(nn.Module):
                 f"heads={heads}, clip={clip}: attention needs heads ≥ 1 and clip > 0, for example 4 and 4.0."
             )
         self.heads, self.head, self.clip = heads, head, clip
-        joined = PoincareBall(heads * head.channels, head.curvature, heads * head.balls)
+        joined = head.repeated(heads)
         source = manifold if context is None else context
         self.to_query = MobiusLinear(manifold, joined)
         self.to_key = MobiusLinear(source, joined)

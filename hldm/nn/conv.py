@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hldm.geometry import Manifold, PoincareBall
+from hldm.geometry import Leaf, Manifold
 from hldm.geometry.analytic import sinhc_and_cosh
 from hldm.geometry.elementary import arsinh
 from hldm.geometry.normal import SPACELIKE_RADIUS
-from hldm.geometry.ops import flat, full_precision, promote
+from hldm.geometry.ops import full_precision, promote
 from hldm.nn.hyperplanes import planes, root
 from hldm.nn.leafwise import from_components
 
@@ -35,7 +35,7 @@ class _PoincareConv(nn.Module, ABC):
 
     conv: nn.Conv2d | nn.ConvTranspose2d
 
-    def __init__(self, manifold: PoincareBall, out: Manifold, taps: float) -> None:
+    def __init__(self, manifold: Leaf, out: Manifold, taps: float) -> None:
         super().__init__()
         self.manifold, self.out = manifold, out
         self.ratio = math.exp(log_beta(manifold.channels * taps) - log_beta(manifold.ball_dim))
@@ -50,7 +50,7 @@ class _PoincareConv(nn.Module, ABC):
 
     def forward(self, v: Tensor) -> Tensor:
         """(B, C, H, W) → (B, K, H', W')."""
-        if flat(self.manifold.c):
+        if self.manifold.is_flat:
             return from_components(self.out, self.conv(v), 1)
         with full_precision(v):
             return from_components(self.out, self._responses(promote(v)), 1)
@@ -82,9 +82,7 @@ class PoincareConv2d(_PoincareConv):
         kernel_size, stride, padding: as in `nn.Conv2d`; padding adds points at the origin.
     """
 
-    def __init__(
-        self, manifold: PoincareBall, out: Manifold, kernel_size: int, stride: int = 1, padding: int = 0
-    ) -> None:
+    def __init__(self, manifold: Leaf, out: Manifold, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__(manifold, out, kernel_size**2)
         self.stride, self.padding = stride, padding
         self.conv = nn.Conv2d(manifold.channels, out.channels, kernel_size, stride, padding)
@@ -108,9 +106,7 @@ class PoincareConvTranspose2d(_PoincareConv):
         kernel_size, stride, padding: as in `nn.ConvTranspose2d`.
     """
 
-    def __init__(
-        self, manifold: PoincareBall, out: PoincareBall, kernel_size: int, stride: int = 1, padding: int = 0
-    ) -> None:
+    def __init__(self, manifold: Leaf, out: Manifold, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__(manifold, out, (kernel_size / stride) ** 2)
         self.stride, self.padding = stride, padding
         self.conv = nn.ConvTranspose2d(manifold.channels, out.channels, kernel_size, stride, padding)

@@ -1,12 +1,10 @@
 """Between features and points: the two ends of a hyperbolic part of a network."""
 
-import torch
 from torch import Tensor, nn
 
 from hldm.errors import UserError
-from hldm.geometry import Manifold
-from hldm.geometry.ops import promote, safe_sqrt
-from hldm.nn.leafwise import curvature_and_balls
+from hldm.geometry import Manifold, clip_norm
+from hldm.geometry.ops import promote
 
 
 class ToPoincare(nn.Module):
@@ -55,16 +53,3 @@ class FromPoincare(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """(*, C, …) points → (*, C, …) features."""
         return self.manifold.to_tangent(z, self.dim)
-
-
-def clip_norm(manifold: Manifold, x: Tensor, clip: float, dim: int) -> Tensor:
-    """Every ball's coordinates scaled down to norm `clip` at most."""
-    dim = dim - x.ndim if dim >= 0 else dim
-    leaves = manifold.leaves()
-    pieces = []
-    for leaf, piece in zip(leaves, x.split([leaf.channels for leaf in leaves], dim), strict=True):
-        _, balls = curvature_and_balls(leaf)
-        view = piece.unflatten(dim, (balls, -1))
-        norm = safe_sqrt(view.square().sum(dim, keepdim=True))
-        pieces.append((view * (clip / norm.clamp(min=clip))).flatten(dim - 1, dim))
-    return torch.cat(pieces, dim)
