@@ -7,13 +7,13 @@ latents, (B, *latent shape), with the coordinates of a point along axis 1; `z` t
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from hldm.geometry import Manifold, Packing, ProductManifold
+from hldm.geometry import Manifold, Packing
 
 
 class Autoencoder(nn.Module, ABC):
@@ -75,8 +75,7 @@ class Autoencoder(nn.Module, ABC):
         """
         if self.packing is None:
             return [(self.manifold, v)]
-        factors = cast(ProductManifold, self.manifold).factors
-        return list(zip(cast(list[Manifold], list(factors)), v.split(self.parts, 1), strict=True))
+        return list(zip(self.manifold.direct_factors(), v.split(self.parts, 1), strict=True))
 
     def begin(self, mean_image: Tensor) -> None:
         """Called before training with the mean of all training images, (*image shape) in float64."""

@@ -7,8 +7,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from hldm.diffusion.attention import DistanceAttention, head_manifold
-from hldm.geometry import Curvature, Euclidean, FixedCurvature, LearnableCurvature, PoincareBall
+from hldm.diffusion.attention import DistanceAttention
+from hldm.geometry import Curvature, Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, largest_balls
 from hldm.nn import Condition, PoincareConv2d
 
 
@@ -89,7 +89,7 @@ class Denoiser(nn.Module):
         if attention != "dot_product":
             c = own if attention == "hyperbolic_distance" else FixedCurvature(0.0)
             for layer in [module for module in self.unet.modules() if isinstance(module, Attention)]:
-                layer.set_processor(DistanceAttention(head_manifold(layer.inner_dim // layer.heads, c), layer.heads))
+                layer.set_processor(DistanceAttention(largest_balls(layer.inner_dim // layer.heads, c), layer.heads))
 
     def forward(self, v: Tensor, t: Tensor, condition: Condition, point: Tensor | None = None) -> Tensor:
         """Prediction shaped like v, and the other features behind it along axis 1.
