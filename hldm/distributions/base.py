@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from hldm.errors import UserError
 from hldm.geometry import Manifold
+from hldm.geometry.forms import compiling
 from hldm.geometry.ops import MAX_RADIUS, promote
 
 
@@ -42,7 +43,7 @@ def check_radius(manifold: Manifold, v: Tensor, dim: int) -> None:
 
     The check looks at data, so it is left out of compiled graphs; points beyond the limit end at it there.
     """
-    if torch.compiler.is_compiling():
+    if compiling():
         return
     limit = MAX_RADIUS[v.dtype]
     for radius2 in _squared_radii(manifold, v, dim):
@@ -57,7 +58,7 @@ def check_radius(manifold: Manifold, v: Tensor, dim: int) -> None:
 
 def check_on_manifold(manifold: Manifold, z: Tensor, dim: int) -> None:
     """Raise where z is not a point; left out of compiled graphs like `check_radius`."""
-    if torch.compiler.is_compiling():
+    if compiling():
         return
     for s in _squared_radii(manifold, z, dim):
         if not bool((s < 1).all()):
@@ -72,7 +73,7 @@ def check_scale(scale: float | Tensor, name: str, dtype: torch.dtype) -> None:
     """Raise where a standard deviation is not a positive number of that format; a tensor not in compiled graphs."""
     if not isinstance(scale, Tensor):
         low = high = float(scale)
-    elif torch.compiler.is_compiling() or not scale.numel():
+    elif compiling() or not scale.numel():
         return
     else:
         low, high = (float(end) for end in torch.aminmax(scale.detach()))
@@ -123,7 +124,7 @@ class ManifoldDistribution(ABC):
         if not loc.is_floating_point():
             raise UserError(f"loc is of {loc.dtype}, but coordinates are floating-point numbers: use loc.float().")
         self.loc = promote(loc)
-        if validate_args and not torch.compiler.is_compiling() and not bool(self.loc.detach().isfinite().all()):
+        if validate_args and not compiling() and not bool(self.loc.detach().isfinite().all()):
             raise UserError(
                 "loc has entries that are nan or infinite, but the normal coordinates of a mean are finite. Where a "
                 "network makes them, training diverged before: try a lower learning rate or gradient clipping."

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from hldm.errors import UserError
 from hldm.geometry import RADIUS, Leaf, Manifold
+from hldm.geometry.forms import two_forms
 from hldm.geometry.ops import Scalar, full_precision, promote
 from hldm.nn.linear import MobiusLinear
 
@@ -128,13 +129,18 @@ class _Arcosh1pSquared(torch.autograd.Function):
         return 2 * tangent * (y.sqrt() / p), None
 
 
-def _arcosh1p_squared(h: Tensor) -> Tensor:
-    """arcosh(1 + h)², 2h as h → 0; what rounding left below 0 counts as 0, with the slope 2 there."""
-    if torch.compiler.is_compiling():
-        h = h.clamp(min=_TINY)
-        return torch.log1p(h + (h * (2 + h)).sqrt()).square()
+def _arcosh1p_squared_node(h: Tensor) -> Tensor:
     y: Tensor = (_Arcosh1pSquared.apply if torch.is_grad_enabled() else _Arcosh1pSquared.forward)(h)[0]
     return y
+
+
+def _arcosh1p_squared_operations(h: Tensor) -> Tensor:
+    h = h.clamp(min=_TINY)
+    return torch.log1p(h + (h * (2 + h)).sqrt()).square()
+
+
+_arcosh1p_squared = two_forms(eager=_arcosh1p_squared_node, compiled=_arcosh1p_squared_operations)
+"""arcosh(1 + h)², 2h as h → 0; what rounding left below 0 counts as 0, with the slope 2 there."""
 
 
 class HyperbolicAttention(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hldm.geometry.elementary import arsinh, arsinh_and_root, pullback, sinh_value
+from hldm.geometry.forms import two_forms
 from hldm.geometry.normal import SPACELIKE_RADIUS, spacelike
 from hldm.geometry.ops import Scalar, flat
 from hldm.nn.leafwise import along
@@ -63,12 +64,8 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     Returns:
         (N, K) or (N, K, S).
     """
-    if balls == 1 and v.ndim == 2 and not torch.compiler.is_compiling():
-        if isinstance(c, Tensor):  # f depends on c only through √c v and a/√c
-            v, weight, c = root(c) * v, weight / root(c), 1.0
-        fused: Tensor = _OneBall.apply(v, weight, bias.squeeze(1), c)
-        return fused
-    return _gyroplane(v, weight, bias, c, balls)
+    vectors_in_one_ball = balls == 1 and v.ndim == 2
+    return _one_ball(v, weight, bias, c) if vectors_in_one_ball else _gyroplane(v, weight, bias, c, balls)
 
 
 def _gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int) -> Tensor:
@@ -144,6 +141,17 @@ class _OneBall(torch.autograd.Function):
         grad_norm = ((grad * y).sum(0) - grad_bias * clipped) / root_c - along_a * cosh_b / norm
         grad_weight = grad_rows[:, :n] * (cosh_b / norm).unsqueeze(1) + weight * (grad_norm / norm).unsqueeze(1)
         return grad_v, grad_weight, grad_bias, None
+
+
+def _one_ball_node(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar) -> Tensor:
+    """`_OneBall` with c as a number: f depends on a learned c only through √c v and a/√c."""
+    if isinstance(c, Tensor):
+        v, weight, c = root(c) * v, weight / root(c), 1.0
+    response: Tensor = _OneBall.apply(v, weight, bias.squeeze(1), c)
+    return response
+
+
+_one_ball = two_forms(eager=_one_ball_node, compiled=lambda v, weight, bias, c: _gyroplane(v, weight, bias, c, 1))
 
 
 def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int) -> Tensor:
