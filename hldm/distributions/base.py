@@ -62,7 +62,7 @@ def check_on_manifold(manifold: Manifold, z: Tensor, dim: int) -> None:
         return
     for s in _squared_radii(manifold, z, dim):
         if not bool((s < 1).all()):
-            raise UserError(
+            raise ValueError(
                 f"z has c|z|² = {float(s.max()):g} on a ball, whose points have c|z|² < 1. Take points that this "
                 "manifold made (from_tangent, rsample), bring others inside with its `project`, or use log_prob_normal "
                 "with normal coordinates, which have no such bound."
@@ -79,7 +79,7 @@ def check_scale(scale: float | Tensor, name: str, dtype: torch.dtype) -> None:
         low, high = (float(end) for end in torch.aminmax(scale.detach()))
     limits = torch.finfo(dtype)
     if not limits.tiny <= low <= high <= limits.max:  # nan is in no interval
-        raise UserError(
+        raise ValueError(
             f"{name} lies in [{low:g}, {high:g}], but standard deviations are > 0 (in {dtype} at least "
             f"{limits.tiny:.1g}) and finite. Where a network makes them, end it in a softplus or an exp; if it did and "
             "they are nan, training diverged before."
@@ -101,7 +101,7 @@ class ManifoldDistribution(ABC):
         manifold: where it lives.
         loc: normal coordinates m of the mean: the mean is `manifold.from_tangent(loc)`. Shape (*B, C, …).
         dim: the axis of the C coordinates.
-        validate_args: look at the numbers too, not only at shapes: `UserError` where a location is not finite, a scale
+        validate_args: look at the numbers too, not only at shapes: `ValueError` where a location is not finite, a scale
             not > 0, or a point not on the manifold. This costs some 40 µs (on a GPU it waits for the numbers) and is
             left out of compiled graphs. A model that makes right arguments by construction turns it off.
 
@@ -122,10 +122,10 @@ class ManifoldDistribution(ABC):
         self.validate_args = validate_args
         self._check_channels(loc, "loc")
         if not loc.is_floating_point():
-            raise UserError(f"loc is of {loc.dtype}, but coordinates are floating-point numbers: use loc.float().")
+            raise ValueError(f"loc is of {loc.dtype}, but coordinates are floating-point numbers: use loc.float().")
         self.loc = promote(loc)
         if validate_args and not compiling() and not bool(self.loc.detach().isfinite().all()):
-            raise UserError(
+            raise ValueError(
                 "loc has entries that are nan or infinite, but the normal coordinates of a mean are finite. Where a "
                 "network makes them, training diverged before: try a lower learning rate or gradient clipping."
             )
@@ -209,7 +209,7 @@ class ManifoldDistribution(ABC):
     def _check_channels(self, x: Tensor, name: str) -> None:
         c, dim = self.manifold.channels, self.dim
         if not -x.ndim <= dim < 0 or x.shape[dim] != c:
-            raise UserError(
+            raise ValueError(
                 f"{name} has shape {tuple(x.shape)}, but a point of this manifold has {c} coordinates, along axis "
                 f"{dim}. Say with dim=… which axis has size {c}, or take a manifold of other channels."
             )
@@ -221,7 +221,7 @@ class ManifoldDistribution(ABC):
         fitted = self._number(scale, "scale")
         given = [1] * (len(wanted) - fitted.ndim) + list(fitted.shape)
         if len(given) > len(wanted) or any(a not in (1, b) for a, b in zip(given, wanted, strict=True)):
-            raise UserError(
+            raise ValueError(
                 f"scale has shape {tuple(fitted.shape)}, but a {type(self).__name__} on this manifold takes "
                 f"{wanted[self.dim]} scales per point or one: a number, or what broadcasts to {tuple(wanted)}. "
                 f"{self.scale_rule}"
@@ -232,7 +232,7 @@ class ManifoldDistribution(ABC):
         """σ₀ of shape ()."""
         number = self._number(prior_scale, "prior_scale")
         if number.ndim:
-            raise UserError(
+            raise ValueError(
                 f"prior_scale has shape {tuple(number.shape)}, but a prior has one scale: a number, or a tensor of "
                 "shape ()."
             )

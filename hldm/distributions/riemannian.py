@@ -35,7 +35,7 @@ class RiemannianNormal(ManifoldDistribution):
 
     scale_rule = (
         "Every ball and every Euclidean factor has one (scale_channels counts them); for a scale per coordinate use a "
-        "WrappedNormal (posterior=wrapped)."
+        "WrappedNormal."
     )
 
     def __init__(

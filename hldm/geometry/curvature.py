@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from hldm.errors import UserError
-
 
 class Curvature(nn.Module, ABC):
     """A scalar c ≥ 0. Call it for a tensor; geometry reads `operand`, a plain number where c is fixed."""
@@ -42,10 +40,7 @@ class FixedCurvature(Curvature):
     def __init__(self, value: float) -> None:
         super().__init__()
         if not 0 <= value < math.inf:
-            raise UserError(
-                f"curvature={value} is not a curvature: c must be ≥ 0 and finite (the ball has sectional curvature "
-                "−c). For flat space use geometry=euclidean; for a nearly flat ball try curvature=1e-4."
-            )
+            raise ValueError(f"c={value} is not a curvature: c must be ≥ 0 and finite (sectional curvature is −c).")
         self.value = float(value)
 
     @property
@@ -76,10 +71,8 @@ class LearnableCurvature(Curvature):
     def __init__(self, value: float) -> None:
         super().__init__()
         if not 0 < value < math.inf:
-            raise UserError(
-                f"curvature=learnable cannot start at {value}: c must be > 0 and finite, because it is learned as "
-                "value·exp(raw). For a flat start try a small value such as 1e-4; for flat space use "
-                "geometry=euclidean."
+            raise ValueError(
+                f"A learned curvature cannot start at c={value}: it is value·exp(raw), so c must be > 0 and finite."
             )
         self.value = float(value)
         self.raw = nn.Parameter(torch.zeros(()))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hldm.errors import UserError
 from hldm.geometry import means, normal, ops
 from hldm.geometry.curvature import Curvature
 from hldm.geometry.manifold import Leaf
@@ -26,10 +25,7 @@ class PoincareBall(Leaf):
     def __init__(self, channels: int, curvature: Curvature, balls: int = 1) -> None:
         super().__init__()
         if balls < 1 or channels % balls:
-            raise UserError(
-                f"balls={balls} does not divide {channels} channels: every ball needs the same dimension. "
-                f"Choose a divisor of {channels}, for example balls=1."
-            )
+            raise ValueError(f"balls={balls} does not divide {channels} channels: all balls have the same dimension.")
         self.channels = channels
         self.curvature = curvature
         self.balls = balls

@@ -6,7 +6,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hldm.errors import UserError
 from hldm.geometry.manifold import Leaf, Manifold
 
 
@@ -22,9 +21,8 @@ class ProductManifold(Manifold):
         self.factors = nn.ModuleList(factors)
         self.channels = sum(f.channels for f in factors)
         if not self.channels:
-            raise UserError(
-                f"A product of {len(factors)} factors with no channels at all is a point, not a latent space: "
-                "give at least one factor one channel or more."
+            raise ValueError(
+                f"A product of {len(factors)} factors without any channel: at least one must have channels."
             )
 
     def _present(self) -> list[Manifold]:

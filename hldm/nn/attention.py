@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hldm.errors import UserError
 from hldm.geometry import RADIUS, Leaf, Manifold
 from hldm.geometry.forms import two_forms
 from hldm.geometry.ops import Scalar, full_precision, promote
@@ -164,9 +163,7 @@ class HyperbolicAttention(nn.Module):
     ) -> None:
         super().__init__()
         if heads < 1 or not clip > 0:
-            raise UserError(
-                f"heads={heads}, clip={clip}: attention needs heads ≥ 1 and clip > 0, for example 4 and 4.0."
-            )
+            raise ValueError(f"heads={heads}, clip={clip}: attention needs heads ≥ 1 and clip > 0.")
         self.heads, self.head, self.clip = heads, head, clip
         joined = head.repeated(heads)
         source = manifold if context is None else context

@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from hldm.errors import UserError
 from hldm.geometry import Manifold, clip_norm
 from hldm.geometry.ops import promote
 
@@ -24,7 +23,7 @@ class ToPoincare(nn.Module):
     def __init__(self, manifold: Manifold, clip: float | None = None, dim: int = -1) -> None:
         super().__init__()
         if clip is not None and not clip > 0:
-            raise UserError(f"clip={clip} would leave no features: it must be > 0. Use clip=null for no clipping.")
+            raise ValueError(f"clip={clip} would leave no features: it must be > 0, or None for no clipping.")
         self.manifold, self.clip, self.dim = manifold, clip, dim
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from hldm.errors import UserError
 from hldm.geometry import Manifold
 
 
@@ -36,10 +35,9 @@ class HyperbolicEmbedding(nn.Module):
         for leaf, v in manifold.pieces(start, 1):
             c = leaf.c
             if isinstance(c, Tensor):
-                raise UserError(
-                    "curvature=learnable does not go with a hyperbolic embedding: its Riemannian optimiser needs a "
-                    "fixed metric. Use a number, for example curvature=1.0, or lift a Euclidean embedding "
-                    "with ToPoincare."
+                raise ValueError(
+                    "A HyperbolicEmbedding needs a fixed curvature, because a Riemannian step needs a fixed metric. "
+                    "Where c is learned, lift an nn.Embedding with ToPoincare."
                 )
             if leaf.is_flat:
                 self.weights.append(geoopt.ManifoldParameter(v, manifold=geoopt.Euclidean()))

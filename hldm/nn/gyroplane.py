@@ -35,14 +35,11 @@ class Gyroplane(nn.Module):
     ) -> None:
         super().__init__()
         if form not in ("paper", "pvae"):
-            raise UserError(
-                f"form={form} is not a form of the gyroplane layer. Use form=paper, the formula of Ganea et al. "
-                "(2018), or form=pvae, what the code of Mathieu et al. (2019) computes."
-            )
+            raise ValueError(f"form={form!r} is not a form of the gyroplane layer: it must be 'paper' or 'pvae'.")
         if form == "pvae" and sum(leaf.balls for leaf in manifold.leaves()) > 1:
             raise UserError(
-                "form=pvae of the gyroplane layer is defined on one ball, not on a product. Use balls=1 and no other "
-                "factor, or form=paper."
+                "form=pvae of the gyroplane layer is defined on one ball or one flat factor, not on a product. Use "
+                "form=paper, which is."
             )
         self.manifold = manifold
         self.dim = dim

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from hldm.diffusion import Denoiser
 from hldm.diffusion.attention import DistanceAttention
-from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, largest_balls
 from hldm.nn import Condition, Gyroplane
 
@@ -139,7 +138,7 @@ def test_where_nothing_is_curved_there_is_no_curvature_to_learn(name: str) -> No
 
 
 def test_a_learned_curvature_cannot_start_flat() -> None:
-    with pytest.raises(UserError, match="cannot start at 0"):
+    with pytest.raises(ValueError, match="cannot start at c=0"):
         denoiser(0.0, stem="gyroplane", learnable_curvature=True)
 
 
