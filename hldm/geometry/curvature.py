@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from hldm.geometry.ops import promote
+
 
 class Curvature(nn.Module, ABC):
     """A scalar c ≥ 0. Call it for a tensor; geometry reads `operand`, a plain number where c is fixed."""
@@ -79,7 +81,7 @@ class LearnableCurvature(Curvature):
 
     @property
     def operand(self) -> Tensor:
-        return self.value * torch.exp(self.raw)
+        return self.value * torch.exp(promote(self.raw))
 
     def rescaled(self, s: Tensor | float) -> "RescaledCurvature":
         return RescaledCurvature(self, s)
@@ -111,7 +113,7 @@ class RescaledCurvature(Curvature):
 
     @property
     def operand(self) -> Tensor:
-        return self.factor * self.base.operand
+        return promote(self.factor) * self.base.operand
 
     def rescaled(self, s: Tensor | float) -> "RescaledCurvature":
         return RescaledCurvature(self, s)

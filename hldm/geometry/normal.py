@@ -91,7 +91,8 @@ def from_components(f: Tensor, c: Scalar, dim: int = -1) -> Tensor:
 
     √c f_k is clipped to 40 in float32 and 300 in float64. As c → 0 it is f.
     """
-    return f if flat(c) else _either_lift(promote(f), c, dim)
+    f = promote(f)
+    return f if flat(c) else _either_lift(f, c, dim)
 
 
 def _lift(f: Tensor, c: Scalar, dim: int) -> Tensor:

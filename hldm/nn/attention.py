@@ -178,7 +178,7 @@ class HyperbolicAttention(nn.Module):
         source = v if context is None else context
         query, key, value = map(self._split, (self.to_query(v), self.to_key(source), self.to_value(source)))
         with full_precision(v):
-            out = distance_attention(query, key, value, self.log_sharpness.exp(), self.head, clip=self.clip)
+            out = distance_attention(query, key, value, promote(self.log_sharpness).exp(), self.head, clip=self.clip)
         return self.to_out(out.transpose(-3, -2).flatten(-2))
 
     def _split(self, v: Tensor) -> Tensor:

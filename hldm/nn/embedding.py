@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hldm.geometry import Manifold
+from hldm.geometry.ops import promote
 
 
 class HyperbolicEmbedding(nn.Module):
@@ -52,7 +53,7 @@ class HyperbolicEmbedding(nn.Module):
         pieces = []
         for leaf, weight in zip(self.manifold.leaves(), self.weights, strict=True):
             rows = nn.functional.embedding(index, weight.flatten(1))
-            pieces.append(rows if leaf.is_flat else leaf.to_tangent(rows))
+            pieces.append(promote(rows) if leaf.is_flat else leaf.to_tangent(rows))
         return torch.cat(pieces, -1)
 
 

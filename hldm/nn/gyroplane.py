@@ -62,33 +62,38 @@ class Gyroplane(nn.Module):
         if self.form == "pvae":
             with full_precision(v):
                 (leaf,) = self.manifold.leaves()
-                return pvae_gyroplane(promote(v), self.weight, self.bias, leaf.c, self.dim)
+                return pvae_gyroplane(v, self.weight, self.bias, leaf.c, self.dim)
         if self.manifold.is_flat:
             return affine(v, self.weight, self.bias, self.dim)
         with full_precision(v):
-            dim, shape = self.dim % v.ndim, v.shape
-            rows = promote(v)
-            if v.ndim > 2 or dim == 0:
-                rows = rows.reshape(math.prod(shape[:dim]), shape[dim], *([] if dim == v.ndim - 1 else [-1]))
-            leaves = self.manifold.leaves()
-            if len(leaves) == 1 and leaves[0].balls == 1:
-                out = gyroplane(rows, self.weight, self.bias.unsqueeze(1), leaves[0].c)
-            else:
-                out = self._shared(rows)
-            return out if out.ndim == v.ndim == 2 else out.reshape(*shape[:dim], -1, *shape[dim + 1 :])
+            dim = self.dim % v.ndim
+            if dim == 1 and v.ndim == 2:
+                return self._responses(v)
+            # (*before, C, *after) → (N, C), or (N, C, S) with S positions behind the coordinates
+            before, after = v.shape[:dim], v.shape[dim + 1 :]
+            positions = [math.prod(after)] if after else []
+            out = self._responses(v.reshape(math.prod(before), v.shape[dim], *positions))
+            return out.reshape(*before, self.weight.shape[0], *after)
 
-    def _shared(self, rows: Tensor) -> Tensor:
+    def _responses(self, v: Tensor) -> Tensor:
+        """(N, C) → (N, K), or (N, C, S) → (N, K, S)."""
+        leaves = self.manifold.leaves()
+        if len(leaves) == 1 and leaves[0].balls == 1:
+            return gyroplane(v, self.weight, self.bias.unsqueeze(1), leaves[0].c)
+        return self._shared(promote(v), promote(self.weight), promote(self.bias))
+
+    def _shared(self, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Responses of several balls and factors, each with its share of the bias."""
         # the floor shares a bias by dimension where the normal is 0, so that zero-initialised layers keep theirs
         floor = 1e-30 / self.manifold.channels
-        norm2 = (self.weight.square() + floor).sum(1, keepdim=True)
+        norm2 = (weight.square() + floor).sum(1, keepdim=True)
         responses = []
-        for (leaf, x), (_, a) in zip(self.manifold.pieces(rows, 1), self.manifold.pieces(self.weight, 1), strict=True):
+        for (leaf, x), (_, a) in zip(self.manifold.pieces(v, 1), self.manifold.pieces(weight, 1), strict=True):
             share = (a.square() + floor).unflatten(1, (leaf.balls, leaf.ball_dim)).sum(-1) / norm2
             if leaf.is_flat:
-                responses.append(affine(x, a, self.bias * share.sum(1), 1))
+                responses.append(affine(x, a, bias * share.sum(1), 1))
             else:
-                responses.append(gyroplane(x, a, self.bias.unsqueeze(1) * share, leaf.c, leaf.balls))
+                responses.append(gyroplane(x, a, bias.unsqueeze(1) * share, leaf.c, leaf.balls))
         return sum(responses[1:], responses[0])
 
     def extra_repr(self) -> str:

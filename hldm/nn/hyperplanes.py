@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hldm.geometry.elementary import arsinh, arsinh_and_root, pullback, sinh_value
 from hldm.geometry.forms import two_forms
 from hldm.geometry.normal import SPACELIKE_RADIUS, spacelike
-from hldm.geometry.ops import Scalar, flat
+from hldm.geometry.ops import Scalar, flat, promote
 from hldm.nn.leafwise import along
 
 PVAE_SINH = 2 * 0.996 / (1 - 0.996**2)
@@ -64,6 +64,7 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     Returns:
         (N, K) or (N, K, S).
     """
+    v, weight, bias = promote(v), promote(weight), promote(bias)
     vectors_in_one_ball = balls == 1 and v.ndim == 2
     return _one_ball(v, weight, bias, c) if vectors_in_one_ball else _gyroplane(v, weight, bias, c, balls)
 
@@ -178,6 +179,7 @@ def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int)
     Returns:
         (*, K, …).
     """
+    v, weight, bias = promote(v), promote(weight), promote(bias)
     norm, sign = (weight.square().sum(1) + 1e-30).sqrt(), bias.sign()
     unit = weight / norm.unsqueeze(1)
     if flat(c):
@@ -195,6 +197,7 @@ def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int)
 
 def affine(v: Tensor, weight: Tensor, bias: Tensor | None, dim: int) -> Tensor:
     """⟨a_k, v⟩ + b_k along the axis `dim`, by the same kernel that `nn.Linear` or a 1×1 `nn.Conv` would call."""
+    v, weight, bias = promote(v), promote(weight), None if bias is None else promote(bias)
     dim = dim % v.ndim
     if dim == v.ndim - 1:
         return F.linear(v, weight, bias)
