@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Generator, Tensor
 
 from hldm.autoencoder.variational import VariationalAutoencoder
-from hldm.geometry import PoincareBall, is_plane
+from hldm.geometry import is_plane
 
 MEMORY = 2**20
 """Numbers in the largest array of a chunk: 4 MiB in float32, which a processor's cache holds; four times that with
@@ -136,7 +136,7 @@ def nodes(autoencoder: VariationalAutoencoder, radius: float, spacing: float) ->
     The rule in θ is exact for trigonometric polynomials; rings are turned against each other by the golden ratio.
     """
     leaf = autoencoder.manifold.leaves()[0]
-    c = float(leaf.curvatures()) if isinstance(leaf, PoincareBall) else 0.0
+    c = float(leaf.curvatures())
     x, w = np.polynomial.legendre.leggauss(math.ceil(radius / spacing))
     radii, widths = 0.5 * radius * (x + 1), 0.5 * radius * w
     circumferences = 2 * math.pi * (np.sinh(math.sqrt(c) * radii) / math.sqrt(c) if c else radii)

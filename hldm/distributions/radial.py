@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hldm.geometry.analytic import log_sinhc, log_sinhc_slope
+from hldm.geometry.forms import compiling
 
 _WINDOW = 9.0  # exp(−9²/2) = 2.6e-18
 _PANELS, _NODES = 16, 8
@@ -80,7 +81,7 @@ class RadialLaw:
         return _WithSlope.apply(self.q, value, slope)
 
     def _integrals(self) -> Integrals:
-        if self._found is None and torch.compiler.is_compiling():
+        if self._found is None and compiling():
             self._found = _integrals_apart(self.q.detach(), self.n)
         elif self._found is None:
             with torch.no_grad():
@@ -96,7 +97,7 @@ class RadialLaw:
         Returns:
             (*S, *B) float64.
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             t, slope, *found = _invert_apart(self.q.detach(), self.n, u)
             self._found = (found[0], found[1], found[2], found[3])
         else:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from hldm.conditioning import ClassConditioning, TextConditioning
-from hldm.conditioning.hyperbolic import RADIUS, GyroplaneStem, balls, point_table
-from hldm.geometry import FixedCurvature
+from hldm.conditioning.hyperbolic import GyroplaneStem, point_table
+from hldm.geometry import RADIUS, FixedCurvature
 from hldm.nn import FromPoincare, Gyroplane, ToPoincare
 from hldm.training import initialised
 from tests.conditioning.test_text import DIGITS, SMALL
@@ -83,7 +83,3 @@ def test_label_embeddings_start_at_the_euclidean_ones(c):
     assert (ours.norm(dim=-1) * c**0.5).max() < RADIUS + 1e-2
     [weight] = points.weights
     assert isinstance(weight.manifold, geoopt.PoincareBall)
-
-
-def test_balls_have_dimension_eight_or_the_next_that_divides():
-    assert [balls(n, FixedCurvature(1.0)).ball_dim for n in (192, 64, 12, 7)] == [8, 8, 6, 7]
