@@ -42,7 +42,7 @@ def ours(distribution: str, *, compiled: bool = False) -> Turn:
     model = build_model(config, dataset)
     if compiled:
         compile_training(model)
-    stage = FirstStage(model, dataset.train_images, seed=0, batch_size=128)
+    stage = FirstStage(model, dataset.train, seed=0, batch_size=128)
     optimizer = optimization(config["training"], stage.name)["optimizer"](model.autoencoder.parameters())
     steps = iter(range(10**9))
 

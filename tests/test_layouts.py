@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hldm.training import DiffusionStage, FirstStage, encode
+from hldm.training import DiffusionStage, FirstStage, encode, encode_split
 from tests.test_model import GEOMETRIES, dataset, model_of  # noqa: F401
 
 SMALLER = {
@@ -29,9 +29,9 @@ def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion
     model = layout(
         dataset, name, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps
     )
-    encoded = encode(model, dataset.train_images)
+    encoded = encode_split(model, dataset.train)
     model.fit_latent_scale(encoded[0])
-    stage = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4)
+    stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
     stage.loss(0)["loss"].backward()
     gradients = [p.grad for p in model.denoiser.parameters() if p.grad is not None]
     assert gradients
@@ -44,7 +44,7 @@ def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion
 @pytest.mark.parametrize("name", SMALLER)
 def test_every_solver(dataset, name, solver):  # noqa: F811
     model = layout(dataset, name, "geometry=hybrid", *(f"diffusion.{setting}" for setting in solver.split()))
-    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    stage = DiffusionStage(model, encode_split(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     assert stage.loss(0)["loss"].isfinite()
     assert model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)).isfinite().all()
 
@@ -55,10 +55,10 @@ def test_at_curvature_zero_it_is_euclidean_bit_for_bit(dataset, name):  # noqa: 
     zero = layout(dataset, name, "geometry=poincare", "curvature.value=0")
     results = []
     for model in (flat, zero):
-        first = FirstStage(model, dataset.train_images, seed=0, batch_size=4).loss(0)
-        encoded = encode(model, dataset.train_images)
+        first = FirstStage(model, dataset.train, seed=0, batch_size=4).loss(0)
+        encoded = encode_split(model, dataset.train)
         model.fit_latent_scale(encoded[0])
-        second = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4).loss(0)
+        second = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)
         drawn = model.sample_latents(torch.arange(2), torch.Generator().manual_seed(0))
         results.append((first["loss"], second["loss"], drawn))
     for a, b in zip(*results, strict=True):
@@ -78,7 +78,7 @@ def test_each_part_has_its_own_scale_and_its_curvature_with_it(dataset):  # noqa
 def test_vectors_of_the_mlp_autoencoder_are_denoised_too(dataset):  # noqa: F811
     settings = ["autoencoder=mlp", "autoencoder.hidden=8", "denoiser=mlp", "denoiser.width=16"]
     model = model_of(dataset, *settings, "geometry=poincare", without=(*UNET, "autoencoder.block_channels"))
-    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    stage = DiffusionStage(model, encode_split(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     assert stage.loss(0)["loss"].isfinite()
     assert model.sample(torch.arange(3), torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)
 
@@ -86,7 +86,7 @@ def test_vectors_of_the_mlp_autoencoder_are_denoised_too(dataset):  # noqa: F811
 @pytest.mark.parametrize("name", SMALLER)
 def test_hyperbolic_labels_and_densities(dataset, name):  # noqa: F811
     model = layout(dataset, name, "geometry=poincare", "conditioning.hyperbolic=true")
-    (v, *_), labels = encode(model, dataset.train_images[:3]), dataset.train_labels[:3]
+    (v, *_), labels = encode(model, dataset.train.first(3)), dataset.train.labels[:3]
     log_p = model.log_density(v, labels, 2, torch.Generator().manual_seed(0))
     assert log_p.shape == (3,)
     assert log_p.isfinite().all()

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from hldm.autoencoder import Losses
-from hldm.data import Dataset
 from hldm.pipeline.build import build_model
 from hldm.study.config import compose, groups
-from hldm.training import DiffusionStage, FirstStage, encode
+from hldm.training import DiffusionStage, FirstStage, encode_split
+from tests.fake_data import noise_digits
 
 SMALL = [
     "+experiment=smoke",
@@ -22,9 +22,7 @@ GEOMETRIES = ("euclidean", "poincare", "hybrid")
 
 @pytest.fixture(scope="module")
 def dataset():
-    images = torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    labels = torch.arange(40) % 10
-    return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    return noise_digits(40)
 
 
 def model_of(dataset, *overrides, without=()):
@@ -39,7 +37,7 @@ def model_of(dataset, *overrides, without=()):
 def test_every_combination_trains_and_samples(dataset, geometry, diffusion, conditioning):
     steps = ["diffusion.sampler.steps=2"]
     model = model_of(dataset, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps)
-    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    stage = DiffusionStage(model, encode_split(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     stage.loss(0)["loss"].backward()
     gradients = [p.grad for p in model.denoiser.parameters() if p.grad is not None]
     assert gradients
@@ -70,7 +68,7 @@ def test_every_process_and_sampler_can_be_configured(dataset, settings):
         "diffusion.sampler.steps=3",
         *(f"diffusion.{x}" for x in rest),
     )
-    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    stage = DiffusionStage(model, encode_split(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     assert stage.loss(0)["loss"].isfinite()
     one, same = (model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)) for _ in range(2))
     assert one.isfinite().all()
@@ -108,9 +106,9 @@ def test_the_cells_of_the_ablation_start_from_the_same_weights_and_count(dataset
 @pytest.mark.parametrize("cell", groups()["ablation"])
 def test_every_cell_of_the_ablation_trains_and_samples(dataset, cell):
     model = model_of(dataset, f"+ablation={cell}", "diffusion.sampler.steps=2")
-    encoded = encode(model, dataset.train_images)
+    encoded = encode_split(model, dataset.train)
     model.fit_latent_scale(encoded[0])
-    DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4).loss(0)["loss"].backward()
+    DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)["loss"].backward()
     assert all(p.grad.isfinite().all() for p in model.denoiser.parameters() if p.grad is not None)
     assert model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)).isfinite().all()
 
@@ -129,9 +127,9 @@ def test_flat_controls_of_the_ablation_are_another_cell_bit_for_bit(dataset, con
     results = []
     for cell in (control, other):
         model = model_of(dataset, f"+ablation={cell}", "diffusion.sampler.steps=2")
-        encoded = encode(model, dataset.train_images)
+        encoded = encode_split(model, dataset.train)
         model.fit_latent_scale(encoded[0])
-        stage = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4)
+        stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
         results.append((stage.loss(0)["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
     for a, b in zip(*results, strict=True):
         assert torch.equal(a, b)
@@ -142,7 +140,7 @@ def test_geometries_see_the_same_batches_and_noise(dataset, monkeypatch):
     seen = {}
     for name in GEOMETRIES:
         model = model_of(dataset, f"geometry={name}")
-        stage, calls = FirstStage(model, dataset.train_images, seed=3, batch_size=4), []
+        stage, calls = FirstStage(model, dataset.train, seed=3, batch_size=4), []
 
         def losses(images, generator, calls=calls):
             calls.append((images, torch.randn(5, generator=generator)))
@@ -165,10 +163,10 @@ def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset, autoencode
     zero = model_of(dataset, chosen, "geometry=poincare", "curvature.value=0")
     losses = []
     for model in (flat, zero):
-        first = FirstStage(model, dataset.train_images, seed=0, batch_size=4).loss(0)
-        encoded = encode(model, dataset.train_images)
+        first = FirstStage(model, dataset.train, seed=0, batch_size=4).loss(0)
+        encoded = encode_split(model, dataset.train)
         model.fit_latent_scale(encoded[0])
-        second = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4).loss(0)
+        second = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)
         losses.append((first["loss"], second["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
     for a, b in zip(*losses, strict=True):
         assert torch.equal(a, b)
@@ -193,7 +191,7 @@ def test_hyperbolic_conditioning_at_curvature_zero_is_euclidean_bit_for_bit(data
     results = []
     for settings in ([], ["conditioning.hyperbolic=true", "curvature.value=0"]):
         model = model_of(dataset, f"conditioning={conditioning}", *settings)
-        stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+        stage = DiffusionStage(model, encode_split(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
         loss = stage.loss(0)["loss"]
         loss.backward()
         gradients = [p.grad for p in stage.model.parameters() if p.grad is not None]
@@ -211,7 +209,7 @@ def test_hyperbolic_conditioning_goes_with_every_geometry(dataset, geometry, con
     assert counts[0] == counts[1]
     losses = []
     for model in (flat, curved):
-        stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+        stage = DiffusionStage(model, encode_split(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
         losses.append(stage.loss(0)["loss"])
     losses[1].backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in stage.model.parameters())

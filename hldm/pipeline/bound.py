@@ -39,11 +39,12 @@ def evidence_bound(model: LatentDiffusion, dataset: Dataset, settings: dict[str,
     """
     autoencoder = model.autoencoder
     assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
-    n, images, labels = settings["likelihood_images"], dataset.test_images, dataset.test_labels
+    n = min(settings["likelihood_images"], len(dataset.test))
     bounds, gains = [], []
-    for i in track(range(0, min(n, len(images)), BATCH), description="  likelihood"):
-        chosen, noise = slice(i, min(i + BATCH, n)), stream(seed, "evidence_bound", i, model.device)
-        batch = to_unit(images[chosen].to(model.device))
+    for i in track(range(0, n, BATCH), description="  likelihood"):
+        chosen, noise = torch.arange(i, min(i + BATCH, n)), stream(seed, "evidence_bound", i, model.device)
+        batch = to_unit(dataset.test.read(chosen).to(model.device))
+        labels = dataset.test.labels[chosen].to(model.device)
         loc, scale = autoencoder.posterior_parameters(batch)
         posterior = autoencoder.distribution(loc, scale)
         draw = posterior.draw(noise)
@@ -51,7 +52,7 @@ def evidence_bound(model: LatentDiffusion, dataset: Dataset, settings: dict[str,
         log_x = autoencoder.log_likelihood(draw.v.unsqueeze(0), batch)[0]
         log_q = per_image(posterior.log_prob_draw(draw))
         log_prior = per_image(autoencoder.prior(loc).log_prob_normal(draw.v))
-        log_flow = model.log_density(draw.v, labels[chosen].to(model.device), settings["likelihood_steps"], noise)
+        log_flow = model.log_density(draw.v, labels, settings["likelihood_steps"], noise)
         bounds.append((log_x - log_q + log_flow).double())
         gains.append((log_flow - log_prior).double())
     bound = torch.cat(bounds)

@@ -101,8 +101,8 @@ def evaluate(
         of_samples = evaluate_samples(model, dataset, classifier, settings, seeds, seed)
     metrics = of_samples.metrics | first_stage_metrics(model, dataset, classifier, settings, seed)
     if settings["likelihood"] is not None:
-        test_images = to_unit(dataset.test_images.to(model.device))
         likelihood = instantiate(settings["likelihood"])
+        test_images = to_unit(dataset.test.first(likelihood.images).to(model.device))
         metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
     if isinstance(model, LatentDiffusion):
         if isinstance(c := model.denoiser.curvature, LearnableCurvature):
@@ -117,7 +117,7 @@ def evaluate(
         "provenance": {
             **of_samples.provenance,
             "parameters": parameter_counts(model),
-            "data_order": data_order(config, len(dataset.train_images)),
+            "data_order": data_order(config, len(dataset.train)),
             "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
             "threads": torch.get_num_threads(),
             "machine": machine(model.device),
@@ -146,29 +146,29 @@ def evaluate_samples(
     """Samples against the test images, one evaluation per sampling seed, beside what real images score."""
     extractor = instantiate(settings["extractor"]).to(model.device)
     n, batch_size = settings["samples"], settings["sampling_batch_size"]
-    labels = balanced_labels(n, dataset.classes)
+    labels, reference = balanced_labels(n, dataset.classes), dataset.test.first()
     per_seed = {}
     for sampling_seed in seeds:
         samples = sample_images(model, labels, seed=sampling_seed, batch_size=batch_size)
         conditional = labels if model.uses_labels else None
         per_seed[str(sampling_seed)] = image_metrics(
-            samples, conditional, dataset.test_images, extractor, classifier, batch_size=batch_size, seed=seed
+            samples, conditional, reference, extractor, classifier, batch_size=batch_size, seed=seed
         )
     metrics = {name: fmean(run[name] for run in per_seed.values()) for name in per_seed[str(seeds[0])]}
     if len(seeds) > 1:
         metrics |= {f"{name}_seed_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
-    metrics |= real_floor(dataset.train_images, dataset.train_labels, dataset.test_images, n, extractor, seed=seed)
+    real = dataset.train.read(balanced_draw(dataset.train.labels, n, seed))
+    metrics |= real_floor(real, reference, extractor, seed=seed)
     # what the first stage leaves of the floor's digits: no diffusion in its latents can be expected to do better
-    rebuilt = reconstructions(model, dataset.train_images[balanced_draw(dataset.train_labels, n, seed)], batch_size)
+    rebuilt = reconstructions(model, real, batch_size)
     features, _ = outputs(extractor, rebuilt, batch_size)
-    real = extractor.reference_features(dataset.test_images, batch_size)
-    metrics["reconstruction_fid"] = frechet_distance(features, real)
+    metrics["reconstruction_fid"] = frechet_distance(features, extractor.reference_features(reference, batch_size))
     provenance = {
         "samples": n,
         "sampling_seeds": seeds,
         "sampling_batch_size": batch_size,
         "network_evaluations": model.evaluations,
-        "reference": f"{dataset.name} test images ({len(dataset.test_images)})",
+        "reference": f"{dataset.name} test images ({len(dataset.test)})",
         "extractor": {"name": extractor.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
         "classifier": {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy},
     }
@@ -189,7 +189,7 @@ def first_stage_metrics(
     model: LatentModel, dataset: Dataset, classifier: Any, settings: dict[str, Any], seed: int
 ) -> dict[str, float]:
     """Reconstruction error, what else this kind of autoencoder is judged by, and the hierarchy of the latents."""
-    autoencoder, images = model.autoencoder, dataset.test_images[: settings["first_stage_images"]]
+    autoencoder, images = model.autoencoder, dataset.test.first(settings["first_stage_images"])
     means: dict[str, Tensor] = {}
     mse, locs, draws = 0.0, [], []
     for i in range(0, len(images), 500):
@@ -205,7 +205,7 @@ def first_stage_metrics(
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
     if (depths := dataset.depths) is not None:
-        against["depth"] = depths[dataset.test_labels[: len(images)]]
+        against["depth"] = depths[dataset.test.labels[: len(images)]]
     *maps, (manifold, v) = autoencoder.layout.factors(torch.cat(locs))
     # what diffusion sees: a posterior may be wider than its means are apart
     *map_draws, drawn = autoencoder.layout.factors(torch.cat(draws))
@@ -226,15 +226,15 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], 
         samples = model.sample(labels.to(model.device), stream(config["seed"], "picture", 0, model.device))
         save_grid(path / "samples.png", samples, columns=dataset.classes)
 
-        originals = dataset.test_images[:30]
+        originals = dataset.test.first(30)
         rebuilt = reconstructions(model, originals)
         rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
         save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
 
     shown = min(2000, config["metrics"]["first_stage_images"])
-    images, labels = dataset.test_images[:shown], dataset.test_labels[:shown]
+    images, labels = dataset.test.first(shown), dataset.test.labels[:shown]
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
-        images, labels = torch.cat([dataset.train_images, images]), torch.cat([dataset.train_labels, labels])
+        images, labels = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.labels, labels])
     colours = labels if (depths := dataset.depths) is None else depths[labels]
     loc = encode(model, images).loc
     *_, (manifold, v) = model.autoencoder.layout.factors(loc)

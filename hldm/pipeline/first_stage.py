@@ -11,10 +11,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from hldm.autoencoder import PublishedAutoencoder, TrainableAutoencoder
-from hldm.config import training as sections
-from hldm.data import Dataset
+from hldm.config.schema import RunConfig
+from hldm.config.training import FirstStage as Settings
+from hldm.config.weights import check_vgg_weights
+from hldm.data import Dataset, Split
 from hldm.images import mean_image
-from hldm.metrics import check_vgg_weights
 from hldm.model import LatentModel
 from hldm.pipeline.build import WEIGHTS, optimization
 from hldm.pipeline.log import RunLog
@@ -41,10 +42,10 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
             load_weights(weights, model.autoencoder)
             replay(curve, log)
             return
-        images = dataset.train_images.to(model.device)
+        split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
-        model.autoencoder.begin(mean_image(images))
-        stage = build_stage(model, images, config)
+        model.autoencoder.begin(mean_image(split.chunks()))
+        stage = build_stage(model, split, config)
         state_path = folder / "resume.pt"
 
         def on_start(step: int) -> None:
@@ -67,16 +68,16 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
         state_path.unlink(missing_ok=True)
 
 
-def build_stage(model: LatentModel, images: Tensor, config: dict[str, Any]) -> FirstStage:
+def build_stage(model: LatentModel, split: Split, config: RunConfig) -> FirstStage:
     """The stage, with what realism adds to its loss where that has a weight."""
-    seed, settings = config["seed"], sections.FirstStage.model_validate(config["training"]["first_stage"])
+    settings = config.training.first_stage
     if not settings.perceptual_weight and not settings.adversarial_weight:
-        return FirstStage(model, images, seed=seed, batch_size=settings.batch_size)
+        return FirstStage(model, split, seed=config.seed, batch_size=settings.batch_size)
     distance = build_distance(settings) if settings.perceptual_weight else None
-    return RealisticFirstStage(model, images, settings, seed=seed, distance=distance)
+    return RealisticFirstStage(model, split, settings, seed=config.seed, distance=distance)
 
 
-def build_distance(settings: sections.FirstStage) -> nn.Module:
+def build_distance(settings: Settings) -> nn.Module:
     """The perceptual distance that the settings of the first stage ask for."""
     if settings.uses_lpips:
         return LPIPS(check_vgg_weights(settings.perceptual_backbone))

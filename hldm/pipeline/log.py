@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hldm import __version__
 from hldm.pipeline.build import instantiate
+from hldm.study.identity import is_flat, is_learnable
 from hldm.study.run_directory import RunDirectory
-from hldm.tracking import JsonLines, Tracker
+from hldm.tracking import JsonLines, Tracker, run_labels
 
 
 class RunLog:
@@ -26,7 +28,7 @@ class RunLog:
         self.tracker.log(step, figures, stage)
 
     def image(self, name: str, path: Path) -> None:
-        self.tracker.image(name, path, None)
+        self.tracker.image(name, path)
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         self.tracker.summary({f"final/{name}": value for name, value in metrics.items()})
@@ -38,7 +40,11 @@ def run_log(directory: RunDirectory, config: Mapping[str, Any]) -> Iterator[RunL
     tracker: Tracker = instantiate(config["tracking"])
     exit_code = 1
     try:
-        tracker.start(directory.path, directory.path.name, config, group=config["study"], job_type="train")
+        c = 0.0 if is_flat(config) else "learnable" if is_learnable(config) else config["curvature"]["value"]
+        labels = run_labels(config["geometry"]["name"], c, config["seed"])
+        provenance = {"hldm": __version__}
+        name = directory.path.name
+        tracker.start(directory.path, name, config, labels, provenance, group=config["study"], job_type="train")
         yield RunLog(directory.path, tracker)
         exit_code = 0
     finally:

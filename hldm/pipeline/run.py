@@ -25,7 +25,7 @@ from hldm.pipeline.first_stage import carried_latent_scale, train_first_stage
 from hldm.pipeline.log import RunLog, run_log
 from hldm.study.comparison import print_metrics, terminal
 from hldm.study.run_directory import RunDirectory
-from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
+from hldm.training import DiffusionStage, encode_split, images_used, save_weights, stream, train
 
 SCALE_IMAGES = 5000
 """About how many images of the second stage's first batches the latent scale is measured on."""
@@ -78,8 +78,8 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
     training, seed, device = config["training"], config["seed"], model.device
     settings = training["diffusion"]
     model.autoencoder.eval().requires_grad_(False)
-    steps, batch_size, total = settings["steps"], settings["batch_size"], len(dataset.train_images)
-    encoded = encode(model, dataset.train_images, images_used(seed, DiffusionStage.name, steps, batch_size, total))
+    steps, batch_size, total = settings["steps"], settings["batch_size"], len(dataset.train)
+    encoded = encode_split(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
     if (scale := carried_latent_scale(config)) is None:
         batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
         seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
@@ -87,7 +87,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
         model.fit_latent_scale(model.autoencoder.draw(encoded.rows(seen), noise))
     else:
         model.latent_scale.copy_(scale)
-    labels = dataset.train_labels.to(device)
+    labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
     averaged = train(
         stage,

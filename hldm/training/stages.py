@@ -1,9 +1,10 @@
 """The two stages of latent diffusion as the loop sees them."""
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from hldm.autoencoder import Encoded, Losses, TrainableAutoencoder
+from hldm.autoencoder import Encoded, TrainableAutoencoder
+from hldm.data import InMemorySplit, Split
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.training.loop import Stage
@@ -14,29 +15,29 @@ class FirstStage(Stage):
     """Images → autoencoder.
 
     Args:
-        images: (N, *image shape) as the dataset holds them, on the model's device.
+        split: the images to train on.
     """
 
     name = "first_stage"
 
-    def __init__(self, model: LatentModel, images: Tensor, *, seed: int, batch_size: int) -> None:
+    def __init__(self, model: LatentModel, split: Split, *, seed: int, batch_size: int) -> None:
         assert isinstance(model.autoencoder, TrainableAutoencoder), "a published autoencoder is not trained"
         self.model: nn.Module = model.autoencoder
         self.autoencoder = model.autoencoder
-        self.images, self.seed, self.batch_size = images, seed, batch_size
+        self.split, self.seed, self.batch_size = split.to(model.device), seed, batch_size
+        self.device = model.device
 
     def batch(self, step: int) -> Tensor:
         """The images that this step sees, as the autoencoder takes them."""
-        chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.images)).to(self.images.device)
-        return to_unit(self.images[chosen])
+        chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.split))
+        return to_unit(self.split.read(chosen).to(self.device))
 
-    def losses(self, step: int) -> Losses:
-        """The autoencoder's own losses on the batch of this step."""
-        noise = stream(self.seed, f"{self.name}/noise", step, self.images.device)
-        return self.autoencoder.losses(self.batch(step), noise)
+    def noise(self, step: int) -> Generator:
+        """The source of all noise of this step."""
+        return stream(self.seed, f"{self.name}/noise", step, self.device)
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        return self.losses(step).terms
+        return self.autoencoder.losses(self.batch(step), self.noise(step)).terms
 
 
 class DiffusionStage(Stage):
@@ -63,19 +64,27 @@ class DiffusionStage(Stage):
         return {"loss": self.diffusion.diffusion_loss(v, self.labels[chosen], noise)}
 
 
+def encode(model: LatentModel, images: Tensor, batch_size: int = 500) -> Encoded:
+    """images (N, *image shape) → `Autoencoder.encode` of them all, (N, *latent shape), on the model's device."""
+    return encode_split(
+        model, InMemorySplit(images, torch.zeros(len(images), dtype=torch.int64)), batch_size=batch_size
+    )
+
+
 @torch.no_grad()
-def encode(model: LatentModel, images: Tensor, chosen: Tensor | None = None, batch_size: int = 500) -> Encoded:
-    """images (N, *image shape) → `Autoencoder.encode` of them all, (N, *latent shape), on the model's device.
+def encode_split(model: LatentModel, split: Split, chosen: Tensor | None = None, batch_size: int = 500) -> Encoded:
+    """`encode` of a split's images, (N, *latent shape), read a batch at a time.
 
     Args:
         chosen: indices of the images to encode, all by default; the rows of the others are zero.
     """
-    chosen = torch.arange(len(images)) if chosen is None else chosen
+    chosen = torch.arange(len(split)) if chosen is None else chosen
     whole: Encoded | None = None
     for part in chosen.split(batch_size):
-        loc, scale = model.autoencoder.encode(to_unit(images[part].to(model.device)))
+        loc, scale = model.autoencoder.encode(to_unit(split.read(part).to(model.device)))
         if whole is None:
-            shape = (len(images), *loc.shape[1:])
+            # in torch's usual order of axes whatever the encoder's, as that of the layers decides about last bits
+            shape = (len(split), *loc.shape[1:])
             whole = Encoded(loc.new_zeros(shape), None if scale is None else scale.new_zeros(shape))
         whole.loc[part] = loc
         if whole.scale is not None and scale is not None:

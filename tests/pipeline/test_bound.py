@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from hldm import evaluation
-from hldm.data import Dataset
 from hldm.distributions import WrappedNormal
 from hldm.pipeline import run
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import build_model
 from hldm.study.config import compose
+from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY, prepare
 
 SETTINGS = {"likelihood_images": 3, "likelihood_steps": 1}
@@ -19,9 +19,7 @@ SETTINGS = {"likelihood_images": 3, "likelihood_steps": 1}
 
 @pytest.fixture(scope="module")
 def dataset():
-    images = torch.randint(0, 256, (12, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    labels = torch.arange(12) % 10
-    return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    return noise_digits(12)
 
 
 def model_of(dataset, *overrides):

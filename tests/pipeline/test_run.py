@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from hldm import evaluation
 from hldm.errors import UserError
-from hldm.model import LatentDiffusion, to_unit
+from hldm.images import to_unit
+from hldm.model import LatentDiffusion
 from hldm.pipeline import evaluate, run
 from hldm.pipeline.build import build_dataset, load_model
 from hldm.training import batch_indices
@@ -73,10 +74,10 @@ def test_the_latent_scale_is_measured_on_the_first_batches(tmp_path, monkeypatch
     directory = prepare(tmp_path, "autoencoder=vq")  # whose latents are drawn without noise
     run(directory.path)
     [(autoencoder, v)] = seen
-    images = build_dataset(directory.config).train_images
+    images = build_dataset(directory.config).train
     batches = [batch_indices(directory.config["seed"], DiffusionStage.name, k, 16, len(images)) for k in (0, 1)]
     with torch.no_grad():
-        (expected,) = autoencoder.encode(to_unit(images[torch.cat(batches).sort().values]))
+        (expected,) = autoencoder.encode(to_unit(images.read(torch.cat(batches).sort().values)))
     torch.testing.assert_close(v, expected)
 
 

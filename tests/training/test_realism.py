@@ -7,7 +7,6 @@ import torch
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import vgg16
 
-from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.pipeline.build import build_model
 from hldm.pipeline.first_stage import build_stage
@@ -22,6 +21,7 @@ from hldm.training.realism import (
     hinge_loss,
 )
 from hldm.training.stages import FirstStage
+from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY
 
 
@@ -31,15 +31,13 @@ def generator(seed=0):
 
 @pytest.fixture(scope="module")
 def dataset():
-    images = torch.randint(0, 256, (40, 1, 28, 28), generator=generator(), dtype=torch.uint8)
-    labels = torch.arange(40) % 10
-    return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    return noise_digits(40)
 
 
 def stage_of(dataset, *overrides, **weights):
     settings = [f"training.first_stage.{name}={value}" for name, value in weights.items()]
     config = compose([*TINY, "training.first_stage.batch_size=4", *settings, *overrides])
-    return build_stage(build_model(config, dataset), dataset.train_images, config)
+    return build_stage(build_model(config, dataset), dataset.train, config)
 
 
 def test_the_digit_distance_grows_with_what_is_changed():
