@@ -180,7 +180,7 @@ def evaluate_samples(
 @torch.no_grad()
 def reconstructions(model: LatentModel, images: Tensor, batch_size: int = 500) -> Tensor:
     """uint8 images as the autoencoder gives them back from their encoded locations: same shape, on the CPU."""
-    loc = encode(model, images, batch_size=batch_size).loc
+    loc = encode(model.autoencoder, images, batch_size=batch_size).loc
     return torch.cat([to_uint8(model.autoencoder.to_images(part)).cpu() for part in loc.split(batch_size)])
 
 
@@ -236,7 +236,7 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], 
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
         images, labels = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.labels, labels])
     colours = labels if (depths := dataset.depths) is None else depths[labels]
-    loc = encode(model, images).loc
+    loc = encode(model.autoencoder, images).loc
     *_, (manifold, v) = model.autoencoder.layout.factors(loc)
     save_latents(path / "latents.png", manifold, v.cpu(), colours, labels, dataset.parents)
 

@@ -45,7 +45,7 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
         split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
         model.autoencoder.begin(mean_image(split.chunks()))
-        stage = build_stage(model, split, config)
+        stage = build_stage(model.autoencoder, split, config)
         state_path = folder / "resume.pt"
 
         def on_start(step: int) -> None:
@@ -68,13 +68,13 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
         state_path.unlink(missing_ok=True)
 
 
-def build_stage(model: LatentModel, split: Split, config: RunConfig) -> FirstStage:
+def build_stage(autoencoder: TrainableAutoencoder, split: Split, config: RunConfig) -> FirstStage:
     """The stage, with what realism adds to its loss where that has a weight."""
     settings = config.training.first_stage
     if not settings.perceptual_weight and not settings.adversarial_weight:
-        return FirstStage(model, split, seed=config.seed, batch_size=settings.batch_size)
+        return FirstStage(autoencoder, split, seed=config.seed, batch_size=settings.batch_size)
     distance = build_distance(settings) if settings.perceptual_weight else None
-    return RealisticFirstStage(model, split, settings, seed=config.seed, distance=distance)
+    return RealisticFirstStage(autoencoder, split, settings, seed=config.seed, distance=distance)
 
 
 def build_distance(settings: Settings) -> nn.Module:

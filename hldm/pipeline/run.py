@@ -79,7 +79,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
     settings = training["diffusion"]
     model.autoencoder.eval().requires_grad_(False)
     steps, batch_size, total = settings["steps"], settings["batch_size"], len(dataset.train)
-    encoded = encode_split(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
+    encoded = encode_split(model.autoencoder, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
     if (scale := carried_latent_scale(config)) is None:
         batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
         seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
