@@ -29,8 +29,8 @@ def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion
     model = layout(
         dataset, name, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps
     )
-    encoded = encode_split(model, dataset.train)
-    model.fit_latent_scale(encoded[0])
+    encoded = encode_split(model.autoencoder, dataset.train)
+    model.fit_latent_scale(encoded.loc)
     stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
     stage.loss(0)["loss"].backward()
     gradients = [p.grad for p in model.denoiser.parameters() if p.grad is not None]
@@ -44,7 +44,9 @@ def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion
 @pytest.mark.parametrize("name", SMALLER)
 def test_every_solver(dataset, name, solver):  # noqa: F811
     model = layout(dataset, name, "geometry=hybrid", *(f"diffusion.{setting}" for setting in solver.split()))
-    stage = DiffusionStage(model, encode_split(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
+    stage = DiffusionStage(
+        model, encode_split(model.autoencoder, dataset.train), dataset.train.labels, seed=0, batch_size=4
+    )
     assert stage.loss(0)["loss"].isfinite()
     assert model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)).isfinite().all()
 
@@ -52,12 +54,12 @@ def test_every_solver(dataset, name, solver):  # noqa: F811
 @pytest.mark.parametrize("name", SMALLER)
 def test_at_curvature_zero_it_is_euclidean_bit_for_bit(dataset, name):  # noqa: F811
     flat = layout(dataset, name, "geometry=euclidean", "geometry.decoder_stem=gyroplane")
-    zero = layout(dataset, name, "geometry=poincare", "curvature.value=0")
+    zero = layout(dataset, name, "geometry=poincare", "curvature=0")
     results = []
     for model in (flat, zero):
-        first = FirstStage(model, dataset.train, seed=0, batch_size=4).loss(0)
-        encoded = encode_split(model, dataset.train)
-        model.fit_latent_scale(encoded[0])
+        first = FirstStage(model.autoencoder, dataset.train, seed=0, batch_size=4).loss(0)
+        encoded = encode_split(model.autoencoder, dataset.train)
+        model.fit_latent_scale(encoded.loc)
         second = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)
         drawn = model.sample_latents(torch.arange(2), torch.Generator().manual_seed(0))
         results.append((first["loss"], second["loss"], drawn))
@@ -66,11 +68,11 @@ def test_at_curvature_zero_it_is_euclidean_bit_for_bit(dataset, name):  # noqa: 
 
 
 def test_each_part_has_its_own_scale_and_its_curvature_with_it(dataset):  # noqa: F811
-    model = layout(dataset, "map_global", "geometry=poincare", "curvature.value=0.7")
+    model = layout(dataset, "map_global", "geometry=poincare", "curvature=0.7")
     v = torch.cat([torch.full((3, 256), 2.0), torch.full((3, 3), 0.5)], 1)
     model.fit_latent_scale(v)
     assert model.latent_scale.tolist() == [2.0, 0.5]
-    torch.testing.assert_close(v / model.scale, torch.ones_like(v))
+    torch.testing.assert_close(v / model.layout.per_coordinate(model.latent_scale), torch.ones_like(v))
     expected = torch.tensor([0.7 * 4, 0.7 / 4], dtype=torch.float64)
     torch.testing.assert_close(model.diffusion_manifold().curvatures(), expected, rtol=1e-6, atol=0)
 
@@ -78,7 +80,9 @@ def test_each_part_has_its_own_scale_and_its_curvature_with_it(dataset):  # noqa
 def test_vectors_of_the_mlp_autoencoder_are_denoised_too(dataset):  # noqa: F811
     settings = ["autoencoder=mlp", "autoencoder.hidden=8", "denoiser=mlp", "denoiser.width=16"]
     model = model_of(dataset, *settings, "geometry=poincare", without=(*UNET, "autoencoder.block_channels"))
-    stage = DiffusionStage(model, encode_split(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
+    stage = DiffusionStage(
+        model, encode_split(model.autoencoder, dataset.train), dataset.train.labels, seed=0, batch_size=4
+    )
     assert stage.loss(0)["loss"].isfinite()
     assert model.sample(torch.arange(3), torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)
 
@@ -86,7 +90,7 @@ def test_vectors_of_the_mlp_autoencoder_are_denoised_too(dataset):  # noqa: F811
 @pytest.mark.parametrize("name", SMALLER)
 def test_hyperbolic_labels_and_densities(dataset, name):  # noqa: F811
     model = layout(dataset, name, "geometry=poincare", "conditioning.hyperbolic=true")
-    (v, *_), labels = encode(model, dataset.train.first(3)), dataset.train.labels[:3]
+    v, labels = encode(model.autoencoder, dataset.train.first(3)).loc, dataset.train.labels[:3]
     log_p = model.log_density(v, labels, 2, torch.Generator().manual_seed(0))
     assert log_p.shape == (3,)
     assert log_p.isfinite().all()
