@@ -1,5 +1,8 @@
 """The whole model: fair across geometries, scaled as it should be, one process for all."""
 
+import copy
+import math
+
 import pytest
 import torch
 
@@ -181,6 +184,43 @@ def test_latents_are_scaled_and_their_curvature_with_them(dataset):
     model.fit_latent_scale(torch.full((3, 4, 8, 8), 2.0))
     assert model.latent_scale == 2
     torch.testing.assert_close(model.diffusion_manifold().curvatures().float(), torch.tensor([0.7 * 4]))
+
+
+def test_the_manifold_of_diffusion_is_built_once_for_every_scale(dataset):
+    model = model_of(dataset, "geometry=poincare", "curvature=0.7")
+    names = list(model.state_dict())
+
+    def expect(c):
+        manifold = model.diffusion_manifold()
+        assert manifold is model.diffusion_manifold()
+        assert float(manifold.curvatures()) == pytest.approx(c, rel=1e-6)
+
+    expect(0.7)
+    model.fit_latent_scale(torch.full((3, 4, 8, 8), 2.0))
+    expect(0.7 * 4)
+    model.latent_scale.fill_(3.0)
+    expect(0.7 * 9)
+    other = model_of(dataset, "geometry=poincare", "curvature=0.7")
+    other.fit_latent_scale(torch.full((3, 4, 8, 8), 5.0))
+    model.load_state_dict(other.state_dict())
+    expect(0.7 * 25)
+    copied = copy.deepcopy(model)
+    copied.latent_scale.fill_(1.0)
+    assert float(copied.diffusion_manifold().curvatures()) == pytest.approx(0.7)
+    expect(0.7 * 25)
+    assert list(model.state_dict()) == names
+
+
+def test_the_manifold_of_diffusion_follows_a_learned_curvature(dataset):
+    model = model_of(dataset, "geometry=poincare", "curvature=learnable")
+    model.fit_latent_scale(torch.full((3, 4, 8, 8), 2.0))
+    manifold = model.diffusion_manifold()
+    with torch.no_grad():
+        model.autoencoder.manifold.curvature.raw += 1
+    assert model.diffusion_manifold() is manifold
+    assert float(manifold.curvatures().detach()) == pytest.approx(4 * math.e, rel=1e-6)
+    manifold.curvatures().sum().backward()
+    assert model.autoencoder.manifold.curvature.raw.grad != 0
 
 
 def test_a_seed_changes_the_weights_and_the_batches(dataset):
