@@ -17,11 +17,11 @@ from collections.abc import Callable
 from datetime import date
 
 import torch
+from hldm.config.compose import compose
 
 from hldm.data import Dataset, InMemorySplit
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import build_model, optimization
-from hldm.study.config import compose
 from hldm.training import DiffusionStage, encode_split
 from hldm.training.ema import Ema
 from hldm.training.optimizer import Optimizer

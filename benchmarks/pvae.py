@@ -33,8 +33,9 @@ Turn = Callable[[], object]
 
 def ours(distribution: str, *, compiled: bool = False) -> Turn:
     """STEPS steps as the training loop makes them."""
+    from hldm.config.compose import compose
+
     from hldm.pipeline.build import build_dataset, build_model, compile_training, optimization
-    from hldm.study.config import compose
     from hldm.training import FirstStage
 
     config = compose(["+experiment=pvae_mnist", "geometry=poincare", "curvature=0.7", f"distribution={distribution}"])

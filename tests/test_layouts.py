@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hldm.training import DiffusionStage, FirstStage, encode, encode_split
+from hldm.training import DiffusionStage, FirstStage, encode
 from tests.fake_data import noise_digits
 from tests.test_model import GEOMETRIES, model_of
 
@@ -37,7 +37,7 @@ def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion
     model = layout(
         dataset, name, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps
     )
-    encoded = encode_split(model.autoencoder, dataset.train)
+    encoded = encode(model, dataset.train)
     model.fit_latent_scale(encoded.loc)
     stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
     stage.loss(0)["loss"].backward()
@@ -52,9 +52,7 @@ def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion
 @pytest.mark.parametrize("name", SMALLER)
 def test_every_solver(dataset, name, solver):
     model = layout(dataset, name, "geometry=hybrid", *(f"diffusion.{setting}" for setting in solver.split()))
-    stage = DiffusionStage(
-        model, encode_split(model.autoencoder, dataset.train), dataset.train.labels, seed=0, batch_size=4
-    )
+    stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     assert stage.loss(0)["loss"].isfinite()
     assert model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)).isfinite().all()
 
@@ -65,8 +63,8 @@ def test_at_curvature_zero_it_is_euclidean_bit_for_bit(dataset, name):
     zero = layout(dataset, name, "geometry=poincare", "curvature=0")
     results = []
     for model in (flat, zero):
-        first = FirstStage(model.autoencoder, dataset.train, seed=0, batch_size=4).loss(0)
-        encoded = encode_split(model.autoencoder, dataset.train)
+        first = FirstStage(model, dataset.train, seed=0, batch_size=4).loss(0)
+        encoded = encode(model, dataset.train)
         model.fit_latent_scale(encoded.loc)
         second = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)
         drawn = model.sample_latents(torch.arange(2), torch.Generator().manual_seed(0))
@@ -88,9 +86,7 @@ def test_each_part_has_its_own_scale_and_its_curvature_with_it(dataset):
 def test_vectors_of_the_mlp_autoencoder_are_denoised_too(dataset):
     settings = ["autoencoder=mlp", "autoencoder.hidden=8", "denoiser=mlp", "denoiser.width=16"]
     model = model_of(dataset, *settings, "geometry=poincare", without=(*UNET, "autoencoder.block_channels"))
-    stage = DiffusionStage(
-        model, encode_split(model.autoencoder, dataset.train), dataset.train.labels, seed=0, batch_size=4
-    )
+    stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     assert stage.loss(0)["loss"].isfinite()
     assert model.sample(torch.arange(3), torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)
 
@@ -98,7 +94,7 @@ def test_vectors_of_the_mlp_autoencoder_are_denoised_too(dataset):
 @pytest.mark.parametrize("name", SMALLER)
 def test_hyperbolic_labels_and_densities(dataset, name):
     model = layout(dataset, name, "geometry=poincare", "conditioning.hyperbolic=true")
-    v, labels = encode(model.autoencoder, dataset.train.first(3)).loc, dataset.train.labels[:3]
+    v, labels = encode(model, dataset.train.first(3)).loc, dataset.train.labels[:3]
     log_p = model.log_density(v, labels, 2, torch.Generator().manual_seed(0))
     assert log_p.shape == (3,)
     assert log_p.isfinite().all()

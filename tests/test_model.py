@@ -10,7 +10,7 @@ from hldm.autoencoder import Losses
 from hldm.config.compose import compose
 from hldm.config.options import Options
 from hldm.pipeline.build import build_model
-from hldm.training import DiffusionStage, FirstStage, encode_split
+from hldm.training import DiffusionStage, FirstStage, encode
 from tests.fake_data import noise_digits
 
 SMALL = [
@@ -42,9 +42,7 @@ def model_of(dataset, *overrides, without=()):
 def test_every_combination_trains_and_samples(dataset, geometry, diffusion, conditioning):
     steps = ["diffusion.sampler.steps=2"]
     model = model_of(dataset, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps)
-    stage = DiffusionStage(
-        model, encode_split(model.autoencoder, dataset.train), dataset.train.labels, seed=0, batch_size=4
-    )
+    stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     stage.loss(0)["loss"].backward()
     gradients = [p.grad for p in model.denoiser.parameters() if p.grad is not None]
     assert gradients
@@ -75,9 +73,7 @@ def test_every_process_and_sampler_can_be_configured(dataset, settings):
         "diffusion.sampler.steps=3",
         *(f"diffusion.{x}" for x in rest),
     )
-    stage = DiffusionStage(
-        model, encode_split(model.autoencoder, dataset.train), dataset.train.labels, seed=0, batch_size=4
-    )
+    stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     assert stage.loss(0)["loss"].isfinite()
     one, same = (model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)) for _ in range(2))
     assert one.isfinite().all()
@@ -113,7 +109,7 @@ def test_the_cells_of_the_ablation_start_from_the_same_weights_and_count(dataset
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_of_the_ablation_trains_and_samples(dataset, cell):
     model = model_of(dataset, f"ablation={cell}", "diffusion.sampler.steps=2")
-    encoded = encode_split(model.autoencoder, dataset.train)
+    encoded = encode(model, dataset.train)
     model.fit_latent_scale(encoded.loc)
     DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)["loss"].backward()
     assert all(p.grad.isfinite().all() for p in model.denoiser.parameters() if p.grad is not None)
@@ -134,7 +130,7 @@ def test_flat_controls_of_the_ablation_are_another_cell_bit_for_bit(dataset, con
     results = []
     for cell in (control, other):
         model = model_of(dataset, f"ablation={cell}", "diffusion.sampler.steps=2")
-        encoded = encode_split(model.autoencoder, dataset.train)
+        encoded = encode(model, dataset.train)
         model.fit_latent_scale(encoded.loc)
         stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
         results.append((stage.loss(0)["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
@@ -147,7 +143,7 @@ def test_geometries_see_the_same_batches_and_noise(dataset, monkeypatch):
     seen = {}
     for name in GEOMETRIES:
         model = model_of(dataset, f"geometry={name}")
-        stage, calls = FirstStage(model.autoencoder, dataset.train, seed=3, batch_size=4), []
+        stage, calls = FirstStage(model, dataset.train, seed=3, batch_size=4), []
 
         def losses(images, generator, calls=calls):
             calls.append((images, torch.randn(5, generator=generator)))
@@ -170,8 +166,8 @@ def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset, autoencode
     zero = model_of(dataset, chosen, "geometry=poincare", "curvature=0")
     losses = []
     for model in (flat, zero):
-        first = FirstStage(model.autoencoder, dataset.train, seed=0, batch_size=4).loss(0)
-        encoded = encode_split(model.autoencoder, dataset.train)
+        first = FirstStage(model, dataset.train, seed=0, batch_size=4).loss(0)
+        encoded = encode(model, dataset.train)
         model.fit_latent_scale(encoded.loc)
         second = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)
         losses.append((first["loss"], second["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
@@ -235,9 +231,7 @@ def test_hyperbolic_conditioning_at_curvature_zero_is_euclidean_bit_for_bit(data
     results = []
     for settings in ([], ["conditioning.hyperbolic=true", "curvature=0"]):
         model = model_of(dataset, f"conditioning={conditioning}", *settings)
-        stage = DiffusionStage(
-            model, encode_split(model.autoencoder, dataset.train), dataset.train.labels, seed=0, batch_size=4
-        )
+        stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
         loss = stage.loss(0)["loss"]
         loss.backward()
         gradients = [p.grad for p in stage.model.parameters() if p.grad is not None]
@@ -255,9 +249,7 @@ def test_hyperbolic_conditioning_goes_with_every_geometry(dataset, geometry, con
     assert counts[0] == counts[1]
     losses = []
     for model in (flat, curved):
-        stage = DiffusionStage(
-            model, encode_split(model.autoencoder, dataset.train), dataset.train.labels, seed=0, batch_size=4
-        )
+        stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
         losses.append(stage.loss(0)["loss"])
     losses[1].backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in stage.model.parameters())

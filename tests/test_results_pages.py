@@ -7,10 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
-from hldm.study.run_directory import RunDirectory
+from hldm.config.compose import compose
+from hldm.run.identity import run_identity
+from hldm.run.directory import RunDirectory
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 

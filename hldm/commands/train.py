@@ -102,7 +102,7 @@ def config_dirs(flags: list[str]) -> list[Path]:
 
 
 def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Options") -> "DictConfig | None":
-    """Let Hydra do what the arguments say: print a configuration, launch a grid (both give None), or compose one run."""
+    """Let Hydra print a configuration or launch a grid, which both give None, or compose one run."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -115,8 +115,8 @@ def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Optio
     def task(config: "DictConfig") -> None:
         if single or HydraConfig.get().mode is RunMode.MULTIRUN:
             raise UserError(
-                "This launcher or sweeper calls one function for every point, which starts no run. Leave hydra/launcher "
-                "and hydra/sweeper as they are; hardware=… says where runs work."
+                "This launcher or sweeper calls one function for every point, which starts no run. Leave "
+                "hydra/launcher and hydra/sweeper as they are; hardware=… says where runs work."
             )
         single.append(config)
 

@@ -32,32 +32,37 @@ LAUNCHERS = ("local",)
 """Options of hydra/launcher that start our runs; others would call this process's function, which starts none."""
 
 HABITS = {
-    ("lr", "learning_rate", "optimizer.lr", "training.lr", "training.learning_rate"): "training.diffusion.learning_rate "
-    "and training.first_stage.learning_rate",
-    ("batch_size", "bs", "batch", "training.batch_size", "data.batch_size"): "training.diffusion.batch_size and "
-    "training.first_stage.batch_size",
-    ("epochs", "max_epochs", "trainer.max_epochs", "num_epochs", "steps", "max_steps", "trainer.max_steps",
-     "iterations"): "training.diffusion.steps and training.first_stage.steps (steps of one batch, not epochs)",
-    ("logger", "wandb", "log", "use_wandb"): "tracking (tracking=wandb, tracking=none)",
-    ("wandb.project", "project", "logger.project"): "tracking.project",
-    ("wandb.entity", "entity", "logger.entity"): "tracking.entity",
-    ("wandb.mode", "logger.mode"): "tracking.mode",
-    ("c", "k", "curv", "manifold.c", "geometry.c", "geometry.curvature", "geometry.manifold.curvature"): "curvature",
-    ("denoiser.learnable_curvature",): "denoiser.curvature (denoiser.curvature=learnable)",
-    ("manifold", "space"): "geometry",
-    ("data", "datamodule"): "dataset",
-    ("model", "net"): "autoencoder and denoiser",
-    ("device", "gpus", "gpu", "accelerator", "trainer.accelerator", "trainer.devices"): "hardware (hardware=gpu, "
-    "hardware=cpu)",
-    ("threads", "num_workers", "workers"): "hardware.threads",
-    ("name", "run_name", "exp_name", "experiment_name"): "study",
-    ("output_dir", "out", "outdir", "save_dir", "logdir", "outputs"): "paths.outputs",
-    ("latent_dim", "z_dim"): "autoencoder.latent_channels",
-    ("guidance", "cfg_scale", "guidance_scale"): "conditioning.guidance_scale",
-    ("sampler", "sampling_steps", "n_steps"): "diffusion.sampler.method and diffusion.sampler.steps",
-    ("n_samples", "num_samples", "samples"): "metrics.samples",
+    "training.diffusion.learning_rate and training.first_stage.learning_rate": (
+        "lr", "learning_rate", "optimizer.lr", "training.lr", "training.learning_rate",
+    ),
+    "training.diffusion.batch_size and training.first_stage.batch_size": (
+        "batch_size", "bs", "batch", "training.batch_size", "data.batch_size",
+    ),
+    "training.diffusion.steps and training.first_stage.steps (steps of one batch, not epochs)": (
+        "epochs", "max_epochs", "trainer.max_epochs", "num_epochs", "steps", "max_steps", "trainer.max_steps",
+        "iterations",
+    ),
+    "tracking (tracking=wandb, tracking=none)": ("logger", "wandb", "log", "use_wandb"),
+    "tracking.project": ("wandb.project", "project", "logger.project"),
+    "tracking.entity": ("wandb.entity", "entity", "logger.entity"),
+    "tracking.mode": ("wandb.mode", "logger.mode"),
+    "curvature": ("c", "k", "curv", "manifold.c", "geometry.c", "geometry.curvature", "geometry.manifold.curvature"),
+    "denoiser.curvature (denoiser.curvature=learnable)": ("denoiser.learnable_curvature",),
+    "geometry": ("manifold", "space"),
+    "dataset": ("data", "datamodule"),
+    "autoencoder and denoiser": ("model", "net"),
+    "hardware (hardware=gpu, hardware=cpu)": (
+        "device", "gpus", "gpu", "accelerator", "trainer.accelerator", "trainer.devices",
+    ),
+    "hardware.threads": ("threads", "num_workers", "workers"),
+    "study": ("name", "run_name", "exp_name", "experiment_name"),
+    "paths.outputs": ("output_dir", "out", "outdir", "save_dir", "logdir", "outputs"),
+    "autoencoder.latent_channels": ("latent_dim", "z_dim"),
+    "conditioning.guidance_scale": ("guidance", "cfg_scale", "guidance_scale"),
+    "diffusion.sampler.method and diffusion.sampler.steps": ("sampler", "sampling_steps", "n_steps"),
+    "metrics.samples": ("n_samples", "num_samples", "samples"),
 }  # fmt: skip
-"""What other tools call a setting → what it is here."""
+"""What a setting is here → what other tools call it."""
 
 NOT_NEEDED = ("resume", "resume_from_checkpoint", "ckpt_path", "checkpoint", "resume_from", "auto_resume")
 """Settings of other tools for what happens here by itself."""
@@ -275,9 +280,11 @@ def unknown(key: str, options: Options) -> str:
     """What to say of a setting that this run does not have."""
     if where := options.keys.get(key):
         return f"{key} is a setting of {' and '.join(where)} only. Choose that, or leave {key} away."
-    for names, here in HABITS.items():
+    for here, names in HABITS.items():
         if key in names:
-            return f"There is no setting {key}. Here it is called {here}. `python train.py --cfg job` shows all settings."
+            return (
+                f"There is no setting {key}. Here it is called {here}. `python train.py --cfg job` shows all settings."
+            )
     if key in NOT_NEEDED:
         return (
             f"There is no setting {key}, and none is needed: a repeated command goes on where the run was stopped, and "

@@ -28,6 +28,9 @@ class Section(BaseModel):
     target: ClassVar[str | None] = None
     """The class that the section describes, as `_target_` names it; None where there is nothing to choose."""
 
+    takes_section: ClassVar[bool] = False
+    """Whether the class takes the section as it is, rather than its settings by keyword."""
+
     options: ClassVar[dict[str, type["Section"]]]
     """Target → section, of a family."""
 

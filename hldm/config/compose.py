@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from hldm.config import arguments, fits
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
+from hldm.config.published import architecture, latent_channels, located
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.paths import CONF, root
-from hldm.config.published import architecture, latent_channels, located
 
 
 def register_resolvers() -> None:

@@ -9,46 +9,45 @@ import torch
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
 from hldm.config.base import Section
-from hldm.config.schema import RunConfig
-from hldm.config.training import Optimizer
+from hldm.config.schema import Hardware, RunConfig
+from hldm.config.training import Stage, Training
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.geometry import Curvature
 from hldm.machine import cores
 from hldm.model import LatentDiffusion, LatentModel, PriorModel
+from hldm.run.directory import MODEL
 from hldm.spaces import curvature_of, manifold_of
 from hldm.training import initialised, load_weights
 
-WEIGHTS = Path("checkpoints") / "model.safetensors"
 
+def build(section: Section, **parts: Any) -> Any:
+    """The object that a section describes. Only classes that the schema knows can be named there.
 
-def made(section: Section, **arguments: Any) -> Any:
-    """The object that a section describes: its class takes the section itself, or its settings by keyword.
-
-    Only classes that the schema knows are ever built.
+    Args:
+        parts: what depends on other sections, or on the data.
     """
     assert section.target is not None
-    describes = resolve_name(section.target)
-    if getattr(section, "takes_section", False):
-        return describes(section, **arguments)
-    return describes(**{name: value for name, value, _ in section.fields()}, **arguments)
+    make = resolve_name(section.target)
+    if section.takes_section:
+        return make(section, **parts)
+    return make(**{name: value for name, value, _ in section.fields()}, **parts)
 
 
-def choose_device(config: RunConfig) -> torch.device:
+def choose_device(hardware: Hardware) -> torch.device:
     """The device that `hardware` asks for, with threads and determinism set up for it.
 
     Raises:
         UserError: a GPU is asked for and there is none that works.
     """
-    wanted, threads = config.hardware.device, config.hardware.threads
     # whoever started the run wrote the number down; "auto" is left where the pipeline is called directly
-    torch.set_num_threads(cores() if threads == "auto" else threads)
+    torch.set_num_threads(cores() if hardware.threads == "auto" else hardware.threads)
     available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
+    if hardware.device == "cuda" and not available:
         raise UserError(
             "hardware.device=cuda, but PyTorch finds no working GPU here. Use hardware=cpu or hardware=auto."
         )
-    if wanted == "cpu" or not available:
+    if hardware.device == "cpu" or not available:
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
@@ -58,18 +57,19 @@ def choose_device(config: RunConfig) -> torch.device:
 
 def build_dataset(config: RunConfig) -> Dataset:
     """The data set of a run."""
-    dataset: Dataset = made(config.dataset)
+    dataset: Dataset = build(config.dataset)
     return dataset
 
 
-def build_model(config: RunConfig, dataset: Dataset) -> LatentModel:
+def build_model(config: RunConfig, dataset: Dataset, curvature: Curvature | None = None) -> LatentModel:
     """The untrained model. Each part's initial weights depend on the seed alone, so all geometries share them.
 
     Args:
         config: one run.
-        dataset: gives the shape of an image and the number of classes.
+        dataset: gives the shape of an image and the classes.
+        curvature: of all balls, made from the configuration by default.
     """
-    curvature = curvature_of(config.curvature)
+    curvature = curvature or curvature_of(config.curvature)
     autoencoder = build_autoencoder(config, dataset, curvature)
     if not config.has_diffusion:
         assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
@@ -79,31 +79,35 @@ def build_model(config: RunConfig, dataset: Dataset) -> LatentModel:
 
 def build_autoencoder(config: RunConfig, dataset: Dataset, curvature: Curvature) -> Autoencoder:
     """The first stage, whose balls have this curvature."""
-    return initialised(
+    autoencoder: Autoencoder = initialised(
         config.seed,
         "autoencoder",
-        lambda: made(
+        lambda: build(
             config.autoencoder,
             manifold=manifold_of(config.geometry.manifold, curvature),
             decoder_stem=config.geometry.decoder_stem,
             image_shape=dataset.image_shape,
         ),
     )
+    return autoencoder
 
 
 def build_diffusion(
     config: RunConfig, dataset: Dataset, autoencoder: Autoencoder, curvature: Curvature
 ) -> LatentDiffusion:
     """The second stage on an autoencoder. A conditioning on balls takes the curvature as it is now."""
+    process, sampler = config.diffusion.process, config.diffusion.sampler
+    assert process is not None
+    assert sampler is not None
     conditioning = initialised(
         config.seed,
         "conditioning",
-        lambda: made(config.conditioning, class_names=dataset.class_words, curvature=curvature),
+        lambda: build(config.conditioning, class_names=dataset.class_words, curvature=curvature),
     )
     denoiser = initialised(
         config.seed,
         "denoiser",
-        lambda: made(
+        lambda: build(
             config.denoiser,
             layout=autoencoder.layout,
             classes=dataset.classes,
@@ -111,10 +115,7 @@ def build_diffusion(
             label_embedding=conditioning.label_embedding,
         ),
     )
-    process, sampler = config.diffusion.process, config.diffusion.sampler
-    assert process is not None
-    assert sampler is not None
-    return LatentDiffusion(autoencoder, denoiser, made(process), made(sampler), conditioning)
+    return LatentDiffusion(autoencoder, denoiser, build(process), build(sampler), conditioning)
 
 
 def compile_training(model: LatentModel) -> None:
@@ -126,23 +127,20 @@ def compile_training(model: LatentModel) -> None:
         model.denoiser.compile()
 
 
-def optimization(config: RunConfig, stage: str) -> dict[str, Any]:
+def optimization(training: Training, stage: Stage) -> dict[str, Any]:
     """The arguments of `train` that say how a stage is optimised."""
-    training = config.training
-    settings = getattr(training, stage)
+    optimizer = training.optimizer
+    assert optimizer.target is not None
+    settings = {name: value for name, value, _ in optimizer.fields()}
+    make = resolve_name(optimizer.target)
     return {
-        "steps": settings.steps,
-        "optimizer": optimizer_of(training.optimizer, settings.learning_rate),
-        "schedule": settings.schedule,
-        "clip_norm": settings.clip_norm,
+        "steps": stage.steps,
+        "optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
+        "schedule": stage.schedule,
+        "clip_norm": stage.clip_norm,
         "checkpoint_every": training.checkpoint_every,
         "log_every": training.log_every,
     }
-
-
-def optimizer_of(section: Optimizer, learning_rate: float) -> Any:
-    """Parameters → the optimiser that a section describes."""
-    return lambda parameters: made(section, params=parameters, lr=learning_rate)
 
 
 def load_model(config: RunConfig, dataset: Dataset, directory: Path, device: torch.device) -> LatentModel:
@@ -152,5 +150,5 @@ def load_model(config: RunConfig, dataset: Dataset, directory: Path, device: tor
         UserError: its checkpoint is missing, damaged or from another version.
     """
     model = build_model(config, dataset)
-    load_weights(directory / WEIGHTS, model)
+    load_weights(directory / MODEL, model)
     return model.to(device).eval().requires_grad_(False)

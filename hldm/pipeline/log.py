@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from hldm import __version__
-from hldm.pipeline.build import instantiate
-from hldm.study.identity import is_flat, is_learnable
-from hldm.study.run_directory import RunDirectory
+from hldm.config.schema import RunConfig
+from hldm.pipeline.build import build
+from hldm.run.directory import RunDirectory
+from hldm.run.provenance import provenance
 from hldm.tracking import JsonLines, Tracker, run_labels
 
 
@@ -35,16 +34,22 @@ class RunLog:
 
 
 @contextmanager
-def run_log(directory: RunDirectory, config: Mapping[str, Any]) -> Iterator[RunLog]:
+def run_log(directory: RunDirectory, config: RunConfig) -> Iterator[RunLog]:
     """The log of a run, closed on every path: a run that failed shows as failed on the dashboard too."""
-    tracker: Tracker = instantiate(config["tracking"])
+    tracker: Tracker = build(config.tracking)
+    is_number = not config.is_flat and not config.curvature.is_learnable
+    curvature = config.curvature.value if is_number else 0.0 if config.is_flat else config.curvature_words
     exit_code = 1
     try:
-        c = 0.0 if is_flat(config) else "learnable" if is_learnable(config) else config["curvature"]["value"]
-        labels = run_labels(config["geometry"]["name"], c, config["seed"])
-        provenance = {"hldm": __version__}
-        name = directory.path.name
-        tracker.start(directory.path, name, config, labels, provenance, group=config["study"], job_type="train")
+        tracker.start(
+            directory.path,
+            directory.path.name,
+            config.dump(),
+            run_labels(config.geometry.name, curvature, config.seed),
+            provenance(directory.status.get("command")),
+            group=config.study,
+            job_type="train",
+        )
         yield RunLog(directory.path, tracker)
         exit_code = 0
     finally:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hldm.config.conditioning import Guided
+from hldm.config.diffusion import Diffusion
+from hldm.config.metrics import Metrics
 from hldm.config.schema import RunConfig
 from hldm.run import given
 
@@ -35,11 +38,12 @@ def run_identity(config: RunConfig) -> Identity:
 
 def training_identity(config: RunConfig) -> Identity:
     """Equal exactly when the trained weights must be the same: what only sampling and metrics read is left out."""
-    counted = _counted(config)
-    counted.pop("metrics", None)
-    for section, name in (("diffusion", "sampler"), ("conditioning", "guidance_scale")):
-        counted[section] = {key: value for key, value in counted.get(section, {}).items() if key != name}
-    return _identity(config, counted, is_flat=config.is_flat)
+    conditioning = config.conditioning
+    if isinstance(conditioning, Guided):
+        conditioning = conditioning.model_copy(update={"guidance_scale": type(conditioning)().guidance_scale})
+    diffusion = config.diffusion.model_copy(update={"sampler": Diffusion().sampler})
+    as_trained = {"metrics": Metrics(), "diffusion": diffusion, "conditioning": conditioning}
+    return run_identity(config.model_copy(update=as_trained))
 
 
 def first_stage_identity(config: RunConfig) -> Identity:

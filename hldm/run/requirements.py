@@ -60,13 +60,16 @@ def _refused(check: Callable[[], object]) -> Iterator[str]:
 
 def _idx_files(folder: str) -> Iterator[str]:
     if not Path(folder).is_dir():
-        yield f"dataset.folder={folder} does not exist. Give a folder that does, or dataset.folder=null for the bundled digits."
+        yield (
+            f"dataset.folder={folder} does not exist. Give a folder that does, or dataset.folder=null for the bundled "
+            "digits."
+        )
         return
     missing = [name for name in IDX_FILES if not any((Path(folder) / f"{name}{end}").is_file() for end in ("", ".gz"))]
     if missing:
         yield (
-            f"dataset.folder={folder} lacks {', '.join(missing)} (packed as .gz or not). Leave out dataset.folder to use "
-            "the bundled digits, or name a folder with the four original files."
+            f"dataset.folder={folder} lacks {', '.join(missing)} (packed as .gz or not). Leave out dataset.folder to "
+            "use the bundled digits, or name a folder with the four original files."
         )
 
 

@@ -4,7 +4,7 @@ from hldm.training.checkpoint import load_weights, save_weights
 from hldm.training.loop import Stage, train
 from hldm.training.randomness import batch_indices, images_used, initialised, stream
 from hldm.training.realism import LPIPS, DigitDistance, RealisticFirstStage
-from hldm.training.stages import DiffusionStage, FirstStage, encode, encode_split
+from hldm.training.stages import DiffusionStage, FirstStage, encode
 
 __all__ = [
     "LPIPS",
@@ -15,7 +15,6 @@ __all__ = [
     "Stage",
     "batch_indices",
     "encode",
-    "encode_split",
     "images_used",
     "initialised",
     "load_weights",

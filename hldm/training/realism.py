@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hldm.autoencoder import TrainableAutoencoder
 from hldm.config import training as config
 from hldm.data import Split
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier
+from hldm.model import LatentModel
 from hldm.training.randomness import initialised
 from hldm.training.stages import FirstStage
 
@@ -143,18 +143,12 @@ class RealisticFirstStage(FirstStage):
     """
 
     def __init__(
-        self,
-        autoencoder: TrainableAutoencoder,
-        split: Split,
-        settings: config.FirstStage,
-        *,
-        seed: int,
-        distance: nn.Module | None,
+        self, model: LatentModel, split: Split, settings: config.FirstStage, *, seed: int, distance: nn.Module | None
     ) -> None:
-        super().__init__(autoencoder, split, seed=seed, batch_size=settings.batch_size)
+        super().__init__(model, split, seed=seed, batch_size=settings.batch_size)
         self.settings = settings
         self.distance = None if distance is None else distance.to(self.device)
-        channels = autoencoder.image_shape[0]
+        channels = model.autoencoder.image_shape[0]
         discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(channels))
         self.discriminator = discriminator.to(self.device)
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.9))

@@ -1,14 +1,12 @@
 """The two stages of latent diffusion as the loop sees them."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Generator, Tensor, nn
 
-from hldm.autoencoder import Autoencoder, Encoded, TrainableAutoencoder
+from hldm.autoencoder import Encoded, TrainableAutoencoder
 from hldm.data import Split
 from hldm.images import to_unit
-from hldm.model import LatentDiffusion
+from hldm.model import LatentDiffusion, LatentModel
 from hldm.training.loop import Stage
 from hldm.training.randomness import batch_indices, stream
 
@@ -22,10 +20,12 @@ class FirstStage(Stage):
 
     name = "first_stage"
 
-    def __init__(self, autoencoder: TrainableAutoencoder, split: Split, *, seed: int, batch_size: int) -> None:
-        self.model: nn.Module = autoencoder
-        self.autoencoder, self.device = autoencoder, autoencoder.device
-        self.split, self.seed, self.batch_size = split.to(self.device), seed, batch_size
+    def __init__(self, model: LatentModel, split: Split, *, seed: int, batch_size: int) -> None:
+        assert isinstance(model.autoencoder, TrainableAutoencoder), "a published autoencoder is not trained"
+        self.model: nn.Module = model.autoencoder
+        self.autoencoder = model.autoencoder
+        self.split, self.seed, self.batch_size = split.to(model.device), seed, batch_size
+        self.device = model.device
 
     def batch(self, step: int) -> Tensor:
         """The images that this step sees, as the autoencoder takes them."""
@@ -64,33 +64,21 @@ class DiffusionStage(Stage):
         return {"loss": self.diffusion.diffusion_loss(v, self.labels[chosen], noise)}
 
 
-def encode(autoencoder: Autoencoder, images: Tensor, batch_size: int = 500) -> Encoded:
-    """`Autoencoder.encode` of images (N, *image shape): (N, *latent shape) on the autoencoder's device."""
-    return _encode(autoencoder, images.__getitem__, torch.arange(len(images)), len(images), batch_size)
-
-
-def encode_split(
-    autoencoder: Autoencoder, split: Split, chosen: Tensor | None = None, batch_size: int = 500
-) -> Encoded:
-    """`Autoencoder.encode` of a split's images, read a batch at a time: (N, *latent shape) on the autoencoder's device.
+@torch.no_grad()
+def encode(model: LatentModel, images: Tensor | Split, chosen: Tensor | None = None, batch_size: int = 500) -> Encoded:
+    """`Autoencoder.encode` of images (N, *image shape) or of a split, a batch at a time, on the model's device.
 
     Args:
         chosen: indices of the images to encode, all by default; the rows of the others are zero.
     """
-    chosen = torch.arange(len(split)) if chosen is None else chosen
-    return _encode(autoencoder, split.read, chosen, len(split), batch_size)
-
-
-@torch.no_grad()
-def _encode(
-    autoencoder: Autoencoder, read: Callable[[Tensor], Tensor], chosen: Tensor, total: int, batch_size: int
-) -> Encoded:
+    chosen = torch.arange(len(images)) if chosen is None else chosen
     whole: Encoded | None = None
     for part in chosen.split(batch_size):
-        loc, scale = autoencoder.encode(to_unit(read(part).to(autoencoder.device)))
+        batch = images.read(part) if isinstance(images, Split) else images[part]
+        loc, scale = model.autoencoder.encode(to_unit(batch.to(model.device)))
         if whole is None:
             # in torch's usual order of axes whatever the encoder's, as that of the layers decides about last bits
-            shape = (total, *loc.shape[1:])
+            shape = (len(images), *loc.shape[1:])
             whole = Encoded(loc.new_zeros(shape), None if scale is None else scale.new_zeros(shape))
         whole.loc[part] = loc
         if whole.scale is not None and scale is not None:

@@ -70,7 +70,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["cannot start at denoiser.curvature.value=0", "denoiser.curvature.value=1e-2", "denoiser.curvature=0 for"],
     ),
     "the switch that was there before": (["denoiser.learnable_curvature=true"], ["denoiser.curvature=learnable"]),
-    "a denoiser's curvatures of two kinds": (["-m", "denoiser.curvature=0.1,learnable"], ["mixes", "denoiser.curvature"]),
+    "a denoiser's curvatures of two kinds": (
+        ["-m", "denoiser.curvature=0.1,learnable"],
+        ["mixes", "denoiser.curvature"],
+    ),
     "heads without a ball": (
         ["denoiser.attention=hyperbolic_distance", "denoiser.head_channels=1"],
         ["denoiser.head_channels=1", "2 to 8", "denoiser.head_channels=16"],

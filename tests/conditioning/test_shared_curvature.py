@@ -54,7 +54,7 @@ def model_of(kind, learned=LEARNED):
 
 def stage_of(model):
     labels = torch.arange(8) % 10
-    return DiffusionStage(model, encode(model.autoencoder, IMAGES), labels, seed=0, batch_size=4)
+    return DiffusionStage(model, encode(model, IMAGES), labels, seed=0, batch_size=4)
 
 
 def optimizer_of(parameters):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hldm.study.config import ADDED, CONF, ROOT, compose, description, get, groups, settings
+from hldm.study.overrides import known_keys
+from hldm.study.rules import RULES
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from hldm.errors import UserError
-from hldm.study.config import ADDED, CONF, ROOT, compose, description, get, groups, settings
-from hldm.study.overrides import known_keys
-from hldm.study.rules import RULES
 from tests.published import described
 from tests.weights_files import inception_like
 

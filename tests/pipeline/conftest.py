@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from hldm.config.compose import compose
+from hldm.run.identity import run_identity
+from hldm.run.directory import RunDirectory
 
 from hldm.pipeline import run
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
-from hldm.study.run_directory import RunDirectory
 
 TINY = [
     "+experiment=smoke",

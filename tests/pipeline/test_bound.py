@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from hldm.config.compose import compose
 
 from hldm import evaluation
 from hldm.distributions import WrappedNormal
 from hldm.pipeline import run
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import build_model
-from hldm.study.config import compose
 from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY, prepare
 

@@ -5,6 +5,8 @@ import shutil
 import diffusers
 import pytest
 import torch
+from hldm.config.compose import compose
+from hldm.run.identity import run_identity
 from safetensors.torch import load_file
 
 from hldm import evaluation
@@ -12,8 +14,6 @@ from hldm.autoencoder import PublishedAutoencoder
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.pipeline import run
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
 from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import TINY, curve, prepare, weights
 from tests.published import ARCHITECTURE

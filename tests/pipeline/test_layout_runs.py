@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from hldm.config.compose import compose
+from hldm.run.identity import run_identity
+from hldm.run.directory import RunDirectory
 from safetensors.torch import load_file
 
 from hldm import evaluation
 from hldm.pipeline import run
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
-from hldm.study.run_directory import RunDirectory
 from tests.pipeline.conftest import POINT, TINY
 
 LEARNED = ["curvature=learnable", "denoiser.attention=hyperbolic_distance", "denoiser.learnable_curvature=true"]

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from hldm.study.comparison import print_comparison, terminal
+from hldm.config.compose import compose
+from hldm.run.identity import run_identity
+from hldm.run.directory import RunDirectory
 
 from hldm import evaluation, generate
 from hldm.errors import UserError
 from hldm.pipeline import run
-from hldm.study.comparison import print_comparison, terminal
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
 from hldm.study.plan import make_plan
-from hldm.study.run_directory import RunDirectory
 from hldm.tracking import JsonLines
 
 SMALL = [

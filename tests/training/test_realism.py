@@ -12,6 +12,7 @@ from hldm.config import autoencoder as sections
 from hldm.config import training as config
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
+from hldm.model import PriorModel
 from hldm.training import initialised, train
 from hldm.training.realism import (
     LPIPS,
@@ -40,21 +41,21 @@ AUTOENCODERS = {
 }
 
 
-def autoencoder_of(kind):
+def model_of(kind):
     cls, section = AUTOENCODERS[kind]
     build = lambda: cls(section, manifold=Euclidean(4), decoder_stem="linear", image_shape=(1, 28, 28))  # noqa: E731
-    return initialised(0, "autoencoder", build)
+    return PriorModel(initialised(0, "autoencoder", build))
 
 
 def stage_of(dataset, kind="kl", **settings):
     """The plain stage where the settings give no weight to realism."""
     section = config.FirstStage(batch_size=4, **settings)
     if not section.perceptual_weight and not section.adversarial_weight:
-        return FirstStage(autoencoder_of(kind), dataset.train, seed=0, batch_size=4)
+        return FirstStage(model_of(kind), dataset.train, seed=0, batch_size=4)
     distance = None
     if section.perceptual_weight:
         distance = LPIPS(section.perceptual_backbone) if section.uses_lpips else DigitDistance()
-    return RealisticFirstStage(autoencoder_of(kind), dataset.train, section, seed=0, distance=distance)
+    return RealisticFirstStage(model_of(kind), dataset.train, section, seed=0, distance=distance)
 
 
 def test_the_digit_distance_grows_with_what_is_changed():
