@@ -43,6 +43,9 @@ class FirstStage(Stage):
 class DiffusionStage(Stage):
     """Latents → denoiser and conditioning, with the autoencoder frozen. Each step draws its latents anew.
 
+    The curvature of embeddings is learned with the autoencoder or not at all: a Riemannian step on points needs a
+    metric that holds still.
+
     Args:
         encoded: what the autoencoder says of all training images, on the model's device.
         labels: int64 (N,), on the same device.
@@ -52,6 +55,8 @@ class DiffusionStage(Stage):
 
     def __init__(self, model: LatentDiffusion, encoded: Encoded, labels: Tensor, *, seed: int, batch_size: int) -> None:
         self.model: nn.Module = nn.ModuleDict({"denoiser": model.denoiser, "conditioning": model.conditioning})
+        if model.conditioning.curvature is not None:
+            model.conditioning.curvature.requires_grad_(False)
         self.diffusion = model
         self.encoded = encoded
         self.labels, self.seed, self.batch_size = labels, seed, batch_size

@@ -13,7 +13,7 @@ from hldm.config import conditioning as config
 from hldm.config.autoencoder import KL
 from hldm.config.diffusion import UNet
 from hldm.diffusion import FlowMatching, FlowSampler, UNetDenoiser
-from hldm.geometry import LearnableCurvature, PoincareBall
+from hldm.geometry import Euclidean, LearnableCurvature, PoincareBall
 from hldm.model import LatentDiffusion
 from hldm.training import DiffusionStage, encode, initialised, load_weights, save_weights, train
 from hldm.training.ema import Ema
@@ -28,13 +28,17 @@ KINDS = {
 }
 
 
-def model_of(kind, learned=LEARNED):
+def model_of(kind, learned=LEARNED, flat=False):
     """A model with a trained autoencoder and an untrained denoiser; `learned` is what training made of c = 1."""
     curvature = LearnableCurvature(1.0)
+    manifold = Euclidean(4) if flat else PoincareBall(4, curvature)
     build = partial(
-        KLAutoencoder, KL(block_channels=(8, 16)), manifold=PoincareBall(4, curvature), decoder_stem="gyroplane",
+        KLAutoencoder,
+        KL(block_channels=(8, 16)),
+        manifold=manifold,
+        decoder_stem="gyroplane",
         image_shape=(1, 28, 28),
-    )  # fmt: skip
+    )
     autoencoder = initialised(0, "autoencoder", build)
     with torch.no_grad():
         curvature.raw.fill_(torch.tensor(learned).log())
@@ -95,9 +99,11 @@ def test_points_are_made_for_the_curvature_that_was_learned():
     )
 
 
+@pytest.mark.parametrize("flat", [False, True], ids=["latents on balls", "flat latents"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_leaves_it_alone_and_moves_the_rest(kind):
-    model = model_of(kind)
+def test_training_leaves_it_alone_and_moves_the_rest(kind, flat):
+    """Also where no autoencoder learned it: it stays what it was."""
+    model = model_of(kind, flat=flat)
     stage = stage_of(model)
     optimizer, average = Optimizer(stage.model.parameters(), optimizer_of), Ema(stage.model, 0.5)
     before = {name: value.clone() for name, value in stage.model.state_dict().items()}
