@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from hldm import evaluation
 from hldm.autoencoder import PublishedAutoencoder
+from hldm.config.autoencoder import Published
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.pipeline import run
@@ -147,9 +148,8 @@ def test_a_run_on_a_published_autoencoder_is_a_first_stage_itself(tmp_path, untr
 
 def test_grey_images_go_through_three_channels(tmp_path):
     folder, model = published(tmp_path)
-    ours = PublishedAutoencoder(
-        dict(model.config), 4, 32, manifold=Euclidean(4), decoder_stem="linear", image_shape=(1, 28, 28)
-    ).eval()
+    settings = Published(architecture=dict(model.config))
+    ours = PublishedAutoencoder(settings, manifold=Euclidean(4), decoder_stem="linear", image_shape=(1, 28, 28)).eval()
     ours.load(folder)
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(images, (2, 2, 2, 2)).expand(-1, 3, -1, -1)
