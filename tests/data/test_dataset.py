@@ -13,7 +13,7 @@ from hldm.data import dataset as module
 from hldm.geometry import Euclidean
 from hldm.images import mean_image, to_uint8, to_unit
 from hldm.model import PriorModel
-from hldm.training import FirstStage, encode, encode_split
+from hldm.training import FirstStage, encode
 from tests.fake_data import in_memory, noise_digits
 
 
@@ -66,7 +66,7 @@ def test_encodings_and_the_mean_go_by_chunks(
     chosen = torch.tensor([1, 2, 5, 8, 24])
     for dataset in (memory, streamed):
         whole = encode(model, dataset.train.first())
-        some = encode_split(model, dataset.train, chosen, batch_size=2)
+        some = encode(model, dataset.train, chosen, batch_size=2)
         for all_rows, rows in zip(whole, some, strict=True):
             assert all_rows is not None
             assert rows is not None
