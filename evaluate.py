@@ -9,7 +9,8 @@ Same machine, versions, threads and batch size give the same bits; results.json 
 
 import sys
 
-from hldm import console, evaluation
+from hldm import console
+from hldm.commands import evaluate
 
 if __name__ == "__main__":
-    sys.exit(console.run(evaluation.main))
+    sys.exit(console.run(lambda: evaluate.main(sys.argv[1:])))

@@ -3,7 +3,7 @@
     python train.py                                                      one run with the defaults of conf/
     python train.py geometry=hybrid curvature=learnable seed=3           one run of your own
     python train.py -m geometry=poincare,euclidean curvature=0.1,1.0     a grid of runs, then a comparison
-    python train.py +experiment=smoke                                    everything once, in a minute
+    python train.py experiment=smoke                                     everything once, in a minute
     python train.py --help                                               all groups and their options
     python train.py --cfg job                                            the configuration, without running it
 
@@ -12,7 +12,8 @@ A repeated command finishes what is missing: finished runs are not run again, ru
 
 import sys
 
-from hldm import cli, console
+from hldm import console
+from hldm.commands import train
 
 if __name__ == "__main__":
-    sys.exit(console.run(cli.main))
+    sys.exit(console.run(lambda: train.main(sys.argv[1:])))

@@ -1,14 +1,18 @@
 """How every command of this project starts, fails and reads `key=value`."""
 
 import difflib
+import io
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hldm.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
 
@@ -16,25 +20,82 @@ INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
 def run(main: Callable[[], int | None]) -> int:
     """The exit status of `main`: its own (None is 0), 2 after a UserError, 130 after Ctrl-C.
 
-    A UserError becomes one paragraph on stderr, without a traceback; any other exception is our bug and keeps it.
+    A UserError becomes a paragraph for each of its lines on stderr, without a traceback; any other exception is our
+    bug and keeps it. What the output cannot show, or that nobody reads it, never decides about a run.
     """
+    _make_output_harmless()
     try:
         return main() or 0
     except UserError as error:
-        print(paragraph(str(error)), file=sys.stderr)
+        print(paragraphs(str(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `python train.py --help | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
-        return 1
 
 
-def paragraph(text: str) -> str:
-    """The text as one paragraph, wrapped to the terminal; paths and commands are not torn apart."""
+class _Forgiving:
+    """An output whose reader may go away, whose disk may be full, and whose encoding may lack a character."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Let everything else that is written go nowhere; Python would complain while it exits otherwise."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _make_output_harmless() -> None:
+    """What nobody can read never decides about a run: see `_Forgiving`; a closed output becomes an empty one."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, _Forgiving):
+            continue
+        setattr(sys, name, _Forgiving(open(os.devnull, "w", encoding="utf-8") if stream is None else stream))
+
+
+def paragraphs(text: str) -> str:
+    """A paragraph for each line of the text, wrapped to the terminal; paths and commands are not torn apart."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
-    return textwrap.fill(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(
+        textwrap.fill(
+            " ".join(line.split()),
+            width,
+            break_long_words=False,
+            break_on_hyphens=False,
+            subsequent_indent="  " if line.startswith("- ") else "",
+        )
+        for line in text.splitlines()
+    )
+
+
+def terminal() -> "Console":
+    """A console that prints user text as it is, 100 columns wide where nobody watches.
+
+    What a terminal cannot show (its encoding has no −, say) is replaced, never an error.
+    """
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 100
+    return Console(width=width, markup=False, highlight=False, soft_wrap=False)
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -1,7 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, and known by their content."""
 
+import hashlib
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -22,5 +24,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """The same for UTF-8 text."""
+    """Write UTF-8 text as `write_atomically` does."""
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def content_digest(files: list[Path]) -> str:
+    """A hash of what is in all of these files, wherever they lie."""
+    hashes = (_sha256(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+@lru_cache
+def _sha256(file: str, changed: int, size: int) -> str:
+    """SHA-256 of a file, which is read once however many points of a grid use it."""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """The whole model in one place: image ⇄ point on a manifold ⇄ noise.
 
-Legend: images (B, C, H, W), uint8 or in [0, 1]; `v` normal coordinates of latents (B, c, h, w) as the autoencoder has
-them; `v / latent_scale` is what the diffusion process sees, on the manifold whose curvature was rescaled with it.
+Legend: images (B, C, H, W), uint8 or in [0, 1]; `v` normal coordinates of latents (B, *latent shape) as the autoencoder
+has them; `v / latent_scale` is what the diffusion process sees, on the manifold whose curvature was rescaled with it.
 """
 
 from abc import ABC, abstractmethod
@@ -11,16 +11,9 @@ from torch import Generator, Tensor, nn
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
 from hldm.conditioning import Conditioning, Subjects
-from hldm.diffusion import (
-    CrossAttentionDenoiser,
-    Denoiser,
-    MapGlobalDenoiser,
-    MLPDenoiser,
-    Process,
-    Sampler,
-    log_density,
-)
+from hldm.diffusion import Denoiser, Process, Sampler, log_density
 from hldm.geometry import Manifold
+from hldm.images import to_uint8
 
 
 class LatentModel(nn.Module, ABC):
@@ -87,7 +80,7 @@ class LatentDiffusion(LatentModel):
     def __init__(
         self,
         autoencoder: Autoencoder,
-        denoiser: Denoiser | MLPDenoiser | CrossAttentionDenoiser | MapGlobalDenoiser,
+        denoiser: Denoiser,
         process: Process,
         sampler: Sampler,
         conditioning: Conditioning,
@@ -99,8 +92,10 @@ class LatentDiffusion(LatentModel):
         self.conditioning = conditioning
         self.uses_labels = conditioning.uses_labels
         self.caption_template = conditioning.template
-        parts = len(autoencoder.parts)
-        self.register_buffer("latent_scale", torch.ones(() if parts == 1 else parts))
+        self.layout = autoencoder.layout
+        self.register_buffer("latent_scale", self.layout.unit_scale())
+        # (the scale, its version, the manifold): in a tuple, and so no submodule
+        self._rescaled: tuple[Tensor, int, Manifold] | None = None
 
     @property
     def evaluations(self) -> int:
@@ -108,30 +103,25 @@ class LatentDiffusion(LatentModel):
 
     @torch.no_grad()
     def fit_latent_scale(self, v: Tensor) -> None:
-        """Set `latent_scale` so that each part has unit mean square when divided by it.
-
-        Latent diffusion takes the standard deviation, about the mean; scaling a ball leaves only its origin in place.
-        """
-        parts = v.split(self.autoencoder.parts, 1)
-        scales = torch.stack([part.square().mean().sqrt() for part in parts])
-        self.latent_scale.copy_(scales.view_as(self.latent_scale))
-
-    @property
-    def scale(self) -> Tensor:
-        """`latent_scale` as it multiplies latents: (), or (D,) where they have parts."""
-        if not self.latent_scale.ndim:
-            return self.latent_scale
-        return self.latent_scale.repeat_interleave(torch.tensor(self.autoencoder.parts, device=self.device))
+        """Set `latent_scale` so that each part of v (N, *latent shape) has unit mean square when divided by it."""
+        self.latent_scale.copy_(self.layout.fitted_scale(v))
 
     def diffusion_manifold(self) -> Manifold:
-        """Where the process runs: latents v → v / s need curvature c → c·s² to stay on the same manifold."""
-        return self.autoencoder.manifold.rescaled(self.latent_scale)
+        """Where the process runs: that of latents divided by `latent_scale`.
+
+        It is built once for every value of the scale; a curvature that is learned stays shared with the autoencoder's.
+        """
+        scale = self.latent_scale
+        if self._rescaled is None or self._rescaled[0] is not scale or self._rescaled[1] != scale._version:
+            self._rescaled = (scale, scale._version, self.layout.rescaled(scale))
+        return self._rescaled[2]
 
     def diffusion_loss(self, v: Tensor, labels: Tensor, generator: Generator) -> Tensor:
         """The process's loss on latents v with labels (B,), all noise from `generator`."""
         condition = self.conditioning.for_training(labels, generator)
+        scaled = v / self.layout.per_coordinate(self.latent_scale)
         return self.process.loss(
-            self.diffusion_manifold(), lambda x, t: self.denoiser(x, t, condition), v / self.scale, generator
+            self.diffusion_manifold(), lambda x, t: self.denoiser(x, t, condition), scaled, generator
         )
 
     @torch.no_grad()
@@ -141,38 +131,22 @@ class LatentDiffusion(LatentModel):
         def predict(x: Tensor, t: Tensor) -> Tensor:
             return guidance(lambda condition: self.denoiser(x, t, condition))
 
-        shape = (len(subjects), *self.autoencoder.latent_shape)
+        shape = (len(subjects), *self.layout.shape)
         v = self.sampler.sample(self.process, self.diffusion_manifold(), predict, shape, generator)
-        return v * self.scale
+        return v * self.layout.per_coordinate(self.latent_scale)
 
     @torch.no_grad()
     def log_density(self, v: Tensor, subjects: Subjects, steps: int, generator: Generator) -> Tensor:
         """log p(v | subjects) without guidance, (B,) in nats, in the Riemannian volume of the autoencoder's manifold.
 
         Lengths there are s = `latent_scale` times those that the process sees, so log p = log p(v/s) − D log s with D
-        coordinates of one latent. See `hldm.diffusion.log_density`.
+        coordinates of one latent; log p(v/s) is that of `hldm.diffusion.log_density`.
         """
         condition = self.conditioning.for_sampling(subjects).condition
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             return self.denoiser(x, t, condition)
 
-        scaled = v / self.scale
-        log_p = log_density(self.process, self.diffusion_manifold(), predict, scaled, steps, generator)
-        return log_p - self.scale.log().expand_as(v[0]).sum()
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 → float32 in [0, 1]; other data are float32 already and left as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-def mean_image(images: Tensor) -> Tensor:
-    """The mean of `to_unit(images)`, (*image shape) in float64."""
-    mean = images.sum(0, dtype=torch.float64) / len(images)
-    return mean / 255 if images.dtype == torch.uint8 else mean
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[0, 1] → uint8, rounded."""
-    return (images * 255).round().clamp(0, 255).to(torch.uint8)
+        scale = self.layout.per_coordinate(self.latent_scale)
+        log_p = log_density(self.process, self.diffusion_manifold(), predict, v / scale, steps, generator)
+        return log_p - scale.log().expand_as(v[0]).sum()

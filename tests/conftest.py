@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from hldm import cli, console
-from hldm.study import execute, resources
+from hldm import console, machine
+from hldm.commands import train
+from hldm.study import execute
 
 FAKE = Path(__file__).with_name("fake_pipeline.py")
 
@@ -26,12 +27,12 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], t
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
     monkeypatch.setattr(execute, "WORKER", ("-P", str(FAKE)))
     monkeypatch.setitem(sys.modules, "hldm.pipeline", SimpleNamespace(run=runpy.run_path(str(FAKE))["run"]))
-    monkeypatch.setattr(resources, "cores", lambda: 2)
-    monkeypatch.setattr(resources, "visible_gpus", lambda: ())
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(machine, "visible_gpus", lambda: ())
 
     def call(*argv: str, outputs: str = "outputs") -> tuple[int, str, str]:
         where = [f"paths.outputs={outputs}"] if outputs else []
-        status = console.run(lambda: cli.main([*argv, *where]))
+        status = console.run(lambda: train.main([*argv, *where]))
         out, err = capfd.readouterr()
         return status, out, err
 

@@ -1,4 +1,4 @@
-"""Stands in for `python -m hldm.pipeline DIRECTORY`: leaves the files of a run, without the work and without torch.
+"""Stands in for `python -m hldm worker DIRECTORY`: leaves the files of a run, without the work and without torch.
 
 The environment variable FAKE holds what goes wrong: "kill poincare", "fail euclidean", "slow".
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from hldm.study.run_directory import RunDirectory
+from hldm.run.directory import RunDirectory
 
 METRICS = {
     "fid": 1.25,
@@ -31,7 +31,7 @@ def run(path: Path) -> None:
         starts = path / "starts"
         starts.write_text((starts.read_text() if starts.exists() else "") + "x")
         (path / "environment").write_text(f"{os.environ['OMP_NUM_THREADS']} {os.environ['OMP_WAIT_POLICY']}")
-        geometry = directory.config["geometry"]["name"]
+        geometry = directory.config.geometry.name
         print(f"a line from {path.name}", flush=True)
         if wrong == f"kill {geometry}":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -47,5 +47,5 @@ def run(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # as hldm/pipeline/__main__.py does
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as hldm/commands/worker.py does
     run(Path(sys.argv[1]))

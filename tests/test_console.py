@@ -8,7 +8,7 @@ import pytest
 
 from hldm import console
 from hldm.errors import UserError
-from hldm.study.config import ROOT
+from hldm.paths import CHECKOUT as ROOT
 
 USAGE = "What it does.\n\nUsage: python evaluate.py run=DIRECTORY [seeds=0,1,2]"
 ALLOWED = {"run": str, "n": console.whole, "seeds": console.wholes}
@@ -34,7 +34,8 @@ def test_exit_statuses(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 def test_a_closed_pipe_is_silent() -> None:
     code = (
-        "import sys; from hldm import console; sys.exit(console.run(lambda: [print('x' * 100) for _ in range(9999)]))"
+        "import sys; from hldm import console;"
+        "sys.exit(console.run(lambda: any(print('x' * 100) for _ in range(9999))))"
     )
     argv = [sys.executable, "-c", code]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -1,16 +1,17 @@
 """Image ⇄ point on the manifold."""
 
-from hldm.autoencoder.base import Autoencoder
+from hldm.autoencoder.base import Autoencoder, Encoded, Losses, TrainableAutoencoder
 from hldm.autoencoder.global_kl import GlobalKLAutoencoder, MapGlobalKLAutoencoder
 from hldm.autoencoder.kl import KLAutoencoder
 from hldm.autoencoder.likelihood import MarginalLikelihood
 from hldm.autoencoder.mlp import MLPAutoencoder
 from hldm.autoencoder.published import PublishedAutoencoder
-from hldm.autoencoder.variational import Losses, VariationalAutoencoder
+from hldm.autoencoder.variational import VariationalAutoencoder
 from hldm.autoencoder.vq import VQAutoencoder
 
 __all__ = [
     "Autoencoder",
+    "Encoded",
     "GlobalKLAutoencoder",
     "KLAutoencoder",
     "Losses",
@@ -18,6 +19,7 @@ __all__ = [
     "MapGlobalKLAutoencoder",
     "MarginalLikelihood",
     "PublishedAutoencoder",
+    "TrainableAutoencoder",
     "VQAutoencoder",
     "VariationalAutoencoder",
 ]

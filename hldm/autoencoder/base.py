@@ -13,69 +13,103 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from hldm.geometry import Manifold, Packing
+from hldm.layout import LatentLayout
+
+
+class Encoded(NamedTuple):
+    """What an encoder says of the latents of B images."""
+
+    loc: Tensor
+    """(B, *latent shape) normal coordinates: the mean of the posterior, or the latents where the encoder is sure."""
+
+    scale: Tensor | None = None
+    """(B, *latent shape) standard deviations; None where the encoder is sure."""
+
+    def rows(self, chosen: Tensor) -> "Encoded":
+        """The latents of the chosen images, int64 (K,)."""
+        return Encoded(self.loc[chosen], None if self.scale is None else self.scale[chosen])
+
+
+class Losses(NamedTuple):
+    """The training loss of one batch, and the reconstructions that it speaks of."""
+
+    terms: dict[str, Tensor]
+    """Means over the batch, in nats per image where they are not numbers of codes; "loss" is minimised."""
+
+    images: Tensor
+    """(B, *image shape), the mean of the likelihood at the latents of this step."""
+
+    @property
+    def loss(self) -> Tensor:
+        """The term that is minimised, a scalar."""
+        return self.terms["loss"]
 
 
 class Autoencoder(nn.Module, ABC):
     """Image → point on the manifold → image.
 
-    Diffusion sees what `draw` makes of what `encode` finds, and `decode` takes what diffusion makes.
+    Diffusion sees what `draw` makes of what `encode` finds, and `to_images` takes what diffusion makes.
 
     Args:
-        manifold: where the latents live.
+        layout: what a latent is made of, and where it lives.
         image_shape: of one image.
-        latent_shape: of one latent: its channels, then its positions where it is a map.
     """
 
-    packing: Packing | None = None
-    """How a latent that is a map beside a point lies in its vector; None where it is one or the other."""
+    def __init__(self, layout: LatentLayout, image_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layout = layout
+        self.manifold = layout.manifold
+        self.image_shape = tuple(image_shape)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one latent."""
+        return self.layout.shape
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Encoded:
+        """What the encoder says of the latents."""
+
+    @abstractmethod
+    def draw(self, encoded: Encoded, generator: Generator) -> Tensor:
+        """Normal coordinates of one latent for each that `encode` describes."""
+
+    @abstractmethod
+    def to_images(self, v: Tensor) -> Tensor:
+        """Normal coordinates → images (B, *image shape), in [0, 1] where they are pictures."""
+
+
+class TrainableAutoencoder(Autoencoder):
+    """An autoencoder whose decoder gives a likelihood of images, so that it can be trained and judged.
+
+    The Bernoulli likelihood is evaluated on grey levels, as is usual for VAEs on MNIST. It is no distribution of images
+    of 256 levels: its nats, and bits per dimension made of them, do not compare with those of discrete or dequantised
+    likelihoods in the literature.
+    """
 
     likelihood: Literal["bernoulli", "normal"] = "bernoulli"
     """Bernoulli on grey levels, or normal with unit variance."""
-
-    def __init__(self, manifold: Manifold, image_shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.manifold = manifold
-        self.image_shape = tuple(image_shape)
-        self.latent_shape = tuple(latent_shape)
-
-    @abstractmethod
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What the encoder says of the latents, each shaped like them: first where they are, in normal coordinates."""
-
-    @abstractmethod
-    def draw(self, encoded: tuple[Tensor, ...], generator: Generator) -> Tensor:
-        """Normal coordinates of one latent for each of those that `encode` describes."""
 
     @abstractmethod
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates → the likelihood's parameters (logits or means), (B, *image shape)."""
 
+    @property
     @abstractmethod
-    def losses(self, images: Tensor, generator: Generator) -> NamedTuple:
-        """Scalars of one training step; the one called `loss` is minimised. All noise comes from `generator`."""
+    def last_layer(self) -> Tensor:
+        """The weight of the layer that puts out the likelihood's parameters."""
 
     @abstractmethod
-    def test_terms(self, images: Tensor, encoded: tuple[Tensor, ...], generator: Generator) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, generator: Generator) -> Losses:
+        """What one training step minimises. All noise comes from `generator`."""
+
+    @abstractmethod
+    def test_terms(self, images: Tensor, encoded: Encoded, generator: Generator) -> dict[str, Tensor]:
         """Means over a batch of test images, of which `test_figures` makes numbers when all batches are averaged."""
 
     @abstractmethod
     def test_figures(self, means: Mapping[str, Tensor]) -> dict[str, float]:
         """The final metrics, from `test_terms` averaged over all test images, in float64."""
-
-    @property
-    def parts(self) -> tuple[int, ...]:
-        """Coordinates, along axis 1, of the parts of a latent that diffusion scales apart from each other."""
-        return (self.latent_shape[0],) if self.packing is None else self.packing.parts
-
-    def factors(self, v: Tensor) -> list[tuple[Manifold, Tensor]]:
-        """Where each of the `parts` lives, and these parts of the latents v.
-
-        Hierarchy is looked for in the last one: the point where there is one beside a map.
-        """
-        if self.packing is None:
-            return [(self.manifold, v)]
-        return list(zip(self.manifold.direct_factors(), v.split(self.parts, 1), strict=True))
 
     def begin(self, mean_image: Tensor) -> None:
         """Called before training with the mean of all training images, (*image shape) in float64."""
@@ -84,10 +118,13 @@ class Autoencoder(nn.Module, ABC):
         """The images as the likelihood is evaluated on them."""
         return images
 
+    def mean_of(self, parameters: Tensor) -> Tensor:
+        """The likelihood's parameters → its mean, an image."""
+        return torch.sigmoid(parameters) if self.likelihood == "bernoulli" else parameters
+
     def to_images(self, v: Tensor) -> Tensor:
         """Normal coordinates → the mean of the likelihood: images in [0, 1] where it is Bernoulli."""
-        parameters = self.decode(v)
-        return torch.sigmoid(parameters) if self.likelihood == "bernoulli" else parameters
+        return self.mean_of(self.decode(v))
 
     def negative_log_likelihood(self, parameters: Tensor, images: Tensor) -> Tensor:
         """−Σ log p(x | z) over the batch, a scalar."""

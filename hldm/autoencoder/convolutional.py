@@ -1,4 +1,4 @@
-"""The convolutions that all autoencoders with a map of latents share: Stable Diffusion's encoder and decoder.
+"""The convolutions that all autoencoders of pictures share: Stable Diffusion's encoder and decoder.
 
 Legend: images (B, C, H, W) in [0, 1]; features (B, channels, h, w), one position of the latent map at each place.
 """
@@ -10,6 +10,7 @@ from diffusers.models.autoencoders.vae import Decoder, Encoder
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
+from hldm.config.autoencoder import Convolutions, StyledKL
 from hldm.errors import UserError
 from hldm.geometry import Manifold
 from hldm.nn import Gyroplane
@@ -18,16 +19,21 @@ GROUPS = 8
 """Channels of every level are normalised in so many groups."""
 
 
-class Frame:
+class PixelFolding:
     """Pixels ⇄ what the convolutions see: padded with black to a square, and folded into channels.
+
+    Folding 2 × 2 pixels makes every convolution at the full side four times cheaper.
 
     Args:
         image_shape: (C, H, W).
         patch_size: side of the pixel blocks that become one position.
         padded_side: of the square.
+
+    Raises:
+        UserError: the images are larger than the square.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], patch_size: int, padded_side: int) -> None:
+    def __init__(self, image_shape: tuple[int, ...], *, patch_size: int, padded_side: int) -> None:
         channels, self.height, self.width = image_shape
         side = max(self.height, self.width)
         if padded_side < side:
@@ -52,68 +58,81 @@ class Frame:
         left, top = self.right // 2, self.bottom // 2
         return F.pixel_shuffle(x, self.patch_size)[..., top : top + self.height, left : left + self.width]
 
+    def sides_after(self, levels: int) -> tuple[int, int]:
+        """(h, w) of the map behind so many levels, each of which but the last halves the side."""
+        side = self.side // 2 ** (levels - 1)
+        return side, side
 
-def latent_shape(frame: Frame, block_channels: list[int], latent_channels: int) -> tuple[int, int, int]:
-    """(latent channels, h, w): each level but the last halves the side."""
-    side = frame.side // 2 ** (len(block_channels) - 1)
-    return latent_channels, side, side
+
+def folding_and_sides(settings: Convolutions, image_shape: tuple[int, ...]) -> tuple[PixelFolding, tuple[int, int]]:
+    """How pixels are folded, and (h, w) of the map that the encoder makes of them."""
+    folding = PixelFolding(image_shape, patch_size=settings.patch_size, padded_side=settings.padded_side)
+    return folding, folding.sides_after(len(settings.block_channels))
 
 
 class ImageEncoder(Encoder):
     """Images → features, with `out_channels` of them, or twice as many where `double_z`."""
 
-    def __init__(
-        self, frame: Frame, out_channels: int, block_channels: list[int], layers_per_block: int, *, double_z: bool
-    ) -> None:
-        levels = ("DownEncoderBlock2D",) * len(block_channels)
+    def __init__(self, settings: Convolutions, folding: PixelFolding, out_channels: int, *, double_z: bool) -> None:
+        channels = settings.block_channels
+        levels = ("DownEncoderBlock2D",) * len(channels)
         super().__init__(
-            frame.channels, out_channels, levels, tuple(block_channels), layers_per_block, GROUPS, double_z=double_z
+            folding.channels, out_channels, levels, channels, settings.layers_per_block, GROUPS, double_z=double_z
         )
-        self.frame = frame
+        self.folding = folding
 
     def forward(self, images: Tensor) -> Tensor:
-        return super().forward(self.frame.fold(images))
+        return super().forward(self.folding.fold(images))
 
 
 class ImageDecoder(Decoder):
     """Features → the likelihood's parameters, (B, C, H, W)."""
 
-    def __init__(self, frame: Frame, in_channels: int, block_channels: list[int], layers_per_block: int) -> None:
-        levels = ("UpDecoderBlock2D",) * len(block_channels)
-        super().__init__(in_channels, frame.channels, levels, tuple(block_channels), layers_per_block, GROUPS)
-        self.frame = frame
+    def __init__(self, settings: Convolutions, folding: PixelFolding, in_channels: int) -> None:
+        channels = settings.block_channels
+        levels = ("UpDecoderBlock2D",) * len(channels)
+        super().__init__(in_channels, folding.channels, levels, channels, settings.layers_per_block, GROUPS)
+        self.folding = folding
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.frame.unfold(super().forward(features))
+        return self.folding.unfold(super().forward(features))
 
 
 class StyledDecoder(ImageDecoder):
     """An `ImageDecoder` whose normalisation layers are scaled and shifted by a vector, the style of an image.
 
-        h ← GroupNorm(h)·(1 + a(style)) + b(style)   in every ResNet block        Perez et al. (2018), FiLM
-
-    Args:
-        style_channels: S.
+    h ← GroupNorm(h)·(1 + a(style)) + b(style)   in every ResNet block        Perez et al. (2018), FiLM
     """
 
-    def __init__(
-        self, frame: Frame, in_channels: int, block_channels: list[int], layers_per_block: int, style_channels: int
-    ) -> None:
-        super().__init__(frame, in_channels, block_channels, layers_per_block)
+    def __init__(self, settings: StyledKL, folding: PixelFolding, in_channels: int) -> None:
+        super().__init__(settings, folding, in_channels)
         for block in self.modules():
             if isinstance(block, ResnetBlock2D):
                 # what the constructor of the block does where the decoder lets it
                 block.time_embedding_norm = "scale_shift"
-                block.time_emb_proj = nn.Linear(style_channels, 2 * block.out_channels)
+                block.time_emb_proj = nn.Linear(settings.style_channels, 2 * block.out_channels)
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:  # type: ignore[override]  # a style besides
-        """(B, in_channels, h, w) and (B, S) → (B, C, H, W)."""
+        """(B, in_channels, h, w) and (B, style_channels) → (B, C, H, W)."""
         x = self.mid_block(self.conv_in(features), style)
         for block in self.up_blocks:
             x = block(x, style)
-        return self.frame.unfold(self.conv_out(self.conv_act(self.conv_norm_out(x))))
+        return self.folding.unfold(self.conv_out(self.conv_act(self.conv_norm_out(x))))
 
 
-def decoder_stem(kind: Literal["linear", "gyroplane"], manifold: Manifold, channels: int) -> nn.Module:
-    """The layer that takes normal coordinates (B, channels, h, w) into the decoder, with as many features."""
+class DrawsImages:
+    """An autoencoder whose decoder is an `ImageDecoder`."""
+
+    decoder: ImageDecoder
+
+    @property
+    def last_layer(self) -> Tensor:
+        """The weight of the decoder's last convolution."""
+        weight: Tensor = self.decoder.conv_out.weight
+        return weight
+
+
+def map_stem(kind: Literal["linear", "gyroplane"], manifold: Manifold) -> nn.Module:
+    """The layer that takes normal coordinates (B, C, h, w) into the decoder, with as many features."""
+    channels = manifold.channels
     return Gyroplane(manifold, channels, dim=1) if kind == "gyroplane" else nn.Conv2d(channels, channels, 1)

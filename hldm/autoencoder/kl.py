@@ -6,16 +6,16 @@ spatial position; `z` the points themselves.
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from hldm.autoencoder.convolutional import Frame, ImageDecoder, ImageEncoder, latent_shape
-from hldm.autoencoder.convolutional import decoder_stem as make_stem
-from hldm.autoencoder.variational import VariationalAutoencoder
+from hldm.autoencoder.convolutional import DrawsImages, ImageDecoder, ImageEncoder, folding_and_sides, map_stem
+from hldm.autoencoder.variational import VariationalAutoencoder, to_scale
+from hldm.config.autoencoder import KL
 from hldm.geometry import Manifold
+from hldm.layout import LatentLayout
 
 
-class KLAutoencoder(VariationalAutoencoder):
+class KLAutoencoder(DrawsImages, VariationalAutoencoder):
     """Encoder → posterior on the manifold → decoder, with a small weight on the KL term (Rombach et al. 2022, app. G).
 
         loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior),   Bernoulli likelihood on the grey levels
@@ -25,46 +25,28 @@ class KLAutoencoder(VariationalAutoencoder):
     into the decoder (an affine map becomes distances to gyroplanes with parameters of the same shape).
 
     Args:
-        latent_channels: coordinates of one latent point.
-        block_channels: one entry per level; each level but the last halves the side.
-        layers_per_block: ResNet blocks per level.
-        patch_size: side of the pixel blocks that are folded into channels before the first level and unfolded after the
-            last: 2 makes every convolution at the full side four times cheaper.
-        padded_side: images are padded with black to this height and width, so that levels and patches divide them.
-        posterior: "wrapped" (diagonal scale) or "riemannian" (isotropic per point).
-        prior_scale: σ₀ of the centred wrapped or Riemannian prior, > 0.
-        kl_weight: weight of the KL term, ≥ 0.
-        latent_rms: > 0, root mean square of the normal coordinates of every image's locations, which are scaled to it;
-            None leaves the encoder free, which can shrink its latents until curvature no longer acts.
-        manifold: where the latents live; its channels must be `latent_channels`.
-        decoder_stem: "linear" or "gyroplane".
-        image_shape: (C, H, W) of the images.
+        settings: the section `autoencoder`.
+        manifold: where one latent point lives, of `settings.latent_channels` channels.
+        decoder_stem: the layer that takes a point into the decoder.
+        image_shape: (C, H, W).
     """
 
     def __init__(
         self,
-        latent_channels: int,
-        block_channels: list[int],
-        layers_per_block: int,
-        patch_size: int,
-        padded_side: int,
-        posterior: Literal["wrapped", "riemannian"],
-        prior_scale: float,
-        kl_weight: float,
-        latent_rms: float | None = None,
+        settings: KL,
         *,
         manifold: Manifold,
         decoder_stem: Literal["linear", "gyroplane"],
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
     ) -> None:
-        frame = Frame(image_shape, patch_size, padded_side)
-        shape = latent_shape(frame, block_channels, latent_channels)
-        super().__init__(manifold, posterior, prior_scale, kl_weight, image_shape, shape)
-        self.encoder = ImageEncoder(frame, latent_channels, block_channels, layers_per_block, double_z=True)
-        self.decoder = ImageDecoder(frame, latent_channels, block_channels, layers_per_block)
-        self.latent_rms = latent_rms
-        self.posterior_head = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
-        self.decoder_stem = make_stem(decoder_stem, manifold, latent_channels)
+        folding, sides = folding_and_sides(settings, image_shape)
+        super().__init__(settings, layout=LatentLayout.of_map(manifold, sides), image_shape=image_shape)
+        channels = settings.latent_channels
+        self.encoder = ImageEncoder(settings, folding, channels, double_z=True)
+        self.decoder = ImageDecoder(settings, folding, channels)
+        self.latent_rms = settings.latent_rms
+        self.posterior_head = nn.Conv2d(2 * channels, 2 * channels, 1)
+        self.decoder_stem = map_stem(decoder_stem, manifold)
 
     def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images → (loc, scale), both shaped like a latent: normal coordinates of the mean, and standard deviations."""
@@ -76,9 +58,3 @@ class KLAutoencoder(VariationalAutoencoder):
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates → Bernoulli logits of the pixels, (B, C, H, W)."""
         return self.decoder(self.decoder_stem(v))
-
-
-def to_scale(log_variance: Tensor) -> Tensor:
-    """What an encoder says → standard deviations."""
-    # the clamp of the reference code, tightened: e^±10 would leave float32 on the ball
-    return torch.exp(0.5 * log_variance.clamp(-12.0, 4.0))

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hldm.autoencoder.variational import VariationalAutoencoder
+from hldm.config.autoencoder import MLP
 from hldm.errors import UserError
 from hldm.geometry import Euclidean, Manifold
+from hldm.layout import LatentLayout
 from hldm.nn import Gyroplane, MobiusLinear
 
 GREY = 1e-5
@@ -21,61 +23,49 @@ GREY = 1e-5
 class MLPAutoencoder(VariationalAutoencoder):
     """Linear → ReLU → posterior of one latent vector → first layer of the decoder → ReLU → linear.
 
-    Geometry enters in three places: the posterior, `encoder_head`, and the decoder's first layer.
+    Geometry enters in three places: the posterior, the encoder's last layer, and the decoder's first one. A Riemannian
+    posterior has one scale, kept in [0.1, 7]. Both estimators of the KL term are the closed form where space is flat.
+    On a flat manifold, and as c → 0, this is the VAE of Kingma & Welling (2014).
 
     Args:
-        latent_channels: n, coordinates of the latent point.
-        hidden: width of both hidden layers.
-        posterior: "wrapped" (a scale per coordinate) or "riemannian" (one scale in [0.1, 7]).
-        prior_scale: σ₀ of the centred prior of the same family, > 0.
-        kl_weight: β, ≥ 0.
-        kl_estimator: "monte_carlo" (log q − log p at the sample, as Mathieu et al. where space is curved) or
-            "low_variance"; both are the closed form where it is flat.
-        encoder_head: what ends in the mean: "wrapped" (a linear map to normal coordinates) or "mobius".
-        gyroplane_form: "paper" or "pvae", see `hldm.nn.Gyroplane`.
-        likelihood: "bernoulli" on grey levels, or "normal" with unit variance.
-        manifold: where the latents live; its channels must be `latent_channels`.
-        decoder_stem: "linear" (the authors' wrapped decoder), "gyroplane" or "mobius".
-        image_shape: of one image.
-
-    On a flat manifold, and as c → 0, this is the VAE of Kingma & Welling (2014).
+        settings: the section `autoencoder`.
+        manifold: where the latents live, of `settings.latent_channels` channels.
+        decoder_stem: the decoder's first layer: "linear" (the authors' wrapped decoder), "gyroplane" or "mobius".
+        image_shape: of one image, or of one vector.
     """
 
     def __init__(
         self,
-        latent_channels: int,
-        hidden: int,
-        posterior: Literal["wrapped", "riemannian"],
-        prior_scale: float,
-        kl_weight: float,
-        kl_estimator: Literal["monte_carlo", "low_variance"],
-        encoder_head: Literal["wrapped", "mobius"],
-        gyroplane_form: Literal["paper", "pvae"],
-        likelihood: Literal["bernoulli", "normal"],
+        settings: MLP,
         *,
         manifold: Manifold,
         decoder_stem: Literal["linear", "gyroplane", "mobius"],
         image_shape: tuple[int, ...],
     ) -> None:
-        super().__init__(manifold, posterior, prior_scale, kl_weight, image_shape, (latent_channels,))
-        self.likelihood = likelihood
-        self.kl_estimator = "low_variance" if manifold.is_flat else kl_estimator
-        pixels = torch.Size(image_shape).numel()
+        super().__init__(settings, layout=LatentLayout.of_point(manifold), image_shape=image_shape)
+        self.likelihood = settings.likelihood
+        self.kl_estimator = "low_variance" if manifold.is_flat else settings.kl_estimator
+        pixels, hidden, channels = torch.Size(image_shape).numel(), settings.hidden, settings.latent_channels
         self.encoder = nn.Linear(pixels, hidden)
         self.loc_head = (
             MobiusLinear(Euclidean(hidden), manifold)
-            if encoder_head == "mobius"
-            else nn.Linear(hidden, latent_channels)
+            if settings.encoder_head == "mobius"
+            else nn.Linear(hidden, channels)
         )
-        self.scale_head = nn.Linear(hidden, latent_channels)
+        self.scale_head = nn.Linear(hidden, channels)
         self.decoder_stem: nn.Module
         if decoder_stem == "gyroplane":
-            self.decoder_stem = Gyroplane(manifold, hidden, form=gyroplane_form)
+            self.decoder_stem = Gyroplane(manifold, hidden, form=settings.gyroplane_form)
         elif decoder_stem == "mobius":
             self.decoder_stem = MobiusLinear(manifold, _wide(manifold, hidden))
         else:
-            self.decoder_stem = nn.Linear(latent_channels, hidden)
+            self.decoder_stem = nn.Linear(channels, hidden)
         self.decoder = nn.Linear(hidden, pixels)
+
+    @property
+    def last_layer(self) -> Tensor:
+        """The weight of the decoder's last layer."""
+        return self.decoder.weight
 
     def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images → (loc, scale), each (B, n): normal coordinates of the mean, and standard deviations."""

@@ -4,52 +4,46 @@ Legend: images (B, C, H, W) in [0, 1]; `v` latents (B, latent channels, h, w), t
 flat.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, VQModel
 from torch import Generator, Tensor
 
-from hldm.autoencoder.base import Autoencoder
-from hldm.autoencoder.convolutional import Frame
+from hldm.autoencoder.base import Autoencoder, Encoded
+from hldm.autoencoder.convolutional import PixelFolding
+from hldm.config.autoencoder import Published
 from hldm.errors import UserError
 from hldm.geometry import Manifold
+from hldm.layout import LatentLayout
 
 CLASSES = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 
 
 class PublishedAutoencoder(Autoencoder):
-    """An autoencoder that comes trained. Grey images are repeated over its three channels, and its output averaged.
+    """An autoencoder that comes trained, and has no likelihood of images.
 
-    It gives images without a likelihood: of the first stage, the reconstruction error is all that is reported.
+    Grey images are repeated over its three channels, and its output is averaged over them.
 
     Args:
-        architecture: content of the folder's config.json.
-        latent_channels: of its latents.
-        padded_side: images are padded with black to this height and width, a multiple of what its levels halve.
-        manifold: flat, with `latent_channels` channels.
-        decoder_stem: "linear"; it has none of its own.
-        image_shape: (C, H, W) of the images.
+        settings: the section `autoencoder`, with the architecture read from config.json of `first_stage`.
+        manifold: flat, of `settings.latent_channels` channels.
+        decoder_stem: "linear"; the decoder is left as it is.
+        image_shape: (C, H, W).
+
+    Raises:
+        UserError: the images have another number of channels.
     """
 
-    likelihood = "normal"
-
     def __init__(
-        self,
-        architecture: Mapping[str, Any],
-        latent_channels: int,
-        padded_side: int,
-        *,
-        manifold: Manifold,
-        decoder_stem: str,
-        image_shape: tuple[int, int, int],
+        self, settings: Published, *, manifold: Manifold, decoder_stem: str, image_shape: tuple[int, ...]
     ) -> None:
-        frame = Frame(image_shape, 1, padded_side)
-        side = frame.side // 2 ** (len(architecture["block_out_channels"]) - 1)
-        super().__init__(manifold, image_shape, (latent_channels, side, side))
-        self.frame = frame
+        architecture = settings.architecture
+        assert architecture is not None, "read from first_stage before anything is built"
+        folding = PixelFolding(image_shape, patch_size=1, padded_side=settings.padded_side)
+        sides = folding.sides_after(len(architecture["block_out_channels"]))
+        super().__init__(LatentLayout.of_map(manifold, sides), image_shape)
+        self.folding = folding
         self.channels: int = architecture.get("in_channels", 3)
         if self.channels != image_shape[0] and image_shape[0] != 1:
             raise UserError(
@@ -74,34 +68,23 @@ class PublishedAutoencoder(Autoencoder):
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"The weights of first_stage={folder} cannot be used: {reason} Copy it anew.") from error
 
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images → (mean, standard deviation) of the latents, or the latents alone where they will be quantised."""
-        x = self.frame.fold(images)
+    def encode(self, images: Tensor) -> Encoded:
+        """Images → mean and standard deviation of the latents, or the latents alone where they will be quantised."""
+        x = self.folding.fold(images)
         encoded = self.model.encode(x.expand(-1, self.channels, -1, -1))
         if isinstance(self.model, VQModel):
-            return (encoded.latents,)
-        return encoded.latent_dist.mean, encoded.latent_dist.std
+            return Encoded(encoded.latents)
+        return Encoded(encoded.latent_dist.mean, encoded.latent_dist.std)
 
-    def draw(self, encoded: tuple[Tensor, ...], generator: Generator) -> Tensor:
-        """A sample of each posterior; nothing is drawn where latents will be quantised."""
-        if len(encoded) == 1:
-            return encoded[0]
-        mean, std = encoded
-        return mean + std * torch.randn(mean.shape, generator=generator, device=mean.device)
-
-    def decode(self, v: Tensor) -> Tensor:
-        """Latents → images (B, C, H, W), in [0, 1] but for what the decoder exceeds it by."""
-        x = self.model.decode(v).sample
-        return self.frame.unfold((x + 1) / 2 if self.image_shape[0] == self.channels else (x.mean(1, True) + 1) / 2)
+    def draw(self, encoded: Encoded, generator: Generator) -> Tensor:
+        """A sample of each posterior; the latents themselves where they will be quantised."""
+        loc, scale = encoded
+        if scale is None:
+            return loc
+        return loc + scale * torch.randn(loc.shape, generator=generator, device=loc.device)
 
     def to_images(self, v: Tensor) -> Tensor:
-        return self.decode(v).clamp(0, 1)
-
-    def losses(self, images: Tensor, generator: Generator) -> NamedTuple:
-        raise AssertionError("a published autoencoder is not trained")
-
-    def test_terms(self, images: Tensor, encoded: tuple[Tensor, ...], generator: Generator) -> dict[str, Tensor]:
-        return {}
-
-    def test_figures(self, means: Mapping[str, Tensor]) -> dict[str, float]:
-        return {}
+        """Latents → images (B, C, H, W) in [0, 1]."""
+        x = self.model.decode(v).sample
+        x = (x + 1) / 2 if self.image_shape[0] == self.channels else (x.mean(1, True) + 1) / 2
+        return self.folding.unfold(x).clamp(0, 1)

@@ -3,12 +3,13 @@
 Legend: N points and K codes of C coordinates; `v` normal coordinates (N, C); `codes` those of the codebook, (K, C).
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from hldm.config.autoencoder import VQ
 from hldm.geometry import Manifold
 
 MEMORY = 2**24
@@ -16,10 +17,10 @@ MEMORY = 2**24
 
 
 class Quantized(NamedTuple):
-    """What becomes of N points."""
+    """N points after quantisation."""
 
     v: Tensor
-    """(N, C) normal coordinates of the codes; gradients go to the points as if nothing had happened to them."""
+    """(N, C) normal coordinates of the codes; gradients pass to the points unchanged."""
 
     indices: Tensor
     """(N,) int64."""
@@ -39,17 +40,13 @@ class Quantizer(nn.Module):
     uses (Rombach et al. 2022), β and 1 the `legacy=False` one, which is the paper's. As c → 0 it tends to that at the
     rate O(c).
 
+    With `codebook="ema"` each code is the running midpoint of its points (van den Oord et al. 2017, appendix A.1): the
+    mean on flat factors, the gyro-midpoint on balls. There is then no loss that moves codes.
+
     Args:
+        settings: the section of a VQ autoencoder, of which all that is about the codebook is read. Without
+            `initial_batches` codes start uniform in [−1/K, 1/K].
         manifold: of points and codes.
-        codebook_size: K.
-        codebook: "gradient", codes follow their term of the loss; "ema", each is the running midpoint of its points
-            (van den Oord et al. 2017, appendix A.1): the mean on flat factors, the gyro-midpoint on balls.
-        commitment_weight: of the term that moves points, ≥ 0.
-        codebook_weight: of the term that moves codes, ≥ 0; with "ema" there is no such term.
-        ema_decay: γ of a code's running weight per step, in [0, 1).
-        initial_batches: in so many first steps the codes are drawn anew from the points of the batch; 0: uniform in
-            [−1/K, 1/K].
-        revive_after: a code that no point chose in so many steps moves to a point of the batch; None: never.
     """
 
     codes: Tensor
@@ -57,24 +54,16 @@ class Quantizer(nn.Module):
     idle: Tensor
     steps: Tensor
 
-    def __init__(
-        self,
-        manifold: Manifold,
-        codebook_size: int,
-        codebook: Literal["gradient", "ema"],
-        commitment_weight: float,
-        codebook_weight: float,
-        ema_decay: float,
-        initial_batches: int,
-        revive_after: int | None,
-    ) -> None:
+    def __init__(self, settings: VQ, *, manifold: Manifold) -> None:
         super().__init__()
         self.manifold = manifold
-        self.codebook = codebook
-        self.commitment_weight, self.codebook_weight = commitment_weight, codebook_weight
-        self.ema_decay, self.initial_batches, self.revive_after = ema_decay, initial_batches, revive_after
+        self.codebook = settings.codebook
+        self.commitment_weight, self.codebook_weight = settings.commitment_weight, settings.codebook_weight
+        self.ema_decay, self.initial_batches = settings.ema_decay, settings.initial_batches
+        self.revive_after = settings.revive_after
+        codebook_size = settings.codebook_size
         codes = (2 * torch.rand(codebook_size, manifold.channels) - 1) / codebook_size
-        if codebook == "gradient":
+        if self.codebook == "gradient":
             self.codes = nn.Parameter(codes)
         else:
             self.register_buffer("codes", codes)

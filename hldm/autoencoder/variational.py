@@ -7,67 +7,52 @@ along axis 1; `z` the points themselves.
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from hldm.autoencoder.base import Autoencoder
+from hldm.autoencoder.base import Encoded, Losses, TrainableAutoencoder
+from hldm.config.autoencoder import Posterior
 from hldm.distributions import ManifoldDistribution, RiemannianNormal, WrappedNormal
-from hldm.geometry import Manifold
+from hldm.layout import LatentLayout
 
 
-class Losses(NamedTuple):
-    """Means over the batch, in nats per image."""
-
-    loss: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-
-
-class VariationalAutoencoder(Autoencoder):
+class VariationalAutoencoder(TrainableAutoencoder):
     """Image → posterior on the manifold → image.
 
         loss = −log p(x | z) + kl_weight · KL(q(z | x) ‖ prior)
 
+    The posterior is a wrapped normal, with a scale per coordinate, or a Riemannian normal, with one per point. The
+    prior is the centred one of the same family.
+
     Args:
-        manifold: where the latents live.
-        posterior: "wrapped" (diagonal scale) or "riemannian" (isotropic per point).
-        prior_scale: σ₀ of the centred prior of the same family, > 0.
-        kl_weight: weight of the KL term, ≥ 0.
+        settings: the posterior, the prior and the weight.
+        layout: what a latent is made of, and where it lives.
         image_shape: of one image.
-        latent_shape: of one latent: its channels, then its positions where it is a map.
     """
 
     kl_estimator: Literal["low_variance", "monte_carlo"] = "low_variance"
     """How the training loss estimates the KL term from one sample."""
 
-    def __init__(
-        self,
-        manifold: Manifold,
-        posterior: Literal["wrapped", "riemannian"],
-        prior_scale: float,
-        kl_weight: float,
-        image_shape: tuple[int, ...],
-        latent_shape: tuple[int, ...],
-    ) -> None:
-        super().__init__(manifold, image_shape, latent_shape)
-        self.posterior = posterior
-        self.prior_scale = prior_scale
-        self.kl_weight = kl_weight
+    def __init__(self, settings: Posterior, *, layout: LatentLayout, image_shape: tuple[int, ...]) -> None:
+        super().__init__(layout, image_shape)
+        self.posterior = settings.posterior
+        self.prior_scale = settings.prior_scale
+        self.kl_weight = settings.kl_weight
 
     @abstractmethod
     def posterior_parameters(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images → (loc, scale), both shaped like a latent: normal coordinates of the mean, and standard deviations."""
 
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """`posterior_parameters`."""
-        return self.posterior_parameters(images)
+    def encode(self, images: Tensor) -> Encoded:
+        """Images → mean and standard deviations of their posteriors."""
+        return Encoded(*self.posterior_parameters(images))
 
-    def draw(self, encoded: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    def draw(self, encoded: Encoded, generator: Generator) -> Tensor:
         """A sample of each posterior."""
-        return self.distribution(*encoded).rsample_tangent(generator)
+        return self._posterior(encoded).rsample_tangent(generator)
 
     def distribution(self, loc: Tensor, scale: Tensor) -> ManifoldDistribution:
         """The posterior q(z | x) with these parameters."""
@@ -85,26 +70,30 @@ class VariationalAutoencoder(Autoencoder):
         noise = torch.randn(
             (len(images), *self.latent_shape), generator=generator, dtype=images.dtype, device=images.device
         )
-        return self.losses_at(images, noise)
+        return self(images, noise)
 
-    def losses_at(self, images: Tensor, noise: Tensor) -> Losses:
-        """The same from standard normal numbers (B, *latent shape): what is left to compile."""
-        return self.losses_of(images, *self.posterior_parameters(images), noise)
+    def forward(self, images: Tensor, noise: Tensor) -> Losses:
+        """The losses as a function of tensors alone, noise ~ N(0, 1) of shape (B, *latent shape).
 
-    def losses_of(self, images: Tensor, loc: Tensor, scale: Tensor, noise: Generator | Tensor) -> Losses:
-        """The same where the posterior's parameters are known already."""
-        q = self.distribution(loc, scale)
+        This is what `compile()` of the module compiles: generators would break the graph.
+        """
+        return self.losses_of(images, self.encode(images), noise)
+
+    def losses_of(self, images: Tensor, encoded: Encoded, noise: Generator | Tensor) -> Losses:
+        """The losses of images whose posteriors are known."""
+        q = self._posterior(encoded)
         sample = q.draw(noise)
-        reconstruction = self.negative_log_likelihood(self.decode(sample.v), images) / len(images)
+        parameters = self.decode(sample.v)
+        reconstruction = self.negative_log_likelihood(parameters, images) / len(images)
         kl_of = q.kl_to_centred if self.kl_estimator == "low_variance" else q.kl_monte_carlo
         kl = kl_of(self.prior_scale, sample).sum() / len(images)
-        return Losses(reconstruction + self.kl_weight * kl, reconstruction, kl)
+        loss = reconstruction + self.kl_weight * kl
+        return Losses({"loss": loss, "reconstruction": reconstruction, "kl": kl}, self.mean_of(parameters))
 
-    def test_terms(self, images: Tensor, encoded: tuple[Tensor, ...], generator: Generator) -> dict[str, Tensor]:
+    def test_terms(self, images: Tensor, encoded: Encoded, generator: Generator) -> dict[str, Tensor]:
         """Both terms of the evidence bound, in nats per image."""
-        loc, scale = encoded
-        terms = self.losses_of(images, loc, scale, generator)
-        return {"elbo_reconstruction": -terms.reconstruction, "elbo_kl": terms.kl}
+        terms = self.losses_of(images, encoded, generator).terms
+        return {"elbo_reconstruction": -terms["reconstruction"], "elbo_kl": terms["kl"]}
 
     def test_figures(self, means: Mapping[str, Tensor]) -> dict[str, float]:
         """The terms, and elbo, the bound that they make."""
@@ -136,3 +125,13 @@ class VariationalAutoencoder(Autoencoder):
         squares = parameters.square().sum(-1)
         distances2 = (squares.unsqueeze(-1) if shared else squares) - 2 * products + x.square().sum(-1)
         return -0.5 * distances2 - 0.5 * math.log(2 * math.pi) * x.shape[1]
+
+    def _posterior(self, encoded: Encoded) -> ManifoldDistribution:
+        assert encoded.scale is not None
+        return self.distribution(encoded.loc, encoded.scale)
+
+
+def to_scale(log_variance: Tensor) -> Tensor:
+    """Log variances that an encoder puts out → standard deviations."""
+    # the clamp of the reference code, tightened: e^±10 would leave float32 on the ball
+    return torch.exp(0.5 * log_variance.clamp(-12.0, 4.0))

@@ -4,29 +4,20 @@ Legend: images (B, C, H, W) in [0, 1]; `v` normal coordinates of the latents, (B
 spatial position, before they are quantised; rows (B·h·w, latent channels), the same points one below the other.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from torch import Generator, Tensor, nn
 
-from hldm.autoencoder.base import Autoencoder
-from hldm.autoencoder.convolutional import Frame, ImageDecoder, ImageEncoder, latent_shape
-from hldm.autoencoder.convolutional import decoder_stem as make_stem
+from hldm.autoencoder.base import Encoded, Losses, TrainableAutoencoder
+from hldm.autoencoder.convolutional import DrawsImages, ImageDecoder, ImageEncoder, folding_and_sides, map_stem
 from hldm.autoencoder.quantizer import Quantizer, perplexity, used
+from hldm.config.autoencoder import VQ
 from hldm.geometry import Manifold
+from hldm.layout import LatentLayout
 
 
-class QuantizedLosses(NamedTuple):
-    """Means over the batch, in nats per image where they are not numbers of codes."""
-
-    loss: Tensor
-    reconstruction: Tensor
-    quantization: Tensor
-    perplexity: Tensor
-
-
-class VQAutoencoder(Autoencoder):
+class VQAutoencoder(DrawsImages, TrainableAutoencoder):
     """Encoder → nearest code → decoder (van den Oord et al. 2017; Esser et al. 2021; Rombach et al. 2022, section 3.1).
 
         loss = −log p(x | e_k(v)) + Σ_positions commitment_weight · d(v, sg[e_k])² + codebook_weight · d(sg[v], e_k)²
@@ -37,74 +28,44 @@ class VQAutoencoder(Autoencoder):
     the flat model.
 
     Args:
-        latent_channels: coordinates of one latent point.
-        block_channels: one entry per level; each level but the last halves the side.
-        layers_per_block: ResNet blocks per level.
-        patch_size: side of the pixel blocks that are folded into channels, see `KLAutoencoder`.
-        padded_side: images are padded with black to this height and width, so that levels and patches divide them.
-        codebook_size: see `Quantizer`, as for the next six.
-        codebook: "gradient" or "ema".
-        commitment_weight: ≥ 0.
-        codebook_weight: ≥ 0.
-        ema_decay: in [0, 1).
-        initial_batches: ≥ 0.
-        revive_after: steps, or None.
-        manifold: where the latents live; its channels must be `latent_channels`.
-        decoder_stem: "linear" or "gyroplane".
-        image_shape: (C, H, W) of the images.
+        settings: the section `autoencoder`.
+        manifold: where one latent point lives, of `settings.latent_channels` channels.
+        decoder_stem: the layer that takes a code into the decoder.
+        image_shape: (C, H, W).
     """
 
     def __init__(
         self,
-        latent_channels: int,
-        block_channels: list[int],
-        layers_per_block: int,
-        patch_size: int,
-        padded_side: int,
-        codebook_size: int,
-        codebook: Literal["gradient", "ema"],
-        commitment_weight: float,
-        codebook_weight: float,
-        ema_decay: float,
-        initial_batches: int,
-        revive_after: int | None,
+        settings: VQ,
         *,
         manifold: Manifold,
         decoder_stem: Literal["linear", "gyroplane"],
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
     ) -> None:
-        frame = Frame(image_shape, patch_size, padded_side)
-        super().__init__(manifold, image_shape, latent_shape(frame, block_channels, latent_channels))
-        self.encoder = ImageEncoder(frame, latent_channels, block_channels, layers_per_block, double_z=False)
-        self.decoder = ImageDecoder(frame, latent_channels, block_channels, layers_per_block)
-        self.latent_head = nn.Conv2d(latent_channels, latent_channels, 1)
-        self.quantizer = Quantizer(
-            manifold,
-            codebook_size,
-            codebook,
-            commitment_weight,
-            codebook_weight,
-            ema_decay,
-            initial_batches,
-            revive_after,
-        )
-        self.decoder_stem = make_stem(decoder_stem, manifold, latent_channels)
+        folding, sides = folding_and_sides(settings, image_shape)
+        super().__init__(LatentLayout.of_map(manifold, sides), image_shape)
+        channels = settings.latent_channels
+        self.encoder = ImageEncoder(settings, folding, channels, double_z=False)
+        self.decoder = ImageDecoder(settings, folding, channels)
+        self.latent_head = nn.Conv2d(channels, channels, 1)
+        self.quantizer = Quantizer(settings, manifold=manifold)
+        self.decoder_stem = map_stem(decoder_stem, manifold)
 
-    def encode(self, images: Tensor) -> tuple[Tensor]:
+    def encode(self, images: Tensor) -> Encoded:
         """Images → their latents before they are quantised, alone: the encoder is sure of them."""
-        return (self.latent_head(self.encoder(images)),)
+        return Encoded(self.latent_head(self.encoder(images)))
 
-    def draw(self, encoded: tuple[Tensor, ...], generator: Generator) -> Tensor:
+    def draw(self, encoded: Encoded, generator: Generator) -> Tensor:
         """The latents themselves; nothing is drawn."""
-        return encoded[0]
+        return encoded.loc
 
     def decode(self, v: Tensor) -> Tensor:
         """Normal coordinates of any points → Bernoulli logits of the pixels at their codes, (B, C, H, W)."""
         return self._decode_rows(self.quantizer(to_rows(v)).v, len(v))
 
-    def losses(self, images: Tensor, generator: Generator) -> QuantizedLosses:
+    def losses(self, images: Tensor, generator: Generator) -> Losses:
         """The training loss; `generator` decides where codes are placed. In training mode the codebook is kept up."""
-        (v,) = self.encode(images)
+        v = self.encode(images).loc
         rows = to_rows(v)
         if self.training:
             self.quantizer.prepare(rows, generator)
@@ -114,13 +75,18 @@ class VQAutoencoder(Autoencoder):
             self.quantizer.update(rows, quantized.indices)
         reconstruction = self.negative_log_likelihood(logits, images) / len(images)
         # per coordinate → per image: squared distances add up over positions
-        quantization = math.prod(self.latent_shape) * quantized.loss
-        usage = self.quantizer.usage(quantized.indices)
-        return QuantizedLosses(reconstruction + quantization, reconstruction, quantization, perplexity(usage))
+        quantization = self.layout.dimension * quantized.loss
+        terms = {
+            "loss": reconstruction + quantization,
+            "reconstruction": reconstruction,
+            "quantization": quantization,
+            "perplexity": perplexity(self.quantizer.usage(quantized.indices)),
+        }
+        return Losses(terms, self.mean_of(logits))
 
-    def test_terms(self, images: Tensor, encoded: tuple[Tensor, ...], generator: Generator) -> dict[str, Tensor]:
+    def test_terms(self, images: Tensor, encoded: Encoded, generator: Generator) -> dict[str, Tensor]:
         """How often each code is chosen."""
-        return {"usage": self.quantizer.usage(self.quantizer.nearest(to_rows(encoded[0])))}
+        return {"usage": self.quantizer.usage(self.quantizer.nearest(to_rows(encoded.loc)))}
 
     def test_figures(self, means: Mapping[str, Tensor]) -> dict[str, float]:
         """codebook_perplexity, and codebook_used, the share of the codes that some test image has."""

@@ -1,11 +1,15 @@
 """Where label and text embeddings are points: products of small balls of the run's curvature, near their origins.
 
 `hldm.geometry.balls` says how small and how near. As c → 0 the bound is far away, and c = 0 has none.
+
+The curvature may be the learnable one of the latents. It is learned with the autoencoder, and conditioning is trained
+after that, so build these layers when the autoencoder is trained and its parameters are frozen: the geometry of a
+table of points is that of the curvature at the time, and a Riemannian step needs a metric that holds still.
 """
 
 from torch import Tensor, nn
 
-from hldm.geometry import Curvature, largest_balls, within_radius
+from hldm.geometry import Curvature, FixedCurvature, largest_balls, within_radius
 from hldm.nn import Gyroplane, HyperbolicEmbedding
 
 
@@ -14,7 +18,14 @@ def point_table(table: nn.Embedding, curvature: Curvature) -> nn.Module:
     manifold = largest_balls(table.embedding_dim, curvature)
     if manifold.is_flat:
         return table
-    return HyperbolicEmbedding(table.num_embeddings, manifold, start=within_radius(manifold, table.weight.detach()))
+    start = within_radius(manifold, table.weight).detach()
+    if not isinstance(manifold.c, Tensor):
+        return HyperbolicEmbedding(table.num_embeddings, manifold, start=start)
+    fixed = largest_balls(table.embedding_dim, FixedCurvature(float(manifold.c.detach())))
+    points = HyperbolicEmbedding(table.num_embeddings, fixed, start=start)
+    # read by the shared curvature, so that loaded weights bring the curvature that they were trained with
+    points.manifold = manifold
+    return points
 
 
 class GyroplaneStem(Gyroplane):

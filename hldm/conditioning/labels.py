@@ -5,21 +5,25 @@ from torch import Generator, Tensor, nn
 
 from hldm.conditioning.base import Conditioning, Guidance, Subjects
 from hldm.conditioning.hyperbolic import point_table
+from hldm.config import conditioning as config
 from hldm.geometry import Curvature
 from hldm.nn import Condition
 
 
 class Unconditional(Conditioning):
-    """No labels: what is drawn is whatever the model draws.
+    """No labels: what is asked for does not change what is drawn.
 
     Args:
+        settings: the section `conditioning`, which has none.
         class_names: of the data set.
         curvature: not read, since nothing is embedded.
     """
 
     uses_labels = False
 
-    def __init__(self, *, class_names: tuple[str, ...], curvature: Curvature | None = None) -> None:
+    def __init__(
+        self, settings: config.Unconditional, *, class_names: tuple[str, ...], curvature: Curvature | None = None
+    ) -> None:
         super().__init__()
         self.classes = len(class_names)
 
@@ -33,31 +37,23 @@ class Unconditional(Conditioning):
 
 
 class ClassConditioning(Conditioning):
-    """Class labels with guidance.
+    """Class labels with guidance. In training some are replaced by "no label".
 
     Args:
-        dropout: share of the training labels that are replaced by "no label", in [0, 1].
-        guidance_scale: see `Guidance`.
-        hyperbolic: the label embeddings are points of balls and enter the network by log_0, see `hyperbolic`.
+        settings: the section `conditioning`.
         class_names: of the data set.
-        curvature: of those balls.
+        curvature: of the balls that embeddings lie on with `settings.hyperbolic`.
     """
 
     uses_labels = True
 
     def __init__(
-        self,
-        dropout: float,
-        guidance_scale: float,
-        hyperbolic: bool = False,
-        *,
-        class_names: tuple[str, ...],
-        curvature: Curvature | None = None,
+        self, settings: config.ClassConditioning, *, class_names: tuple[str, ...], curvature: Curvature | None = None
     ) -> None:
         super().__init__()
-        self.curvature = curvature if hyperbolic else None
-        self.dropout = dropout
-        self.guidance_scale = guidance_scale
+        self.curvature = curvature if settings.hyperbolic else None
+        self.dropout = settings.dropout
+        self.guidance_scale = settings.guidance_scale
         self.classes = len(class_names)
 
     def label_embedding(self, table: nn.Embedding) -> nn.Module:

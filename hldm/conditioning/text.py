@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from hldm.conditioning.base import Conditioning, Guidance, Subjects
 from hldm.conditioning.captions import EMPTY, Captions, WordTokenizer
 from hldm.conditioning.hyperbolic import GyroplaneStem
+from hldm.config import conditioning as config
 from hldm.errors import UserError
 from hldm.geometry import Curvature
 from hldm.nn import Condition
@@ -22,48 +23,34 @@ class TextConditioning(Conditioning):
     Training draws a template for every picture. Where only labels are asked for, as in evaluation, the captions are
     those of the held-out template.
 
+    A trained text model, where the settings name one, is read but not trained. With `settings.hyperbolic` the features
+    are points of balls, from which gyroplanes make what the denoiser is given; without it an affine layer of as many
+    parameters does.
+
     Args:
-        dropout: share of the training captions that are replaced by the empty one, in [0, 1].
-        guidance_scale: see `Guidance`.
-        templates, held_out: see `Captions`.
-        channels: D of what the denoiser is given, ≥ 1; also the width of the transformer that is trained.
-        layers: of that transformer, ≥ 1.
-        heads: of its attention, a divisor of `channels`.
-        pretrained: folder or hub name of a CLIP text model that reads the captions instead, frozen.
-        hyperbolic: the features are points of balls, from which gyroplanes make what the denoiser is given; without it
-            an affine layer does, with as many parameters.
+        settings: the section `conditioning`.
         class_names: what captions call each class.
-        curvature: of those balls.
+        curvature: of the balls.
     """
 
     uses_labels = True
 
     def __init__(
-        self,
-        dropout: float,
-        guidance_scale: float,
-        templates: list[str],
-        held_out: str,
-        channels: int,
-        layers: int,
-        heads: int,
-        pretrained: str | None = None,
-        hyperbolic: bool = False,
-        *,
-        class_names: tuple[str, ...],
-        curvature: Curvature | None = None,
+        self, settings: config.TextConditioning, *, class_names: tuple[str, ...], curvature: Curvature | None = None
     ) -> None:
         super().__init__()
-        self.dropout, self.guidance_scale, self.context_channels = dropout, guidance_scale, channels
-        self.captions = Captions(tuple(templates), held_out, class_names)
-        self.template = held_out
+        channels = settings.channels
+        self.dropout, self.guidance_scale, self.context_channels = settings.dropout, settings.guidance_scale, channels
+        self.captions = Captions(settings.templates, settings.held_out, class_names)
+        self.template = settings.held_out
         self.encoder: TextEncoder | FrozenTextEncoder
-        if pretrained is None:
-            self.encoder = TextEncoder(WordTokenizer(self.captions.of_training()), channels, layers, heads)
+        if settings.pretrained is None:
+            tokenizer = WordTokenizer(self.captions.of_training())
+            self.encoder = TextEncoder(tokenizer, channels=channels, layers=settings.layers, heads=settings.heads)
         else:
-            self.encoder = FrozenTextEncoder(pretrained)
+            self.encoder = FrozenTextEncoder(settings.pretrained)
         self.stem: nn.Module
-        if hyperbolic:
+        if settings.hyperbolic:
             assert curvature is not None
             self.stem = GyroplaneStem(self.encoder.channels, channels, curvature)
         else:
@@ -97,10 +84,12 @@ class TextEncoder(nn.Module):
 
     Args:
         tokenizer: decides the number of tokens and the length of a caption.
-        channels, layers, heads: see `TextConditioning`.
+        channels: width of the transformer, and of the features.
+        layers: of the transformer.
+        heads: of its attention, a divisor of `channels`.
     """
 
-    def __init__(self, tokenizer: WordTokenizer, channels: int, layers: int, heads: int) -> None:
+    def __init__(self, tokenizer: WordTokenizer, *, channels: int, layers: int, heads: int) -> None:
         super().__init__()
         # transformers takes seconds to import; only text needs it
         from transformers import CLIPTextConfig, CLIPTextModel

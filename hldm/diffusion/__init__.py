@@ -1,12 +1,13 @@
 """The denoiser, the processes it is trained on, and the samplers that run them backwards."""
 
-from hldm.diffusion.cross_attention import CrossAttentionDenoiser
 from hldm.diffusion.denoiser import Denoiser
 from hldm.diffusion.flow import FlowMatching, FlowSampler
 from hldm.diffusion.likelihood import log_density
-from hldm.diffusion.point_denoiser import MapGlobalDenoiser, MLPDenoiser
+from hldm.diffusion.map_and_point import MapGlobalDenoiser
+from hldm.diffusion.point import CrossAttentionDenoiser, MLPDenoiser
 from hldm.diffusion.process import Process, Sampler
 from hldm.diffusion.tangent_ddpm import DiffusionSampler, TangentDDPM
+from hldm.diffusion.unet import UNetDenoiser
 
 __all__ = [
     "CrossAttentionDenoiser",
@@ -19,5 +20,6 @@ __all__ = [
     "Process",
     "Sampler",
     "TangentDDPM",
+    "UNetDenoiser",
     "log_density",
 ]

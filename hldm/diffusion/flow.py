@@ -12,7 +12,6 @@ from torch import Generator, Tensor
 
 from hldm.diffusion.process import Predict, Process, Sampler
 from hldm.diffusion.solvers import FIXED_STEP, integrate, integrate_adaptively
-from hldm.errors import UserError
 from hldm.geometry import Manifold
 
 
@@ -24,8 +23,9 @@ class FlowMatching(Process):
     The transported form of u_t has no singularity at t = 1 (Chen & Lipman 2023, sec. 3.2).
 
     Args:
-        time: "uniform", or "logit_normal", which spends more of the training in the middle (Esser et al. 2024).
-        pairing: which noise belongs to which latent of a batch. "independent", or "optimal_transport", which makes the
+        time: law of the training times: "uniform", or "logit_normal", which spends more of the training in the middle
+            (Esser et al. 2024).
+        pairing: which noise belongs to which latent of a batch: "independent", or "optimal_transport", which makes the
             sum of the squared distances smallest, for straighter paths (Tong et al. 2024, minibatch optimal transport).
     """
 
@@ -33,15 +33,12 @@ class FlowMatching(Process):
 
     def __init__(
         self,
-        time: Literal["uniform", "logit_normal"],
+        *,
+        time: Literal["uniform", "logit_normal"] = "logit_normal",
         pairing: Literal["independent", "optimal_transport"] = "independent",
     ) -> None:
-        if time not in ("uniform", "logit_normal"):
-            raise UserError(f"diffusion.process.time={time} is not a time distribution. Use uniform or logit_normal.")
-        if pairing not in ("independent", "optimal_transport"):
-            raise UserError(
-                f"diffusion.process.pairing={pairing} is not a pairing. Use independent or optimal_transport."
-            )
+        assert time in ("uniform", "logit_normal"), time
+        assert pairing in ("independent", "optimal_transport"), pairing
         self.time = time
         self.pairing = pairing
 
@@ -81,7 +78,7 @@ def optimal_pairing(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
 
 
 class FlowSampler(Sampler):
-    """Integrates dx/dt = w(x, t) with geodesic steps, see `solvers`.
+    """Integrates dx/dt = w(x, t) with the geodesic steps of `solvers`.
 
     Args:
         method: "euler" (order 1), "midpoint" or "heun" (order 2), "rk4" (order 4, in normal coordinates), all with
@@ -91,12 +88,13 @@ class FlowSampler(Sampler):
     """
 
     def __init__(
-        self, method: Literal["euler", "midpoint", "heun", "rk4", "adaptive"], steps: int, tolerance: float = 0.01
+        self,
+        *,
+        method: Literal["euler", "midpoint", "heun", "rk4", "adaptive"] = "midpoint",
+        steps: int,
+        tolerance: float = 0.01,
     ) -> None:
-        if method not in (*FIXED_STEP, "adaptive"):
-            raise UserError(
-                f"diffusion.sampler.method={method} is not a solver. Use euler, midpoint, heun, rk4 or adaptive."
-            )
+        assert method in (*FIXED_STEP, "adaptive"), method
         self.method = method
         self.steps = steps
         self.tolerance = tolerance

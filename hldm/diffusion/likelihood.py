@@ -37,8 +37,9 @@ def log_density(
         log p(v_1) = log N(v_0; 0, I) − ∫₀¹ div v̇_t dt − log √g(v_1)      Chen et al. (2018), theorem 1, in the chart
 
     For flow matching this is the law of samples whose solver makes no error. For tangent diffusion it is the
-    probability flow (Song et al. 2021, eq. 39) between the ends of the noise schedule; its first step, with little but
-    not no noise, is taken for the latent. As c → 0 it is the density in flat space, and at c = 0 that bit for bit.
+    probability flow (Song et al. 2021, eq. 39) between the ends of the noise schedule. The schedule's first step still
+    holds a little noise; it is treated as the clean latent. As c → 0 it is the density in flat space, and at c = 0 that
+    bit for bit.
 
     Args:
         v: latents as the process sees them.
@@ -53,7 +54,7 @@ def log_density(
     probe = 2.0 * torch.randint(2, v.shape, generator=generator, device=v.device).to(v.dtype) - 1
 
     def backwards(state: Tensor, s: float) -> Tensor:
-        """Of (B, D + 1): the latent and the logarithm of the density that it has lost."""
+        """d/ds of (B, D + 1): the latent, and the logarithm of the density that it has lost."""
         at, t = state[:, :-1].reshape(v.shape), 1 - s
         u, div = velocity_and_divergence(
             lambda x: process.velocity(manifold, predict, x, t), at, None if exact else probe

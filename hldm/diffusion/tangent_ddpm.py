@@ -20,8 +20,8 @@ from diffusers import (
 )
 from torch import Generator, Tensor
 
+from hldm.config.diffusion import TRAIN_STEPS
 from hldm.diffusion.process import Predict, Process, Sampler
-from hldm.errors import UserError
 from hldm.geometry import Manifold
 
 PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}
@@ -48,22 +48,17 @@ class TangentDDPM(Process):
             from (Lin et al. 2024, algorithm 1). The noise then says nothing of the latent, so "epsilon" is excluded.
     """
 
-    train_steps = 1000
+    train_steps = TRAIN_STEPS
 
     def __init__(
         self,
-        schedule: Literal["scaled_linear", "squaredcos_cap_v2"],
+        *,
+        schedule: Literal["scaled_linear", "squaredcos_cap_v2"] = "scaled_linear",
         prediction: Literal["epsilon", "v", "x0"] = "v",
         min_snr_gamma: float | None = None,
         zero_terminal_snr: bool = False,
     ) -> None:
-        if prediction not in PREDICTIONS:
-            raise UserError(f"diffusion.process.prediction={prediction} is not a prediction. Use epsilon, v or x0.")
-        if prediction == "epsilon" and zero_terminal_snr:
-            raise UserError(
-                "diffusion.process.prediction=epsilon does not go with diffusion.process.zero_terminal_snr=true: at "
-                "the last step the noise is all there is, and knowing it says nothing of the latent. Use prediction=v."
-            )
+        assert not (prediction == "epsilon" and zero_terminal_snr), "pure noise says nothing of the latent"
         self.prediction = prediction
         self.min_snr_gamma = min_snr_gamma
         self.scheduler = DDPMScheduler(
@@ -130,17 +125,9 @@ class DiffusionSampler(Sampler):
         eta: share of DDPM's noise that "ddim" adds, 0 to 1.
     """
 
-    def __init__(self, steps: int, method: str = "ddim", eta: float = 0.0) -> None:
-        if method not in SCHEDULERS:
-            raise UserError(
-                f"diffusion.sampler.method={method} is not a sampler of diffusion=ddpm. Use one of "
-                f"{', '.join(SCHEDULERS)}."
-            )
-        if eta and method != "ddim":
-            raise UserError(
-                f"diffusion.sampler.eta={eta} is the noise of method=ddim, and {method} has none to set. "
-                "Use diffusion.sampler.eta=0 or diffusion.sampler.method=ddim."
-            )
+    def __init__(self, *, method: str = "ddim", steps: int, eta: float = 0.0) -> None:
+        assert method in SCHEDULERS, method
+        assert not eta or method == "ddim", "the other methods have no noise to set"
         self.evaluations = steps
         self.method = method
         self.eta = eta
@@ -156,10 +143,13 @@ class DiffusionSampler(Sampler):
         noise: dict[str, Any] = {"generator": generator} if self.method in ("ddim", "ddpm") else {}
         if self.method == "ddim":
             noise["eta"] = self.eta
-        v = torch.randn(shape, generator=generator, device=generator.device) * scheduler.init_noise_sigma
+        # Euler's own coordinates are v_t/√ᾱ_t, of scale √(1/ᾱ_t − 1) at the first step. Its init_noise_sigma is the
+        # largest σ of all steps, which with zero_terminal_snr is not that of the first one
+        start = scheduler.sigmas[0] if self.method == "euler" else scheduler.init_noise_sigma
+        v = torch.randn(shape, generator=generator, device=generator.device) * start
         for step in scheduler.timesteps:
             times = torch.full((shape[0],), step.item() / process.train_steps, device=v.device)
-            # Euler's own coordinates are v_t/√ᾱ_t; the network sees v_t
+            # the network sees v_t
             output = predict(scheduler.scale_model_input(v, step), times)
             v = scheduler.step(output, step, v, **noise).prev_sample
         return v

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from hldm.autoencoder import VariationalAutoencoder
 from hldm.data import Dataset
-from hldm.model import LatentDiffusion, to_unit
+from hldm.images import to_unit
+from hldm.model import LatentDiffusion
 from hldm.training import stream
 
 BATCH = 100
@@ -32,7 +33,8 @@ def evidence_bound(model: LatentDiffusion, dataset: Dataset, settings: dict[str,
 
     Returns:
         elbo_flow: the bound, in nats per image; elbo_flow_error: its standard error over images.
-        elbo_flow_bits_per_dim: −elbo_flow in bits per number in an image.
+        elbo_flow_bits_per_dim: −elbo_flow in bits per number in an image. These are not the bits/dim of the literature,
+            which count 256 levels: the likelihood is a Bernoulli on grey levels, or a normal density.
         elbo_flow_gain: by how much it is above the same estimate with the autoencoder's own prior.
     """
     autoencoder = model.autoencoder

@@ -1,17 +1,22 @@
-"""Configuration → objects. Nothing below this file sees a configuration."""
+"""Configuration → objects. What is below this file sees sections, never a whole configuration."""
 
 import os
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 
-from hldm.autoencoder import VariationalAutoencoder
+from hldm.autoencoder import Autoencoder, VariationalAutoencoder
+from hldm.config.base import Section
+from hldm.config.schema import RunConfig
 from hldm.data import Dataset
 from hldm.errors import UserError
+from hldm.geometry import Curvature
 from hldm.model import LatentDiffusion, LatentModel, PriorModel
+from hldm.spaces import curvature_of, manifold_of
 from hldm.study.resources import cores
 from hldm.training import initialised, load_weights
 
@@ -55,62 +60,96 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
     return dataset
 
 
-def build_model(config: dict[str, Any], dataset: Dataset) -> LatentModel:
+def build_model(config: RunConfig | dict[str, Any], dataset: Dataset) -> LatentModel:
     """The untrained model. Each part's initial weights depend on the seed alone, so all geometries share them.
 
     Args:
-        config: the resolved configuration of one run.
+        config: one run.
         dataset: gives the shape of an image and the number of classes.
     """
-    seed, geometry = config["seed"], config["geometry"]
-    image_shape = tuple(dataset.train_images.shape[1:])
-    autoencoder = initialised(
-        seed,
-        "autoencoder",
-        lambda: instantiate(
-            config["autoencoder"],
-            manifold=instantiate(geometry["manifold"]),
-            decoder_stem=geometry["decoder_stem"],
-            image_shape=image_shape,
-        ),
-    )
-    diffusion = config["diffusion"]
-    if diffusion["process"] is None:
+    config = sections_of(config) if isinstance(config, dict) else config
+    curvature = curvature_of(config.curvature)
+    autoencoder = build_autoencoder(config, dataset, curvature)
+    if not config.has_diffusion:
         assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
         return PriorModel(autoencoder)
-    conditioning = initialised(
-        seed,
-        "conditioning",
-        lambda: instantiate(
-            config["conditioning"], class_names=dataset.class_words, curvature=instantiate(config["curvature"])
+    return build_diffusion(config, dataset, autoencoder, curvature)
+
+
+def build_autoencoder(config: RunConfig, dataset: Dataset, curvature: Curvature) -> Autoencoder:
+    """The first stage, whose balls have this curvature."""
+    return initialised(
+        config.seed,
+        "autoencoder",
+        lambda: made(
+            config.autoencoder,
+            manifold=manifold_of(config.geometry.manifold, curvature),
+            decoder_stem=config.geometry.decoder_stem,
+            image_shape=tuple(dataset.train_images.shape[1:]),
         ),
     )
+
+
+def build_diffusion(
+    config: RunConfig, dataset: Dataset, autoencoder: Autoencoder, curvature: Curvature
+) -> LatentDiffusion:
+    """The second stage on an autoencoder. A conditioning on balls takes the curvature as it is now."""
+    conditioning = initialised(
+        config.seed,
+        "conditioning",
+        lambda: made(config.conditioning, class_names=dataset.class_words, curvature=curvature),
+    )
     denoiser = initialised(
-        seed,
+        config.seed,
         "denoiser",
-        lambda: instantiate(
-            config["denoiser"],
-            latent_shape=autoencoder.packing or autoencoder.latent_shape,
+        lambda: made(
+            config.denoiser,
+            layout=autoencoder.layout,
             classes=dataset.classes,
             context_channels=conditioning.context_channels,
             label_embedding=conditioning.label_embedding,
         ),
     )
+    process, sampler = config.diffusion.process, config.diffusion.sampler
+    assert process is not None
+    assert sampler is not None
     return LatentDiffusion(
-        autoencoder,
-        denoiser,
-        instantiate(diffusion["process"]),
-        instantiate(diffusion["sampler"]),
-        conditioning,
+        autoencoder, denoiser, instantiate(process.dump()), instantiate(sampler.dump()), conditioning
     )
 
 
+def made(section: Section, **arguments: Any) -> Any:
+    """The object that a section describes and that takes the section itself."""
+    assert section.target is not None
+    return resolve_name(section.target)(section, **arguments)
+
+
+def sections_of(config: dict[str, Any]) -> RunConfig:
+    """The typed configuration of a run whose config.yaml was written before there were sections."""
+    config = {name: value for name, value in config.items() if name not in ("metrics", "training")}
+    config["geometry"] = _without_curvature(config["geometry"])
+    denoiser = {**config["denoiser"]}
+    denoiser["_target_"] = denoiser["_target_"].replace("diffusion.Denoiser", "diffusion.UNetDenoiser")
+    if "curvature" in denoiser:
+        kind = "LearnableCurvature" if denoiser.pop("learnable_curvature", False) else "FixedCurvature"
+        denoiser["curvature"] = {"_target_": f"hldm.geometry.{kind}", "value": denoiser["curvature"]}
+    config["denoiser"] = denoiser
+    return RunConfig.model_validate(config)
+
+
+def _without_curvature(section: Any) -> Any:
+    if isinstance(section, list):
+        return [_without_curvature(item) for item in section]
+    if isinstance(section, dict):
+        return {name: _without_curvature(value) for name, value in section.items() if name != "curvature"}
+    return section
+
+
 def compile_training(model: LatentModel) -> None:
-    """Put under torch.compile, in place, what a training step spends its time on: the loss of a variational
-    autoencoder, and the denoiser. Parameters and state stay where they are; results differ in the last digits."""
+    """Put under torch.compile what a training step spends its time on: the loss of a variational autoencoder as a
+    function of images and noise, and the denoiser. Results differ in the last digits."""
     if isinstance(model.autoencoder, VariationalAutoencoder):
-        compiled = torch.compile(model.autoencoder.losses_at)
-        model.autoencoder.losses_at = compiled  # type: ignore[method-assign]  # on this object alone
+        model.autoencoder.compile()
     if isinstance(model, LatentDiffusion):
         model.denoiser.compile()
 

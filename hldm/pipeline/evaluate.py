@@ -11,10 +11,12 @@ import torch
 from rich.progress import Progress, track
 from torch import Tensor, nn
 
+from hldm.autoencoder import TrainableAutoencoder
 from hldm.conditioning import Subjects
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.geometry import LearnableCurvature
+from hldm.images import to_uint8, to_unit
 from hldm.metrics import (
     balanced_draw,
     curvature_reach,
@@ -25,7 +27,7 @@ from hldm.metrics import (
     predictive_entropy,
     real_floor,
 )
-from hldm.model import LatentDiffusion, LatentModel, to_uint8, to_unit
+from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import WEIGHTS, instantiate
 from hldm.pipeline.pictures import save_grid, save_latents
@@ -103,9 +105,8 @@ def evaluate(
         likelihood = instantiate(settings["likelihood"])
         metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
     if isinstance(model, LatentDiffusion):
-        for part in model.denoiser.modules():
-            if isinstance(part, LearnableCurvature):  # one, which all hyperbolic layers share
-                metrics["denoiser_curvature"] = float(part())
+        if isinstance(c := model.denoiser.curvature, LearnableCurvature):
+            metrics["denoiser_curvature"] = float(c())
         if settings.get("likelihood_images"):
             metrics |= evidence_bound(model, dataset, settings, seed)
 
@@ -179,7 +180,7 @@ def evaluate_samples(
 @torch.no_grad()
 def reconstructions(model: LatentModel, images: Tensor, batch_size: int = 500) -> Tensor:
     """uint8 images as the autoencoder gives them back from their encoded locations: same shape, on the CPU."""
-    loc, *_ = encode(model, images, batch_size=batch_size)
+    loc = encode(model, images, batch_size=batch_size).loc
     return torch.cat([to_uint8(model.autoencoder.to_images(part)).cpu() for part in loc.split(batch_size)])
 
 
@@ -194,26 +195,28 @@ def first_stage_metrics(
     for i in range(0, len(images), 500):
         batch = to_unit(images[i : i + 500].to(model.device))
         encoded = autoencoder.encode(batch)
-        terms = autoencoder.test_terms(batch, encoded, stream(seed, "elbo", i, model.device))
-        loc, weight = encoded[0], len(batch) / len(images)
+        loc, weight = encoded.loc, len(batch) / len(images)
         locs.append(loc)
         draws.append(autoencoder.draw(encoded, stream(seed, "draws", i, model.device)))
-        means = {name: means.get(name, 0.0) + term.double() * weight for name, term in terms.items()}
+        if isinstance(autoencoder, TrainableAutoencoder):
+            terms = autoencoder.test_terms(batch, encoded, stream(seed, "elbo", i, model.device))
+            means = {name: means.get(name, 0.0) + term.double() * weight for name, term in terms.items()}
         mse += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
     if (depths := dataset.depths) is not None:
         against["depth"] = depths[dataset.test_labels[: len(images)]]
-    *maps, (manifold, v) = autoencoder.factors(torch.cat(locs))
+    *maps, (manifold, v) = autoencoder.layout.factors(torch.cat(locs))
     # what diffusion sees: a posterior may be wider than its means are apart
-    *map_draws, drawn = autoencoder.factors(torch.cat(draws))
+    *map_draws, drawn = autoencoder.layout.factors(torch.cat(draws))
     hierarchy = latent_hierarchy(manifold, v, against, seed=seed, **settings["hierarchy"])
     hierarchy["sqrt_c_rms_drawn"] = curvature_reach(*drawn)["sqrt_c_rms"]
     for of_map, map_drawn in zip(maps, map_draws, strict=True):
         hierarchy |= {f"map_{name}": value for name, value in curvature_reach(*of_map).items()}
         hierarchy["map_sqrt_c_rms_drawn"] = curvature_reach(*map_drawn)["sqrt_c_rms"]
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
-    return {**autoencoder.test_figures(means), "reconstruction_mse": mse, **hierarchy, **curvature}
+    figures = autoencoder.test_figures(means) if isinstance(autoencoder, TrainableAutoencoder) else {}
+    return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}
 
 
 def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], path: Path) -> None:
@@ -233,8 +236,8 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], 
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
         images, labels = torch.cat([dataset.train_images, images]), torch.cat([dataset.train_labels, labels])
     colours = labels if (depths := dataset.depths) is None else depths[labels]
-    loc, *_ = encode(model, images)
-    *_, (manifold, v) = model.autoencoder.factors(loc)
+    loc = encode(model, images).loc
+    *_, (manifold, v) = model.autoencoder.layout.factors(loc)
     save_latents(path / "latents.png", manifold, v.cpu(), colours, labels, dataset.parents)
 
 

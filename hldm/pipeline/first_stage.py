@@ -10,10 +10,12 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from hldm.autoencoder import PublishedAutoencoder
+from hldm.autoencoder import PublishedAutoencoder, TrainableAutoencoder
+from hldm.config import training as sections
 from hldm.data import Dataset
+from hldm.images import mean_image
 from hldm.metrics import check_vgg_weights
-from hldm.model import LatentModel, mean_image
+from hldm.model import LatentModel
 from hldm.pipeline.build import WEIGHTS, optimization
 from hldm.pipeline.log import RunLog
 from hldm.study.first_stage import is_run
@@ -40,6 +42,7 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
             replay(curve, log)
             return
         images = dataset.train_images.to(model.device)
+        assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
         model.autoencoder.begin(mean_image(images))
         stage = build_stage(model, images, config)
         state_path = folder / "resume.pt"
@@ -66,26 +69,17 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
 
 def build_stage(model: LatentModel, images: Tensor, config: dict[str, Any]) -> FirstStage:
     """The stage, with what realism adds to its loss where that has a weight."""
-    seed, settings = config["seed"], config["training"]["first_stage"]
-    weights = {f"{name}_weight": settings.get(f"{name}_weight", 0) for name in ("perceptual", "adversarial")}
-    if not any(weights.values()):
-        return FirstStage(model, images, seed=seed, batch_size=settings["batch_size"])
-    return RealisticFirstStage(
-        model,
-        images,
-        seed=seed,
-        batch_size=settings["batch_size"],
-        distance=build_distance(settings) if weights["perceptual_weight"] else None,
-        adversarial_start=settings["adversarial_start"],
-        learning_rate=settings["learning_rate"],
-        **weights,
-    )
+    seed, settings = config["seed"], sections.FirstStage.model_validate(config["training"]["first_stage"])
+    if not settings.perceptual_weight and not settings.adversarial_weight:
+        return FirstStage(model, images, seed=seed, batch_size=settings.batch_size)
+    distance = build_distance(settings) if settings.perceptual_weight else None
+    return RealisticFirstStage(model, images, settings, seed=seed, distance=distance)
 
 
-def build_distance(settings: dict[str, Any]) -> nn.Module:
+def build_distance(settings: sections.FirstStage) -> nn.Module:
     """The perceptual distance that the settings of the first stage ask for."""
-    if settings.get("perceptual_features") == "lpips":
-        return LPIPS(check_vgg_weights(settings["perceptual_backbone"]))
+    if settings.uses_lpips:
+        return LPIPS(check_vgg_weights(settings.perceptual_backbone))
     return DigitDistance()
 
 

@@ -83,8 +83,8 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
     if (scale := carried_latent_scale(config)) is None:
         batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
         seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
-        first = tuple(x[seen] for x in encoded)
-        model.fit_latent_scale(model.autoencoder.draw(first, stream(seed, "latent_scale", device=device)))
+        noise = stream(seed, "latent_scale", device=device)
+        model.fit_latent_scale(model.autoencoder.draw(encoded.rows(seen), noise))
     else:
         model.latent_scale.copy_(scale)
     labels = dataset.train_labels.to(device)

@@ -1,6 +1,7 @@
 """Runs as processes of their own, over a few slots: what kills one leaves the others alone."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,22 +15,24 @@ from typing import IO, Any
 
 from rich.console import Console
 
-from hldm.study.config import ROOT
+from hldm.machine import Allotment
+from hldm.paths import PACKAGE
+from hldm.run.directory import RunDirectory, now
 from hldm.study.plan import Point
-from hldm.study.resources import Allotment
-from hldm.study.run_directory import RunDirectory, now
 
-WORKER = ("-P", "-m", "hldm.pipeline")
+WORKER = ("-P", "-m", "hldm", "worker")
 """Arguments of Python, before the run directory. -P: a file of the user's folder must not hide a module."""
 
 PATIENCE = 20.0
 """Seconds that a stopped run has to close its files."""
 
 
-def prepare(point: Point, threads: int) -> RunDirectory:
-    """The run's directory with its configuration, where it will be worked on now."""
-    hardware = {**point.config["hardware"], "threads": threads}
-    return RunDirectory.create(point.run.path, {**point.config, "hardware": hardware})
+def write_directory(point: Point, threads: int) -> RunDirectory:
+    """The run's directory with its configuration, in which the number of threads is the one that it gets here."""
+    hardware = point.config.hardware.model_copy(update={"threads": threads})
+    run = RunDirectory.create(point.run.path, point.config.model_copy(update={"hardware": hardware}))
+    run.update_status(command=shlex.join(["train.py", *sys.argv[1:]]))
+    return run
 
 
 def execute(points: list[Point], allotment: Allotment, console: Console) -> None:
@@ -64,8 +67,8 @@ class _Job:
 
 
 def _start(point: Point, allotment: Allotment, slot: int) -> _Job:
-    run = prepare(point, allotment.threads)
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    run = write_directory(point, allotment.threads)
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, **allotment.environment(slot), "PYTHONPATH": os.pathsep.join(paths)}
     log = (run.path / "log.txt").open("ab") if allotment.slots > 1 else None
     process = subprocess.Popen(
@@ -83,8 +86,9 @@ def _finish(job: _Job, console: Console) -> None:
     if job.log:
         job.log.close()
     run, code = job.point.run, job.process.returncode
-    if code == 0 and run.state == "finished":
-        console.print(f"{run.path.name}: finished in {run.status.get('minutes', 0):.1f} minutes")
+    now_is = run.snapshot()
+    if code == 0 and now_is.state == "finished":
+        console.print(f"{run.path.name}: finished in {now_is.status.get('minutes', 0):.1f} minutes")
         return
     if run.holder() is None:
         # a process that was killed could not write down what became of it

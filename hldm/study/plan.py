@@ -2,17 +2,17 @@
 
 import heapq
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from hldm.config.autoencoder import MLP
+from hldm.config.schema import RunConfig
 from hldm.errors import UserError
-from hldm.study.config import get
-from hldm.study.identity import Identity, run_identity
-from hldm.study.run_directory import RunDirectory
+from hldm.run.directory import RunDirectory, Snapshot
+from hldm.run.identity import Identity, run_identity
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Point:
     """
 
     overrides: tuple[str, ...]
-    config: dict[str, Any]
+    config: RunConfig
     identity: Identity
     run: RunDirectory
     state: str
@@ -35,16 +35,19 @@ class Point:
         return self.original is None and self.state not in ("finished", "running")
 
 
-def make_plan(points: Iterable[tuple[tuple[str, ...], dict[str, Any]]]) -> list[Point]:
+def make_plan(points: Iterable[tuple[tuple[str, ...], RunConfig]]) -> list[Point]:
     """(overrides, configuration) of every point → what there is to do."""
     plan: list[Point] = []
     first: dict[Path, int] = {}
     for number, (overrides, config) in enumerate(points, start=1):
         identity = run_identity(config)
-        path = Path(config["paths"]["outputs"]) / str(config["study"]) / identity.name
+        path = config.study_folder / identity.name
         run = RunDirectory(path)
-        plan.append(Point(overrides, config, identity, run, run.state, first.get(path)))
-        first.setdefault(path, number)
+        if path in first:
+            plan.append(Point(overrides, config, identity, run, plan[first[path] - 1].state, first[path]))
+            continue
+        first[path] = number
+        plan.append(Point(overrides, config, identity, run, run.state))
     return plan
 
 
@@ -55,13 +58,13 @@ def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> Non
         slots: runs at the same time.
         how: where they run, in words.
     """
-    outputs = Path(plan[0].config["paths"]["outputs"])
-    estimate = Estimate.from_finished_runs(outputs)
+    estimate = Estimate.from_finished_runs(Path(plan[0].config.paths.outputs))
     words = {"new": "new", "broken off": "resume", "failed": "failed before: again", "finished": "finished already"}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("#", "grid point", "run", "", "minutes"):
         table.add_column(heading, justify="right" if heading in ("#", "minutes") else "left", overflow="fold")
     minutes = []
+    to_run = [point.config for point in plan if point.is_to_run]
     for number, point in enumerate(plan, start=1):
         what = f"same run as {point.original}" if point.original else words.get(point.state, point.state)
         if point.state == "running" and not point.original:
@@ -70,14 +73,23 @@ def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> Non
         if point.is_to_run:
             minutes.append(estimate.minutes(point.config))
             cost = f"{minutes[-1]:.1f}"
-        table.add_row(str(number), " ".join(point.overrides) or "(defaults)", point.identity.name, what, cost)
+        table.add_row(str(number), title(point) or "(defaults)", point.identity.name, what, cost)
     console.print(table)
     if minutes:
         count = f"{len(minutes)} run{'s' if len(minutes) > 1 else ''} to do"
         total = makespan(minutes, slots)
         time = f"{total:.0f} minutes" if total >= 2 else f"{60 * total:.0f} seconds"
-        console.print(f"{count}, {how}: about {time}, {estimate.basis}.")
+        console.print(f"{count}, {how}: about {time}, {estimate.basis(to_run)}.")
         console.print("Ctrl-C stops; the same command goes on from there.")
+
+
+def title(point: Point) -> str:
+    """What a user types for the point; the curvature by its words, however it was set."""
+    parts = dict.fromkeys(
+        f"curvature={point.config.curvature.words}" if override.startswith("curvature") else override
+        for override in point.overrides
+    )
+    return " ".join(parts)
 
 
 def makespan(minutes: list[float], slots: int) -> float:
@@ -97,45 +109,47 @@ FIXED = {"first_stage": 3.0, "diffusion": 15.0, "evaluation": 20.0}
 RECENT = 30
 """Runs that an estimate looks at: reading them all would take long where there are thousands."""
 
+LEAST = 1.5
+"""Stages that took less than so many times the fixed seconds say little of the units: smoke runs, mostly."""
 
-EVALUATIONS_PER_STEP = {"midpoint": 2, "heun": 2, "rk4": 4}
-"""Of the samplers that need more than one."""
 
-
-def units(config: Mapping[str, Any]) -> dict[str, float]:
+def units(config: RunConfig) -> dict[str, float]:
     """Work per stage: training steps of 128 images, and evaluations of the network for one sample."""
-    sampler = get(config, "diffusion.sampler") or {"steps": 0}
-    method = str(sampler.get("method"))
-    # how many evaluations an adaptive solver needs is not known before: about this many on a smooth field
-    evaluations = 20 if method == "adaptive" else sampler.get("steps", 30) * EVALUATIONS_PER_STEP.get(method, 1)
-    training = get(config, "training", {})
-    images = {
-        stage: get(training, f"{stage}.steps", 0) * get(training, f"{stage}.batch_size", 128) / 128
-        for stage in ("first_stage", "diffusion")
+    training, metrics, sampler = config.training, config.metrics, config.diffusion.sampler
+    first_stage = 0.0 if config.first_stage else training.first_stage.steps * training.first_stage.batch_size / 128
+    if isinstance(config.autoencoder, MLP):  # a hidden layer on either side costs a small part of the convolutions
+        first_stage *= 0.04
+    second = training.diffusion if config.has_diffusion else None
+    samples = 0 if metrics.extractor is None else metrics.samples * len(metrics.sampling_seeds)
+    return {
+        "first_stage": first_stage,
+        "diffusion": second.steps * second.batch_size / 128 if second else 0.0,
+        "evaluation": samples * sampler.network_evaluations if sampler else 0.0,
     }
-    if get(config, "first_stage"):
-        images["first_stage"] = 0
-    if get(config, "autoencoder.hidden"):  # a hidden layer on either side costs a small part of the convolutions
-        images["first_stage"] *= 0.04
-    samples = get(config, "metrics.samples", 0) * len(get(config, "metrics.sampling_seeds", [0]))
-    return {**images, "evaluation": samples * evaluations}
+
+
+def kind(config: RunConfig) -> tuple[str | None, ...]:
+    """What runs whose times compare have in common."""
+    process = config.diffusion.process
+    return (config.autoencoder.target, config.denoiser.target, process and process.target, config.hardware.device)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How much slower than `NOMINAL` each stage is here."""
+    """How much slower than `NOMINAL` each stage is here, for each kind of run."""
 
-    factor: Mapping[str, float]
-    basis: str
+    factor: Mapping[tuple[str | None, ...], Mapping[str, float]] = field(default_factory=dict)
+    n_runs: int = 0
 
     @classmethod
     def from_finished_runs(cls, outputs: Path) -> "Estimate":
-        """Each stage as it went in the run that spent most time in it; nominal where none has finished.
+        """Each stage as it went in the run of its kind that spent most time in it.
 
-        The longest, as a short run is mostly overhead, and one that found its first stage trained tells nothing of it.
+        We use the run that spent longest in each stage. Short runs are mostly start-up time, and a run that reused a
+        trained first stage has no timing for it.
         """
-        longest: dict[str, float] = {}
-        factor: dict[str, float] = {}
+        longest: dict[tuple[tuple[str | None, ...], str], float] = {}
+        factor: dict[tuple[str | None, ...], dict[str, float]] = {}
         n_runs = 0
         statuses = sorted(outputs.glob("*/*/status.json"), key=lambda file: file.stat().st_mtime)
         for file in statuses[-RECENT:]:
@@ -147,17 +161,22 @@ class Estimate:
             seconds = status.get("seconds")
             if status.get("state") != "finished" or not isinstance(seconds, dict):
                 continue
-            n_runs += 1
             work = units(config)
-            for stage in NOMINAL:
-                if seconds.get(stage, 0) > longest.get(stage, 0):
-                    longest[stage] = seconds[stage]
-                    factor[stage] = seconds[stage] / (FIXED[stage] + NOMINAL[stage] * work[stage])
-        if not factor:
-            return cls({}, "a nominal figure for two CPU cores, as nothing has finished here yet")
-        return cls(factor, f"by the speed of the {n_runs} finished run{'s' if n_runs > 1 else ''} here")
+            slow = {stage: seconds.get(stage, 0.0) for stage in NOMINAL if seconds.get(stage, 0.0) >= LEAST * FIXED[stage]}
+            n_runs += bool(slow)
+            for stage, spent in slow.items():
+                if spent > longest.get((kind(config), stage), 0):
+                    longest[kind(config), stage] = spent
+                    factor.setdefault(kind(config), {})[stage] = spent / (FIXED[stage] + NOMINAL[stage] * work[stage])
+        return cls(factor, n_runs)
 
-    def minutes(self, config: Mapping[str, Any]) -> float:
-        """For the whole run, also where a part of it is there already."""
-        work = units(config)
-        return sum(self.factor.get(s, 1.0) * (FIXED[s] + NOMINAL[s] * work[s]) for s in NOMINAL) / 60
+    def basis(self, configs: Iterable[RunConfig]) -> str:
+        """What the minutes of these runs rest on, in words."""
+        if not any(kind(config) in self.factor for config in configs):
+            return "a nominal figure for two CPU cores, as nothing of this kind has finished here yet"
+        return f"by the speed of the {self.n_runs} finished run{'s' if self.n_runs > 1 else ''} here"
+
+    def minutes(self, config: RunConfig) -> float:
+        """Minutes of the whole run, also where a part of it is there already."""
+        work, factor = units(config), self.factor.get(kind(config), {})
+        return sum(factor.get(s, 1.0) * (FIXED[s] + NOMINAL[s] * work[s]) for s in NOMINAL) / 60

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hldm.config import training as config
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier
 from hldm.model import LatentModel
@@ -26,8 +27,8 @@ class DigitDistance(nn.Module):
 
         d(x, x̂) = Σ_layers mean_positions |φ(x)/|φ(x)| − φ(x̂)/|φ(x̂)||²
 
-    It needs no download, and says nothing of pictures that are not digits. FID on the features of the same network is
-    flattered by it.
+    It needs no download, and says nothing of pictures that are not digits. It flatters FID on the features of the same
+    network.
     """
 
     def __init__(self) -> None:
@@ -126,7 +127,7 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
 
 
 class RealisticFirstStage(FirstStage):
-    """Images → autoencoder with a convolutional decoder, and what realism adds to its loss.
+    """Images → autoencoder, with a perceptual and an adversarial term in its loss.
 
         loss + perceptual_weight · (pixels of an image) · d(x, x̂) − adversarial_weight · λ · E[D(x̂)]
 
@@ -134,56 +135,35 @@ class RealisticFirstStage(FirstStage):
     on the same reconstructions.
 
     Args:
-        images: see `FirstStage`, as for the next two.
+        images: (N, C, H, W) as the dataset holds them, on the model's device.
+        settings: the section `training.first_stage`; its learning rate is the discriminator's too.
+        seed: of batches, noise and the discriminator's initial weights.
         distance: the perceptual distance d; None where it has no weight.
-        perceptual_weight: ≥ 0.
-        adversarial_weight: ≥ 0.
-        adversarial_start: first step at which the discriminator is trained and followed.
-        learning_rate: of the discriminator.
     """
 
     def __init__(
-        self,
-        model: LatentModel,
-        images: Tensor,
-        *,
-        seed: int,
-        batch_size: int,
-        distance: nn.Module | None,
-        perceptual_weight: float,
-        adversarial_weight: float,
-        adversarial_start: int,
-        learning_rate: float,
+        self, model: LatentModel, images: Tensor, settings: config.FirstStage, *, seed: int, distance: nn.Module | None
     ) -> None:
-        super().__init__(model, images, seed=seed, batch_size=batch_size)
-        self.perceptual_weight = perceptual_weight
-        self.adversarial_weight = adversarial_weight
-        self.adversarial_start = adversarial_start
+        super().__init__(model, images, seed=seed, batch_size=settings.batch_size)
+        self.settings = settings
         self.distance = None if distance is None else distance.to(images.device)
         discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(images.shape[1]))
         self.discriminator = discriminator.to(images.device)
-        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=learning_rate, betas=(0.5, 0.9))
-        self.decoder = model.autoencoder.get_submodule("decoder")
+        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.9))
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        decoded: list[Tensor] = []
-        handle = self.decoder.register_forward_hook(lambda module, inputs, output: decoded.append(output))
-        try:
-            terms = super().loss(step)
-        finally:
-            handle.remove()
-        x, fake = self.batch(step), torch.sigmoid(decoded[-1])
+        settings, x = self.settings, self.batch(step)
+        terms, fake = self.losses(step)
         reconstruction = terms["reconstruction"]
         if self.distance is not None:
             terms["perceptual"] = x[0].numel() * self.distance(x, fake)
-            reconstruction = reconstruction + self.perceptual_weight * terms["perceptual"]
-            terms["loss"] = terms["loss"] + self.perceptual_weight * terms["perceptual"]
-        if self.adversarial_weight and step >= self.adversarial_start:
+            reconstruction = reconstruction + settings.perceptual_weight * terms["perceptual"]
+            terms["loss"] = terms["loss"] + settings.perceptual_weight * terms["perceptual"]
+        if settings.adversarial_weight and step >= settings.adversarial_start:
             terms["discriminator"] = self.train_discriminator(x, fake.detach())
             adversarial = -self.discriminator(fake).mean()
-            last_layer = self.decoder.get_parameter("conv_out.weight")
-            weight = self.adversarial_weight * adaptive_weight(reconstruction, adversarial, last_layer)
-            terms["loss"] = terms["loss"] + weight * adversarial
+            share = adaptive_weight(reconstruction, adversarial, self.autoencoder.last_layer)
+            terms["loss"] = terms["loss"] + settings.adversarial_weight * share * adversarial
             terms["adversarial"] = adversarial
         return terms
 

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from hldm.model import LatentDiffusion, LatentModel, to_unit
+from hldm.autoencoder import Encoded, Losses, TrainableAutoencoder
+from hldm.images import to_unit
+from hldm.model import LatentDiffusion, LatentModel
 from hldm.training.loop import Stage
 from hldm.training.randomness import batch_indices, stream
 
@@ -18,6 +20,7 @@ class FirstStage(Stage):
     name = "first_stage"
 
     def __init__(self, model: LatentModel, images: Tensor, *, seed: int, batch_size: int) -> None:
+        assert isinstance(model.autoencoder, TrainableAutoencoder), "a published autoencoder is not trained"
         self.model: nn.Module = model.autoencoder
         self.autoencoder = model.autoencoder
         self.images, self.seed, self.batch_size = images, seed, batch_size
@@ -27,24 +30,26 @@ class FirstStage(Stage):
         chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.images)).to(self.images.device)
         return to_unit(self.images[chosen])
 
-    def loss(self, step: int) -> dict[str, Tensor]:
+    def losses(self, step: int) -> Losses:
+        """The autoencoder's own losses on the batch of this step."""
         noise = stream(self.seed, f"{self.name}/noise", step, self.images.device)
-        return self.autoencoder.losses(self.batch(step), noise)._asdict()
+        return self.autoencoder.losses(self.batch(step), noise)
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        return self.losses(step).terms
 
 
 class DiffusionStage(Stage):
     """Latents → denoiser and conditioning, with the autoencoder frozen. Each step draws its latents anew.
 
     Args:
-        encoded: what the autoencoder says of all training images, each (N, c, h, w), on the model's device.
-        labels: int64 (N,), likewise.
+        encoded: what the autoencoder says of all training images, on the model's device.
+        labels: int64 (N,), on the same device.
     """
 
     name = "diffusion"
 
-    def __init__(
-        self, model: LatentDiffusion, encoded: tuple[Tensor, ...], labels: Tensor, *, seed: int, batch_size: int
-    ) -> None:
+    def __init__(self, model: LatentDiffusion, encoded: Encoded, labels: Tensor, *, seed: int, batch_size: int) -> None:
         self.model: nn.Module = nn.ModuleDict({"denoiser": model.denoiser, "conditioning": model.conditioning})
         self.diffusion = model
         self.encoded = encoded
@@ -54,24 +59,26 @@ class DiffusionStage(Stage):
         chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels)).to(self.labels.device)
         noise = stream(self.seed, f"{self.name}/noise", step, self.labels.device)
         with torch.no_grad():
-            v = self.diffusion.autoencoder.draw(tuple(x[chosen] for x in self.encoded), noise)
+            v = self.diffusion.autoencoder.draw(self.encoded.rows(chosen), noise)
         return {"loss": self.diffusion.diffusion_loss(v, self.labels[chosen], noise)}
 
 
 @torch.no_grad()
-def encode(
-    model: LatentModel, images: Tensor, chosen: Tensor | None = None, batch_size: int = 500
-) -> tuple[Tensor, ...]:
-    """images (N, *image shape) → `Autoencoder.encode` of them all, each (N, *latent shape), on the model's device.
+def encode(model: LatentModel, images: Tensor, chosen: Tensor | None = None, batch_size: int = 500) -> Encoded:
+    """images (N, *image shape) → `Autoencoder.encode` of them all, (N, *latent shape), on the model's device.
 
     Args:
         chosen: indices of the images to encode, all by default; the rows of the others are zero.
     """
     chosen = torch.arange(len(images)) if chosen is None else chosen
-    encoded: tuple[Tensor, ...] = ()
+    whole: Encoded | None = None
     for part in chosen.split(batch_size):
-        found = model.autoencoder.encode(to_unit(images[part].to(model.device)))
-        encoded = encoded or tuple(x.new_zeros(len(images), *x.shape[1:]) for x in found)
-        for whole, x in zip(encoded, found, strict=True):
-            whole[part] = x
-    return encoded
+        loc, scale = model.autoencoder.encode(to_unit(images[part].to(model.device)))
+        if whole is None:
+            shape = (len(images), *loc.shape[1:])
+            whole = Encoded(loc.new_zeros(shape), None if scale is None else scale.new_zeros(shape))
+        whole.loc[part] = loc
+        if whole.scale is not None and scale is not None:
+            whole.scale[part] = scale
+    assert whole is not None, "there are images"
+    return whole

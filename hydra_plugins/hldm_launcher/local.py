@@ -1,6 +1,7 @@
 """`hydra/launcher=local`: a grid on this machine, a process per run, one run per GPU or as many as the cores bear."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -21,17 +22,23 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """One JobReturn per point; a run that failed is one that Hydra's sweepers see as failed."""
-        from hldm.study.sweep import checked_grid, sweep  # late: Hydra imports plugins for `--cfg job` too
+        # late: Hydra imports plugins for `--cfg job` too
+        from hldm.config.compose import Composer
+        from hldm.config.options import Options
+        from hldm.study.grid import checked, sweep
 
         assert self.config is not None
         assert self.hydra_context is not None
-        load = self.hydra_context.config_loader.load_sweep_config
-        composed = [load(self.config, list(overrides)) for overrides in job_overrides]
-        plan, error = sweep(checked_grid(job_overrides, composed))
+        config, load = self.config, self.hydra_context.config_loader.load_sweep_config
+        sources = (source for source in config.hydra.runtime.config_sources if source.schema == "file" and source.path)
+        options = Options(*(Path(source.path) for source in sources))
+        compose = Composer(lambda overrides: load(config, overrides), options)
+        plan, error = sweep(checked(job_overrides, compose, options))
         returns = []
-        for overrides, config, point in zip(job_overrides, composed, plan, strict=True):
-            is_finished = point.run.state == "finished"
-            value: Any = (point.run.results or {}).get("metrics") if is_finished else error
+        for overrides, point in zip(job_overrides, plan, strict=True):
+            run = point.run.snapshot()
+            is_finished = run.state == "finished"
+            value: Any = run.metrics if is_finished else error
             status = JobStatus.COMPLETED if is_finished else JobStatus.FAILED
-            returns.append(JobReturn(list(overrides), cfg=config, status=status, _return_value=value))
+            returns.append(JobReturn(list(overrides), status=status, _return_value=value))
         return returns

@@ -9,7 +9,9 @@ from torch.distributions import MultivariateNormal
 
 from hldm.autoencoder import MarginalLikelihood, VariationalAutoencoder, likelihood
 from hldm.autoencoder.likelihood import importance_sampling, nodes, posterior_reach, quadrature
+from hldm.config.autoencoder import Posterior
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
+from hldm.layout import LatentLayout
 
 SIGMA0 = 0.8
 PIXELS = 6
@@ -23,7 +25,8 @@ class LinearAutoencoder(VariationalAutoencoder):
     likelihood = "normal"
 
     def __init__(self, manifold, posterior="wrapped", latents=2):
-        super().__init__(manifold, posterior, SIGMA0, 1.0, (PIXELS,), (latents,))
+        settings = Posterior(posterior=posterior, prior_scale=SIGMA0)
+        super().__init__(settings, layout=LatentLayout.of_point(manifold), image_shape=(PIXELS,))
         self.layer = nn.Linear(latents, PIXELS)
         random = torch.Generator().manual_seed(3)
         nn.init.normal_(self.layer.weight, 0, 0.7, random)
@@ -34,6 +37,10 @@ class LinearAutoencoder(VariationalAutoencoder):
         precision = weight.T @ weight + torch.eye(weight.shape[1]) / SIGMA0**2
         loc = torch.linalg.solve(precision, (images - self.layer.bias) @ weight, left=False)
         return loc, (1.3 / precision.diagonal().sqrt()).expand_as(loc)
+
+    @property
+    def last_layer(self):
+        return self.layer.weight
 
     def decode(self, v):
         return self.layer(v)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from hldm.autoencoder import quantizer as quantizers
 from hldm.autoencoder.quantizer import Quantizer, perplexity, used
+from hldm.config.autoencoder import VQ
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold
 
 MANIFOLDS = {
@@ -30,7 +31,16 @@ def generator(seed=1):
 
 
 def build(manifold, codebook="gradient", size=16, weights=(1.0, 0.25), decay=0.9, initial=0, revive=None, scale=1.0):
-    quantizer = Quantizer(manifold, size, codebook, *weights, decay, initial, revive)
+    settings = VQ(
+        codebook_size=size,
+        codebook=codebook,
+        commitment_weight=weights[0],
+        codebook_weight=weights[1],
+        ema_decay=decay,
+        initial_batches=initial,
+        revive_after=revive,
+    )
+    quantizer = Quantizer(settings, manifold=manifold)
     with torch.no_grad():
         quantizer.codes.copy_(scale * torch.randn(quantizer.codes.shape, generator=generator(0)))
     return quantizer

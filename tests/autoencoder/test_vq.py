@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from hldm.autoencoder import KLAutoencoder, VQAutoencoder
+from hldm.config.autoencoder import KL, VQ
 from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold
 from hldm.training import initialised
@@ -18,15 +19,17 @@ MANIFOLDS = {
 IMAGES = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-def build(manifold, codebook="gradient", stem="gyroplane", size=32, initial=2, revive=1, padded_side=32):
+SMALL = {"block_channels": (8, 16)}
+
+
+def build(manifold, codebook="gradient", stem="gyroplane", **settings):
+    usual = {"codebook_size": 32, "ema_decay": 0.9, "initial_batches": 2, "revive_after": 1}
+    section = VQ(**SMALL, codebook=codebook, **{**usual, **settings})
     return initialised(
         0,
         "autoencoder",
-        lambda: VQAutoencoder(
-            4, [8, 16], 1, 2, padded_side, size, codebook, 1.0, 0.25, 0.9, initial, revive,
-            manifold=manifold, decoder_stem=stem, image_shape=(1, 28, 28),
-        ),
-    )  # fmt: skip
+        lambda: VQAutoencoder(section, manifold=manifold, decoder_stem=stem, image_shape=(1, 28, 28)),
+    )
 
 
 def generator(seed=1):
@@ -43,27 +46,30 @@ def test_shapes_and_gradients(name, codebook):
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
     assert isinstance(model.quantizer.codes, torch.nn.Parameter) == (codebook == "gradient")
-    (v,) = model.encode(IMAGES)
+    v, scale = model.encode(IMAGES)
+    assert scale is None
     assert v.shape == (6, *model.latent_shape) == (6, 4, 8, 8)
     assert model.to_images(v).shape == IMAGES.shape
-    assert 1 < losses.perplexity <= 32
+    assert 1 < losses.terms["perplexity"] <= 32
 
 
 def test_the_loss_is_what_it_says():
-    model = build(Euclidean(4), stem="linear", initial=0, revive=None)
+    model = build(Euclidean(4), stem="linear", initial_batches=0, revive_after=None)
     with torch.no_grad():
         model.quantizer.codes.normal_(generator=generator())
-    (v,) = model.encode(IMAGES)
+    v, scale = model.encode(IMAGES)
+    assert scale is None
     nearest = torch.cdist(v.permute(0, 2, 3, 1), model.quantizer.codes).argmin(-1)
     codes = model.quantizer.codes[nearest].permute(0, 3, 1, 2)
     reconstruction = F.binary_cross_entropy(model.to_images(codes), IMAGES, reduction="none").sum((1, 2, 3)).mean()
     distance2 = (v - codes).square().sum((1, 2, 3)).mean()
-    losses = model.losses(IMAGES, generator())
-    torch.testing.assert_close(losses.reconstruction, reconstruction)
-    torch.testing.assert_close(losses.quantization, 1.25 * distance2)
-    torch.testing.assert_close(losses.loss, reconstruction + 1.25 * distance2)
+    losses, images = model.losses(IMAGES, generator())
+    torch.testing.assert_close(images, model.to_images(v))
+    torch.testing.assert_close(losses["reconstruction"], reconstruction)
+    torch.testing.assert_close(losses["quantization"], 1.25 * distance2)
+    torch.testing.assert_close(losses["loss"], reconstruction + 1.25 * distance2)
     shares = F.one_hot(nearest.flatten(), 32).double().mean(0)
-    torch.testing.assert_close(losses.perplexity.double(), torch.special.entr(shares).sum().exp())
+    torch.testing.assert_close(losses["perplexity"].double(), torch.special.entr(shares).sum().exp())
 
 
 @pytest.mark.parametrize("name", MANIFOLDS)
@@ -71,7 +77,7 @@ def test_diffusion_sees_points_and_the_decoder_codes(name):
     model = build(MANIFOLDS[name]()).eval()
     encoded = model.encode(IMAGES)
     v = model.draw(encoded, generator())
-    assert v is encoded[0]
+    assert v is encoded.loc
     rows = model.quantizer(v.permute(0, 2, 3, 1).flatten(0, 2)).v
     codes = rows.view(6, 8, 8, 4).permute(0, 3, 1, 2)
     assert not torch.allclose(v, codes)
@@ -84,7 +90,7 @@ def test_only_training_changes_the_codebook(codebook):
     model = build(MANIFOLDS["hybrid"](), codebook).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.losses(IMAGES, generator())
-    model.decode(*model.encode(IMAGES))
+    model.decode(model.encode(IMAGES).loc)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.train().losses(IMAGES, generator())
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
@@ -113,7 +119,8 @@ def test_at_c_zero_it_is_the_euclidean_model_bit_for_bit(other, codebook):
     models = [build(manifold, codebook) for manifold in (Euclidean(4), zero)]
     for step in range(4):
         flat, curved = (model.losses(IMAGES, generator(step)) for model in models)
-        assert all(torch.equal(a, b) for a, b in zip(flat, curved, strict=True))
+        assert all(torch.equal(curved.terms[name], term) for name, term in flat.terms.items())
+        assert torch.equal(flat.images, curved.images)
         assert torch.equal(models[0].quantizer.codes, models[1].quantizer.codes)
 
 
@@ -122,11 +129,8 @@ def test_it_shares_the_decoder_of_the_kl_autoencoder():
     kl = initialised(
         0,
         "autoencoder",
-        lambda: KLAutoencoder(
-            4, [8, 16], 1, 2, 32, "wrapped", 1.0, 0.1,
-            manifold=Euclidean(4), decoder_stem="gyroplane", image_shape=(1, 28, 28),
-        ),
-    )  # fmt: skip
+        lambda: KLAutoencoder(KL(**SMALL), manifold=Euclidean(4), decoder_stem="gyroplane", image_shape=(1, 28, 28)),
+    )
     shapes = [{k: v.shape for k, v in model.decoder.state_dict().items()} for model in (vq, kl)]
     assert shapes[0] == shapes[1]
     differing = {k for k, v in kl.encoder.state_dict().items() if vq.encoder.state_dict()[k].shape != v.shape}

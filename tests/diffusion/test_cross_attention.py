@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hldm.config import diffusion as config
 from hldm.diffusion import CrossAttentionDenoiser, FlowMatching, FlowSampler, MLPDenoiser
-from hldm.diffusion.cross_attention import CrossAttentionBlock
-from hldm.geometry import FixedCurvature, PoincareBall
+from hldm.diffusion.point import CrossAttentionBlock
+from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
+from hldm.layout import LatentLayout
 from hldm.nn import Condition
 from hldm.training import initialised
 from tests.diffusion.test_point_denoiser import T, attending, condition, generator, mlp, perturbed
@@ -73,10 +75,10 @@ def test_a_block_is_its_formula():
 
 
 def test_labels_have_as_many_parameters_as_those_of_the_mlp():
-    """At the sizes of conf/denoiser/, so that the two can be compared."""
+    """At the usual sizes, so that the two can be compared."""
     models = [
-        MLPDenoiser(256, 4, latent_shape=(8,), classes=10),
-        CrossAttentionDenoiser(256, 2, 4, latent_shape=(8,), classes=10),
+        MLPDenoiser(config.MLPDenoiser(), layout=LatentLayout.of_point(Euclidean(8)), classes=10),
+        CrossAttentionDenoiser(config.CrossAttention(), layout=LatentLayout.of_point(Euclidean(8)), classes=10),
     ]
     counts = [sum(p.numel() for p in model.parameters()) for model in models]
     assert max(counts) <= 1.01 * min(counts)
@@ -89,14 +91,18 @@ def test_it_learns_what_only_the_tokens_say():
     words = torch.eye(4)[:2]
     texts = torch.stack([words, -words], 1)  # (2 texts, 2 tokens, 4)
     model = initialised(
-        0, "denoiser", lambda: CrossAttentionDenoiser(32, 2, 4, latent_shape=(2,), classes=2, context_channels=4)
+        0,
+        "denoiser",
+        lambda: CrossAttentionDenoiser(
+            config.CrossAttention(width=32), layout=LatentLayout.of_point(ball), classes=2, context_channels=4
+        ),
     )
 
     def told(which):
         return Condition(hidden=texts[which], mask=torch.ones(len(which), 2, dtype=torch.bool))
 
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    process, g = FlowMatching("uniform"), generator()
+    process, g = FlowMatching(time="uniform"), generator()
     for _ in range(150):
         which = torch.randint(2, (128,), generator=g)
         v = places[which] + 0.1 * torch.randn(128, 2, generator=g)
@@ -106,7 +112,7 @@ def test_it_learns_what_only_the_tokens_say():
         optimizer.step()
     which = torch.arange(200) % 2
     with torch.no_grad():
-        v = FlowSampler("midpoint", 10).sample(
+        v = FlowSampler(method="midpoint", steps=10).sample(
             process, ball, lambda x, t: model(x, t, told(which)), (200, 2), generator(1)
         )
     for k in (0, 1):

@@ -1,5 +1,6 @@
 """The U-Net's hyperbolic switches: same weights, the Euclidean layers at c = 0 and at the rate O(c), and they train."""
 
+import copy
 import math
 from typing import Any
 
@@ -8,9 +9,12 @@ import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch.nn import functional as F
 
-from hldm.diffusion import Denoiser
+from hldm.config import geometry
+from hldm.config.diffusion import UNet
+from hldm.diffusion import UNetDenoiser
 from hldm.diffusion.attention import DistanceAttention
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, largest_balls
+from hldm.layout import LatentLayout
 from hldm.nn import Condition, Gyroplane
 
 F64 = torch.float64
@@ -23,9 +27,14 @@ SWITCHES = {
 }
 
 
-def denoiser(curvature: float = 1.0, **switches: Any) -> Denoiser:
+LAYOUT = LatentLayout.of_map(Euclidean(4), (8, 8))
+
+
+def denoiser(curvature: float = 1.0, learnable: bool = False, **switches: Any) -> UNetDenoiser:
     torch.manual_seed(0)
-    return Denoiser([16, 32], 1, 16, curvature=curvature, latent_shape=(4, 8, 8), classes=10, **switches)
+    c = (geometry.LearnableCurvature if learnable else geometry.FixedCurvature)(value=curvature)
+    settings = UNet(block_channels=(16, 32), head_channels=16, curvature=c, **switches)
+    return UNetDenoiser(settings, layout=LAYOUT, classes=10)
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -100,14 +109,15 @@ def test_every_switch_trains(name: str) -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
-def learned(model: Denoiser) -> list[LearnableCurvature]:
+def learned(model: UNetDenoiser) -> list[LearnableCurvature]:
     return [module for module in model.modules() if isinstance(module, LearnableCurvature)]
 
 
 @pytest.mark.parametrize("name", ["stem", "attention", "all"])
 def test_a_learned_curvature_starts_exactly_at_the_value(name: str) -> None:
-    fixed, model = denoiser(0.7, **SWITCHES[name]), denoiser(0.7, learnable_curvature=True, **SWITCHES[name])
+    fixed, model = denoiser(0.7, **SWITCHES[name]), denoiser(0.7, learnable=True, **SWITCHES[name])
     [c] = learned(model)
+    assert c is model.curvature
     assert c().equal(torch.tensor(0.7))
     assert sum(p.numel() for p in model.parameters()) == 1 + sum(p.numel() for p in fixed.parameters())
     ours, theirs = model.state_dict(), fixed.state_dict()
@@ -119,11 +129,11 @@ def test_a_learned_curvature_starts_exactly_at_the_value(name: str) -> None:
 def test_a_learned_curvature_has_the_gradient_of_the_fixed_one(name: str) -> None:
     """d/d log c, against the difference of two networks whose c is a number."""
 
-    def loss(c: float, **more: bool) -> tuple[Denoiser, torch.Tensor]:
+    def loss(c: float, **more: bool) -> tuple[UNetDenoiser, torch.Tensor]:
         model = denoiser(c, **SWITCHES[name], **more).double()
         return model, model(*batch(F64)).square().mean()
 
-    model, at = loss(0.7, learnable_curvature=True)
+    model, at = loss(0.7, learnable=True)
     at.backward()
     [c] = learned(model)
     h = 1e-4
@@ -134,12 +144,24 @@ def test_a_learned_curvature_has_the_gradient_of_the_fixed_one(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["none", "distance"])
 def test_where_nothing_is_curved_there_is_no_curvature_to_learn(name: str) -> None:
-    assert not learned(denoiser(learnable_curvature=True, **SWITCHES[name]))
+    model = denoiser(learnable=True, **SWITCHES[name])
+    assert not learned(model)
+    assert model.curvature is None
 
 
-def test_a_learned_curvature_cannot_start_flat() -> None:
-    with pytest.raises(ValueError, match="cannot start at c=0"):
-        denoiser(0.0, stem="gyroplane", learnable_curvature=True)
+def test_the_shared_curvature_is_one_object_in_a_copy_too() -> None:
+    """The average of the weights is a copy: its layers share their curvature as well."""
+    model = copy.deepcopy(denoiser(learnable=True, **SWITCHES["all"]))
+    [c] = learned(model)
+    assert c is model.curvature
+    assert not [key for key in model.state_dict() if key.startswith("curvature")]
+
+
+def test_with_labels_the_middle_has_no_attention() -> None:
+    settings = UNet(block_channels=(16, 32), head_channels=16)
+    with_text = UNetDenoiser(settings, layout=LAYOUT, classes=10, context_channels=12)
+    for model, attentions in ((denoiser(), 0), (with_text, 2)):
+        assert sum(isinstance(part, Attention) for part in model.unet.mid_block.modules()) == attentions
 
 
 @pytest.mark.parametrize("scale", [0.0, 100.0])
@@ -202,7 +224,8 @@ def test_padding_is_not_looked_at(c: float) -> None:
 
 def test_every_switch_works_with_text_and_its_padding() -> None:
     torch.manual_seed(0)
-    model = Denoiser([16, 32], 1, 16, **SWITCHES["all"], latent_shape=(4, 8, 8), classes=10, context_channels=12)
+    settings = UNet(block_channels=(16, 32), head_channels=16, **SWITCHES["all"])
+    model = UNetDenoiser(settings, layout=LAYOUT, classes=10, context_channels=12)
     v, t, _ = batch()
     hidden = noise(4, 6, 12, seed=1)
     mask = torch.tensor([1, 1, 1, 1, 0, 0]).bool().expand(4, 6)

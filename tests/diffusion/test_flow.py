@@ -7,7 +7,6 @@ import torch
 
 from hldm.diffusion import FlowMatching, FlowSampler
 from hldm.diffusion.flow import optimal_pairing
-from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall, ProductManifold
 
 SHAPE = (8, 4, 2, 2)
@@ -26,7 +25,7 @@ def latents(dtype=torch.float64, shape=SHAPE):
 
 
 def loss(manifold, v, predict, time="uniform"):
-    return FlowMatching(time).loss(manifold, predict, v, generator(2))
+    return FlowMatching(time=time).loss(manifold, predict, v, generator(2))
 
 
 def test_the_loss_of_the_exact_conditional_velocity_is_zero():
@@ -92,8 +91,8 @@ def samples(manifold, method):
     def predict(v, t):
         return torch.sin(2 * v) - t.view(-1, 1, 1, 1)
 
-    sampler = FlowSampler(method, 4, 1e-3)
-    return sampler.sample(FlowMatching("uniform"), manifold, predict, SHAPE, generator(3)), sampler.evaluations
+    sampler = FlowSampler(method=method, steps=4, tolerance=1e-3)
+    return sampler.sample(FlowMatching(time="uniform"), manifold, predict, SHAPE, generator(3)), sampler.evaluations
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -121,11 +120,15 @@ def test_samples_converge_to_the_euclidean_ones_with_c(method):
 
 
 def test_all_methods_draw_the_same_samples_where_the_steps_are_small():
-    exact = FlowSampler("rk4", 60)
+    exact = FlowSampler(method="rk4", steps=60)
     for manifold in (Euclidean(4), ball(1.0)):
         ends = [
-            sampler.sample(FlowMatching("uniform"), manifold, lambda v, t: torch.sin(2 * v), SHAPE, generator(3))
-            for sampler in (exact, FlowSampler("midpoint", 60), FlowSampler("adaptive", 4, 1e-5))
+            sampler.sample(FlowMatching(time="uniform"), manifold, lambda v, t: torch.sin(2 * v), SHAPE, generator(3))
+            for sampler in (
+                exact,
+                FlowSampler(method="midpoint", steps=60),
+                FlowSampler(method="adaptive", steps=4, tolerance=1e-5),
+            )
         ]
         for end in ends[1:]:
             torch.testing.assert_close(end, ends[0], atol=2e-3, rtol=0)
@@ -139,7 +142,7 @@ def test_the_time_distribution_is_the_one_asked_for():
             seen[time] = t
             return v
 
-        FlowMatching(time).loss(Euclidean(1), predict, torch.zeros(20000, 1, 1, 1), generator())
+        FlowMatching(time=time).loss(Euclidean(1), predict, torch.zeros(20000, 1, 1, 1), generator())
     assert seen["uniform"].std() == pytest.approx(12**-0.5, rel=0.02)
     assert torch.logit(seen["logit_normal"]).std() == pytest.approx(1, rel=0.02)
 
@@ -163,7 +166,7 @@ def test_optimal_transport_makes_the_squared_distances_of_the_batch_smallest(man
 
 
 def paired_loss(manifold, pairing, v, predict):
-    return FlowMatching("uniform", pairing).loss(manifold, predict, v, generator(2))
+    return FlowMatching(time="uniform", pairing=pairing).loss(manifold, predict, v, generator(2))
 
 
 def test_optimal_transport_leaves_the_latents_in_their_places_and_shortens_the_paths():
@@ -202,29 +205,35 @@ def test_the_prior_has_the_scale_of_scaled_latents():
     assert prior.item() == pytest.approx(scaled.square().mean().item(), rel=0.02)
 
 
-def test_unknown_choices_are_named():
-    with pytest.raises(UserError, match="euler, midpoint, heun, rk4 or adaptive"):
-        FlowSampler("rk45", 3)
-    with pytest.raises(UserError, match="uniform or logit_normal"):
-        FlowMatching("cosine")
-    with pytest.raises(UserError, match="independent or optimal_transport"):
-        FlowMatching("uniform", "sinkhorn")
+def test_unknown_choices_are_refused():
+    """The configuration names the choices to a user; whoever writes Python is stopped too, not given another one."""
+    for make in (
+        lambda: FlowSampler(method="rk45", steps=3),
+        lambda: FlowMatching(time="cosine"),
+        lambda: FlowMatching(pairing="sinkhorn"),
+    ):
+        with pytest.raises(AssertionError):
+            make()
 
 
 @pytest.mark.parametrize(("method", "evaluations"), [("euler", 6), ("midpoint", 12), ("heun", 12), ("rk4", 24)])
 def test_network_evaluations_are_counted(method, evaluations):
     calls = []
-    sampler = FlowSampler(method, 6)
-    sampler.sample(FlowMatching("uniform"), Euclidean(4), lambda v, t: calls.append(t) or v, SHAPE, generator())
+    sampler = FlowSampler(method=method, steps=6)
+    sampler.sample(FlowMatching(time="uniform"), Euclidean(4), lambda v, t: calls.append(t) or v, SHAPE, generator())
     assert len(calls) == sampler.evaluations == evaluations
 
 
 def test_the_evaluations_of_adaptive_steps_are_those_of_the_last_call():
-    calls, sampler = [], FlowSampler("adaptive", 4, 1e-4)
+    calls, sampler = [], FlowSampler(method="adaptive", steps=4, tolerance=1e-4)
     assert sampler.evaluations == 0
     for seed in (0, 1):
         calls.clear()
         sampler.sample(
-            FlowMatching("uniform"), ball(1.0), lambda v, t: calls.append(t) or torch.sin(v), SHAPE, generator(seed)
+            FlowMatching(time="uniform"),
+            ball(1.0),
+            lambda v, t: calls.append(t) or torch.sin(v),
+            SHAPE,
+            generator(seed),
         )
         assert len(calls) == sampler.evaluations > 4

@@ -11,7 +11,7 @@ from hldm.diffusion.likelihood import velocity_and_divergence
 from hldm.distributions import WrappedNormal
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall, ProductManifold
 
-FLOW = FlowMatching("uniform")
+FLOW = FlowMatching(time="uniform")
 STEPS = 24
 
 
@@ -159,7 +159,7 @@ def test_tangent_diffusion_of_gaussian_latents(prediction):
 
     It takes N(0, 1) at the last step to the variance V₀/V₉₉₉ at the first, V_k = ᾱ_k s² + 1 − ᾱ_k.
     """
-    process, s2 = TangentDDPM("scaled_linear", prediction), 0.49
+    process, s2 = TangentDDPM(prediction=prediction), 0.49
     alpha_bar = process.scheduler.alphas_cumprod.double()
     angles = torch.acos(alpha_bar.sqrt()).numpy()
 

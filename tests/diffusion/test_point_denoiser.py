@@ -4,12 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from hldm.config import diffusion as config
 from hldm.diffusion import CrossAttentionDenoiser, FlowMatching, FlowSampler, MapGlobalDenoiser, MLPDenoiser
 from hldm.geometry import Euclidean, FixedCurvature, Packing, PoincareBall, ProductManifold, map_and_point
+from hldm.layout import LatentLayout
 from hldm.nn import Condition
 from hldm.training import initialised
 
-PACKING = Packing(PoincareBall(4, FixedCurvature(1.0)), (4, 4), 3)
+BOTH = LatentLayout.of_both(PoincareBall(4, FixedCurvature(1.0)), (4, 4), PoincareBall(3, FixedCurvature(1.0)))
+POINT = LatentLayout.of_point(Euclidean(3))
 T = torch.tensor([0.2, 0.5, 0.9])
 
 
@@ -25,29 +28,18 @@ def perturbed(model):
 
 
 def mlp(context_channels=None):
-    return perturbed(MLPDenoiser(16, 2, latent_shape=(3,), classes=10, context_channels=context_channels))
+    settings = config.MLPDenoiser(width=16, blocks=2)
+    return perturbed(MLPDenoiser(settings, layout=POINT, classes=10, context_channels=context_channels))
 
 
 def attending(context_channels=None):
-    return perturbed(CrossAttentionDenoiser(16, 2, 4, latent_shape=(3,), classes=10, context_channels=context_channels))
+    settings = config.CrossAttention(width=16)
+    return perturbed(CrossAttentionDenoiser(settings, layout=POINT, classes=10, context_channels=context_channels))
 
 
 def both(context_channels=None):
-    return perturbed(
-        MapGlobalDenoiser(
-            [32, 32],
-            1,
-            16,
-            "linear",
-            "dot_product",
-            1.0,
-            16,
-            2,
-            latent_shape=PACKING,
-            classes=10,
-            context_channels=context_channels,
-        )
-    )
+    settings = config.MapGlobal(block_channels=(32, 32), head_channels=16, width=16, blocks=2)
+    return perturbed(MapGlobalDenoiser(settings, layout=BOTH, classes=10, context_channels=context_channels))
 
 
 def condition(kind, seed=0):
@@ -62,7 +54,7 @@ def condition(kind, seed=0):
 @torch.no_grad()
 def test_time_condition_and_latent_change_the_prediction(make, kind):
     model = make(16 if kind == "text" else None)
-    v = torch.randn(3, sum(PACKING.parts) if make is both else 3, generator=generator())
+    v = torch.randn(3, BOTH.dimension if make is both else 3, generator=generator())
     base = model(v, T, condition(kind))
     assert base.shape == v.shape
     for other in (
@@ -87,16 +79,19 @@ def test_padding_is_not_read(make):
 def test_map_and_point_see_each_other():
     model = both()
     of_map, of_point = torch.randn(3, 4, 4, 4, generator=generator()), torch.randn(3, 3, generator=generator(1))
-    base = PACKING.unpack(model(PACKING.pack(of_map, of_point), T, condition("label")))
-    map_moved = PACKING.unpack(model(PACKING.pack(of_map + of_map.flip(0), of_point), T, condition("label")))
-    point_moved = PACKING.unpack(model(PACKING.pack(of_map, of_point + 1), T, condition("label")))
+    base = BOTH.unpack(model(BOTH.pack(of_map, of_point), T, condition("label")))
+    map_moved = BOTH.unpack(model(BOTH.pack(of_map + of_map.flip(0), of_point), T, condition("label")))
+    point_moved = BOTH.unpack(model(BOTH.pack(of_map, of_point + 1), T, condition("label")))
     assert (map_moved[1] - base[1]).abs().amax(1).min() > 1e-5
     assert (point_moved[0] - base[0]).abs().flatten(1).amax(1).min() > 1e-5
 
 
-@pytest.mark.parametrize(("kind", "blocks"), [(MLPDenoiser, (2,)), (CrossAttentionDenoiser, (2, 4))])
-def test_blocks_start_as_the_identity(kind, blocks):
-    model = initialised(0, "denoiser", lambda: kind(16, *blocks, latent_shape=(3,), classes=10))
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(MLPDenoiser, config.MLPDenoiser(width=16)), (CrossAttentionDenoiser, config.CrossAttention(width=16))],
+)
+def test_blocks_start_as_the_identity(kind, settings):
+    model = initialised(0, "denoiser", lambda: kind(settings, layout=POINT, classes=10))
     v = torch.randn(3, 3, generator=generator())
     torch.testing.assert_close(model(v, T, condition("label")), model.last(model.first(v)))
 
@@ -105,9 +100,10 @@ def test_an_mlp_learns_a_distribution_on_a_ball():
     """Two points of H², one per label: after training, each label's samples are near its own."""
     ball = PoincareBall(2, FixedCurvature(1.0))
     places = torch.tensor([[1.2, 0.4], [-0.9, -1.1]])
-    model = initialised(0, "denoiser", lambda: MLPDenoiser(32, 2, latent_shape=(2,), classes=2))
+    settings, layout = config.MLPDenoiser(width=32, blocks=2), LatentLayout.of_point(ball)
+    model = initialised(0, "denoiser", lambda: MLPDenoiser(settings, layout=layout, classes=2))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    process, g = FlowMatching("uniform"), generator()
+    process, g = FlowMatching(time="uniform"), generator()
     for _ in range(250):
         labels = torch.randint(2, (128,), generator=g)
         v = places[labels] + 0.1 * torch.randn(128, 2, generator=g)
@@ -117,7 +113,7 @@ def test_an_mlp_learns_a_distribution_on_a_ball():
         optimizer.step()
     labels = torch.arange(200) % 2
     with torch.no_grad():
-        v = FlowSampler("midpoint", 10).sample(
+        v = FlowSampler(method="midpoint", steps=10).sample(
             process, ball, lambda x, t: model(x, t, Condition(labels=labels)), (200, 2), generator(1)
         )
     for label in (0, 1):
@@ -129,7 +125,7 @@ def test_an_mlp_learns_a_distribution_on_a_ball():
 @pytest.mark.parametrize("pairing", ["independent", "optimal_transport"])
 def test_with_one_part_empty_the_loss_is_that_of_the_other_layout(pairing):
     """One division by all coordinates: neither part's loss is weighed by what the other has."""
-    process = FlowMatching("logit_normal", pairing)
+    process = FlowMatching(time="logit_normal", pairing=pairing)
     of_map, point = PoincareBall(4, FixedCurvature(1.0)), PoincareBall(3, FixedCurvature(1.0))
 
     def loss(manifold, channels):
@@ -149,7 +145,7 @@ def test_a_packed_map_has_the_loss_of_the_map(monkeypatch):
     v = torch.randn(6, 4, 2, 2, generator=generator(), dtype=torch.float64)
     noise = manifold.from_tangent(torch.randn(v.shape, generator=generator(1), dtype=torch.float64), 1)
     nothing = v.new_zeros(6, 0)
-    process = FlowMatching("uniform")
+    process = FlowMatching(time="uniform")
     monkeypatch.setattr(manifold, "random", lambda *a, **k: noise)
     monkeypatch.setattr(packed, "random", lambda *a, **k: packing.pack(noise, nothing))
     one = process.loss(manifold, lambda x, t: 0.3 * x, v, generator(2))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hldm.study.config import compose
+from hldm.config.compose import compose
+from hldm.run.directory import RunDirectory
 from hldm.study.plan import FIXED, NOMINAL, Estimate, make_plan, makespan, units
-from hldm.study.run_directory import RunDirectory
 
 
 def test_makespan() -> None:
@@ -29,14 +29,14 @@ def test_units_count_steps_and_network_evaluations() -> None:
 def test_an_estimate_scales_what_was_measured(tmp_path: Path) -> None:
     config = compose(["training.first_stage.steps=100"])
     nominal = Estimate.from_finished_runs(tmp_path)
-    assert "nominal" in nominal.basis
+    assert "nominal" in nominal.basis([config])
     run = RunDirectory.create(tmp_path / "main" / "a", config)
     work = units(config)
     run.update_status(state="finished", seconds={s: 3 * (FIXED[s] + NOMINAL[s] * work[s]) for s in NOMINAL})
     (tmp_path / "main" / "damaged").mkdir()
     (tmp_path / "main" / "damaged" / "status.json").write_text("{")
     measured = Estimate.from_finished_runs(tmp_path)
-    assert "1 finished run" in measured.basis
+    assert "1 finished run" in measured.basis([config])
     assert measured.minutes(config) == pytest.approx(3 * nominal.minutes(config))
 
 

@@ -1,0 +1,119 @@
+"""`hldm evaluate …`, and `python evaluate.py …`: results.json once more, from the weights."""
+
+import os
+import sys
+from typing import Any
+
+from hldm import console
+from hldm.config.options import load_extensions
+from hldm.errors import UserError
+from hldm.machine import Allotment
+from hldm.run.directory import RunDirectory
+from hldm.run.summary import print_metrics
+
+USAGE = """
+Recompute every metric of finished runs from their checkpoints and compare with results.json.
+
+    python evaluate.py run=<run directory, study folder or pattern> [seeds=0,1,2]
+"""
+
+
+NEEDED = ("sampling_seeds", "threads", "machine", "versions", "weights")
+"""Entries of `provenance` that recomputing needs."""
+
+PARTS = ("metrics", "per_sampling_seed")
+
+
+def main(argv: list[str]) -> int:
+    """0 where every recomputed number is the recorded one, 1 where one differs, 2 where a run cannot be evaluated."""
+    arguments = console.key_values(argv, {"run": str, "seeds": console.wholes}, usage=USAGE, required=("run",))
+    load_extensions()
+    directories = find_runs(arguments["run"])
+    status = 0
+    for directory in directories:
+        try:
+            is_same = reevaluate(directory, arguments.get("seeds"))
+        except UserError as error:
+            if len(directories) == 1:
+                raise
+            print(console.paragraphs(f"{directory.path.name}: {error}"), file=sys.stderr)
+            status = 2
+        else:
+            status = max(status, int(not is_same))
+    return status
+
+
+def find_runs(text: str) -> list[RunDirectory]:
+    """The finished runs that a directory, a study folder or a pattern names.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = RunDirectory.find(text)
+    finished = [run for run in runs if (run.path / "results.json").is_file()]
+    if not finished:
+        what = f"{len(runs)} unfinished run{'s' if len(runs) > 1 else ''}" if runs else "no runs"
+        raise UserError(
+            f"run={text} names {what}. Give a finished run (outputs/<study>/<run id>), a study folder or a pattern in "
+            "quotes; python train.py with the same settings finishes a run."
+        )
+    return finished
+
+
+def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
+    """Recompute one run's results and say how they compare; with more seeds, write the extended results."""
+    recorded, config = directory.results, directory.config
+    assert recorded is not None, "find_runs returns finished runs"
+    provenance = recorded.get("provenance") or {}
+    if missing := [key for key in NEEDED if key not in provenance] + [key for key in PARTS if key not in recorded]:
+        raise UserError(
+            f"{directory.path / 'results.json'} lacks {', '.join(missing)}, so it is damaged or from another version. "
+            "Delete it and repeat the command that started the run, which makes it again from the weights."
+        )
+    if seeds and not provenance["sampling_seeds"]:
+        raise UserError(f"seeds=… draws samples, and {directory.path.name} is evaluated without any. Leave it out.")
+    if seeds and not os.access(directory.path, os.W_OK):
+        raise UserError(
+            f"seeds=… writes {directory.path / 'results.json'}, which cannot be written. Leave seeds= out, or copy the "
+            "run to a folder of yours."
+        )
+    os.environ.update(Allotment(1, provenance["threads"]).environment(0))
+    # torch only now: a wrong argument is answered at once, and the threads are set before it starts
+    import torch
+
+    from hldm.pipeline import evaluate
+    from hldm.pipeline.build import build_dataset, choose_device, load_model
+
+    print(f"{directory.path.name}")
+    device = choose_device(config)
+    torch.set_num_threads(provenance["threads"])
+    dataset = build_dataset(config)
+    model = load_model(config, dataset, directory.path, device)
+    wanted = sorted({*provenance["sampling_seeds"], *(seeds or [])})
+    results = evaluate(model, dataset, config, directory.path, wanted)
+    if wanted != sorted(provenance["sampling_seeds"]):
+        directory.write_results(results)
+        print(f"    results.json now holds {len(wanted)} sampling seeds: {', '.join(map(str, wanted))}")
+    print_metrics(results["metrics"], console.terminal())
+    differences = list(differing(recorded["per_sampling_seed"], results["per_sampling_seed"]))
+    if wanted == sorted(provenance["sampling_seeds"]):
+        differences += list(differing(recorded["metrics"], results["metrics"]))
+    for name, before, after in differences:
+        print(f"    {name}: recorded {before!r}, now {after!r}")
+    for key in ("machine", "versions", "threads", "weights"):
+        if provenance[key] != results["provenance"][key]:
+            print(f"    {key}: recorded {provenance[key]}, now {results['provenance'][key]}")
+    if not differences:
+        print("    every metric is the recorded one, bit for bit")
+    return not differences
+
+
+def differing(recorded: Any, recomputed: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """(name, recorded, recomputed) of every value that is recorded and not the same now."""
+    if isinstance(recorded, dict):
+        return [
+            row
+            for key, value in recorded.items()
+            for row in differing(value, recomputed.get(key) if isinstance(recomputed, dict) else None, f"{name}/{key}")
+        ]
+    return [] if recorded == recomputed else [(name.lstrip("/"), recorded, recomputed)]

@@ -1,0 +1,170 @@
+"""`hldm train …`, and `python train.py …`: arguments → checked configurations → runs.
+
+Hydra composes; what it cannot say well is said here. A wrong value ends in a paragraph before any work starts.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hldm.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from hldm.config.arguments import Argument
+    from hldm.config.options import Options
+
+WITH_A_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i", "--shell-completion", "-sc")
+"""Hydra's flags whose value stands in the next argument."""
+
+FLAGS = (*WITH_A_VALUE, "--multirun", "-m", "--resolve", "--hydra-help", "--version")
+"""Hydra's flags that mean something here."""
+
+
+def main(argv: list[str]) -> None:
+    """Answer one command line.
+
+    Raises:
+        UserError: what it asks for is wrong, or a run failed.
+    """
+    flags, overrides = split(argv)
+    from hldm.config.options import Options
+
+    options = Options(*config_dirs(flags))
+    if {"-h", "--help"} & set(argv):
+        from hldm.commands.explain import help_text
+
+        print(help_text(options, overrides))
+        return
+    is_grid = bool({"-m", "--multirun"} & set(flags))
+    shows = any(flag.split("=")[0] in ("--cfg", "-c") for flag in flags)
+    if is_grid and shows:
+        raise UserError(
+            "--cfg shows one configuration and -m asks for a grid of them. Leave one of the two away, and with --cfg "
+            "give each setting one value: `python train.py geometry=poincare curvature=0.1 --cfg job`."
+        )
+    from hldm.config.arguments import read
+    from hldm.config.options import load_extensions
+
+    load_extensions()
+    given = read(overrides, options, is_grid=is_grid)
+    composed = composed_by_hydra(flags, given, options)
+    if composed is not None:
+        run_one(overrides, composed, options)
+
+
+def split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the overrides.
+
+    Raises:
+        UserError: a flag that is not one of Hydra's, or that has no meaning here.
+    """
+    flags: list[str] = []
+    overrides: list[str] = []
+    takes_value = False
+    for argument in argv:
+        is_flag = takes_value or argument.startswith("-")
+        name, equals, value = argument.partition("=")
+        if is_flag and not takes_value and name not in (*FLAGS, "-h", "--help"):
+            raise UserError(_not_a_flag(name, value if equals else "…"))
+        (flags if is_flag else overrides).append(argument)
+        takes_value = not takes_value and argument in WITH_A_VALUE
+    if takes_value:
+        raise UserError(f"{argv[-1]} needs a value after it, as in --cfg job.")
+    return flags, overrides
+
+
+def _not_a_flag(flag: str, value: str) -> str:
+    if flag in ("--experimental-rerun", "--config-name", "-cn", "--config-path", "-cp", "--run", "-r"):
+        return (
+            f"{flag} is not supported: a repeated command goes on where the run was stopped, options of your own are "
+            "found by --config-dir <folder>, and hldm evaluate run=… looks at a finished run."
+        )
+    key = flag.lstrip("-").replace("-", "_")
+    return f"{flag} is not a flag. Settings are typed as key=value: {key}={value}. `python train.py --help` lists them."
+
+
+def config_dirs(flags: list[str]) -> list[Path]:
+    """The folders that --config-dir names.
+
+    Raises:
+        UserError: one does not exist.
+    """
+    pairs = zip(flags, [*flags[1:], ""], strict=False)  # no flag, no pair
+    named = [(flag.partition("=")[2] if "=" in flag else after) for flag, after in pairs
+             if flag.partition("=")[0] in ("--config-dir", "-cd")]  # fmt: skip
+    for name in named:
+        if not Path(name).is_dir():
+            raise UserError(f"--config-dir {name}: there is no such folder. It must be laid out like conf/.")
+    return [Path(name).absolute() for name in named]
+
+
+def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Options") -> "DictConfig | None":
+    """Let Hydra do what the arguments say: print a configuration, launch a grid (both give None), or compose one run."""
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from hldm.config.compose import in_our_words, register_resolvers
+    from hldm.paths import CONF
+
+    single: list[DictConfig] = []
+
+    def task(config: "DictConfig") -> None:
+        if single or HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise UserError(
+                "This launcher or sweeper calls one function for every point, which starts no run. Leave hydra/launcher "
+                "and hydra/sweeper as they are; hardware=… says where runs work."
+            )
+        single.append(config)
+
+    register_resolvers()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors instead of printing them
+    search = _search_path(options)
+    before, sys.argv = sys.argv, [sys.argv[0], *flags, *search, *(argument.hydra for argument in given)]
+    try:
+        with in_our_words(given, options):
+            hydra.main(str(CONF), "config", version_base="1.3")(task)()
+    finally:
+        sys.argv = before
+    return single[0] if single else None
+
+
+def _search_path(options: "Options") -> list[str]:
+    """Where Hydra finds the options of installed extensions; --config-dir it knows by itself."""
+    from hldm.config.options import extension_folders
+
+    folders = [f"file://{folder}" for folder in extension_folders()]
+    return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+
+
+def run_one(overrides: list[str], composed: "DictConfig", options: "Options") -> None:
+    """Check, plan and run one configuration in this process, then show its results."""
+    from hldm.config.compose import checked, in_our_words, plain
+    from hldm.console import terminal
+    from hldm.run import requirements
+    from hldm.study.compare import print_comparison
+    from hldm.study.execute import write_directory
+    from hldm.study.grid import machine
+    from hldm.study.plan import make_plan, print_plan
+
+    with in_our_words((), options):
+        data = plain(composed)
+    config = checked(data, options)
+    requirements.refuse([config], options)
+    console = terminal()
+    plan = make_plan([(tuple(overrides), config)])
+    [point] = plan
+    allotment = machine(plan, int(point.state != "finished"))
+    print_plan(plan, 1, str(allotment), console)
+    if point.state != "finished":
+        with point.run.lock():  # another process has it: say so now, not after torch is loaded
+            directory = write_directory(point, allotment.threads)
+        # torch reads the number of threads when it is imported, which the pipeline does
+        os.environ.update(allotment.environment(0))
+        from hldm.pipeline import run
+
+        run(directory.path)
+    print_comparison(plan, console)

@@ -1,0 +1,17 @@
+"""`hldm worker DIRECTORY` brings one run directory to its end. The launchers start it; a run directory is all it needs."""
+
+import signal
+from pathlib import Path
+
+from hldm.errors import UserError
+
+
+def main(argv: list[str]) -> None:
+    """Train and evaluate the run of which config.yaml lies in the directory."""
+    if len(argv) != 1 or argv[0].startswith("-"):
+        raise UserError("Usage: hldm worker DIRECTORY, a run directory with a config.yaml: outputs/<study>/<run>.")
+    # a launcher stops its runs by SIGINT, also where its own shell started it in the background, ignoring that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from hldm.pipeline import run
+
+    run(Path(argv[0]))

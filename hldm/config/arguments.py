@@ -1,0 +1,313 @@
+"""What a user types after `train`: put right for Hydra, or refused with what to type instead.
+
+A number for a curvature is translated here and nowhere else: Hydra wants an option's name after a group, so
+`curvature=0.1` sets `curvature.value`, while `curvature=learnable` chooses the option. A denoiser's own curvature is
+said in the same ways.
+"""
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, OverrideType, RangeSweep
+from hydra.errors import HydraException
+
+from hldm.config.options import PRESETS, Options
+from hldm.config.schema import RunConfig
+from hldm.console import closest
+from hldm.errors import UserError
+
+CURVATURES = {"curvature": "curvature", "denoiser.curvature": "curvature@denoiser.curvature"}
+"""Setting → the group, and its place in the configuration, that Hydra chooses it from."""
+
+TEXT = ("study", "tracking.project", "tracking.entity")
+"""Settings that are words also where what is typed looks like a number: study=2026_11_25."""
+
+LAUNCHERS = ("local",)
+"""Options of hydra/launcher that start our runs; others would call this process's function, which starts none."""
+
+HABITS = {
+    ("lr", "learning_rate", "optimizer.lr", "training.lr", "training.learning_rate"): "training.diffusion.learning_rate "
+    "and training.first_stage.learning_rate",
+    ("batch_size", "bs", "batch", "training.batch_size", "data.batch_size"): "training.diffusion.batch_size and "
+    "training.first_stage.batch_size",
+    ("epochs", "max_epochs", "trainer.max_epochs", "num_epochs", "steps", "max_steps", "trainer.max_steps",
+     "iterations"): "training.diffusion.steps and training.first_stage.steps (steps of one batch, not epochs)",
+    ("logger", "wandb", "log", "use_wandb"): "tracking (tracking=wandb, tracking=none)",
+    ("wandb.project", "project", "logger.project"): "tracking.project",
+    ("wandb.entity", "entity", "logger.entity"): "tracking.entity",
+    ("wandb.mode", "logger.mode"): "tracking.mode",
+    ("c", "k", "curv", "manifold.c", "geometry.c", "geometry.curvature", "geometry.manifold.curvature"): "curvature",
+    ("denoiser.learnable_curvature",): "denoiser.curvature (denoiser.curvature=learnable)",
+    ("manifold", "space"): "geometry",
+    ("data", "datamodule"): "dataset",
+    ("model", "net"): "autoencoder and denoiser",
+    ("device", "gpus", "gpu", "accelerator", "trainer.accelerator", "trainer.devices"): "hardware (hardware=gpu, "
+    "hardware=cpu)",
+    ("threads", "num_workers", "workers"): "hardware.threads",
+    ("name", "run_name", "exp_name", "experiment_name"): "study",
+    ("output_dir", "out", "outdir", "save_dir", "logdir", "outputs"): "paths.outputs",
+    ("latent_dim", "z_dim"): "autoencoder.latent_channels",
+    ("guidance", "cfg_scale", "guidance_scale"): "conditioning.guidance_scale",
+    ("sampler", "sampling_steps", "n_steps"): "diffusion.sampler.method and diffusion.sampler.steps",
+    ("n_samples", "num_samples", "samples"): "metrics.samples",
+}  # fmt: skip
+"""What other tools call a setting → what it is here."""
+
+NOT_NEEDED = ("resume", "resume_from_checkpoint", "ckpt_path", "checkpoint", "resume_from", "auto_resume")
+"""Settings of other tools for what happens here by itself."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One `key=value`: as it was typed, and as Hydra understands it."""
+
+    typed: str
+    hydra: str
+    key: str
+
+
+def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> list[Argument]:
+    """The arguments as Hydra understands them.
+
+    Args:
+        options: what there is to choose.
+        is_grid: whether several values are allowed everywhere (`-m`).
+
+    Raises:
+        UserError: what is not `key=value`, an unknown option of a group, a deletion, a new key, a mix of numbers and
+            options, a sweep over what cannot change a result.
+    """
+    found = [_read(argument, options) for argument in arguments]
+    if not is_grid:
+        return found
+    # a setting that only some of the swept options have is looked at with each point, not with the defaults
+    swept = {argument.key for argument in found if parsed(argument.hydra).is_sweep_override()}
+    return [_deferred(argument, swept) for argument in found]
+
+
+@lru_cache(maxsize=4096)
+def parsed(argument: str) -> Override:
+    """Hydra's reading of one argument.
+
+    Raises:
+        UserError: it is not `key=value`.
+    """
+    try:
+        override = OverridesParser.create().parse_override(argument)
+        if not override.key_or_group:
+            raise ValueError
+        return override
+    except (HydraException, ValueError, ZeroDivisionError) as error:
+        if argument.startswith("~/") or (argument.startswith("~") and "=" not in argument and "/" in argument):
+            hint = " A path is the value of a setting, as in paths.outputs=outputs."
+        else:
+            hint = ""
+        raise UserError(
+            f"{argument!r} cannot be read as key=value.{hint} Type for example seed=3, or geometry=poincare; a value "
+            "with special characters needs quotes inside the shell's, as in 'paths.outputs=\"my outputs\"'."
+        ) from error
+
+
+def _read(argument: str, options: Options) -> Argument:
+    typed, key, text = argument, *_split(argument)
+    plain = key.lstrip("+~").partition("@")[0]
+    # a preset may be written with a + sign, as if it were not among the defaults; a path begins with ~ at times
+    if key.startswith("+") and key.lstrip("+") in PRESETS:
+        argument, key = argument.lstrip("+"), key.lstrip("+")
+    if key in TEXT or key == "paths.outputs" or key == "first_stage":
+        argument = f"{key}={_quoted(text)}"
+    override = parsed(argument)
+    _refuse_hydras_own(typed, override)
+    if override.key_or_group.partition(".")[0] == "hydra" or override.key_or_group.startswith("hydra/"):
+        return Argument(typed, argument, override.key_or_group)
+    _refuse_changes_of_structure(typed, override, options)
+    if override.is_sweep_override() and plain.partition(".")[0] in RunConfig.leaves_result:
+        raise UserError(
+            f"{typed} would sweep over {plain}, which cannot change a result: all points of the grid would be the same "
+            "run. Choose one value for the whole command."
+        )
+    group = options.of_runs.get(plain, {})
+    values = _values(typed, override, group)
+    if plain == "sweep" and len(values) > 1:
+        raise UserError(
+            f"{typed} names several grids, which cannot stand in one. Type a command for each, `python train.py "
+            f"sweep={values[0]}` first; what they share is not run twice."
+        )
+    if plain in CURVATURES:
+        return _curvature(typed, plain, override, values, options)
+    for item in values if group else []:
+        if item not in group:
+            raise UserError(_unknown_option(plain, item, list(group)))
+    if isinstance(override.value(), Glob):
+        argument = f"{plain}={','.join(values)}"
+    return Argument(typed, argument, plain)
+
+
+def _split(argument: str) -> tuple[str, str]:
+    key, _, text = argument.partition("=")
+    return key, text
+
+
+def _quoted(text: str) -> str:
+    """The text as Hydra reads a word, unless it is empty, null, quoted, an interpolation, a list or several values."""
+    if not text or text in ("null", "???") or text[0] in "'\"[{" or "," in text or "${" in text or "(" in text:
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _refuse_hydras_own(typed: str, override: Override) -> None:
+    key = override.key_or_group
+    value = override.value()
+    if key == "hydra/launcher" and value not in LAUNCHERS:
+        raise UserError(
+            f"{typed} is a launcher that cannot start these runs. Where runs work is chosen by hardware=…: "
+            "hardware=auto, cpu or gpu."
+        )
+    if key.startswith("hydra.sweeper.params"):
+        name = key.removeprefix("hydra.sweeper.params").lstrip(".") or "seed"
+        raise UserError(f"{typed} belongs into a file of conf/sweep/. Type the grid itself: -m {name}=a,b.")
+    if key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode", "hydra.job.chdir"):
+        raise UserError(
+            f"{typed} is Hydra's, and runs do not follow it. They lie in <paths.outputs>/<study>/<run>: type "
+            "paths.outputs=… or study=…; -m makes a grid."
+        )
+
+
+def _refuse_changes_of_structure(typed: str, override: Override, options: Options) -> None:
+    key = override.key_or_group
+    if override.type is OverrideType.DEL:
+        hint = " tracking=none switches tracking off." if key == "tracking" else ""
+        raise UserError(f"{typed} would delete a setting that a run needs. Give it another value instead.{hint}")
+    if override.type is not OverrideType.CHANGE:
+        known = options.keys
+        guess = key if key in known else closest(key, known)
+        hint = f" Type {guess}={typed.partition('=')[2]}." if guess else ""
+        raise UserError(
+            f"{typed} would add a setting that nothing reads. Those that there are already are changed without a + "
+            f"sign.{hint} `python train.py --cfg job` shows them all."
+        )
+
+
+def _values(typed: str, override: Override, group: dict[str, Path]) -> list[Any]:
+    """What stands after the equals sign, one by one; a range stays one."""
+    value = override._value  # Hydra's own reading: quoted words keep their quotes apart from their text
+    key = override.key_or_group
+    if isinstance(value, IntervalSweep):
+        raise UserError(
+            f"{typed}: an interval has no list of values to run. Type range(start,stop,step), as in "
+            f"`python train.py -m '{key}=range(0.1,1.0,0.3)'`, or the values themselves, {key}=0.1,0.5."
+        )
+    if isinstance(value, Glob):
+        found = [
+            option
+            for option in group
+            if any(fnmatch.fnmatch(option, pattern) for pattern in value.include)
+            and not any(fnmatch.fnmatch(option, pattern) for pattern in value.exclude)
+        ]
+        if not found:
+            choices = f" Options of {key}: {', '.join(group)}." if group else f" {key} has no options to choose from."
+            raise UserError(f"{typed} matches nothing.{choices}")
+        return found
+    if isinstance(value, RangeSweep) and not list(value.range()):
+        raise UserError(
+            f"{typed} has no values in it: it is range(start,stop,step), and counts from start up to stop, as in "
+            f"{key}=range(0,3)."
+        )
+    if group and isinstance(value, list):
+        several = ",".join(str(getattr(item, "text", item)) for item in value)
+        raise UserError(f"{typed} is a list, and {key} takes one option. For a grid type -m {key}={several}.")
+    if group and isinstance(value, dict):
+        inner = " ".join(f"{key}.{getattr(name, 'text', name)}={item}" for name, item in value.items())
+        raise UserError(f"{typed} is a mapping, and {key} takes an option. Type {inner}.")
+    values = list(value.list) if isinstance(value, ChoiceSweep) else [value]
+    return [getattr(item, "text", item) for item in values]  # a quoted word is a word
+
+
+def _curvature(typed: str, key: str, override: Override, values: list[Any], options: Options) -> Argument:
+    group = options.of_runs["curvature"]
+    are_numbers = [isinstance(item, RangeSweep) or _is_number(item) for item in values]
+    text = _split(typed)[1]
+    if all(are_numbers):
+        return Argument(typed, f"{key}.value={text}", f"{key}.value")
+    if any(are_numbers):
+        numbers = ",".join(str(item) for item in values if _is_number(item))
+        words = ",".join(str(item) for item in values if not _is_number(item))
+        raise UserError(
+            f"{typed} mixes numbers with options, which cannot stand in one grid. Type two commands: one with "
+            f"{key}={numbers}, one with {key}={words} (`python train.py -m …` where there are several values); "
+            "finished runs are not run again."
+        )
+    for item in values:
+        if item not in group:
+            raise UserError(_unknown_option(key, item, list(group)))
+    return Argument(typed, f"{CURVATURES[key]}={','.join(map(str, values))}", key)
+
+
+def _deferred(argument: Argument, swept: set[str]) -> Argument:
+    """A plain value in a section whose option is swept, as a grid of one value: Hydra then sets it point by point."""
+    section = argument.key.partition(".")[0]
+    over = {"latent": ("autoencoder", "denoiser")}
+    groups = {name for key in swept for name in (key, *over.get(key, ()))}
+    is_preset_swept = bool(swept & {*PRESETS})
+    if "." not in argument.key or not (section in groups or is_preset_swept) or section in RunConfig.leaves_result:
+        return argument
+    if parsed(argument.hydra).is_sweep_override():
+        return argument
+    key, _, value = argument.hydra.partition("=")
+    return Argument(argument.typed, f"{key}=choice({value})", argument.key)
+
+
+def _unknown_option(group: str, item: Any, options: list[str]) -> str:
+    guess = closest(str(item), options)
+    hint = f" Did you mean {group}={guess}?" if guess else ""
+    numbers = f" or a number ≥ 0, as in {group}=0.37" if group in CURVATURES else ""
+    shown = str(item).lower() if isinstance(item, bool) else item
+    return f"{group}={shown} is not an option.{hint} Options of {group}: {', '.join(options)}{numbers}."
+
+
+def unknown(key: str, options: Options) -> str:
+    """What to say of a setting that this run does not have."""
+    if where := options.keys.get(key):
+        return f"{key} is a setting of {' and '.join(where)} only. Choose that, or leave {key} away."
+    for names, here in HABITS.items():
+        if key in names:
+            return f"There is no setting {key}. Here it is called {here}. `python train.py --cfg job` shows all settings."
+    if key in NOT_NEEDED:
+        return (
+            f"There is no setting {key}, and none is needed: a repeated command goes on where the run was stopped, and "
+            "does not run again what is finished."
+        )
+    guess = closest(key, options.keys)
+    hint = f" Did you mean {guess}=…?" if guess else ""
+    return f"There is no setting {key}.{hint} `python train.py --cfg job` shows all that there are."
+
+
+def needs_grid(typed: str) -> str:
+    """What to say where several values stand and `-m` does not."""
+    return (
+        f"{typed} names several values, which is a grid of runs: type -m after train.py, as in "
+        f"`python train.py -m {typed}`. If one value was meant that is a list, type it in brackets: key=[0,1]."
+    )
+
+
+def in_our_words(error: Exception, arguments: Sequence[Argument], options: Options) -> UserError:
+    """Hydra's or OmegaConf's error → what was wrong and what to type."""
+    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    # one of the two may be the section that was to hold the key
+    if keys := re.findall(r"(?:not in struct full_key: |Could not override ')([^\s']+)", text):
+        return UserError(unknown(max(keys, key=len).partition("@")[0], options))
+    if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text):
+        return UserError(needs_grid(next((a.typed for a in arguments if a.hydra == found[1]), found[1])))
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return UserError(f"{missing[1]} has no value. Type {missing[1]}=….")
+    return UserError(f"{text} `python train.py --help` lists groups and options, `--cfg job` all settings.")
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, int | float) and not isinstance(item, bool)

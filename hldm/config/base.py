@@ -1,0 +1,174 @@
+"""What a section is: a frozen pydantic model, told from its siblings by `_target_`, the class that it describes.
+
+A schema default is the behaviour before the setting existed and never changes (tests/config/defaults.json holds them):
+a run's identity is the difference from the defaults, so a new setting leaves earlier identities alone. What is
+recommended stands in conf/.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_serializer
+from pydantic_core import PydanticCustomError, core_schema
+
+
+class Section(BaseModel):
+    """A part of the configuration.
+
+    A class that is written with `family=True` stands for all of its subclasses: a field of its type takes any of them.
+    A subclass that is written with `target="package.Class"` is the one that `_target_: package.Class` chooses. A
+    package of your own adds a section by defining it, see docs/extending.md.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    target: ClassVar[str | None] = None
+    """The class that the section describes, as `_target_` names it; None where there is nothing to choose."""
+
+    options: ClassVar[dict[str, type["Section"]]]
+    """Target → section, of a family."""
+
+    def __init_subclass__(cls, *, target: str | None = None, family: bool = False, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls.target = target
+        if family:
+            cls.options = {}
+        elif target is not None:
+            cls.options[target] = cls
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        if "options" in cls.__dict__:  # a family: the section that the value names
+            return core_schema.no_info_plain_validator_function(
+                cls.chosen, serialization=core_schema.plain_serializer_function_ser_schema(Section.dump)
+            )
+        return handler(source)
+
+    @classmethod
+    def chosen(cls, value: Any) -> Self:
+        """The section of this family that a mapping with `_target_` describes; nothing else is ever built."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("section", "a section")
+        settings = dict(value)
+        target = settings.pop("_target_", None)
+        if not isinstance(target, str) or target not in cls.options:
+            raise PydanticCustomError("target", "{known}", {"known": ", ".join(cls.options), "found": str(target)})
+        section = cls.options[target].model_validate(settings)
+        assert isinstance(section, cls)
+        return section
+
+    @model_serializer(mode="wrap")
+    def _with_target(self, handler: Any) -> dict[str, Any]:
+        settings: dict[str, Any] = handler(self)
+        return settings if self.target is None else {"_target_": self.target, **settings}
+
+    def dump(self) -> dict[str, Any]:
+        """The section as conf/ writes it: plain dictionaries, lists, strings and numbers."""
+        return self.model_dump(mode="json")
+
+    def fields(self) -> Iterator[tuple[str, Any, Any]]:
+        """(name, value, schema default) of every setting."""
+        for name, field in type(self).model_fields.items():
+            yield name, getattr(self, name), field.get_default(call_default_factory=True)
+
+    def unread(self) -> set[str]:
+        """Names of settings that cannot change the result as the others are: they do not count for identity."""
+        return set()
+
+    def by_content(self) -> dict[str, str]:
+        """Setting that names a file or folder → a hash of what is in it, which counts in place of the name."""
+        return {}
+
+    def delta(self) -> dict[str, Any]:
+        """What makes this section different from the schema's defaults, as far as it can change a result."""
+        changed: dict[str, Any] = {} if self.target is None else {"_target_": self.target}
+        unread, content = self.unread(), self.by_content()
+        for name, value, default in self.fields():
+            if name in unread:
+                continue
+            if name in content:
+                changed[name] = content[name]
+            elif isinstance(value, Section):
+                # a section that another one may stand for counts by its name also where its settings are the usual ones
+                if (own := value.delta()) and own != (default.delta() if isinstance(default, Section) else None):
+                    changed[name] = own
+            elif isinstance(value, tuple) and any(isinstance(item, Section) for item in value):
+                changed[name] = [item.delta() for item in value]
+            elif value != default:
+                changed[name] = list(value) if isinstance(value, tuple) else value
+        return changed
+
+
+# ---------------------------------------------------------------------------------------------------- types of settings
+
+
+def _whole(value: Any) -> Any:
+    """3, 3.0 and, since an environment variable is text, "3" and "007"."""
+    if isinstance(value, bool):
+        raise ValueError
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip(), re.ASCII):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, int):
+        raise ValueError
+    return value
+
+
+def _number(value: Any) -> Any:
+    """0.5, 3 and, since an environment variable is text, "0.5"."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value.strip(), re.ASCII):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError
+    return float(value)
+
+
+def _switch(value: Any) -> Any:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _word(value: Any) -> Any:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def absolute(path: str) -> str:
+    """The path from the root, so that it means the same wherever it is read."""
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError as error:  # no home directory, or no such user
+        raise ValueError(str(error)) from error
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[float, BeforeValidator(_number)]
+Switch = Annotated[bool, BeforeValidator(_switch)]
+Word = Annotated[str, BeforeValidator(_word)]
+UserPath = Annotated[Word, AfterValidator(absolute)]
+"""A file or folder of the user, relative to where the command was typed."""
+
+Count = Annotated[Whole, Ge(1)]
+NotNegativeWhole = Annotated[Whole, Ge(0)]
+Positive = Annotated[Number, Gt(0), Lt(3.4e38)]
+"""A number > 0 that float32 can hold."""
+NotNegative = Annotated[Number, Ge(0), Lt(3.4e38)]
+Share = Annotated[Number, Ge(0), Lt(1)]
+ZeroToOne = Annotated[Number, Ge(0), Le(1)]
+Counts = Annotated[tuple[Count, ...], MinLen(1)]
+
+
+class Words(str):
+    """Says in words what a setting's value must be, where its type does not say it well; an annotation of a field."""
+
+
+class Refusal(str):
+    """A sentence of a setting's own for a wrong value, with {key} and {value} in it; an annotation of a field."""

@@ -1,0 +1,177 @@
+"""conf/ and what was typed → the checked configuration of a run."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from hldm.config import arguments, fits
+from hldm.config.explain import sentences
+from hldm.config.options import Options, load_extensions
+from hldm.config.schema import RunConfig
+from hldm.errors import UserError
+from hldm.paths import CONF, root
+from hldm.config.published import architecture, latent_channels, located
+
+
+def register_resolvers() -> None:
+    """What `${hldm.…}` means in conf/. Every composition needs it."""
+    OmegaConf.register_new_resolver("hldm.root", lambda: str(root()), replace=True)
+    OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
+
+
+def compose(overrides: list[str]) -> RunConfig:
+    """The checked configuration of one run, as `python train.py OVERRIDES` makes it."""
+    options = Options()
+    load_extensions()
+    register_resolvers()
+    given = arguments.read(overrides, options)
+    with in_our_words(given, options), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("config", [argument.hydra for argument in given])
+        data = plain(composed)
+    return checked(data, options)
+
+
+@contextmanager
+def in_our_words(given: Sequence[arguments.Argument], options: Options) -> Iterator[None]:
+    """What Hydra or OmegaConf raises in the block → a UserError that says what was wrong and what to type."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise arguments.in_our_words(error, given, options) from error
+
+
+def plain(composed: DictConfig) -> dict[str, Any]:
+    """Hydra's composition as a dictionary without interpolations and without Hydra's own settings.
+
+    Raises:
+        omegaconf.errors.OmegaConfBaseException: an interpolation that cannot be resolved.
+    """
+    own = _own(composed)
+    # OmegaConf's annotation covers lists and strings too; a DictConfig gives a dictionary
+    data: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]  # a dict
+    # a preset may have variables, such as latent_dim, which settings refer to: they have done their work
+    if extra := data.keys() - RunConfig.model_fields.keys():
+        variables = extra & references(own)
+        data = {key: value for key, value in data.items() if key not in variables}
+    return data
+
+
+def references(composed: DictConfig) -> set[str]:
+    """The settings that interpolations refer to."""
+    return set(re.findall(r"\$\{([A-Za-z_][\w.]*)\}", OmegaConf.to_yaml(composed)))
+
+
+def _own(composed: DictConfig) -> DictConfig:
+    """The composition without Hydra's own settings."""
+    own = composed.copy()
+    with open_dict(own):
+        own.pop("hydra", None)
+    return own
+
+
+def checked(data: dict[str, Any], options: Options | None = None) -> RunConfig:
+    """The typed configuration, or a UserError that names all that is wrong with it."""
+    data = _with_published(data)
+    try:
+        config = RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise UserError.of(sentences(error, RunConfig, data, options or Options())) from None
+    if problems := list(fits.problems(config)):
+        raise UserError.of(problems)
+    return config
+
+
+class Composer:
+    """Composes the points of a grid: Hydra does it once for all that choose the same options.
+
+    Args:
+        load: Hydra's composition of a list of overrides.
+        options: what there is to choose.
+    """
+
+    def __init__(self, load: Callable[[list[str]], DictConfig], options: Options) -> None:
+        self.load, self.options = load, options
+        self.templates: dict[tuple[str, ...], _Template] = {}
+
+    def __call__(self, overrides: list[str]) -> RunConfig:
+        """The checked configuration of one point."""
+        parsed = [arguments.parsed(override) for override in overrides]
+        choices = tuple(
+            override
+            for override, own in zip(overrides, parsed, strict=True)
+            if own.package is not None or own.key_or_group in self.options.groups
+        )
+        if choices not in self.templates:
+            with in_our_words((), self.options):
+                self.templates[choices] = _Template(self.load(list(choices)))
+        template = self.templates[choices]
+        values = {
+            own.key_or_group: own.value()
+            for override, own in zip(overrides, parsed, strict=True)
+            if override not in choices and not own.key_or_group.startswith("hydra")
+        }
+        data = template.filled(values)
+        if data is None:
+            with in_our_words((), self.options):
+                data = plain(self.load(overrides))
+        return checked(data, self.options)
+
+
+class _Template:
+    """A composition into which values are put that nothing refers to."""
+
+    def __init__(self, composed: DictConfig) -> None:
+        self.data = plain(composed)
+        self.references = references(_own(composed))
+
+    def filled(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The data with these values, or None where Hydra has to look at them itself."""
+        data = dict(self.data)
+        for key, value in values.items():
+            is_read = any(f"{key}.".startswith(f"{r}.") or f"{r}.".startswith(f"{key}.") for r in self.references)
+            if is_read or not isinstance(value, int | float | str | None) or (isinstance(value, str) and "$" in value):
+                return None
+            *parents, name = key.split(".")
+            node = data
+            for parent in parents:
+                inner = node.get(parent)
+                if not isinstance(inner, dict):
+                    return None
+                node[parent] = node = dict(inner)
+            if name not in node or isinstance(node[name], dict) or value == "???":
+                return None
+            node[name] = value
+        return data
+
+
+def _with_published(data: dict[str, Any]) -> dict[str, Any]:
+    """A path to a first stage is made absolute, and a published autoencoder says itself what it is."""
+    name, autoencoder = data.get("first_stage"), data.get("autoencoder")
+    if not isinstance(name, str) or not name or not isinstance(autoencoder, Mapping):
+        return data
+    path = located(name)
+    data = {**data, "first_stage": str(path)}
+    if "architecture" in autoencoder and (content := architecture(path)):
+        own = {"architecture": content, "latent_channels": latent_channels(content)}
+        data["autoencoder"] = {**autoencoder, **own}
+        # its manifold was composed before the folder was looked at
+        geometry = data.get("geometry")
+        manifold = geometry.get("manifold") if isinstance(geometry, Mapping) else None
+        if isinstance(geometry, Mapping) and isinstance(manifold, Mapping) and "channels" in manifold:
+            channels = {**manifold, "channels": own["latent_channels"]}
+            data["geometry"] = {**geometry, "manifold": channels}
+    return data
+
+
+def grid_names(overrides: list[list[str]]) -> Iterator[tuple[str, ...]]:
+    """What differs between the points of a grid."""
+    common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
+    for point in overrides:
+        yield tuple(part for part in point if part not in common)

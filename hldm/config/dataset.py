@@ -1,0 +1,66 @@
+"""The data set."""
+
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import Field
+
+from hldm.config.base import Count, NotNegativeWhole, Number, Positive, Section, UserPath, Whole
+
+
+class Dataset(Section, family=True):
+    """Training, validation and test images, or vectors."""
+
+    takes_section: ClassVar[bool] = True
+    has_pictures: ClassVar[bool] = True
+    """Whether its rows are pictures rather than vectors."""
+    training_images: ClassVar[int | None] = None
+    """How many images there are to train on, where that is known before they are read."""
+    test_images: ClassVar[int | None] = None
+    image_side: ClassVar[int | None] = None
+    """Height and width of an image, likewise."""
+
+
+class MNIST(Dataset, target="hldm.data.mnist"):
+    """60,000 training and 10,000 test digits."""
+
+    training_images = 60_000
+    test_images = 10_000
+    image_side = 28
+
+    folder: Annotated[
+        UserPath | None,
+        Field(
+            default=None,
+            description="a folder with the four original files, packed or not; null: the bundled ones, the same digits",
+            examples=["data/MNIST/raw"],
+        ),
+    ]
+    validation_images: Annotated[
+        Whole,
+        Ge(0),
+        Le(50_000),
+        Field(default=0, description="last training images that are set aside for choices", examples=[5000]),
+    ]
+
+    def unread(self) -> set[str]:
+        return {"folder"}  # every file's content is compared with the published one's
+
+
+class Branching(Dataset, target="hldm.data.branching"):
+    """The synthetic tree of Mathieu et al. (2019): noisy observations of its nodes, a class per node."""
+
+    has_pictures = False
+
+    depth: Annotated[NotNegativeWhole, Field(default=6, description="levels below the root", examples=[6])]
+    children: Annotated[Count, Field(default=2, description="of every node above the last level", examples=[2])]
+    siblings: Annotated[Count, Field(default=5, description="observations of each node", examples=[5])]
+    dim: Annotated[Count, Field(default=50, description="coordinates of an observation", examples=[50])]
+    step_variance: Annotated[Positive, Field(default=1.0, description="from parent to child", examples=[1.0])]
+    noise_variance: Annotated[
+        Positive, Field(default=0.2, description="from a node to its observations", examples=[0.2])
+    ]
+    train_share: Annotated[
+        Number, Gt(0), Lt(1), Field(default=0.7, description="share of the observations to train on", examples=[0.7])
+    ]
+    seed: Annotated[NotNegativeWhole, Field(default=0, description="of the data; every run has the same", examples=[0])]

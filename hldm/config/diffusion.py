@@ -1,0 +1,219 @@
+"""The second stage: the denoiser, the process that it is trained on, and the sampler that runs it backwards."""
+
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import MultipleOf
+from pydantic import Field
+
+from hldm.config.autoencoder import Layout
+from hldm.config.base import Count, Positive, Refusal, Section, Switch, ZeroToOne
+from hldm.config.geometry import Curvature, FixedCurvature
+
+# ---------------------------------------------------------------------------------------------------------- denoisers
+
+
+class Denoiser(Section, family=True):
+    """The network of the second stage. It sees normal coordinates, so it is the same one on every manifold."""
+
+    takes_section: ClassVar[bool] = True
+    layout: ClassVar[Layout]
+    has_unet: ClassVar[bool] = False
+
+
+Width = Annotated[
+    Count,
+    MultipleOf(16),
+    Refusal("{key} has {value}, which is not a multiple of 16 (the group size of its normalisation). Try {nearest}."),
+]
+
+FLAT_NAMES = {"gyroplane": "linear", "hyperbolic_distance": "euclidean_distance"}
+"""Hyperbolic layer → the Euclidean layer that it is at c = 0, bit for bit."""
+
+
+class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
+    """The U-Net of Stable Diffusion: ResNet blocks at every level, attention at the lowest."""
+
+    layout = Layout.MAP
+    has_unet = True
+
+    block_channels: Annotated[
+        tuple[Width, ...],
+        Field(
+            default=(48, 64),
+            min_length=1,
+            description="channels of each level; each level but the last halves the side",
+            examples=[[64, 96]],
+        ),
+    ]
+    layers_per_block: Annotated[
+        Count, Field(default=1, description="ResNet blocks per level on the way down, one more up", examples=[1])
+    ]
+    head_channels: Annotated[Count, Field(default=32, description="channels of one attention head", examples=[32])]
+    stem: Annotated[
+        Literal["linear", "gyroplane"],
+        Field(default="linear", description="first layer: a convolution, or distances of patches to gyroplanes"),
+    ]
+    attention: Annotated[
+        Literal["dot_product", "euclidean_distance", "hyperbolic_distance"],
+        Field(default="dot_product", description="what attention scores are made of"),
+    ]
+    curvature: Annotated[
+        Curvature,
+        Field(
+            default=FixedCurvature(value=1.0),
+            description="of stem=gyroplane and attention=hyperbolic_distance: a number, or learnable",
+        ),
+    ]
+
+    @property
+    def is_hyperbolic(self) -> bool:
+        """Whether one of its layers reads the curvature."""
+        return bool({self.stem, self.attention} & FLAT_NAMES.keys())
+
+    def delta(self) -> dict[str, object]:
+        """Flat layers go by the Euclidean names, and the curvature counts where a layer reads it."""
+        changed = super().delta()
+        if self.curvature.is_flat:
+            own = {name: FLAT_NAMES.get(value, value) for name, value in changed.items() if isinstance(value, str)}
+            changed |= own
+            if changed.get("stem") == "linear":
+                del changed["stem"]
+        if self.curvature.is_flat or not self.is_hyperbolic:
+            changed.pop("curvature", None)
+        return changed
+
+
+class MLPDenoiser(Denoiser, target="hldm.diffusion.MLPDenoiser"):
+    """Residual blocks on one latent point, steered by time and label through their normalisation."""
+
+    layout = Layout.POINT
+
+    width: Annotated[Count, Field(default=256, description="width of the residual stream", examples=[256])]
+    blocks: Annotated[Count, Field(default=4, description="residual blocks", examples=[4])]
+
+
+class CrossAttention(Denoiser, target="hldm.diffusion.CrossAttentionDenoiser"):
+    """A transformer for one latent point, which attends to the tokens of a text, or to a label."""
+
+    layout = Layout.POINT
+
+    width: Annotated[Count, Field(default=256, description="width of the token", examples=[256])]
+    blocks: Annotated[Count, Field(default=2, description="transformer blocks", examples=[2])]
+    heads: Annotated[Count, Field(default=4, description="attention heads, a divisor of the width", examples=[4])]
+
+
+class MapGlobal(UNet, target="hldm.diffusion.MapGlobalDenoiser"):
+    """The U-Net on a map and the MLP on a point, each of which sees the other."""
+
+    layout = Layout.BOTH
+
+    width: Annotated[Count, Field(default=128, description="width of the MLP", examples=[128])]
+    blocks: Annotated[Count, Field(default=2, description="residual blocks of the MLP", examples=[2])]
+
+
+# ---------------------------------------------------------------------------------------------- processes and samplers
+
+
+class Process(Section, family=True):
+    """A path from noise to latents."""
+
+
+class FlowMatching(Process, target="hldm.diffusion.FlowMatching"):
+    """Riemannian flow matching (Chen & Lipman 2023): geodesic paths."""
+
+    time: Annotated[
+        Literal["logit_normal", "uniform"], Field(default="logit_normal", description="law of the training times")
+    ]
+    pairing: Annotated[
+        Literal["independent", "optimal_transport"],
+        Field(default="independent", description="of noise and latents within a batch"),
+    ]
+
+
+TRAIN_STEPS = 1000
+"""Steps of the noise schedule of `TangentDDPM`."""
+
+
+class TangentDDPM(Process, target="hldm.diffusion.TangentDDPM"):
+    """Ordinary diffusion in the normal coordinates of the latents; it depends on the origin."""
+
+    schedule: Annotated[
+        Literal["scaled_linear", "squaredcos_cap_v2"],
+        Field(default="scaled_linear", description="noise schedule: that of latent diffusion, or the cosine one"),
+    ]
+    prediction: Annotated[
+        Literal["v", "epsilon", "x0"], Field(default="v", description="what the network predicts")
+    ]
+    min_snr_gamma: Annotated[
+        Positive | None,
+        Field(default=None, description="weighs the loss by min(SNR, γ), usually 5; null for none", examples=[5]),
+    ]
+    zero_terminal_snr: Annotated[
+        Switch, Field(default=False, description="the schedule ends in pure noise; not with prediction=epsilon")
+    ]
+
+
+class Sampler(Section, family=True):
+    """Draws latents with a trained denoiser."""
+
+    steps: int
+    method: str
+
+    @property
+    def network_evaluations(self) -> int:
+        """Evaluations of the network for one latent, as far as they are known before."""
+        return self.steps
+
+
+EVALUATIONS_PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+"""Solver of fixed steps → network evaluations of one step."""
+
+
+class FlowSampler(Sampler, target="hldm.diffusion.FlowSampler"):
+    """An ODE solver on the manifold."""
+
+    method: Annotated[
+        Literal["midpoint", "euler", "heun", "rk4", "adaptive"],
+        Field(default="midpoint", description="solver; a step takes 2, 1, 2 or 4 network evaluations"),
+    ]
+    steps: Annotated[
+        Count, Field(default=4, description="steps of equal length; adaptive starts with one of it", examples=[15])
+    ]
+    tolerance: Annotated[
+        Positive,
+        Field(default=0.01, description="error per step and coordinate, with method=adaptive", examples=[1e-2]),
+    ]
+
+    def unread(self) -> set[str]:
+        return set() if self.method == "adaptive" else {"tolerance"}
+
+    @property
+    def network_evaluations(self) -> int:
+        # how many evaluations an adaptive solver needs is not known before: about this many on a smooth field
+        return 20 if self.method == "adaptive" else self.steps * EVALUATIONS_PER_STEP[self.method]
+
+
+class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
+    """The samplers of diffusers for the noise schedule."""
+
+    method: Annotated[
+        Literal["ddim", "ddpm", "dpm_solver++", "unipc", "euler"], Field(default="ddim", description="sampler")
+    ]
+    steps: Annotated[
+        Count,
+        Field(default=50, le=TRAIN_STEPS, description="steps, each a network evaluation", examples=[50]),
+    ]
+    eta: Annotated[
+        ZeroToOne,
+        Field(default=0.0, description="noise of method=ddim: 0 none, 1 as much as ddpm", examples=[1]),
+    ]
+
+    def unread(self) -> set[str]:
+        return set() if self.method == "ddim" else {"eta"}
+
+
+class Diffusion(Section):
+    """The process and its sampler; null and null for none."""
+
+    process: Annotated[Process | None, Field(default=FlowMatching(), description="from noise to latents")]
+    sampler: Annotated[Sampler | None, Field(default=FlowSampler(), description="draws latents")]

@@ -1,0 +1,432 @@
+"""Rules between sections: each says in one sentence what does not go together, and what to type instead."""
+
+import math
+from collections.abc import Iterator
+
+from hldm.config.autoencoder import MAX_DIMENSION, MLP, VQ, Convolutions, GlobalKL, Layout, MapGlobalKL, Published
+from hldm.config.conditioning import Guided, TextConditioning
+from hldm.config.dataset import Branching
+from hldm.config.diffusion import (
+    TRAIN_STEPS,
+    CrossAttention,
+    DiffusionSampler,
+    FlowMatching,
+    FlowSampler,
+    TangentDDPM,
+    UNet,
+)
+from hldm.config.explain import shown
+from hldm.config.geometry import PoincareBall
+from hldm.config.metrics import InceptionFeatures
+from hldm.config.schema import RunConfig
+from hldm.config.training import Stage
+
+MIN_SAMPLES = 10
+"""Parts into which the inception score and the classes of a data set cut the samples."""
+
+
+def problems(config: RunConfig) -> Iterator[str]:
+    """A sentence for every pair of settings that cannot stand together."""
+    for rule in (
+        channels,
+        layouts,
+        global_points,
+        parts,
+        published,
+        likelihoods,
+        processes,
+        noise_schedule,
+        conditions,
+        captions,
+        widths,
+        sides,
+        data,
+        first_stage_losses,
+    ):
+        yield from rule(config)
+
+
+def channels(c: RunConfig) -> Iterator[str]:
+    """Channels of the factors are positive, whole balls, and add up to those of the latent."""
+    name, latent, flat = c.geometry.name, c.autoencoder.latent_channels, c.geometry.flat_channels
+    factors = c.geometry.manifold.leaves
+    sizes = [factor.dimension for factor in factors]
+    if flat is not None and not 1 <= flat < latent:
+        yield (
+            f"geometry.flat_channels={flat} does not leave channels for every factor: there are "
+            f"autoencoder.latent_channels={latent}, so it must be from 1 to {latent - 1}. "
+            "For latents that are all flat type geometry=euclidean; for none, geometry=poincare."
+            if latent > 1
+            else f"geometry={name} needs at least {len(factors)} channels, but "
+            f"autoencoder.latent_channels={latent}. Type autoencoder.latent_channels={2 * len(factors)}."
+        )
+    elif min(sizes) < 1:
+        yield f"The factors of geometry={name} have {', '.join(map(str, sizes))} channels, and each needs one at least."
+    elif sum(sizes) != latent:
+        yield (
+            f"The factors of geometry={name} have {' + '.join(map(str, sizes))} channels, but "
+            f"autoencoder.latent_channels={latent}. Make the two equal, for example "
+            f"autoencoder.latent_channels={sum(sizes)}."
+        )
+    for factor in factors:
+        if isinstance(factor, PoincareBall) and factor.channels > 0 and factor.channels % factor.balls:
+            allowed = ", ".join(str(k) for k in range(1, factor.channels + 1) if factor.channels % k == 0)
+            yield (
+                f"balls={factor.balls} does not divide the {factor.channels} channels of its factor into whole balls. "
+                f"Allowed are {allowed}."
+            )
+
+
+TO_TYPE = {
+    Layout.MAP: ("latent=map", "autoencoder=kl or vq", "denoiser=unet"),
+    Layout.POINT: ("latent=global", "autoencoder=kl_global or mlp", "denoiser=mlp or cross_attention"),
+    Layout.BOTH: ("latent=map_global", "autoencoder=kl_map_global", "denoiser=unet_mlp"),
+}
+"""Layout → what to type: for both, for the autoencoder, for the denoiser."""
+
+
+def layouts(c: RunConfig) -> Iterator[str]:
+    """Autoencoder and denoiser are made for one layout."""
+    latents, denoised = c.autoencoder.layout, c.denoiser.layout
+    if c.has_diffusion and latents is not denoised:
+        layout, _, denoiser = TO_TYPE[latents]
+        yield (
+            f"The autoencoder has {latents.value}, and the denoiser is made for {denoised.value}. Type {denoiser} to "
+            f"keep the autoencoder, {TO_TYPE[denoised][1]} to keep the denoiser, {layout} for what the platform puts "
+            "together, or diffusion=none for the autoencoder alone."
+        )
+
+
+def global_points(c: RunConfig) -> Iterator[str]:
+    """Points for a whole image have a dimension that float32 bears, and a law that suits their layout."""
+    autoencoder = c.autoencoder
+    if isinstance(autoencoder, GlobalKL) and not 2 <= autoencoder.latent_channels <= MAX_DIMENSION:
+        yield (
+            f"autoencoder.latent_channels={autoencoder.latent_channels} is the dimension of the global point here, and "
+            f"must be from 2 to {MAX_DIMENSION}, for example autoencoder.latent_channels=8. For more room type "
+            "latent=map_global."
+        )
+    if not isinstance(autoencoder, MapGlobalKL):
+        return
+    if autoencoder.posterior == "riemannian":
+        yield (
+            "autoencoder.posterior=riemannian has one scale for each ball and each flat factor, so a flat map would "
+            "have one for all its positions. With latent=map_global type autoencoder.posterior=wrapped."
+        )
+    if autoencoder.flat_map and c.geometry.flat_channels is not None:
+        yield (
+            "autoencoder.flat_map=true leaves no ball in the map, and geometry=hybrid splits its channels. Type "
+            "geometry=poincare, which is the same latent space, or autoencoder.flat_map=false."
+        )
+
+
+def parts(c: RunConfig) -> Iterator[str]:
+    """Parts of the model suit the data and each other."""
+    autoencoder, training = c.autoencoder, c.training.first_stage
+    for name in ("perceptual_weight", "adversarial_weight"):
+        if not autoencoder.is_convolutional and getattr(training, name):
+            yield (
+                f"training.first_stage.{name} is about pictures as convolutions make them, autoencoder=kl or vq. Type "
+                f"training.first_stage.{name}=0 with autoencoder=mlp."
+            )
+    if autoencoder.is_convolutional and c.geometry.decoder_stem == "mobius":
+        yield (
+            "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."
+        )
+    if isinstance(autoencoder, MLP) and "mobius" in (c.geometry.decoder_stem, autoencoder.encoder_head):
+        leaves = c.geometry.manifold.leaves
+        if len(leaves) > 1 or any(isinstance(leaf, PoincareBall) and leaf.balls > 1 for leaf in leaves):
+            yield (
+                "A Möbius layer is defined on one ball, not on a product. Use geometry=poincare with one ball, or "
+                "geometry.decoder_stem=gyroplane autoencoder.encoder_head=wrapped."
+            )
+    if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractor is not None):
+        yield (
+            "dataset=branching has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it; "
+            "`experiment=pvae_tree` is the whole protocol."
+            if isinstance(c.dataset, Branching)
+            else "The data set has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it."
+        )
+    if c.has_diffusion and c.training.diffusion is None:
+        yield (
+            "This training has no second stage, and the diffusion process needs one. Type diffusion=none, or "
+            "training=standard."
+        )
+    if c.has_diffusion and c.diffusion.sampler is None:
+        yield "A diffusion process needs a sampler. Type diffusion=flow or diffusion=ddpm, which have both."
+    if isinstance(autoencoder, VQ) and not c.has_diffusion:
+        yield (
+            "diffusion=none samples from the autoencoder's prior, and autoencoder=vq has none. Type diffusion=flow "
+            "to learn one, or autoencoder=kl, which has a prior of its own."
+        )
+
+
+def published(c: RunConfig) -> Iterator[str]:
+    """A published autoencoder is flat, has no law of its latents, and comes from a folder."""
+    autoencoder = c.autoencoder
+    if not isinstance(autoencoder, Published):
+        return
+    if c.first_stage is None:
+        yield (
+            "autoencoder=published is an autoencoder that is trained already. Say where it lies: "
+            "first_stage=<folder with config.json and diffusion_pytorch_model.safetensors>."
+        )
+        return
+    if not c.has_flat_latents or c.geometry.decoder_stem != "linear":
+        yield (
+            f"first_stage={c.first_stage} was trained in flat space, and geometry={c.geometry.name} would take its "
+            "latents for points of another space. Type geometry=euclidean."
+        )
+    if not c.has_diffusion:
+        yield "autoencoder=published has no prior to sample from. Type diffusion=flow to learn one."
+    for key, none in (("likelihood", "null"), ("likelihood_images", "0")):
+        if getattr(c.metrics, key):
+            yield (
+                f"metrics.{key} needs the likelihood of an image, and autoencoder=published gives images without one. "
+                f"Type metrics.{key}={none}."
+            )
+    levels = len((autoencoder.architecture or {}).get("block_out_channels", [0]))
+    levels += len(c.denoiser.block_channels) if isinstance(c.denoiser, UNet) else 1
+    side, divisor = autoencoder.padded_side, 2 ** (levels - 2)
+    if side % divisor:
+        yield (
+            f"autoencoder.padded_side={side} cannot be halved by the levels of first_stage={c.first_stage} and the "
+            f"denoiser: it must be a multiple of {divisor}, such as "
+            f"autoencoder.padded_side={divisor * -(-side // divisor)}."
+        )
+
+
+def likelihoods(c: RunConfig) -> Iterator[str]:
+    """Likelihoods need a posterior, a prior, and for the bound a flow."""
+    images, process = c.metrics.likelihood_images, c.diffusion.process
+    if isinstance(c.autoencoder, VQ):
+        if c.metrics.likelihood is not None:
+            yield (
+                "metrics=likelihood integrates over the autoencoder's prior, and autoencoder=vq has none. Type "
+                "metrics=digits, or autoencoder=kl."
+            )
+        if images:
+            yield (
+                f"metrics.likelihood_images={images} bounds the likelihood of images by the posterior of their "
+                "latents, and autoencoder=vq has none. Type metrics.likelihood_images=0, or autoencoder=kl."
+            )
+    if images and process is None:
+        yield (
+            f"metrics.likelihood_images={images} takes the diffusion model for the prior of the latents, and "
+            "diffusion=none has none. Type metrics=likelihood for the likelihood under the autoencoder's own prior."
+        )
+    is_cosine_noise = (
+        isinstance(process, TangentDDPM)
+        and process.prediction == "epsilon"
+        and process.schedule == "squaredcos_cap_v2"
+    )
+    if images and is_cosine_noise:
+        yield (
+            f"metrics.likelihood_images={images} follows the flow from the last step of the schedule, where "
+            "diffusion.process.schedule=squaredcos_cap_v2 leaves 1/20000 of the latent, and "
+            "diffusion.process.prediction=epsilon says nothing of it. Type diffusion.process.prediction=v."
+        )
+
+
+def processes(c: RunConfig) -> Iterator[str]:
+    """A sampler runs its own process backwards."""
+    process, sampler = c.diffusion.process, c.diffusion.sampler
+    pairs = ((FlowMatching, FlowSampler, "flow"), (TangentDDPM, DiffusionSampler, "ddpm"))
+    for process_class, sampler_class, option in pairs:
+        if isinstance(sampler, sampler_class) and process is not None and not isinstance(process, process_class):
+            yield f"The sampler is that of diffusion={option}, and the process is not. Type diffusion={option}."
+
+
+def noise_schedule(c: RunConfig) -> Iterator[str]:
+    """Prediction, schedule and sampler of diffusion=ddpm suit each other."""
+    process, sampler = c.diffusion.process, c.diffusion.sampler
+    if not isinstance(process, TangentDDPM) or not isinstance(sampler, DiffusionSampler):
+        return
+    steps, method = sampler.steps, sampler.method
+    # the DDIM of diffusers steps back by 1000 // steps, wherever its next step is: 400 steps of length 2 cover 800
+    if method == "ddim" and TRAIN_STEPS % steps > 0.01 * TRAIN_STEPS:
+        divisors = [n for n in range(1, TRAIN_STEPS + 1) if TRAIN_STEPS % n == 0]
+        below, above = max(n for n in divisors if n < steps), min(n for n in divisors if n > steps)
+        length = TRAIN_STEPS // steps
+        yield (
+            f"diffusion.sampler.steps={steps} does not suit method=ddim: its steps have a whole length, here {length}, "
+            f"so they cover {steps * length} of {TRAIN_STEPS}. Try diffusion.sampler.steps={below} or {above}, or "
+            "another method, such as diffusion.sampler.method=dpm_solver++."
+        )
+    if sampler.eta and method != "ddim":
+        yield (
+            f"diffusion.sampler.eta={sampler.eta:g} is the noise of method=ddim, and method={method} has none to set. "
+            "Type diffusion.sampler.eta=0, or diffusion.sampler.method=ddim."
+        )
+    if process.prediction != "epsilon":
+        return
+    if process.zero_terminal_snr:
+        yield (
+            "diffusion.process.prediction=epsilon does not go with diffusion.process.zero_terminal_snr=true: at the "
+            "last step the noise is all there is, and knowing it says nothing of the latent. "
+            "Type diffusion.process.prediction=v, or x0."
+        )
+    if process.schedule == "squaredcos_cap_v2" and method != "ddpm":
+        yield (
+            "diffusion.process.prediction=epsilon with diffusion.process.schedule=squaredcos_cap_v2 needs "
+            "diffusion.sampler.method=ddpm: the last step of the cosine schedule has 1/20000 of the latent, so the "
+            f"network's error is divided by that, and {method} keeps what ddpm forgets in its noise. "
+            "Or type diffusion.process.prediction=v."
+        )
+
+
+def conditions(c: RunConfig) -> Iterator[str]:
+    """Guidance has something to subtract."""
+    if isinstance(c.conditioning, Guided) and c.conditioning.dropout == 0 and c.conditioning.guidance_scale != 1:
+        yield (
+            f"conditioning.guidance_scale={c.conditioning.guidance_scale:g} subtracts what the denoiser predicts "
+            "without a condition, which conditioning.dropout=0 never trains. Type conditioning.guidance_scale=1, or "
+            "conditioning.dropout=0.1."
+        )
+
+
+def captions(c: RunConfig) -> Iterator[str]:
+    """The held-out caption is new, but its words are not, and the text transformer can be built."""
+    text = c.conditioning
+    if not isinstance(text, TextConditioning):
+        return
+    if text.held_out in text.templates:
+        yield (
+            f"conditioning.held_out={text.held_out} is one of conditioning.templates, so accuracy would be measured on "
+            "a caption of training. Take it out of one of the two, or give it another order of the words."
+        )
+    words, known = text.held_out.split(" "), {word for template in text.templates for word in template.split(" ")}
+    longest = max(len(template.split(" ")) for template in text.templates)
+    if text.pretrained is None and (new := [word for word in words if word not in known]):
+        yield (
+            f"conditioning.held_out={text.held_out} has words that training never sees: {', '.join(new)}. Use those of "
+            f"conditioning.templates: {', '.join(sorted(known - {'{}'}))}."
+        )
+    elif text.pretrained is None and len(words) > longest:
+        yield (
+            f"conditioning.held_out={text.held_out} is longer than every template of training, which have {longest} "
+            "words at most: its last words would stand where none ever stood. Say it in fewer."
+        )
+    if text.channels % text.heads:
+        yield (
+            f"conditioning.heads={text.heads} does not divide conditioning.channels={text.channels}. "
+            f"Try conditioning.channels={_nearest(text.channels, text.heads)}."
+        )
+    if text.hyperbolic and not _has_balls(text.channels):
+        yield (
+            f"conditioning.channels={text.channels} cannot be cut into balls of dimension 2 to 8, and a ball of "
+            f"dimension 1 is a line, which is flat. Try conditioning.channels={_nearest(text.channels, 8)}."
+        )
+
+
+def widths(c: RunConfig) -> Iterator[str]:
+    """Widths fit their attention heads, and heads have balls where they are hyperbolic."""
+    denoiser = c.denoiser
+    if isinstance(denoiser, CrossAttention) and denoiser.width % denoiser.heads:
+        yield (
+            f"denoiser.heads={denoiser.heads} does not divide denoiser.width={denoiser.width}. "
+            f"Try denoiser.width={_nearest(denoiser.width, denoiser.heads)}."
+        )
+    if not isinstance(denoiser, UNet):
+        return
+    head, last = denoiser.head_channels, denoiser.block_channels[-1]
+    if last % head:
+        yield (
+            f"denoiser.head_channels={head} does not divide {last}, the last of denoiser.block_channels, into "
+            f"attention heads. Try denoiser.head_channels={math.gcd(head, last)}."
+        )
+    if denoiser.attention == "hyperbolic_distance" and not _has_balls(head):
+        yield (
+            f"denoiser.head_channels={head} cannot be split into balls of 2 to 8 dimensions, which "
+            "denoiser.attention=hyperbolic_distance needs (a ball of one dimension is flat). "
+            "Try denoiser.head_channels=16."
+        )
+
+
+def sides(c: RunConfig) -> Iterator[str]:
+    """Every level can halve the side, and an image fits into it."""
+    autoencoder, image = c.autoencoder, c.dataset.image_side
+    if isinstance(autoencoder, Convolutions):
+        side, patch = autoencoder.padded_side, autoencoder.patch_size
+        halvings = len(autoencoder.block_channels) - 1
+        halvings += len(c.denoiser.block_channels) - 1 if isinstance(c.denoiser, UNet) and c.has_diffusion else 0
+        if side % (divisor := patch * 2**halvings):
+            yield (
+                f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by the "
+                f"levels of autoencoder and denoiser: it must be a multiple of {divisor}, such as "
+                f"autoencoder.padded_side={divisor * max(1, math.ceil(max(side, image or 0) / divisor))}."
+            )
+    if isinstance(autoencoder, Convolutions | Published) and image and autoencoder.padded_side < image:
+        yield (
+            f"autoencoder.padded_side={autoencoder.padded_side} is less than the {image} × {image} pixels of an image. "
+            f"Give the next multiple that fits, such as autoencoder.padded_side={-(-image // 8) * 8}."
+        )
+
+
+def data(c: RunConfig) -> Iterator[str]:
+    """There are as many images as training and metrics ask for."""
+    total, test, metrics = c.dataset.training_images, c.dataset.test_images, c.metrics
+    stages: list[tuple[str, Stage | None]] = [
+        ("first_stage", None if c.first_stage else c.training.first_stage),
+        ("diffusion", c.training.diffusion if c.has_diffusion else None),
+    ]
+    for name, stage in stages:
+        if stage and total and stage.batch_size > total:
+            yield (
+                f"training.{name}.batch_size={stage.batch_size} is more than the {total} images there are to train "
+                f"on. Try training.{name}.batch_size=128."
+            )
+    asked: list[tuple[str, int]] = [
+        ("metrics.first_stage_images", metrics.first_stage_images),
+        ("metrics.likelihood_images", metrics.likelihood_images),
+    ]
+    for key, images in asked:
+        if test and images > test:
+            yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
+    if metrics.extractor is None:
+        return
+    if metrics.samples < MIN_SAMPLES:
+        yield (
+            f"metrics.samples={metrics.samples} is too few: the inception score is a mean over {MIN_SAMPLES} parts of "
+            f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
+        )
+    if total and metrics.samples > total:
+        yield (
+            f"metrics.samples={metrics.samples} asks for more real images than the training set has, for the "
+            f"real-against-real floor: it has {total}. Try metrics.samples=5000."
+        )
+    if len(set(metrics.sampling_seeds)) < len(metrics.sampling_seeds):
+        distinct = list(dict.fromkeys(metrics.sampling_seeds))
+        yield (
+            f"metrics.sampling_seeds={shown(metrics.sampling_seeds)} has a seed twice, whose samples would be the same "
+            f"ones. Type metrics.sampling_seeds={shown(distinct)}."
+        )
+    if metrics.weights is not None and not isinstance(metrics.extractor, InceptionFeatures):
+        yield (
+            f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
+            "metrics=inception with it, or leave it out."
+        )
+
+
+def first_stage_losses(c: RunConfig) -> Iterator[str]:
+    """An adversary that starts is there to be trained."""
+    stage = c.training.first_stage
+    if c.first_stage is None and stage.adversarial_weight and stage.adversarial_start >= stage.steps:
+        yield (
+            f"training.first_stage.adversarial_start={stage.adversarial_start} is not before the end of the "
+            f"{stage.steps} steps, so the adversary would never be trained. Type "
+            f"training.first_stage.adversarial_start={stage.steps // 2}, or "
+            "training.first_stage.adversarial_weight=0."
+        )
+
+
+def _has_balls(channels: int) -> bool:
+    """Whether channels can be cut into balls of dimension 2 to 8."""
+    return any(channels % n == 0 for n in range(2, 9))
+
+
+def _nearest(value: int, divisor: int) -> int:
+    """The multiple of `divisor` that is nearest to `value`."""
+    return divisor * max(1, round(value / divisor))
+
+

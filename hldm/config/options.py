@@ -1,0 +1,127 @@
+"""What can be typed: the groups of conf/, their options, and the settings that stand in their files."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hldm.errors import UserError
+from hldm.paths import CONF
+
+PRESETS = ("ablation", "experiment", "sweep")
+"""Groups that stand over the others: their options choose options and values of the other groups."""
+
+
+class Options:
+    """The options in several folders, of which the first one that has an option counts.
+
+    Args:
+        folders: laid out like conf/; those that come with the project, and with installed extensions, are the last.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders = (*folders, *extension_folders(), CONF)
+
+    @cached_property
+    def groups(self) -> dict[str, dict[str, Path]]:
+        """Group → option → its file: what `geometry=poincare` can name."""
+        groups: dict[str, dict[str, Path]] = {}
+        for folder in self.folders:
+            for group in sorted(path for path in folder.iterdir() if path.is_dir()):
+                name = group.name
+                for file in sorted(group.glob("*.yaml")):
+                    groups.setdefault(name, {}).setdefault(file.stem, file)
+                for file in sorted(group.glob("*/*.yaml")):  # hydra/launcher
+                    groups.setdefault(f"{name}/{file.parent.name}", {}).setdefault(file.stem, file)
+        return groups
+
+    @property
+    def of_runs(self) -> dict[str, dict[str, Path]]:
+        """The groups that are about a run rather than about Hydra."""
+        return {name: options for name, options in self.groups.items() if not name.startswith("hydra")}
+
+    @cached_property
+    def keys(self) -> dict[str, list[str]]:
+        """Every setting → the options that have it, as `geometry=hybrid`; empty for those of conf/config.yaml."""
+        known: dict[str, list[str]] = {key: [] for key in self.settings(CONF / "config.yaml")}
+        for group, options in self.of_runs.items():
+            known.setdefault(group, [])
+            if group not in PRESETS:
+                for option, file in options.items():
+                    for key in self.settings(file):
+                        known.setdefault(key, []).append(f"{group}={option}")
+        return known
+
+    def settings(self, file: Path) -> dict[str, Any]:
+        """Dotted key → value as an option's file writes it (interpolations stay text), inner nodes included."""
+        text = file.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) or {}
+        group = file.parent
+        found: dict[str, Any] = {}
+        for entry in content.pop("defaults", []):
+            name, package = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
+            if name == "_self_" or name.startswith("override"):
+                continue
+            if isinstance(entry, dict):  # /curvature@curvature: fixed
+                source, _, package = name.partition("@")
+                inner = self.groups.get(source.lstrip("/"), {}).get(str(next(iter(entry.values()))))
+                if inner is not None and package:
+                    own = self.settings(inner)
+                    found |= {f"{group.name}.{package}": {}}
+                    found |= {f"{group.name}.{package}.{key.partition('.')[2]}": value for key, value in own.items()}
+                continue
+            # `digits` stands beside the file, `/experiment/pvae_mnist@_global_` in conf/
+            path = CONF / name[1:].partition("@")[0] if name[0] == "/" else group / name
+            found |= self.settings(path.with_suffix(".yaml"))
+        content.pop("hydra", None)
+        is_global = group in self.folders or "# @package _global_" in text
+        return found | dict(_flat(content if is_global else {group.name: content}))
+
+
+def description(option: Path) -> str:
+    """The first comment of an option's file that is meant for people."""
+    for line in option.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ")
+    return ""
+
+
+def load_extensions() -> None:
+    """Import the modules that add sections: entry points in the group `hldm.sections`, and those of HLDM_PLUGINS.
+
+    Raises:
+        UserError: a module of HLDM_PLUGINS cannot be imported.
+    """
+    for point in entry_points(group="hldm.sections"):
+        point.load()
+    for name in filter(None, os.environ.get("HLDM_PLUGINS", "").split(",")):
+        try:
+            importlib.import_module(name.strip())
+        except ImportError as error:
+            raise UserError(
+                f"HLDM_PLUGINS={os.environ['HLDM_PLUGINS']} names {name.strip()}, which cannot be imported ({error}). "
+                "Put its folder on PYTHONPATH, or install the package."
+            ) from error
+
+
+def extension_folders() -> Iterator[Path]:
+    """The folders `conf` beside the modules that add sections."""
+    names = [point.module for point in entry_points(group="hldm.sections")]
+    names += [name.strip() for name in os.environ.get("HLDM_PLUGINS", "").split(",") if name.strip()]
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        folder = Path(spec.origin).parent / "conf" if spec and spec.origin else None
+        if folder and folder.is_dir():
+            yield folder
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}", value
+            yield from _flat(value, f"{prefix}{key}.")

@@ -1,0 +1,138 @@
+"""The whole configuration of one run."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Le
+from pydantic import BeforeValidator, Field
+
+from hldm.config.autoencoder import KL, Autoencoder
+from hldm.config.base import Count, Section, Switch, UserPath, Whole, Word, Words, _whole
+from hldm.config.conditioning import ClassConditioning, Conditioning
+from hldm.config.dataset import MNIST, Dataset
+from hldm.config.diffusion import Denoiser, Diffusion, UNet
+from hldm.config.geometry import Curvature, FixedCurvature, Geometry
+from hldm.config.metrics import Metrics
+from hldm.config.training import Training
+
+MAX_SEED = 2**32 - 1
+"""numpy's limit."""
+
+
+def _auto(value: object) -> object:
+    return value if value == "auto" else _whole(value)
+
+
+Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or a whole number ≥ 1")]
+
+
+class Hardware(Section):
+    """Where a run works. Put only settings here that cannot change a result: a run's identity ignores them."""
+
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(default="auto", description="auto takes a GPU where one works")
+    ]
+    threads: Annotated[
+        Auto, Field(default="auto", description="per run, at most 4; slots × threads ≤ cores", examples=[2])
+    ]
+    slots: Annotated[
+        Auto,
+        Field(default="auto", description="runs at a time: one per GPU, or one per four cores of the processor", examples=[2]),
+    ]
+    compile: Annotated[
+        Switch, Field(default=False, description="train under torch.compile: quicker after a minute or two")
+    ]
+
+
+class Paths(Section):
+    """Folders."""
+
+    outputs: Annotated[
+        UserPath, Words("a folder"), Field(description="runs lie in <outputs>/<study>/<run>", examples=["outputs"])
+    ]
+
+
+class Tracking(Section, family=True):
+    """Where runs are shown beside each other, besides metrics.jsonl."""
+
+
+class NoTracker(Tracking, target="hldm.tracking.NoTracker"):
+    """metrics.jsonl only, which every run writes anyway."""
+
+
+class WandbTracker(Tracking, target="hldm.tracking.WandbTracker"):
+    """Weights & Biases; without a key it writes an offline run that `wandb sync` uploads later."""
+
+    project: Annotated[Word, Field(default="hldm", description="project on the server", examples=["hldm"])]
+    entity: Annotated[Word | None, Field(default=None, description="user or team; null: WANDB_ENTITY or the key's own")]
+    mode: Annotated[
+        Literal["auto", "online", "offline"],
+        Field(default="auto", description="auto: as WANDB_MODE says, else online with a key and offline without"),
+    ]
+
+
+class RunConfig(Section):
+    """The whole configuration of one run."""
+
+    seed: Annotated[Whole, Ge(0), Le(MAX_SEED), Field(default=0, description="of everything random", examples=[3])]
+    study: Annotated[
+        Word,
+        Words("a folder name of letters, digits, '.', '-' and '_'"),
+        Field(default="main", pattern=r"^\w[\w.-]*$", description="folder of runs that are compared", examples=["main"]),
+    ]
+    first_stage: Annotated[
+        UserPath | None,
+        Words("a run directory, a folder of diffusers, or null to train one"),
+        Field(
+            default=None,
+            description="a trained autoencoder to take: a finished run, or a folder of diffusers; null: train one",
+            examples=["outputs/main/<run>"],
+        ),
+    ]
+    paths: Annotated[Paths, Field(description="folders")]
+    geometry: Annotated[Geometry, Field(default=Geometry(), description="space of the latents")]
+    curvature: Annotated[Curvature, Field(default=FixedCurvature(), description="of the balls: a number, or learnable")]
+    dataset: Annotated[Dataset, Field(default=MNIST(), description="images, or vectors")]
+    autoencoder: Annotated[Autoencoder, Field(default=KL(), description="first stage")]
+    denoiser: Annotated[Denoiser, Field(default=UNet(), description="network of the second stage")]
+    diffusion: Annotated[Diffusion, Field(default=Diffusion(), description="process and sampler of the second stage")]
+    conditioning: Annotated[
+        Conditioning, Field(default=ClassConditioning(), description="what the second stage is told")
+    ]
+    training: Annotated[Training, Field(default=Training(), description="of both stages")]
+    metrics: Annotated[Metrics, Field(default=Metrics(), description="how a run is judged")]
+    tracking: Annotated[Tracking, Field(default=WandbTracker(), description="where runs are shown")]
+    hardware: Annotated[Hardware, Field(default=Hardware(), description="where a run works")]
+
+    leaves_result: ClassVar[frozenset[str]] = frozenset({"hardware", "paths", "study", "tracking"})
+    """Sections that cannot change a result: identity leaves them out, and a sweep over them means nothing."""
+
+    @property
+    def has_flat_latents(self) -> bool:
+        """Whether no factor of the latent space takes the curvature."""
+        return not self.geometry.manifold.is_curved
+
+    @property
+    def has_diffusion(self) -> bool:
+        """Whether there is a second stage."""
+        return self.diffusion.process is not None
+
+    @property
+    def is_conditioned_on_balls(self) -> bool:
+        """Whether labels or text are embedded as points of balls."""
+        return self.has_diffusion and self.conditioning.is_hyperbolic
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the run has no use for the curvature, in its latents or elsewhere."""
+        return self.has_flat_latents and not self.is_conditioned_on_balls
+
+    @property
+    def curvature_words(self) -> str:
+        """The curvature as tables show it: "flat" where nothing reads it, a number, or "learnable"."""
+        return "flat" if self.is_flat else self.curvature.words
+
+    @property
+    def study_folder(self) -> Path:
+        """<outputs>/<study>."""
+        return Path(self.paths.outputs) / self.study

@@ -1,0 +1,112 @@
+"""The U-Net of Stable Diffusion, with layers that can be hyperbolic."""
+
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from hldm.config import diffusion as config
+from hldm.diffusion.attention import DistanceAttention
+from hldm.diffusion.denoiser import EMBEDDED_STEPS, Denoiser, LabelEmbedding, plain_table
+from hldm.geometry import Curvature, Euclidean, FixedCurvature, PoincareBall, largest_balls
+from hldm.geometry.ops import flat
+from hldm.layout import LatentLayout
+from hldm.nn import Condition, PoincareConv2d
+from hldm.spaces import curvature_of
+
+
+class UNetDenoiser(Denoiser):
+    """Stable Diffusion's U-Net: ResNet blocks at every level, attention at the lowest.
+
+    With labels that is self-attention, the label's embedding is added to that of the time, and the middle of the
+    network is one ResNet block without attention. With text there is Stable Diffusion's transformer block, which
+    attends to the text too, at the lowest level and in the middle.
+
+    With `stem="gyroplane"` the first layer is the signed distances from each patch of latents, joined to one point, to
+    gyroplanes (Shimizu et al. 2021, section 3.3); for attention by distance see `DistanceAttention`. These layers have
+    the usual initial weights and, up to a number per attention head, as many parameters. They share a curvature of
+    their own, so they can be tried on flat latents too. With c = 0 they *are* the linear stem and Euclidean distance
+    attention, and they tend to them at the rate O(c).
+
+    Args:
+        settings: the section `denoiser`.
+        layout: a map of points.
+        classes: number of labels; one more embedding stands for "no label".
+        context_channels: D of the features of a text that the network attends to; None for labels.
+        label_embedding: is given the table of label embeddings and returns the module to use in its place.
+        feature_channels: so many channels come out beside the prediction, for whoever else predicts something.
+        point_channels: coordinates of a point that steers the network through its time embedding; 0 for none.
+    """
+
+    def __init__(
+        self,
+        settings: config.UNet,
+        *,
+        layout: LatentLayout,
+        classes: int,
+        context_channels: int | None = None,
+        label_embedding: LabelEmbedding = plain_table,
+        feature_channels: int = 0,
+        point_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        channels, side, _ = layout.shape
+        widths, above = settings.block_channels, len(settings.block_channels) - 1
+        has_text = context_channels is not None
+        kind = "CrossAttn" if has_text else "Attn"
+        # UNet2DConditionModel, not UNet2DModel: only this one takes attention processors
+        self.unet = UNet2DConditionModel(
+            sample_size=side,
+            in_channels=channels,
+            out_channels=channels + feature_channels,
+            down_block_types=("DownBlock2D",) * above + (f"{kind}DownBlock2D",),
+            mid_block_type="UNetMidBlock2DCrossAttn" if has_text else "UNetMidBlock2D",
+            up_block_types=(f"{kind}UpBlock2D",) + ("UpBlock2D",) * above,
+            block_out_channels=widths,
+            layers_per_block=settings.layers_per_block,
+            norm_num_groups=16,
+            # diffusers takes this for the number of heads in a transformer block, in others for their width
+            attention_head_dim=tuple(max(1, width // settings.head_channels) for width in widths)
+            if has_text
+            else settings.head_channels,
+            cross_attention_dim=context_channels or settings.head_channels,
+            num_class_embeds=None if has_text else classes + 1,
+            time_cond_proj_dim=point_channels or None,
+        )
+        if not has_text:
+            self.unet.class_embedding = label_embedding(self.unet.class_embedding)
+        own = curvature_of(settings.curvature)
+        # in a tuple, and so no submodule: the layers have it under their names
+        self._curvature = (own if settings.is_hyperbolic else None,)
+        if settings.stem == "gyroplane" and not flat(own.operand):
+            self.unet.conv_in = gyroplane_stem(self.unet.conv_in, own)
+        if settings.attention != "dot_product":
+            c = own if settings.attention == "hyperbolic_distance" else FixedCurvature(0.0)
+            for layer in [module for module in self.unet.modules() if isinstance(module, Attention)]:
+                layer.set_processor(DistanceAttention(largest_balls(layer.inner_dim // layer.heads, c), layer.heads))
+
+    @property
+    def curvature(self) -> Curvature | None:
+        """c of stem and attention; None where neither is hyperbolic."""
+        return self._curvature[0]
+
+    def forward(self, v: Tensor, t: Tensor, condition: Condition, point: Tensor | None = None) -> Tensor:
+        """Prediction shaped like v, (B, channels, h, w), and the other features behind it along axis 1.
+
+        Args:
+            point: (B, point_channels), where there are any.
+        """
+        return self.unet(
+            v,
+            EMBEDDED_STEPS * t,
+            encoder_hidden_states=condition.hidden,
+            encoder_attention_mask=condition.mask,
+            class_labels=condition.labels,
+            timestep_cond=point,
+        ).sample
+
+
+def gyroplane_stem(linear: nn.Conv2d, c: Curvature) -> PoincareConv2d:
+    """The convolution's parameters as gyroplanes of patches: (B, C, h, w) normal coordinates → signed distances."""
+    stem = PoincareConv2d(PoincareBall(linear.in_channels, c), Euclidean(linear.out_channels), 3, padding=1)
+    stem.conv = linear
+    return stem

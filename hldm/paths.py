@@ -1,0 +1,16 @@
+"""Where the project's own folders are: in a checkout beside the package, in an installed one inside it."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "conf" / "config.yaml").is_file() else None
+"""The folder that holds train.py and conf/, or None where hldm was installed without one."""
+
+CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
+"""The options that come with the project."""
+
+
+def root() -> Path:
+    """Where outputs/ lies by default, and relative paths are looked for: the checkout, or the working directory."""
+    return CHECKOUT or Path.cwd()

@@ -1,0 +1,230 @@
+"""The files of one run, `outputs/<study>/<run id>/`: what is true about a run is what lies here.
+
+config.yaml   the whole configuration, resolved
+status.json   state, pid, host, started, ended, minutes, error, seconds (stage → seconds)
+results.json  final metrics and where they come from; nothing in it depends on the time of day
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from hldm.config.explain import sentences
+from hldm.config.options import Options
+from hldm.config.schema import RunConfig
+from hldm.errors import UserError
+from hldm.files import write_text_atomically
+from hldm.paths import root
+
+MODEL = Path("checkpoints") / "model.safetensors"
+"""The weights of the whole model, in a run directory."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as it was when its files were read, once.
+
+    Attributes:
+        state: new, running, broken off, finished or failed: what status.json says, as far as it is still true.
+        status: what status.json says.
+        results: what results.json says, None where the run has not come that far.
+    """
+
+    state: str
+    status: dict[str, Any]
+    results: dict[str, Any] | None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The final metrics; none where there are no results."""
+        return (self.results or {}).get("metrics", {}) or {}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the metrics come from."""
+        return (self.results or {}).get("provenance", {}) or {}
+
+
+class RunDirectory:
+    """One run on disk. Every write is whole or not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def find(cls, text: str) -> list["RunDirectory"]:
+        """The runs that a run directory, a study folder or a pattern names, in the order of their names.
+
+        A relative path is looked for where the command was typed, then beside train.py, where outputs/ is. What exists
+        is meant as it is written, also with [ ] in its name.
+        """
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError as error:
+            raise UserError(f"run={text}: {error}. Type the whole path.") from error
+        for candidate in (path, root() / path):
+            if (candidate / "config.yaml").is_file():
+                return [cls(candidate)]
+            inside = candidate.iterdir() if candidate.is_dir() else (Path(name) for name in glob(str(candidate)))
+            if found := sorted(run for run in inside if (run / "config.yaml").is_file()):
+                return [cls(run) for run in found]
+        return []
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> "RunDirectory":
+        """The directory of a run that is about to start or to be resumed, with this configuration."""
+        run = cls(path)
+        run.path.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True)
+        write_text_atomically(run.path / "config.yaml", text)
+        return run
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration the run was started with. It is data: nothing that it names is run, or looked up."""
+        file = self.path / "config.yaml"
+        again = "The command that started the run writes it anew."
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.path} is not a run: it has no config.yaml. Runs lie in outputs/<study>/<run id>."
+            ) from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{file} cannot be read. {again}") from error
+        if not isinstance(content, dict) or not content:
+            raise UserError(f"{file} holds no configuration. {again}")
+        try:
+            return RunConfig.model_validate(content)
+        except ValidationError as error:
+            problem = sentences(error, RunConfig, content, Options())[0]
+            raise UserError(
+                f"{file} is not a configuration of this version: {problem} The command that started the run writes it "
+                "anew."
+            ) from error
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """What status.json says; `{"state": "new"}` where there is none."""
+        return _read_json(self.path / "status.json", "The run is resumed from its checkpoints then.") or {
+            "state": "new"
+        }
+
+    def snapshot(self) -> Snapshot:
+        """The state of the run, with the files that say so."""
+        status, results = self.status, self.results
+        state = str(status.get("state", "new"))
+        if (state == "running" and self.holder() is None) or (state == "finished" and results is None):
+            state = "broken off"
+        return Snapshot(state, status, results)
+
+    @property
+    def state(self) -> str:
+        """The `state` of a snapshot."""
+        return self.snapshot().state
+
+    def update_status(self, **fields: Any) -> None:
+        """Change these fields of status.json."""
+        write_json(self.path / "status.json", {**self.status, **fields})
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """What results.json says, or None where the run has not come that far."""
+        return _read_json(self.path / "results.json", "The same command makes it again.")
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write results.json."""
+        write_json(self.path / "results.json", results)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run, so that no other process works on it; the system lets go when the process ends, however.
+
+        Raises:
+            UserError: another process has it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.path} is being worked on by {self.holder()}. Wait until it has ended (or stop it) and "
+                "repeat the command, or choose another folder with study=…."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def holder(self) -> str | None:
+        """Who works on the run now, as "process 12 on host", or None."""
+        if not (self.path / ".lock").exists():
+            return None
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                return None
+        except Timeout:
+            status = self.status
+            return f"process {status.get('pid', '?')} on {status.get('host', 'this machine')}"
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Hold the run and keep status.json true while it works: running, then finished or failed.
+
+        What is interrupted stays "running" without anyone who holds it, which is what `broken off` means.
+        Minutes add up over resumed pieces.
+        """
+        with self.lock():
+            before, start = float(self.status.get("minutes") or 0), time.monotonic()
+            self.update_status(
+                state="running", pid=os.getpid(), host=socket.gethostname(), started=now(), ended=None, error=None
+            )
+            ending: dict[str, Any] = {}
+            try:
+                yield
+                ending = {"state": "finished"}
+            except Exception as error:
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                ending = {"state": "failed", "error": kind + " ".join(str(error).split())[:500]}
+                raise
+            finally:
+                minutes = round(before + (time.monotonic() - start) / 60, 3)
+                self.update_status(ended=now(), minutes=minutes, **ending)
+
+
+def now() -> str:
+    """Local time with its offset, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that people can read, whole or not at all; NaN is refused (JSON has none)."""
+    write_text_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:  # the file may be whole
+        raise UserError(f"{file} cannot be read: {error.strerror}. Make it readable and repeat the command.") from error
+    except ValueError as error:
+        raise UserError(f"{file} cannot be read ({error}). Delete it and repeat the command. {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} does not hold what it should. Delete it and repeat the command. {remedy}")
+    return content

@@ -1,0 +1,91 @@
+"""What a run needs from outside: files, folders and a first stage. Looked at before any work, without torch."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from hldm.config.conditioning import TextConditioning
+from hldm.config.dataset import MNIST
+from hldm.config.metrics import InceptionFeatures
+from hldm.config.options import Options
+from hldm.config.schema import RunConfig
+from hldm.config.weights import check_inception_weights, check_vgg_weights
+from hldm.errors import UserError
+from hldm.run import given
+
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def refuse(configs: Iterable[RunConfig], options: Options) -> None:
+    """Raise a UserError that names all that is missing; what many points share is looked at once."""
+    looked_at: set[tuple[object, ...]] = set()
+    for config in configs:
+        needs = (config.first_stage, config.dataset, config.metrics, config.conditioning, config.training.first_stage)
+        own = (config.autoencoder, config.geometry, config.curvature) if config.first_stage else ()
+        key = tuple(map(repr, (*needs, *own)))
+        if key in looked_at:
+            continue
+        looked_at.add(key)
+        if found := list(problems(config, options)):
+            raise UserError.of(found)
+
+
+def problems(config: RunConfig, options: Options) -> Iterator[str]:
+    """A sentence for each thing that is not there, or is not what it should be."""
+    yield from given.problems(config, options)
+    if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
+        yield from _idx_files(config.dataset.folder)
+    if isinstance(config.conditioning, TextConditioning) and config.has_diffusion:
+        yield from _text_model(config.conditioning.pretrained)
+    yield from _weights(config)
+
+
+def _weights(config: RunConfig) -> Iterator[str]:
+    metrics = config.metrics
+    if isinstance(extractor := metrics.extractor, InceptionFeatures):
+        yield from _refused(lambda: check_inception_weights(extractor.weights))
+    for key, file in metrics.files():
+        if file is not None and not key.startswith("metrics.extractor") and not Path(file).is_file():
+            yield f"{key}={file} does not exist. Give a file that does, or {key}=null for the bundled weights."
+    if config.first_stage is None and config.training.first_stage.uses_lpips:
+        yield from _refused(lambda: check_vgg_weights(config.training.first_stage.perceptual_backbone))
+
+
+def _refused(check: Callable[[], object]) -> Iterator[str]:
+    try:
+        check()
+    except UserError as error:
+        yield str(error)
+
+
+def _idx_files(folder: str) -> Iterator[str]:
+    if not Path(folder).is_dir():
+        yield f"dataset.folder={folder} does not exist. Give a folder that does, or dataset.folder=null for the bundled digits."
+        return
+    missing = [name for name in IDX_FILES if not any((Path(folder) / f"{name}{end}").is_file() for end in ("", ".gz"))]
+    if missing:
+        yield (
+            f"dataset.folder={folder} lacks {', '.join(missing)} (packed as .gz or not). Leave out dataset.folder to use "
+            "the bundled digits, or name a folder with the four original files."
+        )
+
+
+def _text_model(name: str | None) -> Iterator[str]:
+    """A pretrained text model is a folder that `save_pretrained` wrote, or has a name that a hub could know."""
+    if name is None:
+        return
+    folder = Path(name)
+    if folder.is_dir():
+        missing = [] if (folder / "config.json").is_file() else ["config.json"]
+        missing += [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
+        missing += [] if any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")) else ["vocab.json"]
+        if missing:
+            yield (
+                f"conditioning.pretrained={name} lacks {', '.join(missing)}. It must be a CLIP text model and its "
+                "tokenizer, as `save_pretrained` of transformers writes both; other formats of weights are not read."
+            )
+    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        yield (
+            f"conditioning.pretrained={name} is not a folder that is there, nor a name on the hub such as "
+            "openai/clip-vit-base-patch32. Give one of them, or conditioning.pretrained=null for none."
+        )

@@ -1,0 +1,71 @@
+"""A grid of runs from its points to its comparison. The launchers in hydra_plugins/ call this."""
+
+from collections.abc import Callable, Sequence
+
+from hldm.config.compose import grid_names
+from hldm.config.options import Options
+from hldm.config.schema import RunConfig
+from hldm.console import terminal
+from hldm.errors import UserError
+from hldm.machine import Allotment, allot, check_machine
+from hldm.run import requirements
+from hldm.study.compare import print_comparison
+from hldm.study.execute import execute
+from hldm.study.plan import Point, make_plan, print_plan
+
+
+def checked(
+    overrides: Sequence[Sequence[str]], compose: Callable[[list[str]], RunConfig], options: Options
+) -> list[tuple[tuple[str, ...], RunConfig]]:
+    """The points of a grid → (what differs between them, configuration), each of them checked.
+
+    Raises:
+        UserError: for the first point that cannot be right, so that nothing of the grid starts.
+    """
+    points = [list(point) for point in overrides]
+    configs = [compose(point) for point in points]
+    requirements.refuse(configs, options)
+    if any(config.hardware != configs[0].hardware for config in configs):
+        raise UserError("A grid runs on one kind of hardware: choose one hardware option for the whole command.")
+    return list(zip(grid_names(points), configs, strict=True))
+
+
+def sweep(points: list[tuple[tuple[str, ...], RunConfig]]) -> tuple[list[Point], UserError | None]:
+    """Do what is missing of a checked grid, then compare all of it.
+
+    Args:
+        points: what names each point, and its configuration.
+
+    Returns:
+        The plan, and an error to raise in the end where a run failed or is another process's: the launcher has to give
+        the results of the others first.
+    """
+    console = terminal()
+    plan = make_plan(points)
+    to_run = [point for point in plan if point.is_to_run]
+    allotment = machine(plan, len(to_run))
+    print_plan(plan, allotment.slots, str(allotment), console)
+    execute(to_run, allotment, console)
+    print_comparison(plan, console)
+    return plan, what_is_missing(plan)
+
+
+def machine(plan: list[Point], runs: int) -> Allotment:
+    """What this machine gives to so many runs; outputs that are only read need not be writable."""
+    config = plan[0].config
+    if not runs:
+        return allot(config.hardware, 1)
+    return check_machine(config.study_folder, config.hardware, runs)
+
+
+def what_is_missing(plan: list[Point]) -> UserError | None:
+    """The error that says which runs did not finish; None where all did."""
+    missing = [point for point in plan if point.original is None and point.run.state != "finished"]
+    if not missing:
+        return None
+    stories = [f"{p.run.path.name}: {p.run.status.get('error') or p.run.state}" for p in missing]
+    distinct = sum(point.original is None for point in plan)
+    return UserError(
+        f"{len(missing)} of {distinct} runs of study {missing[0].config.study} did not finish. {'; '.join(stories)}. "
+        "The same command tries them again, and only them."
+    )

@@ -1,0 +1,253 @@
+"""What the command line does with what a user types. With a fake pipeline: each case takes under a second."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hldm.config.options import Options
+from hldm.paths import CHECKOUT as ROOT
+from hldm.run.directory import RunDirectory
+from tests.conftest import FAKE, Invoke
+
+
+def runs() -> list[Path]:
+    return sorted(path.parent for path in Path("outputs").glob("*/*/status.json"))
+
+
+def test_one_run_is_made_once(invoke: Invoke) -> None:
+    argv = ["geometry=hybrid", "curvature=learnable", "dataset=mnist", "hardware=cpu", "seed=3"]
+    status, out, err = invoke(*argv)
+    assert (status, err) == (0, "")
+    [run] = runs()
+    assert run.parts[:2] == ("outputs", "main")
+    assert run.name.startswith("hybrid-learnable-s3-")
+    assert "learned 0.83" in out
+    assert "96.7%" in out
+    assert str(run / "samples.png") in out
+    assert (run / "environment").read_text() == "2 PASSIVE"
+    hardware = RunDirectory(run).config.hardware
+    assert (hardware.device, hardware.threads, hardware.slots, hardware.compile) == ("cpu", 2, "auto", False)
+
+    status, out, _ = invoke(*argv)
+    assert status == 0
+    assert "finished already" in out
+    assert "96.7%" in out
+    assert (run / "starts").read_text() == "x"
+
+
+def test_any_number_is_a_curvature(invoke: Invoke) -> None:
+    assert invoke("geometry=poincare", "curvature=0.37")[0] == 0
+    [run] = runs()
+    assert run.name.startswith("poincare-c0.37-s0-")
+    assert RunDirectory(run).config.curvature.value == 0.37
+
+
+def test_a_grid_with_an_alias(invoke: Invoke) -> None:
+    argv = ("-m", "geometry=poincare,euclidean", "curvature=0.1,1.0")
+    status, out, err = invoke(*argv)
+    assert (status, err) == (0, "")
+    assert [run.name.rpartition("-")[0] for run in runs()] == ["euclidean-s0", "poincare-c0.1-s0", "poincare-c1-s0"]
+    assert "same run as 3" in out
+    assert "euclidean (= 3)" in out
+    assert "3 runs to do" in out
+    assert "mnist test images (10000)" in out
+    assert "digits (abcdef01)" in out
+    assert "0.5" in out
+    assert str(Path("outputs/main/comparison.png").absolute()) in out.replace("\n", "")
+    assert max(map(len, out.splitlines())) <= 100 or str(Path.cwd()) in out
+    assert "a line from poincare-c0.1" in out  # with one slot a run shows its progress
+
+    status, out, _ = invoke(*argv)
+    assert status == 0
+    assert "to do" not in out
+    assert all((run / "starts").read_text() == "x" for run in runs())
+
+
+def test_a_range_includes_its_end(invoke: Invoke) -> None:
+    status, out, _ = invoke("-m", "geometry=poincare", "curvature=range(0.1,1.0,0.3)", "hardware.slots=2")
+    assert status == 0
+    assert [run.name.split("-")[1] for run in runs()] == ["c0.1", "c0.4", "c0.7", "c1"]
+    assert "2 at a time" in out
+    assert "a line from" not in out
+    assert all("a line from" in (run / "log.txt").read_text() for run in runs())
+    assert all((run / "environment").read_text() == "1 PASSIVE" for run in runs())
+
+
+@pytest.mark.parametrize(("wrong", "story"), [("kill euclidean", "SIGKILL"), ("fail euclidean", "no luck")])
+def test_a_run_that_fails_leaves_the_others_alone(
+    wrong: str, story: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ("-m", "geometry=euclidean,poincare")
+    monkeypatch.setenv("FAKE", wrong)
+    status, out, err = invoke(*argv)
+    assert status != 0
+    assert story in " ".join(err.split())
+    assert "1 of 2 runs" in err
+    assert "failed" in out
+    assert "96.7%" in out
+    assert [RunDirectory(run).status["state"] for run in runs()] == ["failed", "finished"]
+
+    monkeypatch.delenv("FAKE")
+    status, out, err = invoke(*argv)
+    assert (status, err) == (0, "")
+    assert "failed before" in out
+    assert [(run / "starts").read_text() for run in runs()] == ["xx", "x"]
+
+
+def test_a_named_sweep_needs_no_flag(invoke: Invoke) -> None:
+    status, out, err = invoke("sweep=geometry_curvature", "geometry=euclidean", "seed=0,1", "tracking=none")
+    assert (status, err) == (0, "")
+    assert [run.parts[1] for run in runs()] == ["geometry_curvature"] * 2
+    assert "2 runs to do" in out
+
+
+def test_the_ablation_is_a_list_of_cells_with_seeds(invoke: Invoke) -> None:
+    """Controls that are another cell bit for bit are not run twice, and every cell has its name in the table."""
+    status, out, err = invoke("sweep=ablation", "seed=0", "tracking=none")
+    assert (status, err) == (0, "")
+    assert "11 runs to do" in out
+    assert {run.parts[1] for run in runs()} == {"ablation"}
+    assert len(runs()) == 11
+    rows = [line.split() for line in out[out.index("label acc") :].splitlines()]
+    cells = [word for row in rows for word in row if word in Options().groups["ablation"]]
+    assert sorted(cells) == sorted(Options().groups["ablation"])
+    assert out.count("same run as") == 2
+    assert "same run as 1" in out
+    assert "same run as 7" in out
+    status, out, _ = invoke("-m", "ablation=attention,all", "seed=0,1", "tracking=none")
+    assert status == 0
+    assert "4 runs to do" in out
+
+
+def test_settings_other_than_geometry_and_curvature_are_shown(invoke: Invoke) -> None:
+    status, out, _ = invoke("-m", "metrics.samples=100,200", "tracking=none")
+    assert status == 0
+    assert "samples=100" in out  # in the plan
+    assert "samples" in out[out.index("label acc") - 60 :]  # in the comparison
+    assert len(runs()) == 2
+    assert max(map(len, out.splitlines()[-8:-1])) <= 100
+
+
+def test_a_run_that_another_process_works_on(invoke: Invoke) -> None:
+    invoke("seed=5")
+    [run] = runs()
+    (run / "results.json").unlink()
+    with RunDirectory(run).lock():
+        RunDirectory(run).update_status(state="running", pid=12345, host="elsewhere")
+        status, out, err = invoke("seed=5")
+        assert status == 2
+        assert "process 12345 on elsewhere" in err
+        status, out, err = invoke("-m", "seed=5,6")
+        assert status == 2
+        assert "process 12345 on elsewhere" in out
+        assert "running" in err
+    assert RunDirectory(run).state == "broken off"
+    assert invoke("seed=5")[0] == 0
+
+
+def test_a_damaged_status_is_said(invoke: Invoke) -> None:
+    invoke("seed=5")
+    [run] = runs()
+    (run / "status.json").write_text('{"state": "fin')
+    status, _, err = invoke("seed=5")
+    assert status == 2
+    assert "status.json" in err
+    assert "Delete it" in err
+
+
+def test_the_estimate_rests_on_what_was_measured(invoke: Invoke) -> None:
+    _, out, _ = invoke("seed=1")
+    assert "nominal" in out
+    _, out, _ = invoke("seed=2")
+    assert "1 finished run here" in " ".join(out.split())
+    assert "about 4 minutes" in out
+
+
+def test_cfg_job(invoke: Invoke) -> None:
+    status, out, err = invoke("geometry=hybrid", "curvature=0.37", "--cfg", "job", "--resolve")
+    assert (status, err) == (0, "")
+    assert "value: 0.37" in out
+    assert "flat_channels: 2" in out
+    assert not runs()
+
+
+def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
+    for flag in ("--help", "-h"):
+        status, out, err = invoke(flag, outputs="")
+        assert (status, err) == (0, "")
+        for part in ("geometry=hybrid", "curvature=learnable", "experiment=smoke", "hardware=gpu", "curvature=0.37"):
+            assert part in out
+        assert out.count("\n  python train.py") == 3
+        assert max(map(len, out.splitlines())) <= 100
+
+
+def command(*argv: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train.py"), *argv]
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--cfg", "job"]])
+def test_quick_answers_are_quick_from_anywhere(argv: list[str], tmp_path: Path) -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        done = subprocess.run(command(*argv), cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "geometry" in done.stdout
+        assert done.stderr == ""
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) <= 1.5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_script_ends_with_the_status(tmp_path: Path) -> None:
+    done = subprocess.run(command("geometry=poincarre"), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Did you mean" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_torch_in_the_process_that_starts_runs(tmp_path: Path) -> None:
+    code = (
+        "import sys; from hldm import console; from hldm.commands import train; import hldm.study.execute as e;"
+        "e.WORKER = ('-P', sys.argv.pop(1));"
+        "status = console.run(lambda: train.main(sys.argv[1:])); sys.exit(status or ('torch' in sys.modules))"
+    )
+    argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0", f"paths.outputs={tmp_path}"]
+    subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Signals, tmp_path: Path) -> None:
+    # a shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from hldm import console; from hldm.commands import train; import hldm.study.execute as e;"
+        "e.WORKER = ('-P', sys.argv.pop(1));"
+        "sys.exit(console.run(lambda: train.main(sys.argv[1:])))"
+    )
+    argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0,1", f"paths.outputs={tmp_path}"]
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE": "slow"}
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while not (started := list(tmp_path.glob("*/*/environment"))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert started
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    run = RunDirectory(started[0].parent)
+    assert process.returncode == 130
+    assert "goes on from here" in err
+    assert "1 of" not in err
+    assert run.state == "broken off"
+    assert run.holder() is None
+    assert not Path(f"/proc/{json.loads((run.path / 'status.json').read_text())['pid']}").exists()
+
+    done = subprocess.run(argv, env={**environment, "FAKE": ""}, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "resume" in done.stdout

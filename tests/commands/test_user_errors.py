@@ -1,0 +1,287 @@
+"""What a user can type wrong: one paragraph that says what is allowed, before any work."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Invoke
+from tests.published import described
+
+PUBLISHED = described(Path(tempfile.mkdtemp()))
+GIVEN = ["autoencoder=published", f"first_stage={PUBLISHED}"]
+
+WRONG: dict[str, tuple[list[str], list[str]]] = {
+    "option": (["geometry=poincarre"], ["geometry=poincarre", "Did you mean geometry=poincare", "hybrid"]),
+    "option of a dataset": (["dataset=cifar"], ["dataset=cifar", "mnist"]),
+    "negative curvature": (["curvature=-1"], ["curvature=-1", "≥ 0", "geometry=euclidean"]),
+    "nan": (["curvature=nan"], ["curvature=nan", "finite"]),
+    "infinity": (["curvature=inf"], ["curvature=inf", "finite"]),
+    "a word in curvature.value": (["curvature.value=much"], ["curvature=much", "≥ 0"]),
+    "true as curvature": (["curvature=true"], ["curvature=true", "learnable"]),
+    "mix without -m": (["curvature=0.1,learnable"], ["mixes", "curvature=0.1", "curvature=learnable", "-m"]),
+    "mix with -m": (["-m", "curvature=0.1,learnable"], ["mixes"]),
+    "mix in choice()": (["-m", "curvature=choice(fixed,2)"], ["mixes"]),
+    "several curvatures without -m": (["curvature=0.1,1.0"], ["several values", "-m"]),
+    "range without -m": (["curvature=range(0.1,1.0,0.3)"], ["several values", "-m"]),
+    "several seeds without -m": (["seed=0,1"], ["several values", "-m"]),
+    "interval": (["-m", "curvature=interval(0.1,1)"], ["range("]),
+    "interval of another key": (["-m", "seed=interval(0,3)"], ["range("]),
+    "learnable from 0": (["curvature=learnable", "curvature.value=0"], ["positive", "1e-2"]),
+    "unknown key": (["seeed=3"], ["no setting seeed", "seed="]),
+    "unknown inner key": (
+        ["training.first_stage.stepz=3"],
+        ["training.first_stage.stepz", "training.first_stage.steps"],
+    ),
+    "unknown key in a dict": (["training.first_stage={stepz:3}"], ["training.first_stage.stepz"]),
+    "key of another option": (["geometry=poincare", "geometry.flat_channels=1"], ["geometry=hybrid only"]),
+    "new key": (["+seeed=3"], ["nothing reads", "seed=3"]),
+    "forced key": (["++training.foo=3"], ["nothing reads"]),
+    "deleted group": (["~tracking"], ["delete", "tracking=none"]),
+    "no key": (["hybrid"], ["'hybrid'", "key=value"]),
+    "seed is a word": (["seed=abc"], ["seed=abc", "whole number"]),
+    "seed is negative": (["seed=-1"], ["seed=-1", "whole number"]),
+    "seed is a fraction": (["seed=1.5"], ["seed=1.5", "whole number"]),
+    "seed is true": (["seed=true"], ["seed=true", "whole number"]),
+    "seed is null": (["seed=null"], ["seed=null", "whole number"]),
+    "seed is too large": (["seed=99999999999"], ["4294967295"]),
+    "seed is a list": (["seed=[0,1]"], ["seed=[0,1]", "whole number"]),
+    "no steps": (["training.diffusion.steps=0"], ["training.diffusion.steps=0", "≥ 1"]),
+    "negative steps": (["training.first_stage.steps=-5"], ["≥ 1"]),
+    "no sampler steps": (["diffusion.sampler.steps=0"], ["≥ 1"]),
+    "learning rate nan": (["training.diffusion.learning_rate=nan"], ["number > 0"]),
+    "section is a number": (["training.first_stage=5"], ["section"]),
+    "group is a number": (["training=5"], ["training=5", "standard"]),
+    "list where a word is": (["geometry.decoder_stem=[1]"], ["geometry.decoder_stem=[1]", "linear, gyroplane"]),
+    "posterior": (["autoencoder.posterior=normal"], ["wrapped, riemannian"]),
+    "sampling seeds": (["metrics.sampling_seeds=3"], ["[0,1]"]),
+    "study that is a path": (["study=../x"], ["study=../x", "folder name"]),
+    "width between groups": (["denoiser.block_channels=[64,70]"], ["70", "multiple of 16", "64"]),
+    "heads that do not divide": (["denoiser.head_channels=48"], ["denoiser.head_channels=16"]),
+    "stem": (["denoiser.stem=poincare"], ["denoiser.stem=poincare", "linear, gyroplane"]),
+    "attention": (["denoiser.attention=hyperbolic"], ["dot_product, euclidean_distance, hyperbolic_distance"]),
+    "curvature of the denoiser": (["denoiser.curvature=-1"], ["denoiser.curvature=-1", "≥ 0"]),
+    "curvature of the denoiser by a wrong option": (
+        ["denoiser.curvature=learned"],
+        ["denoiser.curvature=learned", "Did you mean denoiser.curvature=learnable", "denoiser.curvature=0.37"],
+    ),
+    "a denoiser that learns its curvature from 0": (
+        ["denoiser.stem=gyroplane", "denoiser.curvature=learnable", "denoiser.curvature.value=0"],
+        ["cannot start at denoiser.curvature.value=0", "denoiser.curvature.value=1e-2", "denoiser.curvature=0 for"],
+    ),
+    "the switch that was there before": (["denoiser.learnable_curvature=true"], ["denoiser.curvature=learnable"]),
+    "a denoiser's curvatures of two kinds": (["-m", "denoiser.curvature=0.1,learnable"], ["mixes", "denoiser.curvature"]),
+    "heads without a ball": (
+        ["denoiser.attention=hyperbolic_distance", "denoiser.head_channels=1"],
+        ["denoiser.head_channels=1", "2 to 8", "denoiser.head_channels=16"],
+    ),
+    "cell of the ablation": (["ablation=attenton"], ["ablation=attenton", "Did you mean ablation=attention"]),
+    "a side that cannot be halved": (["autoencoder.padded_side=28"], ["multiple of 8", "autoencoder.padded_side=32"]),
+    "hybrid without a ball": (["geometry=hybrid", "geometry.flat_channels=4"], ["from 1 to 3", "geometry=poincare"]),
+    "hybrid without flat": (["geometry=hybrid", "geometry.flat_channels=0"], ["from 1 to 3", "geometry=euclidean"]),
+    "hybrid with one channel": (["geometry=hybrid", "autoencoder.latent_channels=1"], ["at least 2 channels"]),
+    "balls": (["geometry=poincare", "geometry.manifold.balls=3"], ["balls=3", "1, 2, 4"]),
+    "channels": (["geometry=poincare", "geometry.manifold.channels=3"], ["latent_channels=4"]),
+    "a U-Net on vectors": (["autoencoder=mlp"], ["diffusion=none", "autoencoder=kl", "denoiser=mlp"]),
+    "layout": (["latent=point"], ["latent=point", "map", "global", "map_global"]),
+    "codes of one point": (["latent=global", "autoencoder=vq"], ["a map of points", "denoiser=unet", "latent=map"]),
+    "an MLP on a map": (["denoiser=mlp"], ["a map of points", "denoiser=unet", "latent=map"]),
+    "a U-Net on a point": (["latent=global", "denoiser=unet"], ["one point per image", "denoiser=mlp"]),
+    "attention of a point on a map": (
+        ["denoiser=cross_attention"],
+        ["a map of points", "denoiser=unet", "autoencoder=kl_global"],
+    ),
+    "heads of a point": (
+        ["latent=global", "denoiser=cross_attention", "denoiser.heads=3"],
+        ["denoiser.heads=3", "does not divide denoiser.width=256", "denoiser.width=255"],
+    ),
+    "no heads of a point": (["latent=global", "denoiser=cross_attention", "denoiser.heads=0"], ["heads=0", "≥ 1"]),
+    "heads where nothing attends": (["latent=global", "denoiser.heads=2"], ["denoiser=cross_attention only"]),
+    "a map where there is a point too": (
+        ["latent=map_global", "autoencoder=kl"],
+        ["beside one point", "kl_map_global"],
+    ),
+    "a point of too many dimensions": (
+        ["latent=global", "autoencoder.latent_channels=17"],
+        ["from 2 to 16", "map_global"],
+    ),
+    "a point of one dimension": (["latent=map_global", "autoencoder.global_channels=1"], ["from 2 to 16"]),
+    "a point where there is none": (["autoencoder.global_channels=4"], ["autoencoder=kl_map_global only"]),
+    "flat map of a hybrid": (
+        ["latent=map_global", "geometry=hybrid", "autoencoder.flat_map=true"],
+        ["geometry=poincare", "autoencoder.flat_map=false"],
+    ),
+    "flat map that is no switch": (["latent=map_global", "autoencoder.flat_map=1"], ["true or false"]),
+    "a Riemannian posterior of both": (
+        ["latent=map_global", "autoencoder.posterior=riemannian"],
+        ["autoencoder.posterior=wrapped"],
+    ),
+    "features": (["latent=global", "autoencoder.feature_channels=0"], ["feature_channels=0", "≥ 1"]),
+    "style": (["latent=global", "autoencoder.style_channels=0"], ["style_channels=0", "≥ 1"]),
+    "width of the MLP": (["latent=global", "denoiser.width=0"], ["denoiser.width=0", "≥ 1"]),
+    "blocks of the MLP": (["latent=map_global", "denoiser.blocks=0"], ["denoiser.blocks=0", "≥ 1"]),
+    "vectors as pictures": (["dataset=branching"], ["autoencoder=mlp", "experiment=pvae_tree"]),
+    "mobius on maps": (["geometry.decoder_stem=mobius"], ["autoencoder=mlp", "gyroplane"]),
+    "codebook": (["autoencoder=vq", "autoencoder.codebook=kmeans"], ["codebook=kmeans", "gradient, ema"]),
+    "latents of no size": (["autoencoder.latent_rms=0"], ["latent_rms=0", "> 0"]),
+    "one code": (["autoencoder=vq", "autoencoder.codebook_size=1"], ["codebook_size=1", "≥ 2"]),
+    "commitment": (["autoencoder=vq", "autoencoder.commitment_weight=-1"], ["commitment_weight=-1", "≥ 0"]),
+    "codebook weight": (["autoencoder=vq", "autoencoder.codebook_weight=nan"], ["codebook_weight=nan", "≥ 0"]),
+    "decay of the codebook": (["autoencoder=vq", "autoencoder.ema_decay=1"], ["ema_decay=1", "< 1"]),
+    "initial batches": (["autoencoder=vq", "autoencoder.initial_batches=-1"], ["initial_batches=-1", "≥ 0"]),
+    "revival at once": (["autoencoder=vq", "autoencoder.revive_after=0"], ["revive_after=0", "≥ 1", "null"]),
+    "a codebook of the other kind": (["autoencoder.codebook=ema"], ["autoencoder=vq only"]),
+    "codes without a prior": (["autoencoder=vq", "diffusion=none"], ["diffusion=flow", "autoencoder=kl"]),
+    "likelihood without a prior": (["autoencoder=vq", "metrics=likelihood"], ["metrics=digits", "autoencoder=kl"]),
+    "diffusion without a second stage": (["training=pvae"], ["diffusion=none", "training=standard"]),
+    "noise without variance": (["experiment=pvae_tree", "dataset.noise_variance=0"], ["number > 0"]),
+    "solver": (["diffusion.sampler.method=rk45"], ["method=rk45", "rk4", "adaptive"]),
+    "solver of another process": (["diffusion.sampler.method=ddim"], ["midpoint, euler, heun, rk4, adaptive"]),
+    "sampler of another process": (
+        ["diffusion=ddpm", "diffusion.sampler.method=rk4"],
+        ["ddim, ddpm, dpm_solver++, unipc, euler"],
+    ),
+    "pairing": (["diffusion.process.pairing=sinkhorn"], ["independent, optimal_transport"]),
+    "tolerance": (["diffusion.sampler.method=adaptive", "diffusion.sampler.tolerance=0"], ["number > 0"]),
+    "prediction": (["diffusion=ddpm", "diffusion.process.prediction=noise"], ["v, epsilon, x0"]),
+    "min-SNR": (["diffusion=ddpm", "diffusion.process.min_snr_gamma=-1"], ["> 0", "null"]),
+    "terminal SNR": (["diffusion=ddpm", "diffusion.process.zero_terminal_snr=1"], ["true or false"]),
+    "noise of DDIM": (["diffusion=ddpm", "diffusion.sampler.eta=2"], ["from 0 to 1"]),
+    "noise of a sampler that has none": (
+        ["diffusion=ddpm", "diffusion.sampler.method=unipc", "diffusion.sampler.eta=0.5"],
+        ["method=ddim", "diffusion.sampler.eta=0"],
+    ),
+    "noise prediction of pure noise": (
+        ["diffusion=ddpm", "diffusion.process.prediction=epsilon", "diffusion.process.zero_terminal_snr=true"],
+        ["zero_terminal_snr=true", "diffusion.process.prediction=v"],
+    ),
+    "noise prediction on the cosine schedule": (
+        ["diffusion=ddpm", "diffusion.process.prediction=epsilon", "diffusion.process.schedule=squaredcos_cap_v2"],
+        ["diffusion.sampler.method=ddpm", "diffusion.process.prediction=v"],
+    ),
+    "steps that DDIM cannot take": (["diffusion=ddpm", "diffusion.sampler.steps=400"], ["800 of 1000", "250 or 500"]),
+    "a negative number of images": (["metrics.likelihood_images=-1"], ["likelihood_images=-1", "≥ 2"]),
+    "a bound of one image": (["metrics.likelihood_images=1"], ["likelihood_images=1", "0 for none"]),
+    "guidance without dropout": (["conditioning.dropout=0"], ["Type conditioning.guidance_scale=1"]),
+    "a cell about the U-Net without one": (["ablation=attention", "latent=global"], ["Type latent=map", "ablation="]),
+    "its stem": (["ablation=stem_flat", "latent=global", "denoiser=cross_attention"], ["denoiser.stem=gyroplane"]),
+    "nothing to embed": (["ablation=conditioning", "conditioning=none"], ["Type conditioning=class"]),
+    "no steps of the likelihood": (["metrics.likelihood_steps=0"], ["likelihood_steps=0", "≥ 1"]),
+    "a bound without posteriors": (
+        ["autoencoder=vq", "metrics.likelihood_images=10"],
+        ["metrics.likelihood_images=0", "autoencoder=kl"],
+    ),
+    "a bound without diffusion": (["diffusion=none", "metrics.likelihood_images=10"], ["metrics=likelihood"]),
+    "a bound from pure noise": (
+        [
+            "diffusion=ddpm",
+            "diffusion.process.prediction=epsilon",
+            "diffusion.process.schedule=squaredcos_cap_v2",
+            "diffusion.sampler.method=ddpm",
+            "metrics.likelihood_images=10",
+        ],
+        ["likelihood_images=10", "diffusion.process.prediction=v"],
+    ),
+    "more sampler steps than there are": (["diffusion=ddpm", "diffusion.sampler.steps=2000"], ["1000"]),
+    "text templates": (["conditioning=text", "conditioning.templates=[a digit]"], ["{} once", "a handwritten {}"]),
+    "no templates": (["conditioning=text", "conditioning.templates=[]"], ["conditioning.templates=[]", "a list"]),
+    "a held-out caption of training": (
+        ["conditioning=text", "conditioning.held_out='the digit {}'"],
+        ["conditioning.held_out=the digit {}", "caption of training"],
+    ),
+    "a held-out caption of new words": (
+        ["conditioning=text", "conditioning.held_out='a scribbled {}'"],
+        ["scribbled", "never sees", "handwritten"],
+    ),
+    "a held-out caption that is too long": (
+        ["conditioning=text", "conditioning.held_out='a picture of a handwritten digit of the {}'"],
+        ["longer", "7 words"],
+    ),
+    "heads of the text model": (["conditioning=text", "conditioning.heads=3"], ["does not divide", "channels=63"]),
+    "layers of the text model": (["conditioning=text", "conditioning.layers=0"], ["whole number ≥ 1"]),
+    "channels of the text model": (["conditioning=text", "conditioning.channels=x"], ["whole number ≥ 1"]),
+    "pretrained text model": (["conditioning=text", "conditioning.pretrained=./nowhere"], ["./nowhere", "null"]),
+    "pretrained as a number": (["conditioning=text", "conditioning.pretrained=3"], ["name on the hub"]),
+    "hyperbolic conditioning": (["conditioning.hyperbolic=2"], ["conditioning.hyperbolic=2", "true or false"]),
+    "channels that make no balls": (
+        ["conditioning=text", "conditioning.hyperbolic=true", "conditioning.channels=61", "conditioning.heads=1"],
+        ["channels=61", "conditioning.channels=64"],
+    ),
+    "text settings without text": (["conditioning.heads=2"], ["conditioning=text only"]),
+    "perceptual weight": (["training.first_stage.perceptual_weight=-1"], ["perceptual_weight=-1", "≥ 0"]),
+    "perceptual features": (["training.first_stage.perceptual_features=vgg"], ["one of digits, lpips"]),
+    "a perceptual backbone that is not there": (
+        [
+            "training.first_stage.perceptual_weight=1",
+            "training.first_stage.perceptual_features=lpips",
+            "training.first_stage.perceptual_backbone=./nowhere.pth",
+        ],
+        ["nowhere.pth is not a file", "https://download.pytorch.org/models/vgg16-397923af.pth", "=<that file>"],
+    ),
+    "a perceptual backbone that is a number": (["training.first_stage.perceptual_backbone=3"], ["a file, or null"]),
+    "adversarial weight": (["training.first_stage.adversarial_weight=x"], ["adversarial_weight=x", "≥ 0"]),
+    "adversarial start": (["training.first_stage.adversarial_start=-1"], ["adversarial_start=-1", "≥ 0"]),
+    "an adversary of vectors": (
+        ["autoencoder=mlp", "diffusion=none", "training.first_stage.adversarial_weight=0.5"],
+        ["autoencoder=kl or vq", "Type training.first_stage.adversarial_weight=0"],
+    ),
+    "no first stage": (["first_stage=nowhere"], ["nowhere is neither a run nor", "outputs/<study>/<run id>"]),
+    "a first stage that is a number": (["first_stage=3"], ["/3 is neither a run", "null to train one"]),
+    "published, but where": (["autoencoder=published"], ["first_stage=<folder"]),
+    "a published folder by itself": ([f"first_stage={PUBLISHED}"], ["Type autoencoder=published"]),
+    "published on a ball": ([*GIVEN, "geometry=poincare"], ["flat space", "Type geometry=euclidean"]),
+    "published without diffusion": ([*GIVEN, "diffusion=none"], ["Type diffusion=flow"]),
+    "published without likelihood": ([*GIVEN, "metrics.likelihood_images=5"], ["Type metrics.likelihood_images=0"]),
+    "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics.likelihood=null"]),
+    "a side that published levels cannot halve": (
+        [*GIVEN, "autoencoder.padded_side=36"],
+        ["autoencoder.padded_side=36", "multiple of 8", "autoencoder.padded_side=40"],
+    ),
+    "another class of diffusers": (
+        ["autoencoder=published", f"first_stage={described(PUBLISHED / 'unet', _class_name='UNet2DModel')}"],
+        ["UNet2DModel", "AutoencoderKL or VQModel"],
+    ),
+    "no GPU": (["hardware=gpu"], ["GPU", "hardware=cpu"]),
+    "compile": (["hardware.compile=always"], ["true or false"]),
+    "device": (["hardware.device=tpu"], ["auto, cpu, cuda"]),
+    "more threads than cores": (["hardware.slots=2", "hardware.threads=2"], ["2 cores", "hardware.threads=1"]),
+    "two kinds of hardware": (["-m", "hardware=cpu,auto"], ["hardware", "one value"]),
+    "sweep over folders": (["-m", "study=a,b"], ["cannot change a result"]),
+    "missing file": (["dataset.folder=nowhere"], ["nowhere", "does not exist"]),
+    "weights that are not bundled": (["metrics=inception"], ["metrics.weights=<that file>", "metrics=digits"]),
+    "missing weights": (["metrics=inception", "metrics.weights=nowhere"], ["nowhere is not a file"]),
+    "grid and --cfg": (["-m", "--cfg", "job"], ["--cfg", "-m"]),
+    "--cfg and grid": (["--cfg=job", "--multirun"], ["--cfg", "-m"]),
+    "one bad value in a grid": (["-m", "geometry=poincare", "curvature=1.0,-1"], ["curvature=-1"]),
+    "one bad seed in a grid": (["-m", "seed=1,x"], ["seed=x"]),
+    "bad option in a grid": (["-m", "geometry=euclidean,flat"], ["geometry=flat", "euclidean"]),
+    "unknown key in a grid": (["-m", "seed=1,2", "foo.bar=3"], ["no setting foo.bar"]),
+    "interpolation": (["seed=${nope}"], ["nope"]),
+    "missing value": (["seed=???"], ["seed"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invoke) -> None:
+    argv, expected = WRONG[case]
+    status, out, err = invoke(*argv)
+    text = " ".join(err.split())
+    assert status == 2
+    assert "Traceback" not in err
+    assert "\n\n" not in err
+    assert max(map(len, err.splitlines())) <= 100
+    for part in expected:
+        assert part in text
+    assert out == ""
+    assert not list(Path("outputs").glob("*/*/status.json"))
+
+
+@pytest.mark.parametrize("multirun", [[], ["-m"]])
+def test_an_outputs_folder_that_cannot_be_written(multirun: list[str], invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    status, _, err = invoke(*multirun, outputs="file/outputs")
+    err = " ".join(err.split())
+    assert status == 2
+    assert "cannot be written" in err
+    assert "paths.outputs=" in err
+    assert "Traceback" not in err
