@@ -1,0 +1,53 @@
+"""The documentation agrees with itself and with the code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import hldm
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def test_the_site_builds_without_the_network_and_without_a_broken_link(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    loaded = r'<(?:script|img)[^>]*src="https?:|<link[^>]*rel="stylesheet"[^>]*href="https?:'
+    for page in tmp_path.rglob("*.html"):
+        assert not re.search(loaded, page.read_text(encoding="utf-8")), f"{page.name} loads something from elsewhere"
+    assert "PoincareBall" in (tmp_path / "api" / "geometry.html").read_text(encoding="utf-8")
+
+
+def test_the_code_of_the_tutorial_runs_and_prints_what_its_comments_say(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "tutorial.md").read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["samples"].square().sum(1).max() < 1
+    printed = [float(x) for x in re.findall(r"\d+\.\d*", capsys.readouterr().out)]
+    said = [float(x) for block in blocks for x in re.findall(r"^print.*# .*?(\d+\.\d+)", block, re.M)]
+    assert len(said) == 6
+    assert all(any(abs(a - b) < 0.05 for b in printed) for a in said)
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "decisions").glob("0*.md")), ids=lambda page: page.stem)
+def test_a_decision_stands_in_the_index_and_on_the_site(page):
+    title, _, status = page.read_text(encoding="utf-8").splitlines()[:3]
+    number, name = re.fullmatch(r"# (\d+)\. (.+)", title).groups()
+    date, state = re.match(r"\*(\d{4}-\d\d-\d\d) · (accepted|replaced|withdrawn)\b", status).groups()
+    assert int(page.stem[:4]) == int(number)
+    index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
+    assert f"| {number} | [{name}]({page.name}) | {date} | {state} |" in index
+    assert f"- decisions/{page.name}\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == hldm.__version__
+    assert re.search(rf"^## {re.escape(hldm.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
