@@ -1,5 +1,6 @@
 """The documentation agrees with itself and with the code."""
 
+import os
 import re
 import subprocess
 import sys
@@ -51,3 +52,33 @@ def test_the_version_is_the_same_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == hldm.__version__
     assert re.search(rf"^## {re.escape(hldm.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+
+
+@pytest.fixture(scope="module")
+def mylab(tmp_path_factory):
+    """The package that docs/extending.md shows, written to a folder block by block."""
+    folder = tmp_path_factory.mktemp("extension")
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    for name, block in re.findall(r"```(?:python|yaml)\n# (mylab/\S+)\n(.*?)```", text, re.DOTALL):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write(block + "\n")
+    (folder / "mylab" / "__init__.py").touch()
+    return folder
+
+
+EXTENDED = [
+    "geometry=gentle curvature=0.5 experiment=smoke",
+    "dataset=rings autoencoder=mlp denoiser=linear diffusion=straight metrics=vectors",
+    "metrics=random experiment=smoke",
+]
+
+
+@pytest.mark.parametrize("arguments", EXTENDED)
+def test_the_package_that_extending_shows_is_found_and_checked(arguments, mylab, tmp_path):
+    assert f"python train.py {arguments}\n" in (DOCS / "extending.md").read_text(encoding="utf-8")
+    env = {**os.environ, "HLDM_PLUGINS": "mylab.sections", "PYTHONPATH": f"{ROOT}{os.pathsep}{mylab}"}
+    command = [sys.executable, str(ROOT / "train.py"), *arguments.split(), "--cfg", "job"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "_target_: mylab.parts." in done.stdout
