@@ -1,6 +1,5 @@
 """The package as a user without a checkout gets it: a wheel, installed elsewhere, with its configuration inside."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,10 +13,6 @@ import hldm
 from tests.pipeline.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
-
-has_command = pytest.mark.skipif(
-    importlib.util.find_spec("hldm.commands") is None, reason="the command hldm is not there yet"
-)
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +89,18 @@ def test_the_installed_package_is_complete(installed, tmp_path):
     assert hldm.__version__ in out
 
 
-@has_command
-def test_the_command_works_from_another_folder(installed, tmp_path):
+def test_the_command_answers_from_another_folder(installed, tmp_path):
     command = installed.with_name("hldm")
     assert "train" in call(command, "--help", cwd=tmp_path)
+    assert call(command, "--version", cwd=tmp_path).strip() == hldm.__version__
+    shown = call(command, "train", "--cfg", "job", "geometry=hybrid", cwd=tmp_path)
+    assert "name: hybrid" in shown
+
+
+def test_the_command_trains_a_grid_from_another_folder(installed, tmp_path):
     grid = ["geometry=poincare,euclidean", "curvature=0.1,1.0", "experiment=smoke"]
     tiny = [setting for setting in TINY if "experiment=" not in setting]
-    out = call(command, "train", "-m", *grid, *tiny, "study=main", cwd=tmp_path)
+    out = call(installed.with_name("hldm"), "train", "-m", *grid, *tiny, "study=main", cwd=tmp_path)
     trained = sorted(path.parent.name for path in (tmp_path / "outputs" / "main").glob("*/results.json"))
     assert [name.rsplit("-", 1)[0] for name in trained] == ["euclidean-s0", "poincare-c0.1-s0", "poincare-c1-s0"]
     assert "same run as" in out
