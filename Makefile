@@ -44,7 +44,7 @@ lint: setup
 	$(BIN)/lint-imports --no-logo
 
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "The documentation is in site/: open site/index.html, or type $(BIN)/mkdocs serve"
 
 check: lint test
