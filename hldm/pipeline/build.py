@@ -135,7 +135,7 @@ def optimization(training: Training, stage: Stage) -> dict[str, Any]:
     make = resolve_name(optimizer.target)
     return {
         "steps": stage.steps,
-        "optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
+        "make_optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
         "schedule": stage.schedule,
         "clip_norm": stage.clip_norm,
         "checkpoint_every": training.checkpoint_every,
