@@ -14,7 +14,7 @@ from rich.progress import track
 from torch import Generator, Tensor
 
 from hldm.autoencoder.variational import VariationalAutoencoder
-from hldm.geometry import PoincareBall, is_plane
+from hldm.geometry import is_plane
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -172,8 +172,7 @@ def posterior_reach(autoencoder: VariationalAutoencoder, images: Tensor) -> Tens
 
 def plane_curvature(autoencoder: VariationalAutoencoder) -> float:
     """c of the plane that the latents lie in, 0 where it is Euclidean."""
-    leaf = autoencoder.manifold.leaves()[0]
-    return float(leaf.curvatures()) if isinstance(leaf, PoincareBall) else 0.0
+    return float(autoencoder.manifold.leaves()[0].curvatures())
 
 
 def rings(c: float, radius: float, spacing: float) -> Rings:
