@@ -7,9 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from hldm.config.compose import compose
-from hldm.run.identity import run_identity
 from hldm.run.directory import RunDirectory
+from hldm.run.identity import run_identity
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 
