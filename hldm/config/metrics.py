@@ -51,7 +51,7 @@ class Likelihood(Section, family=True):
     """The likelihood of test images under the autoencoder."""
 
 
-class MarginalLikelihood(Likelihood, target="hldm.autoencoder.MarginalLikelihood"):
+class MarginalLikelihood(Likelihood, target="hldm.pipeline.MarginalLikelihood"):
     """By quadrature in two dimensions, and by importance sampling."""
 
     images: Annotated[Whole, Ge(2)] = Field(default=10000, description="test images", examples=[10000])

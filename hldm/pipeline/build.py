@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -17,18 +16,17 @@ from hldm.geometry import Curvature
 from hldm.machine import cores
 from hldm.model import LatentDiffusion, LatentModel, PriorModel
 from hldm.run.directory import MODEL
-from hldm.spaces import curvature_of, manifold_of
+from hldm.spaces import curvature_of, described, manifold_of
 from hldm.training import initialised, load_weights
 
 
 def build(section: Section, **parts: Any) -> Any:
-    """The object that a section describes. Only classes that the schema knows can be named there.
+    """The object that a section describes.
 
     Args:
         parts: what depends on other sections, or on the data.
     """
-    assert section.target is not None
-    make = resolve_name(section.target)
+    make = described(section)
     if section.takes_section:
         return make(section, **parts)
     return make(**{name: value for name, value, _ in section.fields()}, **parts)
@@ -130,9 +128,8 @@ def compile_training(model: LatentModel) -> None:
 def optimization(training: Training, stage: Stage) -> dict[str, Any]:
     """The arguments of `train` that say how a stage is optimised."""
     optimizer = training.optimizer
-    assert optimizer.target is not None
     settings = {name: value for name, value, _ in optimizer.fields()}
-    make = resolve_name(optimizer.target)
+    make = described(optimizer)
     return {
         "steps": stage.steps,
         "make_optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
