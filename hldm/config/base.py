@@ -70,6 +70,7 @@ class Section(BaseModel):
     def described(cls) -> Callable[..., Any]:
         """The class or function that `target` names. Its module is imported now, and with it torch as a rule."""
         assert cls.target is not None
+        # not pkgutil.resolve_name, which takes the module hldm.data.branching for the function of that name
         module, _, name = cls.target.rpartition(".")
         named: Callable[..., Any] = getattr(import_module(module), name)
         return named

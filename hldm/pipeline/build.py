@@ -21,7 +21,7 @@ from hldm.training import initialised, load_weights
 
 
 def build(section: Section, **parts: Any) -> Any:
-    """The object that a section describes. Only classes that the schema knows can be named there.
+    """The object that a section describes.
 
     Args:
         parts: what depends on other sections, or on the data.
@@ -132,7 +132,7 @@ def optimization(training: Training, stage: Stage) -> dict[str, Any]:
     make = optimizer.described()
     return {
         "steps": stage.steps,
-        "optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
+        "make_optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
         "schedule": stage.schedule,
         "clip_norm": stage.clip_norm,
         "checkpoint_every": training.checkpoint_every,
