@@ -3,7 +3,7 @@
 The models of this package are made of `Gyroplane`, `MobiusLinear`, `PoincareConv2d`, `HyperbolicEmbedding` and
 `distance_attention`; `Condition` is what a denoiser is told. The other layers are parts for models of your own:
 
-    PoincareLinear, MobiusConcat, PoincareConvTranspose2d    in place of a linear layer, a concatenation, a deconvolution
+    PoincareLinear, MobiusConcat, PoincareConvTranspose2d    for a linear layer, a concatenation, a deconvolution
     HyperbolicBatchNorm, HyperbolicRMSNorm                   normalisation
     HyperbolicAttention                                      multi-head attention on sequences of points
     DistanceLayer                                            distances to learned points, for classifiers by prototypes
