@@ -102,7 +102,8 @@ def terminal() -> "Console":
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` was probably meant to be, or None."""
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
+    alike = {other.lower(): other for other in known}
+    return next((alike[other] for other in difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.6)), None)
 
 
 def key_values(

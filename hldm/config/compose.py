@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import hydra
+import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -43,7 +44,9 @@ def in_our_words(given: Sequence[arguments.Argument], options: Options) -> Itera
     """What Hydra or OmegaConf raises in the block → a UserError that says what was wrong and what to type."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except UserError:
+        raise
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeError) as error:
         raise arguments.in_our_words(error, given, options) from error
 
 
