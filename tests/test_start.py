@@ -23,7 +23,7 @@ def test_a_python_without_the_packages(argv: list[str]) -> None:
 
 def test_a_python_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 8))
-    with pytest.raises(SystemExit, match="Python 3.11 or newer is needed"):
+    with pytest.raises(SystemExit, match=r"Python 3\.11 or newer is needed"):
         start.check_python()
     for file in (ROOT / "train.py", ROOT / "evaluate.py", ROOT / "hldm" / "start.py", ROOT / "hldm" / "__init__.py"):
         ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 5))
