@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le, MultipleOf
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hldm.config.base import (
     Count,
@@ -18,6 +18,7 @@ from hldm.config.base import (
     Switch,
     Whole,
 )
+from hldm.config.published import sound
 
 MAX_DIMENSION = 16
 """Largest dimension of the global point. In more dimensions, samples of a standard prior at c = 1 lie so far out that
@@ -181,7 +182,7 @@ class Published(Autoencoder, target="hldm.autoencoder.PublishedAutoencoder"):
     is_variational = False
     is_published = True
 
-    architecture: Mapping[str, Any] | None = Field(
+    architecture: Annotated[Mapping[str, Any], AfterValidator(sound)] | None = Field(
         default=None, description="content of its config.json, read from first_stage"
     )
     padded_side: Count = Field(

@@ -1,6 +1,7 @@
 """pydantic's errors in the project's words: what was wrong, what is allowed, what to type."""
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -161,7 +162,8 @@ def _sentence(problem: Mapping[str, Any], root: type[Section], data: Any, option
     because = f" ({reason})" if reason else ""
     usual = example(field)
     such_as = f", for example {key}={usual}" if usual is not None else ""
-    return f"{key}={shown(at)} is not allowed{because}: it must be {must_be(field)}{such_as}."
+    short = textwrap.shorten(shown(at), 200, placeholder=" …")
+    return f"{key}={short} is not allowed{because}: it must be {must_be(field)}{such_as}."
 
 
 def _not_a_section(key: str, value: Any) -> str:

@@ -44,9 +44,44 @@ def architecture(path: Path) -> dict[str, Any] | None:
     if is_run(path):
         content = content.get("autoencoder") if isinstance(content, Mapping) else None
         content = content.get("architecture") if isinstance(content, Mapping) else None
-    return dict(content) if isinstance(content, Mapping) else None
+    if not isinstance(content, Mapping):
+        return None
+    try:
+        return dict(sound(content)) if content.get("_class_name") in CLASSES else dict(content)
+    except ValueError as error:
+        raise UserError(f"first_stage={path}: in its {file.name} {error}. Copy the folder anew.") from None
+
+
+COUNTS = ("latent_channels", "vq_embed_dim", "in_channels", "out_channels", "layers_per_block", "norm_num_groups")
+LISTS = {"block_out_channels": int, "down_block_types": str, "up_block_types": str}
+
+
+def sound(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The content of a config.json, of which the settings that decide about sizes make sense.
+
+    Raises:
+        ValueError: one of them does not.
+    """
+    for key in COUNTS:
+        value = content.get(key, 1)
+        if not (_is_count(value) or (value is None and key == "vq_embed_dim")):
+            raise ValueError(f"{key} must be a whole number ≥ 1")
+    for key, kind in LISTS.items():
+        items = content.get(key)
+        if not isinstance(items, list | tuple) or not items or not all(isinstance(item, kind) for item in items):
+            raise ValueError(f"{key} must be a list of {'whole numbers ≥ 1' if kind is int else 'names'}")
+        if kind is int and not all(map(_is_count, items)):
+            raise ValueError(f"{key} must be a list of {'whole numbers ≥ 1' if kind is int else 'names'}")
+    if len({len(content[key]) for key in LISTS}) > 1:
+        raise ValueError(f"{', '.join(LISTS)} must be of one length")
+    return content
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def latent_channels(content: Mapping[str, Any]) -> int:
     """Channels of the latents of a published autoencoder with this config.json."""
-    return int(content.get("vq_embed_dim") or content.get("latent_channels") or 4)
+    channels: int = content.get("vq_embed_dim") or content.get("latent_channels") or 4
+    return channels
