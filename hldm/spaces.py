@@ -1,24 +1,12 @@
 """Sections of the latent space → curvature and manifolds. A curvature is built once, and all balls share it."""
 
-from importlib import import_module
-from typing import Any
-
 from hldm.config import geometry as config
-from hldm.config.base import Section
 from hldm.geometry import Curvature, Manifold, ProductManifold
-
-
-def described(section: Section) -> Any:
-    """The class or function that a section describes. Only those that the schema knows can be named there."""
-    assert section.target is not None
-    module, _, name = section.target.rpartition(".")
-    # not pkgutil.resolve_name, which takes the module hldm.data.branching for the function of that name
-    return getattr(import_module(module), name)
 
 
 def curvature_of(section: config.Curvature) -> Curvature:
     """The curvature that a section describes: a number, or a parameter that starts at it."""
-    curvature: Curvature = described(section)(section.value)
+    curvature: Curvature = section.described()(section.value)
     return curvature
 
 
@@ -29,5 +17,5 @@ def manifold_of(section: config.Manifold, curvature: Curvature) -> Manifold:
     settings = {name: value for name, value, _ in section.fields()}
     if section.is_curved:
         settings["curvature"] = curvature
-    manifold: Manifold = described(section)(**settings)
+    manifold: Manifold = section.described()(**settings)
     return manifold

@@ -16,17 +16,17 @@ from hldm.geometry import Curvature
 from hldm.machine import cores
 from hldm.model import LatentDiffusion, LatentModel, PriorModel
 from hldm.run.directory import MODEL
-from hldm.spaces import curvature_of, described, manifold_of
+from hldm.spaces import curvature_of, manifold_of
 from hldm.training import initialised, load_weights
 
 
 def build(section: Section, **parts: Any) -> Any:
-    """The object that a section describes.
+    """The object that a section describes. Only classes that the schema knows can be named there.
 
     Args:
         parts: what depends on other sections, or on the data.
     """
-    make = described(section)
+    make = section.described()
     if section.takes_section:
         return make(section, **parts)
     return make(**{name: value for name, value, _ in section.fields()}, **parts)
@@ -129,7 +129,7 @@ def optimization(training: Training, stage: Stage) -> dict[str, Any]:
     """The arguments of `train` that say how a stage is optimised."""
     optimizer = training.optimizer
     settings = {name: value for name, value, _ in optimizer.fields()}
-    make = described(optimizer)
+    make = optimizer.described()
     return {
         "steps": stage.steps,
         "optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
