@@ -1,6 +1,5 @@
 """How a run is judged."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -122,9 +121,3 @@ class Metrics(Section):
         if self.extractor is None:
             unread |= {"samples", "sampling_seeds", "sampling_batch_size", "classifier"}
         return unread
-
-    def files(self) -> Iterator[tuple[str, str | None]]:
-        """(key, path) of every file that it needs."""
-        for name in ("extractor", "classifier"):
-            if isinstance(part := getattr(self, name), Weights):
-                yield f"metrics.{name}.weights", part.weights

@@ -132,7 +132,7 @@ def optimization(training: Training, stage: Stage) -> dict[str, Any]:
     make = optimizer.described()
     return {
         "steps": stage.steps,
-        "optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
+        "make_optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
         "schedule": stage.schedule,
         "clip_norm": stage.clip_norm,
         "checkpoint_every": training.checkpoint_every,
