@@ -125,7 +125,7 @@ def test_a_published_autoencoder_is_used_as_it_is(tmp_path, untrained, kind, mon
     folder, model = published(tmp_path / "published", _class_name=kind, **sizes)
     directory = prepare(tmp_path, "autoencoder=published", f"first_stage={folder}")
     metrics = run(directory.path)["metrics"]
-    assert directory.config["autoencoder"]["latent_channels"] == sizes.get("latent_channels", 4)
+    assert directory.config.autoencoder.latent_channels == sizes.get("latent_channels", 4)
     ours = own(directory)
     theirs = model.state_dict()
     assert all(torch.equal(ours[f"autoencoder.model.{name}"], theirs[name]) for name in theirs)
