@@ -17,8 +17,8 @@ from collections.abc import Callable
 from datetime import date
 
 import torch
-from hldm.config.compose import compose
 
+from hldm.config.compose import compose
 from hldm.data import Dataset, InMemorySplit
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import build_model, optimization

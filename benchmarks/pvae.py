@@ -34,7 +34,6 @@ Turn = Callable[[], object]
 def ours(distribution: str, *, compiled: bool = False) -> Turn:
     """STEPS steps as the training loop makes them."""
     from hldm.config.compose import compose
-
     from hldm.pipeline.build import build_dataset, build_model, compile_training, optimization
     from hldm.training import FirstStage
 

@@ -5,13 +5,12 @@ Legend: a map (B, C, h, w) holds P = h·w points of a manifold with C channels; 
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from hldm.config.autoencoder import Layout
-from hldm.geometry import Manifold, Packing, ProductManifold, map_and_point
+from hldm.geometry import Manifold, Packing, map_and_point
 
 
 class LatentLayout:
@@ -91,8 +90,7 @@ class LatentLayout:
         """
         if self._packing is None:
             return [(self.manifold, v)]
-        factors = cast(ProductManifold, self.manifold).factors
-        return list(zip(cast(list[Manifold], list(factors)), v.split(self.sizes, 1), strict=True))
+        return list(zip(self.manifold.direct_factors(), v.split(self.sizes, 1), strict=True))
 
     # ------------------------------------------------------------------------------------------------------ the scale
 

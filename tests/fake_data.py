@@ -1,17 +1,9 @@
-"""A data set of noise in memory, and the settings of the two that the package has."""
-
-from types import SimpleNamespace
+"""A data set of noise in memory."""
 
 import torch
 from torch import Tensor
 
 from hldm.data import Dataset, InMemorySplit
-
-DIGITS = SimpleNamespace(folder=None, validation_images=0)
-TREE = {
-    "depth": 6, "children": 2, "siblings": 5, "dim": 50,
-    "step_variance": 1.0, "noise_variance": 0.2, "train_share": 0.7, "seed": 0,
-}  # fmt: skip
 
 
 def in_memory(images: Tensor, labels: Tensor, classes: int = 10) -> Dataset:

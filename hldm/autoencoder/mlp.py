@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from hldm.autoencoder.variational import VariationalAutoencoder
 from hldm.config.autoencoder import MLP
 from hldm.errors import UserError
-from hldm.geometry import Euclidean, Manifold, PoincareBall
+from hldm.geometry import Euclidean, Manifold
 from hldm.layout import LatentLayout
 from hldm.nn import Gyroplane, MobiusLinear
-from hldm.nn.leafwise import is_flat
 
 GREY = 1e-5
 """Grey levels are kept within [GREY, 1 − GREY] where the likelihood is Bernoulli, as the authors do."""
@@ -45,7 +44,7 @@ class MLPAutoencoder(VariationalAutoencoder):
     ) -> None:
         super().__init__(settings, layout=LatentLayout.of_point(manifold), image_shape=image_shape)
         self.likelihood = settings.likelihood
-        self.kl_estimator = "low_variance" if is_flat(manifold) else settings.kl_estimator
+        self.kl_estimator = "low_variance" if manifold.is_flat else settings.kl_estimator
         pixels, hidden, channels = torch.Size(image_shape).numel(), settings.hidden, settings.latent_channels
         self.encoder = nn.Linear(pixels, hidden)
         self.loc_head = (
@@ -94,9 +93,9 @@ class MLPAutoencoder(VariationalAutoencoder):
 def _wide(manifold: Manifold, channels: int) -> Manifold:
     """A manifold of the same curvature with that many channels."""
     leaves = manifold.leaves()
-    if len(leaves) == 1 and isinstance(leaves[0], PoincareBall) and leaves[0].balls == 1:
-        return PoincareBall(channels, leaves[0].curvature)
-    if is_flat(manifold):
+    if len(leaves) == 1 and leaves[0].balls == 1:
+        return leaves[0].like(channels)
+    if manifold.is_flat:
         return Euclidean(channels)
     raise UserError(
         "decoder_stem=mobius is defined on one ball, not on a product. Use geometry=poincare with balls=1, or "

@@ -147,7 +147,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options") ->
     from hldm.run import requirements
     from hldm.study.compare import print_comparison
     from hldm.study.execute import write_directory
-    from hldm.study.grid import machine
+    from hldm.study.grid import machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
     with in_our_words((), options):
@@ -160,6 +160,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options") ->
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if point.state != "finished":
+        warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded
             directory = write_directory(point, allotment.threads)
         # torch reads the number of threads when it is imported, which the pipeline does

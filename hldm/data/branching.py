@@ -1,14 +1,13 @@
 """The synthetic tree of Mathieu et al. (2019), section 5.1: Brownian motion that branches, seen through noise."""
 
-from typing import Any
-
 import torch
 from torch import Generator, Tensor
 
+from hldm.config.dataset import Branching
 from hldm.data.dataset import Dataset, InMemorySplit
 
 
-def branching(settings: Any) -> Dataset:
+def branching(settings: Branching) -> Dataset:
     """Noisy observations of the nodes of a tree, standardised over all of them; a class is a node.
 
         y_root = 0,   y_node ~ N(y_parent, step_variance · 1),   x ~ N(y_node, noise_variance · 1)
@@ -16,14 +15,9 @@ def branching(settings: Any) -> Dataset:
     There is no validation split: it is empty.
 
     Args:
-        settings: has the attributes
-            depth: levels below the root, ≥ 0;
-            children: of every node above the last level, ≥ 1;
-            siblings: observations of each node, ≥ 1;
-            dim: D, coordinates of an observation, ≥ 1;
-            step_variance, noise_variance: > 0;
-            train_share: share of the observations, drawn at random, that is trained on, in (0, 1);
-            seed: seed of the data, the same for all runs.
+        settings: depth, the levels below the root; children of every node above the last level; siblings, the
+            observations of each node; dim, the D coordinates of an observation; both variances; train_share of the
+            observations, drawn at random; seed of the data, the same for all runs.
     """
     generator = Generator().manual_seed(settings.seed)
     parents = tree(settings.depth, settings.children)

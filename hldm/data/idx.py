@@ -4,11 +4,11 @@ import gzip
 import hashlib
 import zlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from hldm.config.dataset import MNIST
 from hldm.data.dataset import Dataset, InMemorySplit
 from hldm.errors import UserError
 
@@ -21,31 +21,25 @@ MNIST_MD5 = {
 """md5 of each unpacked file: how it is packed does not matter."""
 
 
-TRAINING_IMAGES = 60_000
-"""Images of the published training set, of which `validation_images` are set apart."""
-
-
-def mnist(settings: Any) -> Dataset:
+def mnist(settings: MNIST) -> Dataset:
     """The 70,000 handwritten digits of LeCun, Cortes and Burges, 1 × 28 × 28.
 
     The test split is the published test set; the validation split is the end of the published training set.
 
     Args:
-        settings: has the attributes
-            folder: holds the four idx files, packed (.gz) or not; None: the ones that come with the package;
-            validation_images: how many images are set apart, in [0, 60,000).
+        settings: the folder with the four idx files, packed (.gz) or not, None for the ones that come with the package;
+            and how many images are set apart for validation.
 
     Raises:
         UserError: a file is missing, cannot be read or is not the published one.
     """
-    kept = TRAINING_IMAGES - settings.validation_images
-    assert 0 < kept <= TRAINING_IMAGES, "the schema bounds validation_images"
     folder = settings.folder
     root = Path(folder).expanduser() if folder is not None else Path(__file__).parent / "mnist_idx"
     train_images, train_labels, test_images, test_labels = (
         _parse_idx(_read(root, name, md5)) for name, md5 in MNIST_MD5.items()
     )
     images, labels = train_images.unsqueeze(1), train_labels.long()
+    kept = len(images) - settings.validation_images
     return Dataset(
         name="mnist",
         image_shape=(1, 28, 28),

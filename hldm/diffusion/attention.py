@@ -10,23 +10,9 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from hldm.geometry import Curvature, Euclidean, Manifold, PoincareBall
-from hldm.geometry.ops import flat, full_precision
+from hldm.geometry import Manifold
+from hldm.geometry.ops import full_precision
 from hldm.nn import distance_attention
-
-BALL_DIM = 8
-"""Largest dimension of a head's balls: volume grows like e^((n − 1)√c r), and beyond that radii say everything."""
-
-CLIP = 4.0
-"""Largest √c·distance from the origin of a query, key or value."""
-
-
-def head_manifold(channels: int, c: Curvature) -> Manifold:
-    """Where one head of D = `channels` lives: R^D at c = 0, else balls of the largest dimension ≤ 8 that divides D."""
-    if flat(c.operand):
-        return Euclidean(channels)
-    n = max(n for n in range(1, BALL_DIM + 1) if channels % n == 0)
-    return PoincareBall(channels, c, channels // n)
 
 
 class DistanceAttention(nn.Module):
@@ -42,7 +28,7 @@ class DistanceAttention(nn.Module):
     As c → 0 it is Euclidean distance attention, at the rate O(c); where `manifold` is Euclidean it is that exactly.
 
     Args:
-        manifold: of one head.
+        manifold: of one head, as `largest_balls` makes it.
         heads: number of heads.
     """
 
@@ -71,7 +57,7 @@ class DistanceAttention(nn.Module):
         x = hidden_states.flatten(2).transpose(1, 2) if hidden_states.ndim == 4 else hidden_states
         if attn.group_norm is not None:
             x = attn.group_norm(x.transpose(1, 2)).transpose(1, 2)
-        if not isinstance(self.manifold, Euclidean):
+        if not self.manifold.is_flat:
             x = x.contiguous()  # once, in place of a copy in each of the linear maps
         context = x if encoder_hidden_states is None else encoder_hidden_states
         if encoder_hidden_states is not None and attn.norm_cross is not None:
@@ -80,7 +66,7 @@ class DistanceAttention(nn.Module):
         query, key, value = (self._split(a) for a in (attn.to_q(x), attn.to_k(context), attn.to_v(context)))
         mask = None if attention_mask is None else attention_mask.unsqueeze(1)
         with full_precision(x):
-            out = distance_attention(query, key, value, self.log_sharpness.exp(), self.manifold, mask, CLIP)
+            out = distance_attention(query, key, value, self.log_sharpness.exp(), self.manifold, mask)
         # points → features
         out = attn.to_out[0](out.transpose(1, 2).flatten(2).to(x.dtype))
         out = attn.to_out[1](out)

@@ -5,10 +5,9 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from hldm.config import diffusion as config
-from hldm.diffusion.attention import DistanceAttention, head_manifold
+from hldm.diffusion.attention import DistanceAttention
 from hldm.diffusion.denoiser import EMBEDDED_STEPS, Denoiser, LabelEmbedding, plain_table
-from hldm.geometry import Curvature, Euclidean, FixedCurvature, PoincareBall
-from hldm.geometry.ops import flat
+from hldm.geometry import Curvature, Euclidean, FixedCurvature, PoincareBall, largest_balls
 from hldm.layout import LatentLayout
 from hldm.nn import Condition, PoincareConv2d
 from hldm.spaces import curvature_of
@@ -77,12 +76,12 @@ class UNetDenoiser(Denoiser):
         own = curvature_of(settings.curvature)
         # in a tuple, and so no submodule: the layers have it under their names
         self._curvature = (own if settings.is_hyperbolic else None,)
-        if settings.stem == "gyroplane" and not flat(own.operand):
+        if settings.stem == "gyroplane" and not own.is_zero:
             self.unet.conv_in = gyroplane_stem(self.unet.conv_in, own)
         if settings.attention != "dot_product":
             c = own if settings.attention == "hyperbolic_distance" else FixedCurvature(0.0)
             for layer in [module for module in self.unet.modules() if isinstance(module, Attention)]:
-                layer.set_processor(DistanceAttention(head_manifold(layer.inner_dim // layer.heads, c), layer.heads))
+                layer.set_processor(DistanceAttention(largest_balls(layer.inner_dim // layer.heads, c), layer.heads))
 
     @property
     def curvature(self) -> Curvature | None:

@@ -12,7 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from hldm.errors import UserError
-from hldm.geometry import Manifold, PoincareBall
+from hldm.geometry import Manifold
+from hldm.geometry.forms import compiling
 from hldm.geometry.ops import MAX_RADIUS, promote
 
 
@@ -42,7 +43,7 @@ def check_radius(manifold: Manifold, v: Tensor, dim: int) -> None:
 
     The check looks at data, so it is left out of compiled graphs; points beyond the limit end at it there.
     """
-    if torch.compiler.is_compiling():
+    if compiling():
         return
     limit = MAX_RADIUS[v.dtype]
     for radius2 in _squared_radii(manifold, v, dim):
@@ -57,11 +58,11 @@ def check_radius(manifold: Manifold, v: Tensor, dim: int) -> None:
 
 def check_on_manifold(manifold: Manifold, z: Tensor, dim: int) -> None:
     """Raise where z is not a point; left out of compiled graphs like `check_radius`."""
-    if torch.compiler.is_compiling():
+    if compiling():
         return
     for s in _squared_radii(manifold, z, dim):
         if not bool((s < 1).all()):
-            raise UserError(
+            raise ValueError(
                 f"z has c|z|² = {float(s.max()):g} on a ball, whose points have c|z|² < 1. Take points that this "
                 "manifold made (from_tangent, rsample), bring others inside with its `project`, or use log_prob_normal "
                 "with normal coordinates, which have no such bound."
@@ -72,13 +73,13 @@ def check_scale(scale: float | Tensor, name: str, dtype: torch.dtype) -> None:
     """Raise where a standard deviation is not a positive number of that format; a tensor not in compiled graphs."""
     if not isinstance(scale, Tensor):
         low = high = float(scale)
-    elif torch.compiler.is_compiling() or not scale.numel():
+    elif compiling() or not scale.numel():
         return
     else:
         low, high = (float(end) for end in torch.aminmax(scale.detach()))
     limits = torch.finfo(dtype)
     if not limits.tiny <= low <= high <= limits.max:  # nan is in no interval
-        raise UserError(
+        raise ValueError(
             f"{name} lies in [{low:g}, {high:g}], but standard deviations are > 0 (in {dtype} at least "
             f"{limits.tiny:.1g}) and finite. Where a network makes them, end it in a softplus or an exp; if it did and "
             "they are nan, training diverged before."
@@ -86,12 +87,11 @@ def check_scale(scale: float | Tensor, name: str, dtype: torch.dtype) -> None:
 
 
 def _squared_radii(manifold: Manifold, x: Tensor, dim: int) -> Iterator[Tensor]:
-    """c|x|² on every ball, one tensor for each leaf that has balls and is not empty; no gradient."""
-    leaves = manifold.leaves()
-    axis = dim - x.ndim if dim >= 0 else dim
-    for leaf, part in zip(leaves, x.detach().split([leaf.channels for leaf in leaves], axis), strict=True):
-        if isinstance(leaf, PoincareBall) and part.numel():
-            yield leaf.c * part.unflatten(axis, (leaf.balls, -1)).square().sum(axis)
+    """c|x|² on every ball, one tensor for each curved leaf that is not empty; no gradient."""
+    for leaf, piece in manifold.pieces(x.detach(), dim):
+        if not leaf.is_flat and piece.numel():
+            view, axis = leaf.by_ball(piece, dim)
+            yield leaf.c * view.square().sum(axis)
 
 
 class ManifoldDistribution(ABC):
@@ -101,7 +101,7 @@ class ManifoldDistribution(ABC):
         manifold: where it lives.
         loc: normal coordinates m of the mean: the mean is `manifold.from_tangent(loc)`. Shape (*B, C, …).
         dim: the axis of the C coordinates.
-        validate_args: look at the numbers too, not only at shapes: `UserError` where a location is not finite, a scale
+        validate_args: look at the numbers too, not only at shapes: `ValueError` where a location is not finite, a scale
             not > 0, or a point not on the manifold. This costs some 40 µs (on a GPU it waits for the numbers) and is
             left out of compiled graphs. A model that makes right arguments by construction turns it off.
 
@@ -122,10 +122,10 @@ class ManifoldDistribution(ABC):
         self.validate_args = validate_args
         self._check_channels(loc, "loc")
         if not loc.is_floating_point():
-            raise UserError(f"loc is of {loc.dtype}, but coordinates are floating-point numbers: use loc.float().")
+            raise ValueError(f"loc is of {loc.dtype}, but coordinates are floating-point numbers: use loc.float().")
         self.loc = promote(loc)
-        if validate_args and not torch.compiler.is_compiling() and not bool(self.loc.detach().isfinite().all()):
-            raise UserError(
+        if validate_args and not compiling() and not bool(self.loc.detach().isfinite().all()):
+            raise ValueError(
                 "loc has entries that are nan or infinite, but the normal coordinates of a mean are finite. Where a "
                 "network makes them, training diverged before: try a lower learning rate or gradient clipping."
             )
@@ -209,7 +209,7 @@ class ManifoldDistribution(ABC):
     def _check_channels(self, x: Tensor, name: str) -> None:
         c, dim = self.manifold.channels, self.dim
         if not -x.ndim <= dim < 0 or x.shape[dim] != c:
-            raise UserError(
+            raise ValueError(
                 f"{name} has shape {tuple(x.shape)}, but a point of this manifold has {c} coordinates, along axis "
                 f"{dim}. Say with dim=… which axis has size {c}, or take a manifold of other channels."
             )
@@ -221,7 +221,7 @@ class ManifoldDistribution(ABC):
         fitted = self._number(scale, "scale")
         given = [1] * (len(wanted) - fitted.ndim) + list(fitted.shape)
         if len(given) > len(wanted) or any(a not in (1, b) for a, b in zip(given, wanted, strict=True)):
-            raise UserError(
+            raise ValueError(
                 f"scale has shape {tuple(fitted.shape)}, but a {type(self).__name__} on this manifold takes "
                 f"{wanted[self.dim]} scales per point or one: a number, or what broadcasts to {tuple(wanted)}. "
                 f"{self.scale_rule}"
@@ -232,7 +232,7 @@ class ManifoldDistribution(ABC):
         """σ₀ of shape ()."""
         number = self._number(prior_scale, "prior_scale")
         if number.ndim:
-            raise UserError(
+            raise ValueError(
                 f"prior_scale has shape {tuple(number.shape)}, but a prior has one scale: a number, or a tensor of "
                 "shape ()."
             )

@@ -13,7 +13,7 @@ Legend: `q` has any shape (*B); panels and nodes are appended as the last axes (
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hldm.geometry.analytic import log_sinhc, log_sinhc_slope
+from hldm.geometry.forms import compiling
 
 _WINDOW = 9.0  # exp(−9²/2) = 2.6e-18
 _PANELS, _NODES = 16, 8
@@ -28,8 +29,15 @@ _NEWTON_STEPS = 7
 _X, _W = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_NODES))
 
 
-Integrals = tuple[Tensor, Tensor, Tensor, Tensor]
-"""log ∫ exp(h) dt and E[t²], each followed by its derivative to q, (*B)."""
+class Integrals(NamedTuple):
+    """Integrals over the radial law, and their derivatives to q; each (*B)."""
+
+    log_total: Tensor
+    """log ∫ exp(h(t)) dt."""
+    log_total_slope: Tensor
+    moment: Tensor
+    """E[t²]."""
+    moment_slope: Tensor
 
 
 class _WithSlope(torch.autograd.Function):
@@ -71,17 +79,17 @@ class RadialLaw:
 
     def log_integral(self) -> Tensor:
         """log ∫ exp(h(t)) dt, (*B); log(2^{n/2 − 1} Γ(n/2)) as q → 0."""
-        value, slope, _, _ = self._integrals()
-        return _WithSlope.apply(self.q, value, slope)
+        found = self._integrals()
+        return _WithSlope.apply(self.q, found.log_total, found.log_total_slope)
 
     def second_moment(self) -> Tensor:
         """E[t²], (*B); n as q → 0."""
-        _, _, value, slope = self._integrals()
-        return _WithSlope.apply(self.q, value, slope)
+        found = self._integrals()
+        return _WithSlope.apply(self.q, found.moment, found.moment_slope)
 
     def _integrals(self) -> Integrals:
-        if self._found is None and torch.compiler.is_compiling():
-            self._found = _integrals_apart(self.q.detach(), self.n)
+        if self._found is None and compiling():
+            self._found = Integrals(*_integrals_apart(self.q.detach(), self.n))
         elif self._found is None:
             with torch.no_grad():
                 self._found = self.tables().integrals()
@@ -96,9 +104,9 @@ class RadialLaw:
         Returns:
             (*S, *B) float64.
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             t, slope, *found = _invert_apart(self.q.detach(), self.n, u)
-            self._found = (found[0], found[1], found[2], found[3])
+            self._found = Integrals(*found)
         else:
             with torch.no_grad():
                 t, slope = self.tables().invert(u)
@@ -128,7 +136,7 @@ class Tables:
         tilted = mass * (tilt - self.mean_tilt[..., None, None])
         square = nodes.square()
         self.moment = (mass * square).sum((-2, -1)) / self.total
-        # centred, because in high dimension t² is large against its spread
+        # centred, because in high dimension t² is large against its standard deviation
         self.moment_slope = (tilted * (square - self.moment[..., None, None])).sum((-2, -1)) / self.total
         self._panel_mass = mass.sum(-1)
         self._below = self._panel_mass.cumsum(-1) - self._panel_mass
@@ -166,11 +174,11 @@ class Tables:
         return (self.n - 1) * square * log_sinhc_slope(_widen(self.q, axes) * square)
 
     def integrals(self) -> Integrals:
-        """What the law is asked for beside quantiles."""
+        """All that the law is asked for beside quantiles."""
         peak = -0.5 * self.mode.square()
         if self.n > 1:
             peak = peak + (self.n - 1) * (self.mode.log() + log_sinhc(self.q * self.mode.square()))
-        return self.total.log() + peak, self.mean_tilt, self.moment, self.moment_slope
+        return Integrals(self.total.log() + peak, self.mean_tilt, self.moment, self.moment_slope)
 
     def invert(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The quantiles of u, (*S, *B), and their derivatives to q."""
@@ -212,41 +220,41 @@ def _nodes(low: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     return low.unsqueeze(-1) + half * (1 + _X.to(low.device)), half * _W.to(low.device)
 
 
-# Within a larger compiled graph, Newton's steps take the compiler more than ten minutes. So they are operations of
-# their own there, which are compiled by themselves.
+# Within a larger compiled graph, Newton's steps take the compiler more than ten minutes. So while compiling, the
+# quadrature is two operations of its own, opaque to the graph around them, which are compiled by themselves.
 @functools.cache
 def _compiled(method: Callable[..., Any]) -> Callable[..., Any]:
     # sums over the eight nodes, written out, make what compiles grow eightfold with every step
     return torch.compile(method, options={"unroll_reductions_threshold": 4})
 
 
-def _integrals(q: Tensor, n: int) -> Integrals:
-    return Tables(q, n).integrals()
+def _integrals(q: Tensor, n: int) -> tuple[Tensor, ...]:
+    return tuple(Tables(q, n).integrals())
 
 
-def _invert(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, ...]:
+def _quantile_and_integrals(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, ...]:
     tables = Tables(q, n)
     return *tables.invert(u), *tables.integrals()
 
 
 @torch.library.custom_op("hldm::radial_integrals", mutates_args=())
 def _integrals_apart(q: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    found: Integrals = _compiled(_integrals)(q, n)
-    return found
+    log_total, log_total_slope, moment, moment_slope = _compiled(_integrals)(q, n)
+    return log_total, log_total_slope, moment, moment_slope
 
 
 @_integrals_apart.register_fake
-def _(q: Tensor, n: int) -> Integrals:
-    return torch.empty_like(q), torch.empty_like(q), torch.empty_like(q), torch.empty_like(q)
+def _integrals_shapes(q: Tensor, n: int) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(q) for _ in range(4))
 
 
 @torch.library.custom_op("hldm::radial_quantile", mutates_args=())
 def _invert_apart(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] = _compiled(_invert)(q, n, u)
-    return found
+    t, slope, log_total, log_total_slope, moment, moment_slope = _compiled(_quantile_and_integrals)(q, n, u)
+    return t, slope, log_total, log_total_slope, moment, moment_slope
 
 
 @_invert_apart.register_fake
-def _(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, ...]:
+def _invert_shapes(q: Tensor, n: int, u: Tensor) -> tuple[Tensor, ...]:
     shape = torch.broadcast_shapes(q.shape, u.shape)
     return *(q.new_empty(shape) for _ in range(2)), *(torch.empty_like(q) for _ in range(4))

@@ -5,15 +5,13 @@ Said et al. (2014); Mathieu et al. (2019), eq. 5. See `base` for the legend and 
 
 import math
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Generator, Tensor
 
 from hldm.distributions.base import Draw, ManifoldDistribution
 from hldm.distributions.radial import RadialLaw
-from hldm.geometry import Euclidean, Manifold, PoincareBall
-from hldm.geometry.ops import flat
+from hldm.geometry import Leaf, Manifold
 
 
 class RiemannianNormal(ManifoldDistribution):
@@ -37,7 +35,7 @@ class RiemannianNormal(ManifoldDistribution):
 
     scale_rule = (
         "Every ball and every Euclidean factor has one (scale_channels counts them); for a scale per coordinate use a "
-        "WrappedNormal (posterior=wrapped)."
+        "WrappedNormal."
     )
 
     def __init__(
@@ -49,15 +47,15 @@ class RiemannianNormal(ManifoldDistribution):
         shape[self.dim] = self.scale_channels(manifold)
         self.scale = fitted.expand(shape)
         leaves = manifold.leaves()
-        scales = self.scale.split([_balls(leaf) for leaf in leaves], self.dim)
+        scales = self.scale.split([leaf.balls for leaf in leaves], self.dim)
         self._blocks = [
-            _Block.of(leaf, s.unflatten(self.dim, (_balls(leaf), 1))) for leaf, s in zip(leaves, scales, strict=True)
+            _Block.of(leaf, s.unflatten(self.dim, (leaf.balls, 1))) for leaf, s in zip(leaves, scales, strict=True)
         ]
 
     @staticmethod
     def scale_channels(manifold: Manifold) -> int:
         """How many scales a point needs: one for each ball and each Euclidean factor."""
-        return sum(_balls(leaf) for leaf in manifold.leaves())
+        return sum(leaf.balls for leaf in manifold.leaves())
 
     def _views(self, x: Tensor) -> list[Tensor]:
         """(*S, *B, C, …) → for every leaf (*S, *B, k, n, …)."""
@@ -123,10 +121,9 @@ class _Block:
     """The radial law; None where the block is known to be flat."""
 
     @classmethod
-    def of(cls, leaf: Manifold, scale: Tensor) -> "_Block":
-        c, balls = (0.0, 1) if isinstance(leaf, Euclidean) else (cast(PoincareBall, leaf).c, _balls(leaf))
-        n = leaf.channels // balls
-        return cls(n, balls, scale, None if flat(c) else RadialLaw(c * scale.double().square(), n))
+    def of(cls, leaf: Leaf, scale: Tensor) -> "_Block":
+        law = None if leaf.is_flat else RadialLaw(leaf.c * scale.double().square(), leaf.ball_dim)
+        return cls(leaf.ball_dim, leaf.balls, scale, law)
 
     def frame_vector(self, noise: Tensor, dim: int) -> Tensor:
         """σ t ε/|ε| with t at the quantile of |ε|; σε where flat. Noise and result are (*S, *B, count, n, …)."""
@@ -151,7 +148,3 @@ class _Block:
         if self.law is None:
             return torch.full_like(self.scale, self.n, dtype=torch.float64)
         return self.law.second_moment()
-
-
-def _balls(leaf: Manifold) -> int:
-    return 1 if isinstance(leaf, Euclidean) else cast(PoincareBall, leaf).balls

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hldm.geometry.elementary import arsinh, sinh
+from hldm.geometry.forms import two_forms
 
 SERIES_BELOW = 0.02
 # The slope of a closed form loses eps/s by cancellation; at s = 0.02 that is 50 eps.
@@ -66,7 +67,7 @@ def _analytic(
     *,
     cancels: bool = False,
 ) -> Callable[[Tensor], Tensor]:
-    """A function y of s with its derivative, as one node of the graph: a third of the time of the single operations.
+    """A function y of s with its derivative, eager one node of the graph: a third of the single operations' time.
 
     Args:
         series: coefficients of the power series in s.
@@ -102,18 +103,11 @@ def _analytic(
         def jvp(ctx: Any, tangent: Tensor) -> Tensor:
             return tangent * slope(*ctx.saved_tensors)
 
-    def function(s: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():  # it fuses the single operations by itself, and takes no forward mode
-            return _blend(s, values, closed_form)
-        result: Tensor = Analytic.apply(s)
-        return result
-
-    return function
+    return two_forms(eager=Analytic.apply, compiled=lambda s: _blend(s, values, closed_form))
 
 
-def _atanh(x: Tensor) -> Tensor:
-    # torch.compile has no vectorised artanh, but a logarithm; eager, torch's own is as quick
-    return 0.5 * torch.log1p(2 * x / (1 - x)) if torch.compiler.is_compiling() else torch.atanh(x)
+# torch.compile has no vectorised artanh, but a logarithm; eager, torch's own is as quick
+_atanh: Callable[[Tensor], Tensor] = two_forms(eager=torch.atanh, compiled=lambda x: 0.5 * torch.log1p(2 * x / (1 - x)))
 
 
 def _x_coth_x(s: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from hldm.errors import UserError
+from hldm.geometry.ops import promote
 
 
 class Curvature(nn.Module, ABC):
@@ -16,6 +16,11 @@ class Curvature(nn.Module, ABC):
     @abstractmethod
     def operand(self) -> Tensor | float:
         """c as the formulae take it: a Python float if it is fixed (then c = 0 is known without a look at data)."""
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether c is known to be 0 without a look at data: then every formula takes its Euclidean branch."""
+        return False
 
     def forward(self) -> Tensor:
         """c as a tensor of shape ()."""
@@ -37,15 +42,16 @@ class FixedCurvature(Curvature):
     def __init__(self, value: float) -> None:
         super().__init__()
         if not 0 <= value < math.inf:
-            raise UserError(
-                f"curvature={value} is not a curvature: c must be ≥ 0 and finite (the ball has sectional curvature "
-                "−c). For flat space use geometry=euclidean; for a nearly flat ball try curvature=1e-4."
-            )
+            raise ValueError(f"c={value} is not a curvature: c must be ≥ 0 and finite (sectional curvature is −c).")
         self.value = float(value)
 
     @property
     def operand(self) -> float:
         return self.value
+
+    @property
+    def is_zero(self) -> bool:
+        return self.value == 0
 
     def rescaled(self, s: Tensor | float) -> "FixedCurvature":
         return FixedCurvature(self.value * float(s) ** 2)
@@ -67,17 +73,15 @@ class LearnableCurvature(Curvature):
     def __init__(self, value: float) -> None:
         super().__init__()
         if not 0 < value < math.inf:
-            raise UserError(
-                f"curvature=learnable cannot start at {value}: c must be > 0 and finite, because it is learned as "
-                "value·exp(raw). For a flat start try a small value such as 1e-4; for flat space use "
-                "geometry=euclidean."
+            raise ValueError(
+                f"A learned curvature cannot start at c={value}: it is value·exp(raw), so c must be > 0 and finite."
             )
         self.value = float(value)
         self.raw = nn.Parameter(torch.zeros(()))
 
     @property
     def operand(self) -> Tensor:
-        return self.value * torch.exp(self.raw)
+        return self.value * torch.exp(promote(self.raw))
 
     def rescaled(self, s: Tensor | float) -> "RescaledCurvature":
         return RescaledCurvature(self, s)
@@ -109,7 +113,7 @@ class RescaledCurvature(Curvature):
 
     @property
     def operand(self) -> Tensor:
-        return self.factor * self.base.operand
+        return promote(self.factor) * self.base.operand
 
     def rescaled(self, s: Tensor | float) -> "RescaledCurvature":
         return RescaledCurvature(self, s)

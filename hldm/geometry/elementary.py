@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hldm.geometry.forms import two_forms
+
 _WORTHWHILE = 2048
 # Below this many elements the Python overhead of a custom function exceeds what it saves.
 
@@ -86,7 +88,7 @@ class _SinhInGraph(torch.autograd.Function):
 
 
 class _Arsinh(_ArsinhInGraph):
-    """The same with forward-mode derivatives and vmap, which torch.compile does not take."""
+    """arsinh with forward-mode derivatives and vmap too, which torch.compile does not take."""
 
     generate_vmap_rule = True
 
@@ -102,7 +104,7 @@ class _Arsinh(_ArsinhInGraph):
 
 
 class _Sinh(_SinhInGraph):
-    """The same with forward-mode derivatives and vmap, which torch.compile does not take."""
+    """sinh with forward-mode derivatives and vmap too, which torch.compile does not take."""
 
     generate_vmap_rule = True
 
@@ -117,19 +119,18 @@ class _Sinh(_SinhInGraph):
         return tangent * (1 + y * y).sqrt()
 
 
+_arsinh = two_forms(eager=lambda x: _Arsinh.apply(x)[0], compiled=lambda x: _ArsinhInGraph.apply(x)[0])
+_sinh = two_forms(eager=_Sinh.apply, compiled=_SinhInGraph.apply)
+
+
 def arsinh(x: Tensor) -> Tensor:
     """arsinh x of any sign, |x| ≤ 1e18 in float32."""
-    if not _is_worthwhile(x):
-        return torch.asinh(x)
-    y: Tensor = (_ArsinhInGraph if torch.compiler.is_compiling() else _Arsinh).apply(x)[0]
-    return y
+    return _arsinh(x) if _is_worthwhile(x) else torch.asinh(x)
 
 
 def sinh(x: Tensor) -> Tensor:
     """sinh x of any sign, up to overflow."""
-    if not _is_worthwhile(x):
-        return torch.sinh(x)
-    return _SinhInGraph.apply(x) if torch.compiler.is_compiling() else _Sinh.apply(x)
+    return _sinh(x) if _is_worthwhile(x) else torch.sinh(x)
 
 
 def pullback(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from hldm.geometry import means
-from hldm.geometry.manifold import Manifold
+from hldm.geometry.manifold import Leaf
 from hldm.geometry.ops import promote
 
 
-class Euclidean(Manifold):
+class Euclidean(Leaf):
     """R^C with metric |dz|². The chart is the identity.
 
     Args:
@@ -17,7 +17,18 @@ class Euclidean(Manifold):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.balls = channels, 1
+
+    @property
+    def c(self) -> float:
+        return 0.0
+
+    @property
+    def is_flat(self) -> bool:
+        return True
+
+    def like(self, channels: int, balls: int = 1) -> "Euclidean":
+        return Euclidean(channels)
 
     def from_tangent(self, v: Tensor, dim: int = -1) -> Tensor:
         return promote(v)
@@ -68,9 +79,6 @@ class Euclidean(Manifold):
     def rescaled(self, s: Tensor | float) -> "Euclidean":
         return Euclidean(self.channels)
 
-    def repeated(self, times: int) -> "Euclidean":
-        return Euclidean(times * self.channels)
-
     def curvatures(self) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
 
@@ -79,9 +87,6 @@ class Euclidean(Manifold):
 
     def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
         return means.frechet_mean(v, weights, 0.0)
-
-    def leaves(self) -> list[Manifold]:
-        return [self] if self.channels else []
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}"

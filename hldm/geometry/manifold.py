@@ -1,5 +1,8 @@
 """What every model here asks of a latent space.
 
+A `Manifold` is a `Leaf` (Euclidean space, or balls of one curvature) or a product of manifolds. Code that treats balls
+apart walks over `manifold.leaves()` or `manifold.pieces(x)` and never asks for a class.
+
 Legend: a point has C coordinates along an explicit axis `dim`; every other axis is a batch axis, so a latent map is
 (B, C, H, W) with dim=1 and holds one point per spatial position. `z` is a point, `v` its normal coordinates,
 `u` a tangent vector in the manifold's own coordinates, `w` the same vector in an orthonormal frame.
@@ -10,7 +13,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Generator, Tensor, nn
 
-from hldm.geometry.ops import safe_sqrt
+from hldm.geometry.ops import Scalar, safe_sqrt
 
 
 class Manifold(nn.Module, ABC):
@@ -117,8 +120,22 @@ class Manifold(nn.Module, ABC):
         """(*B, N, C) normal coordinates and (*B, N) weights ≥ 0 → (*B, C), least weighted sum of squared distances."""
 
     @abstractmethod
-    def leaves(self) -> list["Manifold"]:
-        """The Euclidean and Poincaré factors with at least one channel, in the order of their channels."""
+    def leaves(self) -> list["Leaf"]:
+        """The factors of all factors that are not products and have channels, in the order of their channels."""
+
+    @abstractmethod
+    def direct_factors(self) -> list["Manifold"]:
+        """The factors that a product was made of; any other manifold is its own and only factor."""
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether every leaf is known to be flat without a look at data. A learned curvature never is."""
+        return all(leaf.is_flat for leaf in self.leaves())
+
+    def pieces(self, x: Tensor, dim: int = -1) -> list[tuple["Leaf", Tensor]]:
+        """Every leaf with its coordinates: (*, C, …) → one (*, leaf.channels, …) per leaf."""
+        leaves = self.leaves()
+        return list(zip(leaves, x.split([leaf.channels for leaf in leaves], dim), strict=True))
 
     def random(
         self, shape: tuple[int, ...], scale: float | Tensor, generator: Generator | None = None, dim: int = -1
@@ -134,3 +151,45 @@ class Manifold(nn.Module, ABC):
         if device is None and generator is not None:
             device = generator.device
         return self.from_tangent(scale * torch.randn(shape, generator=generator, dtype=dtype, device=device), dim)
+
+
+class Leaf(Manifold):
+    """A manifold that is not a product of others: k balls of one curvature −c and one dimension n, C = k·n.
+
+    Euclidean space counts as one ball with c = 0.
+    """
+
+    balls: int
+    """k ≥ 1. Ball j owns channels j·n … (j+1)·n − 1."""
+
+    @property
+    @abstractmethod
+    def c(self) -> Scalar:
+        """c ≥ 0 as `ops` takes it: a float where it is fixed, a tensor of shape () where it is learned."""
+
+    @property
+    def ball_dim(self) -> int:
+        """n, the dimension of one ball."""
+        return self.channels // self.balls
+
+    @abstractmethod
+    def like(self, channels: int, balls: int = 1) -> "Leaf":
+        """So many balls of this curvature on so many channels; Euclidean space if this is Euclidean space."""
+
+    def by_ball(self, x: Tensor, dim: int = -1) -> tuple[Tensor, int]:
+        """View with a ball axis before the coordinate axis if k > 1, and the coordinate axis counted from the end."""
+        dim = dim - x.ndim if dim >= 0 else dim
+        return (x if self.balls == 1 else x.unflatten(dim, (self.balls, self.ball_dim))), dim
+
+    def joined(self, x: Tensor, dim: int) -> Tensor:
+        """The inverse of `by_ball`: the ball axis before the coordinate axis `dim` < 0 is merged into it."""
+        return x if self.balls == 1 else x.flatten(dim - 1, dim)
+
+    def repeated(self, times: int) -> "Leaf":
+        return self.like(times * self.channels, times * self.balls)
+
+    def leaves(self) -> list["Leaf"]:
+        return [self] if self.channels else []
+
+    def direct_factors(self) -> list[Manifold]:
+        return [self]

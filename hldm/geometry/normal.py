@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hldm.geometry.analytic import asinhc, cosh_, log_sinhc, sinhc_and_cosh, tanhc
 from hldm.geometry.elementary import arsinh_and_root, pullback, sinh, sinh_value
+from hldm.geometry.forms import two_forms
 from hldm.geometry.ops import Scalar, flat, promote, sqnorm
 
 _NORMAL_RADIUS = {torch.float32: 40.0, torch.float64: 340.0}
@@ -90,16 +91,8 @@ def from_components(f: Tensor, c: Scalar, dim: int = -1) -> Tensor:
 
     √c f_k is clipped to 40 in float32 and 300 in float64. As c → 0 it is f.
     """
-    if flat(c):
-        return f
     f = promote(f)
-    if torch.compiler.is_compiling():
-        return _lift(f, c, dim)
-    if isinstance(c, Tensor):  # c acts through √c f and the unit of length alone
-        v: Tensor = _Lift.apply(c.sqrt() * f, 1.0, dim)
-        return v / c.sqrt()
-    v = _Lift.apply(f, c, dim)
-    return v
+    return f if flat(c) else _either_lift(f, c, dim)
 
 
 def _lift(f: Tensor, c: Scalar, dim: int) -> Tensor:
@@ -133,3 +126,11 @@ class _Lift(torch.autograd.Function):
         # times cosh √c f = √(1 + y²), where it was not clipped
         grad_y.mul_((y * y).add_(1).sqrt_())
         return grad_y.mul_(f.abs() <= _COMPONENT[f.dtype] / ctx.c**0.5), None, None
+
+
+def _lift_node(f: Tensor, c: Scalar, dim: int) -> Tensor:
+    """`_lift` with c as a number: a learned c acts through √c f and the unit of length alone."""
+    return _Lift.apply(c.sqrt() * f, 1.0, dim) / c.sqrt() if isinstance(c, Tensor) else _Lift.apply(f, c, dim)
+
+
+_either_lift = two_forms(eager=_lift_node, compiled=_lift)

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from hldm.geometry.euclidean import Euclidean
 from hldm.geometry.manifold import Manifold
-from hldm.geometry.poincare import PoincareBall
 from hldm.geometry.product import ProductManifold
 
 
@@ -50,11 +49,9 @@ class Packing:
 
 
 def point_like(manifold: Manifold, channels: int) -> Manifold:
-    """One ball of that dimension with the curvature of the manifold's first ball; flat where it has none."""
-    for leaf in manifold.leaves():
-        if isinstance(leaf, PoincareBall):
-            return PoincareBall(channels, leaf.curvature)
-    return Euclidean(channels)
+    """One ball with so many channels and the curvature of the manifold's first curved ball; R^n where all is flat."""
+    curved = [leaf for leaf in manifold.leaves() if not leaf.is_flat]
+    return curved[0].like(channels) if curved else Euclidean(channels)
 
 
 def map_and_point(map_manifold: Manifold, sides: tuple[int, int], point_manifold: Manifold) -> ProductManifold:

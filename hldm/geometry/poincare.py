@@ -5,14 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hldm.errors import UserError
 from hldm.geometry import means, normal, ops
 from hldm.geometry.curvature import Curvature
-from hldm.geometry.manifold import Manifold
-from hldm.geometry.ops import Scalar, flat
+from hldm.geometry.manifold import Leaf
+from hldm.geometry.ops import Scalar
 
 
-class PoincareBall(Manifold):
+class PoincareBall(Leaf):
     """The product of k balls {z ∈ R^n : c|z|² < 1} with metric (2/(1 − c|z|²))²|dz|², formulae in `ops` and `normal`.
 
     As c → 0 a point z has normal coordinates 2z. With a *fixed* c = 0 this is R^C, bit for bit in normal coordinates.
@@ -26,35 +25,31 @@ class PoincareBall(Manifold):
     def __init__(self, channels: int, curvature: Curvature, balls: int = 1) -> None:
         super().__init__()
         if balls < 1 or channels % balls:
-            raise UserError(
-                f"balls={balls} does not divide {channels} channels: every ball needs the same dimension. "
-                f"Choose a divisor of {channels}, for example balls=1."
-            )
+            raise ValueError(f"balls={balls} does not divide {channels} channels: all balls have the same dimension.")
         self.channels = channels
         self.curvature = curvature
         self.balls = balls
-        self.ball_dim = channels // balls
 
     @property
-    def c(self) -> Tensor | float:
-        """c ≥ 0 as `ops` takes it: a float if it is fixed."""
+    def c(self) -> Scalar:
         return self.curvature.operand
 
-    def split(self, x: Tensor, dim: int) -> tuple[Tensor, int]:
-        """View with a ball axis before the coordinate axis, and the coordinate axis counted from the end."""
-        dim = dim - x.ndim if dim >= 0 else dim
-        return (x if self.balls == 1 else x.unflatten(dim, (self.balls, self.ball_dim))), dim
+    @property
+    def is_flat(self) -> bool:
+        return self.curvature.is_zero
+
+    def like(self, channels: int, balls: int = 1) -> "PoincareBall":
+        return PoincareBall(channels, self.curvature, balls)
 
     def _map(self, op: Callable[..., Tensor], dim: int, *tensors: Tensor) -> Tensor:
         """Apply an op ball by ball, and join the balls again."""
-        split, axes = zip(*(self.split(x, dim) for x in tensors), strict=True)
-        out = op(*split, self.c, axes[0])
-        return out if self.balls == 1 else out.flatten(axes[0] - 1, axes[0])
+        views, axes = zip(*(self.by_ball(x, dim) for x in tensors), strict=True)
+        return self.joined(op(*views, self.c, axes[0]), axes[0])
 
     def _reduce(self, op: Callable[..., Tensor], dim: int, *tensors: Tensor) -> Tensor:
         """Apply an op that sums coordinates away, and add up the balls."""
-        split, axes = zip(*(self.split(x, dim) for x in tensors), strict=True)
-        out = op(*split, self.c, axes[0])
+        views, axes = zip(*(self.by_ball(x, dim) for x in tensors), strict=True)
+        out = op(*views, self.c, axes[0])
         return out if self.balls == 1 else out.sum(axes[0])
 
     def from_tangent(self, v: Tensor, dim: int = -1) -> Tensor:
@@ -109,16 +104,11 @@ class PoincareBall(Manifold):
         return total
 
     def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
-        (a, axis), (b, _) = self.split(x0, dim), self.split(x1, dim)
-        x_t, u_t = ops.geodesic(a, b, self._spread(t, x0, dim), self.c, axis)
-        return (x_t, u_t) if self.balls == 1 else (x_t.flatten(axis - 1, axis), u_t.flatten(axis - 1, axis))
-
-    def _spread(self, t: Tensor, x: Tensor, dim: int) -> Tensor:
-        """A time that broadcasts against x, made to broadcast against the view with a ball axis."""
-        if self.balls == 1 or t.ndim == 0:
-            return t
-        axis = dim - x.ndim if dim >= 0 else dim
-        return t.unsqueeze(axis) if t.ndim >= -axis else t
+        (a, axis), (b, _) = self.by_ball(x0, dim), self.by_ball(x1, dim)
+        if self.balls > 1 and t.ndim >= -axis:  # a time that broadcasts against x0 lacks the ball axis
+            t = t.unsqueeze(axis)
+        x_t, u_t = ops.geodesic(a, b, t, self.c, axis)
+        return self.joined(x_t, axis), self.joined(u_t, axis)
 
     def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
         return self._mean(means.midpoint, v, weights)
@@ -128,7 +118,7 @@ class PoincareBall(Manifold):
 
     def _mean(self, of: Callable[[Tensor, Tensor, Scalar], Tensor], v: Tensor, weights: Tensor) -> Tensor:
         # as one matrix where that is all there is: a batched product rounds differently on some processors
-        if self.balls == 1 or flat(self.c):
+        if self.balls == 1 or self.is_flat:
             return of(v, weights, self.c)
         balls = v.unflatten(-1, (self.balls, self.ball_dim)).movedim(-2, 0)
         return of(balls, weights, self.c).movedim(0, -2).flatten(-2)
@@ -137,26 +127,20 @@ class PoincareBall(Manifold):
         return self._reduce(normal.log_volume, dim, v)
 
     def saturation(self, z: Tensor, dim: int = -1) -> Tensor:
-        split, axis = self.split(z, dim)
-        return ops.saturation(split, self.c, axis)
+        view, axis = self.by_ball(z, dim)
+        return ops.saturation(view, self.c, axis)
 
     def project(self, z: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
         """Points within the radius limit of the number format, and the share of points that were moved (shape ())."""
-        split, axis = self.split(z, dim)
-        out, share = ops.project(split, self.c, axis)
-        return (out if self.balls == 1 else out.flatten(axis - 1, axis)), share
+        view, axis = self.by_ball(z, dim)
+        out, share = ops.project(view, self.c, axis)
+        return self.joined(out, axis), share
 
     def rescaled(self, s: Tensor | float) -> "PoincareBall":
         return PoincareBall(self.channels, self.curvature.rescaled(s), self.balls)
 
-    def repeated(self, times: int) -> "PoincareBall":
-        return PoincareBall(times * self.channels, self.curvature, times * self.balls)
-
     def curvatures(self) -> Tensor:
         return self.curvature().to(torch.float64).reshape(1)
-
-    def leaves(self) -> list[Manifold]:
-        return [self] if self.channels else []
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, balls={self.balls}"

@@ -6,8 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hldm.errors import UserError
-from hldm.geometry.manifold import Manifold
+from hldm.geometry.manifold import Leaf, Manifold
 
 
 class ProductManifold(Manifold):
@@ -22,13 +21,12 @@ class ProductManifold(Manifold):
         self.factors = nn.ModuleList(factors)
         self.channels = sum(f.channels for f in factors)
         if not self.channels:
-            raise UserError(
-                f"A product of {len(factors)} factors with no channels at all is a point, not a latent space: "
-                "give at least one factor one channel or more."
+            raise ValueError(
+                f"A product of {len(factors)} factors without any channel: at least one must have channels."
             )
 
     def _present(self) -> list[Manifold]:
-        return [f for f in cast(list[Manifold], list(self.factors)) if f.channels]
+        return [f for f in self.direct_factors() if f.channels]
 
     def split(self, x: Tensor, dim: int = -1) -> tuple[Tensor, ...]:
         """The coordinates of every factor that has channels."""
@@ -104,21 +102,25 @@ class ProductManifold(Manifold):
 
     def rescaled(self, s: Tensor | float) -> "ProductManifold":
         """As for any manifold; s of shape (number of factors,) divides each factor's coordinates by its own."""
-        factors = cast(list[Manifold], list(self.factors))
+        factors = self.direct_factors()
         scales = s.unbind() if isinstance(s, Tensor) and s.ndim else [s] * len(factors)
         return ProductManifold([f.rescaled(own) for f, own in zip(factors, scales, strict=True)])
 
     def repeated(self, times: int) -> "ProductManifold":
-        return ProductManifold([f.repeated(times) for f in cast(list[Manifold], list(self.factors))])
+        return ProductManifold([f.repeated(times) for f in self.direct_factors()])
 
     def curvatures(self) -> Tensor:
-        return torch.cat([f.curvatures() for f in cast(list[Manifold], list(self.factors))])
+        return torch.cat([f.curvatures() for f in self.direct_factors()])
 
-    def leaves(self) -> list[Manifold]:
+    def leaves(self) -> list[Leaf]:
         return [leaf for f in self._present() for leaf in f.leaves()]
+
+    def direct_factors(self) -> list[Manifold]:
+        # nn.ModuleList does not say what its modules are
+        return cast(list[Manifold], list(self.factors))
 
 
 def is_plane(manifold: Manifold) -> bool:
-    """Whether it is a Euclidean or a hyperbolic plane: one factor, of dimension 2."""
+    """Whether the manifold is a Euclidean or a hyperbolic plane: one leaf, one ball, of dimension 2."""
     leaves = manifold.leaves()
-    return len(leaves) == 1 and leaves[0].channels == 2 and getattr(leaves[0], "balls", 1) == 1
+    return len(leaves) == 1 and leaves[0].channels == 2 and leaves[0].balls == 1

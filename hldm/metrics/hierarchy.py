@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from hldm.errors import UserError
-from hldm.geometry import Manifold, PoincareBall
+from hldm.geometry import Manifold
 from hldm.metrics.gromov import gromov_delta
 
 PERMUTATIONS = 500
@@ -148,9 +148,8 @@ def curvature_reach(manifold: Manifold, v: Tensor) -> dict[str, float]:
         sqrt_c_radius: √c · rms distance of a ball's point to the origin, √(dimension of the ball) times as large.
     """
     rms, radius = [0.0], [0.0]
-    leaves = manifold.leaves()
-    for leaf, part in zip(leaves, v.split([leaf.channels for leaf in leaves], dim=1), strict=True):
-        if isinstance(leaf, PoincareBall):
+    for leaf, part in manifold.pieces(v, 1):
+        if not leaf.is_flat:
             reach = float(leaf.curvatures().sqrt()) * float(part.square().mean().sqrt())
             rms.append(reach)
             radius.append(reach * math.sqrt(leaf.ball_dim))

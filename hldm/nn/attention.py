@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hldm.errors import UserError
-from hldm.geometry import Manifold, PoincareBall
-from hldm.geometry.ops import Scalar, flat, full_precision, promote
-from hldm.nn.leafwise import curvature_and_balls
+from hldm.geometry import RADIUS, Leaf, Manifold
+from hldm.geometry.forms import two_forms
+from hldm.geometry.ops import Scalar, full_precision, promote
 from hldm.nn.linear import MobiusLinear
 
 _TINY = 1e-30
@@ -24,7 +23,7 @@ def distance_attention(
     sharpness: Tensor,
     manifold: Manifold,
     bias: Tensor | None = None,
-    clip: float = 4.0,
+    clip: float = RADIUS,
 ) -> Tensor:
     """Values' midpoints with weights softmax(−sharpness · d(query, key)² + bias) over the keys.
 
@@ -52,15 +51,15 @@ def distance_attention(
         (*B, M, C) normal coordinates.
     """
     (leaf,) = manifold.leaves()
-    c, balls = curvature_and_balls(leaf)
+    c, balls = leaf.c, leaf.balls
     query, key, value = promote(query), promote(key), promote(value)
-    if flat(c):
+    if leaf.is_flat:
         penalty = -sharpness * key.square().sum(-1).unsqueeze(-2)
         mask = penalty if bias is None else penalty + bias
         return F.scaled_dot_product_attention(2 * sharpness * query, key, value, mask, scale=1.0)
     # (k, C), 1 where a coordinate is one of a ball's: on short axes a matmul is faster than sums and broadcasting
     one = torch.eye(balls, dtype=query.dtype, device=query.device).unsqueeze(-1)
-    members = one.expand(-1, -1, leaf.channels // balls).flatten(1)
+    members = one.expand(-1, -1, leaf.ball_dim).flatten(1)
     lengths = [query.shape[-2], key.shape[-2], value.shape[-2]]
     space, height = _lift(torch.cat([query, key, value], -2), members, c, clip)
     (s_q, s_k, s_v), (m_q, m_k, m_v) = space.split(lengths, -2), height.split(lengths, -2)
@@ -129,13 +128,18 @@ class _Arcosh1pSquared(torch.autograd.Function):
         return 2 * tangent * (y.sqrt() / p), None
 
 
-def _arcosh1p_squared(h: Tensor) -> Tensor:
-    """arcosh(1 + h)², 2h as h → 0; what rounding left below 0 counts as 0, with the slope 2 there."""
-    if torch.compiler.is_compiling():
-        h = h.clamp(min=_TINY)
-        return torch.log1p(h + (h * (2 + h)).sqrt()).square()
+def _arcosh1p_squared_node(h: Tensor) -> Tensor:
     y: Tensor = (_Arcosh1pSquared.apply if torch.is_grad_enabled() else _Arcosh1pSquared.forward)(h)[0]
     return y
+
+
+def _arcosh1p_squared_operations(h: Tensor) -> Tensor:
+    h = h.clamp(min=_TINY)
+    return torch.log1p(h + (h * (2 + h)).sqrt()).square()
+
+
+_arcosh1p_squared = two_forms(eager=_arcosh1p_squared_node, compiled=_arcosh1p_squared_operations)
+"""arcosh(1 + h)², 2h as h → 0; what rounding left below 0 counts as 0, with the slope 2 there."""
 
 
 class HyperbolicAttention(nn.Module):
@@ -155,15 +159,13 @@ class HyperbolicAttention(nn.Module):
     """
 
     def __init__(
-        self, manifold: Manifold, heads: int, head: PoincareBall, context: Manifold | None = None, clip: float = 4.0
+        self, manifold: Manifold, heads: int, head: Leaf, context: Manifold | None = None, clip: float = RADIUS
     ) -> None:
         super().__init__()
         if heads < 1 or not clip > 0:
-            raise UserError(
-                f"heads={heads}, clip={clip}: attention needs heads ≥ 1 and clip > 0, for example 4 and 4.0."
-            )
+            raise ValueError(f"heads={heads}, clip={clip}: attention needs heads ≥ 1 and clip > 0.")
         self.heads, self.head, self.clip = heads, head, clip
-        joined = PoincareBall(heads * head.channels, head.curvature, heads * head.balls)
+        joined = head.repeated(heads)
         source = manifold if context is None else context
         self.to_query = MobiusLinear(manifold, joined)
         self.to_key = MobiusLinear(source, joined)
@@ -176,7 +178,7 @@ class HyperbolicAttention(nn.Module):
         source = v if context is None else context
         query, key, value = map(self._split, (self.to_query(v), self.to_key(source), self.to_value(source)))
         with full_precision(v):
-            out = distance_attention(query, key, value, self.log_sharpness.exp(), self.head, clip=self.clip)
+            out = distance_attention(query, key, value, promote(self.log_sharpness).exp(), self.head, clip=self.clip)
         return self.to_out(out.transpose(-3, -2).flatten(-2))
 
     def _split(self, v: Tensor) -> Tensor:

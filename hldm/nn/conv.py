@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hldm.geometry import Manifold, PoincareBall
+from hldm.geometry import Leaf, Manifold
 from hldm.geometry.analytic import sinhc_and_cosh
 from hldm.geometry.elementary import arsinh
 from hldm.geometry.normal import SPACELIKE_RADIUS
-from hldm.geometry.ops import flat, full_precision, promote
+from hldm.geometry.ops import full_precision, promote
 from hldm.nn.hyperplanes import planes, root
 from hldm.nn.leafwise import from_components
 
@@ -35,14 +35,14 @@ class _PoincareConv(nn.Module, ABC):
 
     conv: nn.Conv2d | nn.ConvTranspose2d
 
-    def __init__(self, manifold: PoincareBall, out: Manifold, taps: float) -> None:
+    def __init__(self, manifold: Leaf, out: Manifold, taps: float) -> None:
         super().__init__()
         self.manifold, self.out = manifold, out
         self.ratio = math.exp(log_beta(manifold.channels * taps) - log_beta(manifold.ball_dim))
 
     @abstractmethod
-    def _correlate(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The linear convolution without bias, for weights of the shape of `conv.weight` or with single channels."""
+    def _correlate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The linear convolution, for weights of the shape of `conv.weight` or with single channels."""
 
     @abstractmethod
     def _rows(self, weight: Tensor) -> Tensor:
@@ -50,16 +50,17 @@ class _PoincareConv(nn.Module, ABC):
 
     def forward(self, v: Tensor) -> Tensor:
         """(B, C, H, W) → (B, K, H', W')."""
-        if flat(self.manifold.c):
-            return from_components(self.out, self.conv(v), 1)
-        with full_precision(v):
-            return from_components(self.out, self._responses(promote(v)), 1)
-
-    def _responses(self, v: Tensor) -> Tensor:
-        c, weight = self.manifold.c, self.conv.weight / self.ratio
         assert self.conv.bias is not None
+        v, weight, bias = promote(v), promote(self.conv.weight), promote(self.conv.bias)
+        if self.manifold.is_flat:
+            return from_components(self.out, self._correlate(v, weight, bias), 1)
+        with full_precision(v):
+            return from_components(self.out, self._responses(v, weight / self.ratio, bias), 1)
+
+    def _responses(self, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        c = self.manifold.c
         rows = self._rows(weight).flatten(1)
-        normals, offsets, slope, excess = planes(rows, self.conv.bias, rows.square().sum(1), c)
+        normals, offsets, slope, excess = planes(rows, bias, rows.square().sum(1), c)
         box = torch.ones(1, 1, *weight.shape[2:], dtype=v.dtype, device=v.device)
         s = (c * self.ratio**2) * self._correlate(v.square().sum(1, keepdim=True), box)
         clip = SPACELIKE_RADIUS[v.dtype]
@@ -82,15 +83,13 @@ class PoincareConv2d(_PoincareConv):
         kernel_size, stride, padding: as in `nn.Conv2d`; padding adds points at the origin.
     """
 
-    def __init__(
-        self, manifold: PoincareBall, out: Manifold, kernel_size: int, stride: int = 1, padding: int = 0
-    ) -> None:
+    def __init__(self, manifold: Leaf, out: Manifold, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__(manifold, out, kernel_size**2)
         self.stride, self.padding = stride, padding
         self.conv = nn.Conv2d(manifold.channels, out.channels, kernel_size, stride, padding)
 
-    def _correlate(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.conv2d(x, weight, None, self.stride, self.padding)
+    def _correlate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.conv2d(x, weight, bias, self.stride, self.padding)
 
     def _rows(self, weight: Tensor) -> Tensor:
         return weight
@@ -108,15 +107,13 @@ class PoincareConvTranspose2d(_PoincareConv):
         kernel_size, stride, padding: as in `nn.ConvTranspose2d`.
     """
 
-    def __init__(
-        self, manifold: PoincareBall, out: PoincareBall, kernel_size: int, stride: int = 1, padding: int = 0
-    ) -> None:
+    def __init__(self, manifold: Leaf, out: Manifold, kernel_size: int, stride: int = 1, padding: int = 0) -> None:
         super().__init__(manifold, out, (kernel_size / stride) ** 2)
         self.stride, self.padding = stride, padding
         self.conv = nn.ConvTranspose2d(manifold.channels, out.channels, kernel_size, stride, padding)
 
-    def _correlate(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.conv_transpose2d(x, weight, None, self.stride, self.padding)
+    def _correlate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding)
 
     def _rows(self, weight: Tensor) -> Tensor:
         return weight.transpose(0, 1)

@@ -1,12 +1,9 @@
 """Between features and points: the two ends of a hyperbolic part of a network."""
 
-import torch
 from torch import Tensor, nn
 
-from hldm.errors import UserError
-from hldm.geometry import Manifold
-from hldm.geometry.ops import promote, safe_sqrt
-from hldm.nn.leafwise import curvature_and_balls
+from hldm.geometry import Manifold, clip_norm
+from hldm.geometry.ops import promote
 
 
 class ToPoincare(nn.Module):
@@ -26,7 +23,7 @@ class ToPoincare(nn.Module):
     def __init__(self, manifold: Manifold, clip: float | None = None, dim: int = -1) -> None:
         super().__init__()
         if clip is not None and not clip > 0:
-            raise UserError(f"clip={clip} would leave no features: it must be > 0. Use clip=null for no clipping.")
+            raise ValueError(f"clip={clip} would leave no features: it must be > 0, or None for no clipping.")
         self.manifold, self.clip, self.dim = manifold, clip, dim
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,16 +52,3 @@ class FromPoincare(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """(*, C, …) points → (*, C, …) features."""
         return self.manifold.to_tangent(z, self.dim)
-
-
-def clip_norm(manifold: Manifold, x: Tensor, clip: float, dim: int) -> Tensor:
-    """Every ball's coordinates scaled down to norm `clip` at most."""
-    dim = dim - x.ndim if dim >= 0 else dim
-    leaves = manifold.leaves()
-    pieces = []
-    for leaf, piece in zip(leaves, x.split([leaf.channels for leaf in leaves], dim), strict=True):
-        _, balls = curvature_and_balls(leaf)
-        view = piece.unflatten(dim, (balls, -1))
-        norm = safe_sqrt(view.square().sum(dim, keepdim=True))
-        pieces.append((view * (clip / norm.clamp(min=clip))).flatten(dim - 1, dim))
-    return torch.cat(pieces, dim)

@@ -1,14 +1,10 @@
 """A table of points that is trained by a Riemannian optimiser."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
-from hldm.errors import UserError
-from hldm.geometry import Manifold, PoincareBall
-from hldm.geometry.ops import flat
-from hldm.nn.leafwise import curvature_and_balls
+from hldm.geometry import Manifold
+from hldm.geometry.ops import promote
 
 
 class HyperbolicEmbedding(nn.Module):
@@ -34,24 +30,22 @@ class HyperbolicEmbedding(nn.Module):
         import geoopt
 
         self.manifold = manifold
-        leaves = manifold.leaves()
         if start is None:
             start = scale * torch.randn(num_embeddings, manifold.channels)
         self.weights = nn.ParameterList()
-        for leaf, v in zip(leaves, start.split([leaf.channels for leaf in leaves], 1), strict=True):
-            c, balls = curvature_and_balls(leaf)
+        for leaf, v in manifold.pieces(start, 1):
+            c = leaf.c
             if isinstance(c, Tensor):
-                raise UserError(
-                    "curvature=learnable does not go with a hyperbolic embedding: its Riemannian optimiser needs a "
-                    "fixed metric. Use a number, for example curvature=1.0, or lift a Euclidean embedding "
-                    "with ToPoincare."
+                raise ValueError(
+                    "A HyperbolicEmbedding needs a fixed curvature, because a Riemannian step needs a fixed metric. "
+                    "Where c is learned, lift an nn.Embedding with ToPoincare."
                 )
-            if flat(c):
+            if leaf.is_flat:
                 self.weights.append(geoopt.ManifoldParameter(v, manifold=geoopt.Euclidean()))
             else:
                 # geoopt overwrites a tensor that it is given as c; a float is copied
                 ball = geoopt.PoincareBall(c=c)
-                points = cast(PoincareBall, leaf).from_tangent(v).unflatten(1, (balls, -1))
+                points = leaf.from_tangent(v).unflatten(1, (leaf.balls, leaf.ball_dim))
                 self.weights.append(geoopt.ManifoldParameter(ball.projx(points), manifold=ball))
 
     def forward(self, index: Tensor) -> Tensor:
@@ -59,7 +53,7 @@ class HyperbolicEmbedding(nn.Module):
         pieces = []
         for leaf, weight in zip(self.manifold.leaves(), self.weights, strict=True):
             rows = nn.functional.embedding(index, weight.flatten(1))
-            pieces.append(rows if flat(curvature_and_balls(leaf)[0]) else leaf.to_tangent(rows))
+            pieces.append(promote(rows) if leaf.is_flat else leaf.to_tangent(rows))
         return torch.cat(pieces, -1)
 
 

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from hldm.errors import UserError
 from hldm.geometry import Manifold
-from hldm.geometry.ops import flat, full_precision, promote
+from hldm.geometry.ops import full_precision, promote
 from hldm.nn.hyperplanes import affine, gyroplane, pvae_gyroplane
-from hldm.nn.leafwise import curvature_and_balls
 
 
 class Gyroplane(nn.Module):
@@ -36,14 +35,11 @@ class Gyroplane(nn.Module):
     ) -> None:
         super().__init__()
         if form not in ("paper", "pvae"):
+            raise ValueError(f"form={form!r} is not a form of the gyroplane layer: it must be 'paper' or 'pvae'.")
+        if form == "pvae" and sum(leaf.balls for leaf in manifold.leaves()) > 1:
             raise UserError(
-                f"form={form} is not a form of the gyroplane layer. Use form=paper, the formula of Ganea et al. "
-                "(2018), or form=pvae, what the code of Mathieu et al. (2019) computes."
-            )
-        if form == "pvae" and sum(curvature_and_balls(leaf)[1] for leaf in manifold.leaves()) > 1:
-            raise UserError(
-                "form=pvae of the gyroplane layer is defined on one ball, not on a product. Use balls=1 and no other "
-                "factor, or form=paper."
+                "form=pvae of the gyroplane layer is defined on one ball or one flat factor, not on a product. Use "
+                "form=paper, which is."
             )
         self.manifold = manifold
         self.dim = dim
@@ -65,37 +61,39 @@ class Gyroplane(nn.Module):
     def forward(self, v: Tensor) -> Tensor:
         if self.form == "pvae":
             with full_precision(v):
-                c, _ = curvature_and_balls(self.manifold.leaves()[0])
-                return pvae_gyroplane(promote(v), self.weight, self.bias, c, self.dim)
-        leaves = self.manifold.leaves()
-        parts = [curvature_and_balls(leaf) for leaf in leaves]
-        if all(flat(c) for c, _ in parts):
+                (leaf,) = self.manifold.leaves()
+                return pvae_gyroplane(v, self.weight, self.bias, leaf.c, self.dim)
+        if self.manifold.is_flat:
             return affine(v, self.weight, self.bias, self.dim)
         with full_precision(v):
-            dim, shape = self.dim % v.ndim, v.shape
-            rows = promote(v)
-            if v.ndim > 2 or dim == 0:
-                rows = rows.reshape(math.prod(shape[:dim]), shape[dim], *([] if dim == v.ndim - 1 else [-1]))
-            if len(parts) == 1 and parts[0][1] == 1:
-                out = gyroplane(rows, self.weight, self.bias.unsqueeze(1), parts[0][0])
-            else:
-                out = self._shared(rows, leaves)
-            return out if out.ndim == v.ndim == 2 else out.reshape(*shape[:dim], -1, *shape[dim + 1 :])
+            dim = self.dim % v.ndim
+            if dim == 1 and v.ndim == 2:
+                return self._responses(v)
+            # (*before, C, *after) → (N, C), or (N, C, S) with S positions behind the coordinates
+            before, after = v.shape[:dim], v.shape[dim + 1 :]
+            positions = [math.prod(after)] if after else []
+            out = self._responses(v.reshape(math.prod(before), v.shape[dim], *positions))
+            return out.reshape(*before, self.weight.shape[0], *after)
 
-    def _shared(self, rows: Tensor, leaves: list[Manifold]) -> Tensor:
+    def _responses(self, v: Tensor) -> Tensor:
+        """(N, C) → (N, K), or (N, C, S) → (N, K, S)."""
+        leaves = self.manifold.leaves()
+        if len(leaves) == 1 and leaves[0].balls == 1:
+            return gyroplane(v, self.weight, self.bias.unsqueeze(1), leaves[0].c)
+        return self._shared(promote(v), promote(self.weight), promote(self.bias))
+
+    def _shared(self, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Responses of several balls and factors, each with its share of the bias."""
         # the floor shares a bias by dimension where the normal is 0, so that zero-initialised layers keep theirs
         floor = 1e-30 / self.manifold.channels
-        norm2 = (self.weight.square() + floor).sum(1, keepdim=True)
-        sizes = [leaf.channels for leaf in leaves]
+        norm2 = (weight.square() + floor).sum(1, keepdim=True)
         responses = []
-        for leaf, x, a in zip(leaves, rows.split(sizes, 1), self.weight.split(sizes, 1), strict=True):
-            c, balls = curvature_and_balls(leaf)
-            share = (a.square() + floor).unflatten(1, (balls, -1)).sum(-1) / norm2
-            if flat(c):
-                responses.append(affine(x, a, self.bias * share.sum(1), 1))
+        for (leaf, x), (_, a) in zip(self.manifold.pieces(v, 1), self.manifold.pieces(weight, 1), strict=True):
+            share = (a.square() + floor).unflatten(1, (leaf.balls, leaf.ball_dim)).sum(-1) / norm2
+            if leaf.is_flat:
+                responses.append(affine(x, a, bias * share.sum(1), 1))
             else:
-                responses.append(gyroplane(x, a, self.bias.unsqueeze(1) * share, c, balls))
+                responses.append(gyroplane(x, a, bias.unsqueeze(1) * share, leaf.c, leaf.balls))
         return sum(responses[1:], responses[0])
 
     def extra_repr(self) -> str:

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hldm.geometry.elementary import arsinh, arsinh_and_root, pullback, sinh_value
+from hldm.geometry.forms import two_forms
 from hldm.geometry.normal import SPACELIKE_RADIUS, spacelike
-from hldm.geometry.ops import Scalar, flat
+from hldm.geometry.ops import Scalar, flat, promote
 from hldm.nn.leafwise import along
 
 PVAE_SINH = 2 * 0.996 / (1 - 0.996**2)
@@ -63,12 +64,9 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     Returns:
         (N, K) or (N, K, S).
     """
-    if balls == 1 and v.ndim == 2 and not torch.compiler.is_compiling():
-        if isinstance(c, Tensor):  # f depends on c only through √c v and a/√c
-            v, weight, c = root(c) * v, weight / root(c), 1.0
-        fused: Tensor = _OneBall.apply(v, weight, bias.squeeze(1), c)
-        return fused
-    return _gyroplane(v, weight, bias, c, balls)
+    v, weight, bias = promote(v), promote(weight), promote(bias)
+    vectors_in_one_ball = balls == 1 and v.ndim == 2
+    return _one_ball(v, weight, bias, c) if vectors_in_one_ball else _gyroplane(v, weight, bias, c, balls)
 
 
 def _gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int) -> Tensor:
@@ -146,6 +144,17 @@ class _OneBall(torch.autograd.Function):
         return grad_v, grad_weight, grad_bias, None
 
 
+def _one_ball_node(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar) -> Tensor:
+    """`_OneBall` with c as a number: f depends on a learned c only through √c v and a/√c."""
+    if isinstance(c, Tensor):
+        v, weight, c = root(c) * v, weight / root(c), 1.0
+    response: Tensor = _OneBall.apply(v, weight, bias.squeeze(1), c)
+    return response
+
+
+_one_ball = two_forms(eager=_one_ball_node, compiled=lambda v, weight, bias, c: _gyroplane(v, weight, bias, c, 1))
+
+
 def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int) -> Tensor:
     """Responses of K hyperplanes in the form of the published code of Mathieu et al. (2019).
 
@@ -170,6 +179,7 @@ def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int)
     Returns:
         (*, K, …).
     """
+    v, weight, bias = promote(v), promote(weight), promote(bias)
     norm, sign = (weight.square().sum(1) + 1e-30).sqrt(), bias.sign()
     unit = weight / norm.unsqueeze(1)
     if flat(c):
@@ -187,6 +197,7 @@ def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int)
 
 def affine(v: Tensor, weight: Tensor, bias: Tensor | None, dim: int) -> Tensor:
     """⟨a_k, v⟩ + b_k along the axis `dim`, by the same kernel that `nn.Linear` or a 1×1 `nn.Conv` would call."""
+    v, weight, bias = promote(v), promote(weight), None if bias is None else promote(bias)
     dim = dim % v.ndim
     if dim == v.ndim - 1:
         return F.linear(v, weight, bias)

@@ -5,27 +5,13 @@ maps of them make sense; they are v itself on flat factors and as c → 0.
 """
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
 
-from hldm.geometry import Euclidean, Manifold, PoincareBall, normal
+from hldm.geometry import Manifold, normal
 from hldm.geometry.normal import from_spacelike, spacelike
-from hldm.geometry.ops import Scalar, flat
-
-
-def curvature_and_balls(leaf: Manifold) -> tuple[Scalar, int]:
-    """(c, k) of a leaf; a Euclidean factor counts as one flat ball."""
-    if isinstance(leaf, Euclidean):
-        return 0.0, 1
-    ball = cast(PoincareBall, leaf)
-    return ball.c, ball.balls
-
-
-def is_flat(manifold: Manifold) -> bool:
-    """Whether every factor is known to be flat without a look at data."""
-    return all(flat(curvature_and_balls(leaf)[0]) for leaf in manifold.leaves())
+from hldm.geometry.ops import Scalar
 
 
 def to_spacelike(manifold: Manifold, v: Tensor, dim: int) -> Tensor:
@@ -45,15 +31,10 @@ def from_components(manifold: Manifold, f: Tensor, dim: int) -> Tensor:
 
 def _leafwise(op: Callable[[Tensor, Scalar, int], Tensor], manifold: Manifold, x: Tensor, dim: int) -> Tensor:
     """op(piece, c, axis) on the balls of every leaf, joined along `dim`."""
-    dim = dim - x.ndim if dim >= 0 else dim
-    leaves = manifold.leaves()
     pieces = []
-    for leaf, piece in zip(leaves, x.split([leaf.channels for leaf in leaves], dim), strict=True):
-        c, balls = curvature_and_balls(leaf)
-        if balls == 1:
-            pieces.append(op(piece, c, dim))
-        else:
-            pieces.append(op(piece.unflatten(dim, (balls, -1)), c, dim).flatten(dim - 1, dim))
+    for leaf, piece in manifold.pieces(x, dim):
+        view, axis = leaf.by_ball(piece, dim)
+        pieces.append(leaf.joined(op(view, leaf.c, axis), axis))
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
 

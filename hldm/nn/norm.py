@@ -4,11 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from hldm.geometry import Manifold
+from hldm.geometry.ops import promote
 from hldm.nn.leafwise import along, to_normal, to_spacelike
 
 
 class HyperbolicBatchNorm(nn.Module):
-    """Moves the batch's midpoint to a learned point and scales the spread around it.
+    """Moves the batch's midpoint to a learned point and scales the variances around it.
 
         z ↦ exp_β(γ ⊙ log_μ(z)/σ),   μ the gyro-midpoint, σ² the variances of log_μ(z) in the orthonormal frame
 
@@ -36,23 +37,23 @@ class HyperbolicBatchNorm(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         """(*, C, …) → same shape."""
-        moved = v.movedim(self.dim, -1)
+        moved = promote(v).movedim(self.dim, -1)
         rows = moved.flatten(0, -2)
-        if self.training:
+        if self.training and len(rows):  # an empty batch has no statistics
             mean = self.manifold.midpoint(rows, torch.ones(1, len(rows), dtype=rows.dtype, device=rows.device))[0]
-            frame = self.manifold.add_normal(-mean.expand_as(rows), rows)
-            var = frame.square().mean(0)
+            w = self.manifold.add_normal(-mean.expand_as(rows), rows)
+            var = w.square().mean(0)
             self._track(mean.detach(), var.detach() * len(rows) / max(len(rows) - 1, 1))
         else:
-            mean, var = self.running_mean, self.running_var
-            frame = self.manifold.add_normal(-mean.expand_as(rows), rows)
-        frame = frame * (self.weight * (var + self.eps).rsqrt())
-        out = self.manifold.add_normal(self.bias.to(frame.dtype).expand_as(frame), frame)
-        return out.unflatten(0, moved.shape[:-1]).movedim(-1, self.dim)
+            mean, var = promote(self.running_mean), promote(self.running_var)
+            w = self.manifold.add_normal(-mean.expand_as(rows), rows)
+        w = w * (self.weight * (var + self.eps).rsqrt())
+        out = self.manifold.add_normal(self.bias.to(w.dtype).expand_as(w), w)
+        return out.reshape(moved.shape).movedim(-1, self.dim)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor) -> None:
-        step = self.manifold.add_normal(-self.running_mean, mean.to(self.running_mean.dtype))
+        step = self.manifold.add_normal(-self.running_mean, mean)
         self.running_mean.copy_(self.manifold.add_normal(self.running_mean, self.momentum * step))
         self.running_var.lerp_(var.to(self.running_var.dtype), self.momentum)
 

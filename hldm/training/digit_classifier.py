@@ -11,13 +11,13 @@ import math
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
+from hldm.config.dataset import MNIST
 from hldm.data import mnist
 from hldm.metrics.classifier import BUNDLED_WEIGHTS, DigitNetwork, label_accuracy, weights_sha256
 
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    digits = mnist(SimpleNamespace(folder=None, validation_images=0))
+    digits = mnist(MNIST(folder=None, validation_images=0))
     network = train(digits.train.first(), digits.train.labels, epochs=arguments.epochs, seed=arguments.seed)
     test_accuracy = label_accuracy(network, digits.test.first(), digits.test.labels)
     sha256 = save_classifier(

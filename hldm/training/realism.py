@@ -136,8 +136,9 @@ class RealisticFirstStage(FirstStage):
     on the same reconstructions.
 
     Args:
+        split: the images to train on.
         settings: the section `training.first_stage`; its learning rate is the discriminator's too.
-        split, seed: see `FirstStage`; the discriminator's initial weights depend on the seed as well.
+        seed: of batches, noise and the discriminator's initial weights.
         distance: the perceptual distance d; None where it has no weight.
     """
 
@@ -154,7 +155,7 @@ class RealisticFirstStage(FirstStage):
 
     def loss(self, step: int) -> dict[str, Tensor]:
         settings, x = self.settings, self.batch(step)
-        terms, fake = self.losses(step)
+        terms, fake = self.autoencoder.losses(x, self.noise(step))
         reconstruction = terms["reconstruction"]
         if self.distance is not None:
             terms["perceptual"] = x[0].numel() * self.distance(x, fake)

@@ -1,17 +1,15 @@
 """The synthetic tree has the shape and the variances that it claims."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
+from hldm.config.dataset import Branching
 from hldm.data import branching
 from hldm.data.branching import tree
-from tests.fake_data import TREE
 
 
 def made(**settings):
-    return branching(SimpleNamespace(**{**TREE, **settings}))
+    return branching(Branching(**settings))
 
 
 def every_row(data):

@@ -4,26 +4,25 @@ import gzip
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from hldm.config.dataset import MNIST
 from hldm.data import Dataset, mnist
 from hldm.data import idx as idx_module
 from hldm.errors import UserError
-from tests.fake_data import DIGITS
 
 BUNDLED = Path(idx_module.__file__).parent / "mnist_idx"
 
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return mnist(DIGITS)
+    return mnist(MNIST())
 
 
-def in_folder(path: Path) -> SimpleNamespace:
-    return SimpleNamespace(folder=str(path), validation_images=0)
+def in_folder(path: Path) -> MNIST:
+    return MNIST(folder=str(path))
 
 
 def test_shapes_and_types(digits: Dataset) -> None:
@@ -51,7 +50,7 @@ def test_content_is_the_published_one(digits: Dataset) -> None:
 
 
 def test_validation_is_the_end_of_the_training_set(digits: Dataset) -> None:
-    parted = mnist(SimpleNamespace(folder=None, validation_images=5000))
+    parted = mnist(MNIST(validation_images=5000))
     assert (len(parted.train), len(parted.validation), len(parted.test)) == (55_000, 5000, 10_000)
     assert torch.equal(torch.cat([parted.train.first(), parted.validation.first()]), digits.train.first())
     assert torch.equal(torch.cat([parted.train.labels, parted.validation.labels]), digits.train.labels)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from hldm.config import geometry
 from hldm.config.diffusion import UNet
 from hldm.diffusion import UNetDenoiser
-from hldm.diffusion.attention import BALL_DIM, DistanceAttention, head_manifold
-from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall
+from hldm.diffusion.attention import DistanceAttention
+from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, largest_balls
 from hldm.layout import LatentLayout
 from hldm.nn import Condition, Gyroplane
 
@@ -215,7 +215,7 @@ def test_euclidean_distance_attention_is_dot_product_attention_with_a_penalty_on
 @pytest.mark.parametrize("c", [0.0, 1.0])
 def test_padding_is_not_looked_at(c: float) -> None:
     layer = attention_layer(cross_attention_dim=12)
-    layer.set_processor(DistanceAttention(head_manifold(16, FixedCurvature(c)), 2).double())
+    layer.set_processor(DistanceAttention(largest_balls(16, FixedCurvature(c)), 2).double())
     x, text = noise(3, 16, 32, dtype=F64), noise(3, 6, 12, seed=1, dtype=F64)
     bias = torch.tensor([0.0, 0, 0, 0, -10000, -10000], dtype=F64).expand(3, 1, 6)
     torch.testing.assert_close(layer(x, text, bias), layer(x, text[:, :4]))
@@ -241,7 +241,7 @@ def test_every_switch_works_with_text_and_its_padding() -> None:
 def test_hyperbolic_attention_favours_what_is_near_and_clips_what_is_far() -> None:
     """A query that sits on one of its keys attends to it alone as τ grows; far keys count as keys at the clip."""
     layer = attention_layer()
-    processor = DistanceAttention(head_manifold(16, FixedCurvature(1.0)), 2).double()
+    processor = DistanceAttention(largest_balls(16, FixedCurvature(1.0)), 2).double()
     layer.set_processor(processor)
     with torch.no_grad():
         layer.to_k.load_state_dict(layer.to_q.state_dict())
@@ -257,15 +257,6 @@ def test_hyperbolic_attention_favours_what_is_near_and_clips_what_is_far() -> No
         for linear in (layer.to_q, layer.to_k):
             linear.weight.mul_(1e3)
         torch.testing.assert_close(layer(x), far)
-
-
-@pytest.mark.parametrize(("channels", "balls"), [(32, 4), (16, 2), (8, 1), (12, 2), (20, 4)])
-def test_heads_are_split_into_small_balls(channels: int, balls: int) -> None:
-    manifold = head_manifold(channels, FixedCurvature(1.0))
-    assert isinstance(manifold, PoincareBall)
-    assert (manifold.balls, manifold.channels) == (balls, channels)
-    assert manifold.ball_dim <= BALL_DIM
-    assert isinstance(head_manifold(channels, FixedCurvature(0.0)), Euclidean)
 
 
 def test_inside_autocast_scores_stay_in_float32() -> None:

@@ -22,15 +22,15 @@ def test_scales_that_are_not_positive_are_refused(kind, scale: float) -> None:
     bad = torch.ones(3, kind.scale_channels(BALLS))
     bad[1, 1] = scale
     for wrong in (scale, torch.tensor(scale), bad):
-        with pytest.raises(UserError, match=r"scale lies in \[.*standard deviations are > 0"):
+        with pytest.raises(ValueError, match=r"scale lies in \[.*standard deviations are > 0"):
             kind(BALLS, loc, wrong)
-    with pytest.raises(UserError, match="prior_scale lies in"):
+    with pytest.raises(ValueError, match="prior_scale lies in"):
         kind(BALLS, loc, 1.0).centred(scale)
     q = kind(BALLS, loc, 1.0)
     for wrong in (scale, torch.tensor(scale)):
-        with pytest.raises(UserError, match="prior_scale lies in"):
+        with pytest.raises(ValueError, match="prior_scale lies in"):
             q.kl_to_centred(wrong)
-        with pytest.raises(UserError, match="prior_scale lies in"):
+        with pytest.raises(ValueError, match="prior_scale lies in"):
             q.kl_monte_carlo(wrong)
 
 
@@ -44,7 +44,7 @@ def test_a_scale_that_only_float64_can_hold_is_taken_in_float64(kind) -> None:
 def test_locations_that_are_not_finite_are_refused(kind, value: float) -> None:
     loc = torch.zeros(3, 4)
     loc[2, 3] = value
-    with pytest.raises(UserError, match="loc has entries that are nan or infinite"):
+    with pytest.raises(ValueError, match="loc has entries that are nan or infinite"):
         kind(BALLS, loc, 1.0)
 
 
@@ -58,23 +58,23 @@ def test_shapes_that_do_not_fit_are_refused(kind) -> None:
         (torch.zeros(4), -2),
         (torch.zeros(()), -1),
     ):
-        with pytest.raises(UserError, match=r"loc has shape .* 4 coordinates"):
+        with pytest.raises(ValueError, match=r"loc has shape .* 4 coordinates"):
             kind(BALLS, loc, 1.0, dim)
-    with pytest.raises(UserError, match=r"loc is of torch\.int64"):
+    with pytest.raises(ValueError, match=r"loc is of torch\.int64"):
         kind(BALLS, torch.zeros(3, 4, dtype=torch.int64), 1.0)
     # too many per point, a batch of another size, a batch that loc lacks, more axes than loc
     for shape in ((3, 3), (2, k), (5, 1), (1, 3, k), (1, 1, 1)):
         loc = torch.zeros(1, 4) if shape == (5, 1) else torch.zeros(3, 4)
-        with pytest.raises(UserError, match=rf"takes {k} scales per point or one.*broadcasts to"):
+        with pytest.raises(ValueError, match=rf"takes {k} scales per point or one.*broadcasts to"):
             kind(BALLS, loc, torch.ones(shape))
-    with pytest.raises(UserError, match=r"prior_scale has shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"prior_scale has shape \(4,\)"):
         kind(BALLS, torch.zeros(3, 4), 1.0).centred(torch.ones(4))
-    with pytest.raises(UserError, match=r"prior_scale has shape \(1,\)"):
+    with pytest.raises(ValueError, match=r"prior_scale has shape \(1,\)"):
         kind(BALLS, torch.zeros(3, 4), 1.0).kl_to_centred(torch.ones(1))
     q = kind(BALLS, torch.zeros(3, 4), 1.0)
-    with pytest.raises(UserError, match="v has shape"):
+    with pytest.raises(ValueError, match="v has shape"):
         q.log_prob_normal(torch.zeros(3, 5))
-    with pytest.raises(UserError, match="z has shape"):
+    with pytest.raises(ValueError, match="z has shape"):
         q.log_prob(torch.zeros(3, 5))
 
 
@@ -91,7 +91,7 @@ def test_shapes_that_fit_are_taken(kind) -> None:
 
 
 def test_a_riemannian_normal_says_what_to_do_with_a_scale_per_coordinate() -> None:
-    with pytest.raises(UserError, match=r"takes 2 scales per point.*WrappedNormal \(posterior=wrapped\)"):
+    with pytest.raises(ValueError, match=r"takes 2 scales per point.*WrappedNormal"):
         RiemannianNormal(BALLS, torch.zeros(3, 4), torch.ones(3, 4))
 
 
@@ -104,7 +104,7 @@ def test_what_is_not_a_point_has_no_density(kind, value: float) -> None:
     assert q.log_prob(z).isfinite().all()
     z[1, 5] = value
     for law in (q, q.centred(1.0)):
-        with pytest.raises(UserError, match=r"c\|z\|² < 1"):
+        with pytest.raises(ValueError, match=r"c\|z\|² < 1"):
             law.log_prob(z)
 
 
@@ -115,7 +115,7 @@ def test_a_model_skips_the_look_at_numbers(kind) -> None:
     q = kind(BALLS, bad, torch.full((3, 1), -1.0), validate_args=False)
     for value in (q.kl_to_centred(torch.tensor(-1.0)), q.kl_monte_carlo(torch.tensor(-1.0)), q.log_prob(bad)):
         assert value.isnan().all()
-    with pytest.raises(UserError, match="prior_scale lies in"):  # a number costs nothing to check
+    with pytest.raises(ValueError, match="prior_scale lies in"):  # a number costs nothing to check
         q.kl_to_centred(-1.0)
     for posterior in ("wrapped", "riemannian"):
         model = MLPAutoencoder.__new__(MLPAutoencoder)

@@ -203,7 +203,7 @@ def test_high_dimensions_keep_samples_as_radius_and_direction() -> None:
 
 
 def test_wrong_number_of_scales_is_refused() -> None:
-    with pytest.raises(UserError, match="takes 2 scales per point"):
+    with pytest.raises(ValueError, match="takes 2 scales per point"):
         RiemannianNormal(ball(1.0, 2, balls=2), torch.zeros(3, 4), torch.ones(3, 4))
     assert RiemannianNormal.scale_channels(ball(1.0, 2, balls=2)) == 2
     assert WrappedNormal.scale_channels(ball(1.0, 2, balls=2)) == 4

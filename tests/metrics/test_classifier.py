@@ -8,16 +8,16 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from hldm.config.dataset import MNIST
 from hldm.data import mnist
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier, DigitFeatures, label_accuracy, predictive_entropy
 from hldm.metrics.classifier import BUNDLED_WEIGHTS, weights_sha256
 from hldm.training.digit_classifier import distorted, save_classifier, train
-from tests.fake_data import DIGITS
 
 
 def test_accuracy_and_hash_are_the_recorded_ones() -> None:
-    digits, classifier = mnist(DIGITS), DigitClassifier()
+    digits, classifier = mnist(MNIST()), DigitClassifier()
     measured = label_accuracy(classifier, digits.test.first(), digits.test.labels)
     # one image may fall on the other side of a tie on another processor
     assert measured == pytest.approx(classifier.accuracy, abs=1.5e-4)
@@ -51,7 +51,7 @@ def test_wrong_files_are_explained(tmp_path: Path) -> None:
 
 def test_training_is_deterministic_and_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hldm.training.digit_classifier.BATCH_SIZE", 32)  # more steps from few images
-    digits = mnist(DIGITS)
+    digits = mnist(MNIST())
     images, labels = digits.train.first(1280), digits.train.labels[:1280]
     networks = [train(images, labels, epochs=1, seed=seed) for seed in (0, 0, 1)]
     hashes = [
@@ -65,7 +65,7 @@ def test_training_is_deterministic_and_can_be_loaded(tmp_path: Path, monkeypatch
 
 
 def test_distortion_moves_digits_but_keeps_them() -> None:
-    images = mnist(DIGITS).test.first(200)
+    images = mnist(MNIST()).test.first(200)
     moved = distorted(images, torch.Generator().manual_seed(0))
     assert moved.shape == images.shape
     assert moved.dtype == torch.uint8
@@ -75,7 +75,7 @@ def test_distortion_moves_digits_but_keeps_them() -> None:
 
 
 def test_entropy_of_sure_and_unsure_images() -> None:
-    digits, classifier = mnist(DIGITS), DigitClassifier()
+    digits, classifier = mnist(MNIST()), DigitClassifier()
     clear = digits.test.first(500)
     # two digits on top of each other
     doubtful = torch.maximum(clear, clear.flip(0))

@@ -8,6 +8,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Generator, Tensor, nn
 
+from hldm.config.dataset import MNIST
 from hldm.config.weights import check_inception_weights
 from hldm.data import Dataset, mnist
 from hldm.errors import UserError
@@ -20,7 +21,6 @@ from hldm.metrics import (
     real_floor,
 )
 from hldm.metrics.images import KID_SUBSETS, balanced_draw
-from tests.fake_data import DIGITS
 
 DIM = 12
 
@@ -52,7 +52,7 @@ ZERO, ONE = torch.zeros(DIM), torch.ones(DIM)
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return mnist(DIGITS)
+    return mnist(MNIST())
 
 
 def test_fid_of_identical_sets_is_zero() -> None:

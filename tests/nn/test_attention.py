@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from hldm.errors import UserError
 from hldm.geometry import Euclidean, ProductManifold
 from hldm.nn import HyperbolicAttention, distance_attention
 from hldm.nn.attention import _arcosh1p_squared
@@ -91,5 +90,7 @@ def test_attention_clips_queries_and_keys_but_takes_context() -> None:
     assert outs[0].shape == (2, 6, C)
     assert not outs[0].allclose(outs[1])
     torch.testing.assert_close(outs[1], outs[2])  # nothing that near is clipped
-    with pytest.raises(UserError, match="heads=0"):
+    with pytest.raises(ValueError, match="heads=0"):
         HyperbolicAttention(manifold, 0, ball(4, 1.0))
+    with pytest.raises(ValueError, match="clip=0"):
+        HyperbolicAttention(manifold, 1, ball(4, 1.0), clip=0.0)

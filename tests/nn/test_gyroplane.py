@@ -314,7 +314,7 @@ def test_published_form_at_extremes_is_finite_with_finite_gradients(value: str) 
 
 
 def test_unknown_forms_and_products_are_refused() -> None:
-    with pytest.raises(UserError, match="form=paper"):
+    with pytest.raises(ValueError, match="form='own'"):
         Gyroplane(Euclidean(2), 3, form="own")
     for manifold in (
         PoincareBall(4, FixedCurvature(1.0), balls=2),

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold, normal, ops
 from hldm.nn import (
     DistanceLayer,
@@ -339,7 +338,7 @@ def test_lifting_clips_every_ball_and_comes_back() -> None:
     zero = torch.zeros(1, 6, dtype=F64, requires_grad=True)
     ToPoincare(manifold, 1.0)(zero).sum().backward()
     assert zero.grad.isfinite().all()
-    with pytest.raises(UserError, match="clip=0"):
+    with pytest.raises(ValueError, match="clip=0"):
         ToPoincare(manifold, clip=0)
 
 

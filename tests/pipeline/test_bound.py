@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from hldm.config.compose import compose
 
-from hldm import evaluation
+from hldm.commands import evaluate
+from hldm.config.compose import compose
 from hldm.distributions import WrappedNormal
 from hldm.pipeline import run
 from hldm.pipeline.bound import evidence_bound
@@ -82,5 +82,5 @@ def test_a_run_reports_it_and_evaluation_reproduces_it(tmp_path, monkeypatch, di
     metrics = directory.results["metrics"]
     for name in ("elbo_flow", "elbo_flow_error", "elbo_flow_bits_per_dim", "elbo_flow_gain"):
         assert math.isfinite(metrics[name])
-    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
-    assert evaluation.main() == 0
+    argv = [f"run={directory.path}"]
+    assert evaluate.main(argv) == 0
