@@ -37,7 +37,7 @@ def ours(distribution: str, *, compiled: bool = False) -> Turn:
     from hldm.pipeline.build import build_dataset, build_model, compile_training, optimization
     from hldm.training import FirstStage
 
-    config = compose(["+experiment=pvae_mnist", "geometry=poincare", "curvature=0.7", f"distribution={distribution}"])
+    config = compose(["experiment=pvae_mnist", "geometry=poincare", "curvature=0.7", f"distribution={distribution}"])
     dataset = build_dataset(config)
     model = build_model(config, dataset)
     if compiled:

@@ -33,7 +33,7 @@ ABOUT = (
 )
 """What the JSON says of itself."""
 
-KEPT = ("hldm", "commit", "network_evaluations", "machine", "threads")
+KEPT = ("hldm", "commit", "dirty", "network_evaluations", "machine", "threads")
 """What is kept of a run's provenance, beside torch's version."""
 
 Figures = dict[str, Any]
