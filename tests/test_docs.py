@@ -91,7 +91,7 @@ SMALL = [
     *("training.checkpoint_every=2", "training.log_every=1", "metrics.first_stage_images=100"),
 ]
 EXTENDED = {
-    "geometry=gentle curvature=0.5 metrics=random experiment=smoke": ("GentleBall", "RandomFeatures"),
+    "geometry=gentle curvature=0.5 metrics=random experiment=smoke": ("GentleBall", "RandomFeatures", "Brightness"),
     "dataset=rings autoencoder=mlp denoiser=linear diffusion=straight metrics=vectors": (
         *("rings", "StraightFlow", "StraightSampler", "LinearDenoiser"),
     ),
@@ -118,6 +118,8 @@ def test_the_package_that_extending_shows_trains_and_is_evaluated(arguments, myl
     if "gentle" in arguments:
         assert results["metrics"]["curvature_0"] == pytest.approx(0.25)
         assert results["provenance"]["extractor"]["name"] == "random"
+        assert 0 < results["metrics"]["brightness"] < 1
+        assert results["metrics"]["brightness_real"] == pytest.approx(0.13, abs=0.02)  # MNIST's mean grey level
     status, out, err = call("evaluate.py", f"run={run.parent}")
     assert status == 0, err[-3000:]
     assert "every metric is the recorded one, bit for bit" in out

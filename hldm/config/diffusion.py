@@ -141,13 +141,10 @@ class TangentDDPM(Process, target="hldm.diffusion.TangentDDPM"):
 class Sampler(Section, family=True):
     """Draws latents with a trained denoiser."""
 
-    steps: int
-    method: str
-
     @property
     def network_evaluations(self) -> int:
         """Evaluations of the network for one latent, as far as they are known before."""
-        return self.steps
+        return getattr(self, "steps", 0)
 
 
 EVALUATIONS_PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}

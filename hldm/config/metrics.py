@@ -62,6 +62,10 @@ class MarginalLikelihood(Likelihood, target="hldm.autoencoder.MarginalLikelihood
     spacing: Positive = Field(default=0.08, description="of the nodes of quadrature", examples=[0.08])
 
 
+class Metric(Section, family=True):
+    """A measure of one's own: its class is called with the model, the data set and a generator, and gives numbers."""
+
+
 class Hierarchy(Section):
     """How the hierarchy of the latents is measured."""
 
@@ -99,6 +103,7 @@ class Metrics(Section):
     )
     hierarchy: Hierarchy = Field(default=Hierarchy(), description="δ_rel and its controls")
     likelihood: Likelihood | None = Field(default=None, description="marginal likelihood of test images; null for none")
+    others: tuple[Metric, ...] = Field(default=(), description="measures of your own, see docs/extending.md")
     likelihood_images: Annotated[
         Whole, BeforeValidator(_images), Words("0 for none, or a whole number ≥ 2, as it comes with its standard error")
     ] = Field(

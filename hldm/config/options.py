@@ -75,9 +75,12 @@ class Options:
                     found |= {f"{group.name}.{package}": {}}
                     found |= {f"{group.name}.{package}.{key.partition('.')[2]}": value for key, value in own.items()}
                 continue
-            # `digits` stands beside the file, `/experiment/pvae_mnist@_global_` in conf/
-            path = CONF / name[1:].partition("@")[0] if name[0] == "/" else group / name
-            found |= self.settings(path.with_suffix(".yaml"))
+            # `digits` stands in the same group, `/experiment/pvae_mnist@_global_` in another one
+            other, _, option = (name[1:].partition("@")[0] if name[0] == "/" else f"{group.name}/{name}").rpartition(
+                "/"
+            )
+            if option in self.groups.get(other, {}):
+                found |= self.settings(self.groups[other][option])
         content.pop("hydra", None)
         is_global = group in self.folders or "# @package _global_" in text
         return found | dict(_flat(content if is_global else {group.name: content}))

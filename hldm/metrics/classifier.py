@@ -6,6 +6,7 @@ Legend: N images of 28 × 28, D features, K = 10 classes.
 """
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import torch
@@ -121,7 +122,8 @@ def outputs(network: nn.Module, images: Tensor, batch_size: int = 500) -> tuple[
             f"Metrics look at images of type uint8, in [0, 255], and were given {str(images.dtype).split('.')[-1]}. "
             "Hand in hldm.images.to_uint8(images) of images in [0, 1]."
         )
-    device = next(network.parameters()).device
+    weights = itertools.chain(network.parameters(), network.buffers())
+    device = next((tensor.device for tensor in weights), torch.device("cpu"))
     batches = [network(batch.to(device)) for batch in images.split(batch_size)]
     features, logits = zip(*batches, strict=True)
     return torch.cat(features).cpu().double(), torch.cat(logits).cpu().double()

@@ -1,6 +1,7 @@
 """Every final number and picture of a run, from its weights alone."""
 
 import hashlib
+import math
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -114,7 +115,7 @@ def evaluate_run(
             metrics["denoiser_curvature"] = float(c())
         if settings.likelihood_images:
             metrics |= evidence_bound(model, dataset, settings, seed)
-
+    metrics |= other_metrics(model, dataset, settings, seed)
     return {
         "run": directory.path.name,
         "metrics": metrics,
@@ -130,6 +131,24 @@ def evaluate_run(
             **provenance(directory.status.get("command")),
         },
     }
+
+
+def other_metrics(model: LatentModel, dataset: Dataset, settings: Metrics, seed: int) -> dict[str, float]:
+    """What the measures of one's own give, each with a random stream of its own.
+
+    Raises:
+        UserError: one gives a number that is not finite, or under a name that there is already.
+    """
+    found: dict[str, float] = {}
+    for section in settings.others:
+        measured = build(section)(model, dataset, stream(seed, f"metric/{section.target}", device=model.device))
+        for name, value in measured.items():
+            if name in found or not math.isfinite(value):
+                raise UserError(
+                    f"{section.target} gives {name}={value}, and a metric is a finite number with a name of its own."
+                )
+            found[name] = float(value)
+    return found
 
 
 def parameter_counts(model: LatentModel) -> dict[str, int]:

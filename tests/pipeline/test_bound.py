@@ -7,6 +7,7 @@ import torch
 
 from hldm.commands import evaluate
 from hldm.config.compose import compose
+from hldm.config.metrics import Metrics
 from hldm.distributions import WrappedNormal
 from hldm.pipeline import run
 from hldm.pipeline.bound import evidence_bound
@@ -14,7 +15,7 @@ from hldm.pipeline.build import build_model
 from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY, prepare
 
-SETTINGS = {"likelihood_images": 3, "likelihood_steps": 1}
+SETTINGS = Metrics(likelihood_images=3, likelihood_steps=1)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
 from tests.pipeline.conftest import POINT, TINY
 
-LEARNED = ["curvature=learnable", "denoiser.attention=hyperbolic_distance", "denoiser.learnable_curvature=true"]
+LEARNED = ["curvature=learnable", "denoiser.attention=hyperbolic_distance", "denoiser.curvature=learnable"]
 SMALL = {"global": POINT, "map_global": [*TINY, "denoiser.width=16", "denoiser.blocks=1"]}
 
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from hldm.commands import evaluate, generate
+from hldm.config.metrics import Metrics
 from hldm.errors import UserError
 from hldm.pipeline import run
 from hldm.training.stages import DiffusionStage
@@ -84,7 +85,7 @@ def test_a_prompt_draws_a_grid(text, draw, tmp_path):
 
 def test_what_a_run_cannot_be_asked(text, finished, draw, tmp_path):
     unconditional = prepare(tmp_path, "conditioning=none")
-    unjudged = unconditional.config | {"metrics": {"classifier": None}}
+    unjudged = unconditional.config.model_copy(update={"metrics": Metrics(classifier=None)})
     with pytest.raises(UserError, match=r"without labels, and has no classifier to find them. Leave label= out"):
         generate.check_request(unjudged, "it", label=7, prompt=None)
     with pytest.raises(UserError, match=r"trained without text. Leave prompt= out"):
