@@ -48,7 +48,7 @@ def turns(overrides: list[str], dataset: Dataset) -> dict[str, Callable[[], obje
     model.fit_latent_scale(encoded[0])
     settings = config["training"]["diffusion"]
     stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=settings["batch_size"])
-    optimizer = Optimizer(stage.model.parameters(), optimization(config["training"], "diffusion")["optimizer"])
+    optimizer = Optimizer(stage.model.parameters(), optimization(config["training"], "diffusion")["make_optimizer"])
     average = Ema(stage.model, settings["ema_decay"])
     labels = torch.arange(SAMPLES) % dataset.classes
 

@@ -43,7 +43,7 @@ def ours(distribution: str, *, compiled: bool = False) -> Turn:
     if compiled:
         compile_training(model)
     stage = FirstStage(model, dataset.train, seed=0, batch_size=128)
-    optimizer = optimization(config["training"], stage.name)["optimizer"](model.autoencoder.parameters())
+    optimizer = optimization(config["training"], stage.name)["make_optimizer"](model.autoencoder.parameters())
     steps = iter(range(10**9))
 
     def turn() -> None:

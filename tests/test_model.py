@@ -31,7 +31,7 @@ def dataset():
 
 
 def model_of(dataset, *overrides, without=()):
-    """Of the settings in SMALL without those named."""
+    """The model of SMALL and `overrides`, without the settings of SMALL that are named."""
     small = [setting for setting in SMALL if setting.partition("=")[0] not in without]
     return build_model(compose([*small, *overrides]), dataset)
 

@@ -3,6 +3,11 @@
 import pytest
 
 from hldm.config import geometry as config
+from hldm.config.autoencoder import Autoencoder
+from hldm.config.conditioning import Conditioning
+from hldm.config.dataset import Dataset
+from hldm.config.diffusion import Denoiser, Process, Sampler
+from hldm.config.training import Optimizer
 from hldm.geometry import Euclidean, FixedCurvature, LearnableCurvature, PoincareBall, ProductManifold
 from hldm.spaces import curvature_of, manifold_of
 
@@ -34,3 +39,11 @@ def test_flat_space_has_no_curvature_to_learn():
     manifold = manifold_of(config.Euclidean(channels=3), curvature_of(config.LearnableCurvature()))
     assert (type(manifold), manifold.channels) == (Euclidean, 3)
     assert not list(manifold.parameters())
+
+
+def test_every_section_describes_something_that_can_be_called():
+    """Also where a module has the name of the function, as hldm.data.branching has."""
+    families = (Autoencoder, Conditioning, Dataset, Denoiser, Process, Sampler, config.Manifold, Optimizer)
+    for family in families:
+        for section in family.options.values():
+            assert callable(section.described()), section.target

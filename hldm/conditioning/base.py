@@ -50,7 +50,7 @@ class Conditioning(nn.Module, ABC):
     """D of `Condition.hidden`, None where the denoiser is given labels."""
 
     curvature: Curvature | None
-    """Of the balls that embeddings are points of; None where they are vectors."""
+    """The curvature of the balls that embeddings lie on; None where embeddings are vectors."""
 
     template: str | None = None
     """The caption that stands for a label in evaluation, with {} for the class; None where labels need none."""

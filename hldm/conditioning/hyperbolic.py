@@ -16,7 +16,7 @@ from hldm.nn import Gyroplane, HyperbolicEmbedding
 
 @torch.no_grad()
 def point_table(table: nn.Embedding, curvature: Curvature) -> nn.Module:
-    """The same embeddings as points, which a Riemannian optimiser moves, read by log_0; at c = 0 `table` itself."""
+    """A table's embeddings as points, which a Riemannian optimiser moves, read by log_0; at c = 0 `table` itself."""
     c = curvature.operand
     fixed = FixedCurvature(float(c)) if isinstance(c, Tensor) else curvature
     manifold = largest_balls(table.embedding_dim, fixed)

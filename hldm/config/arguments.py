@@ -7,7 +7,8 @@ said in the same ways.
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, OverrideType, RangeSweep
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from hldm.config.options import PRESETS, Options
-from hldm.config.schema import RunConfig
+from hldm.config.options import LEAVES_RESULT, PRESETS, Options
 from hldm.console import closest
 from hldm.errors import UserError
+from hldm.paths import root
 
 CURVATURES = {"curvature": "curvature", "denoiser.curvature": "curvature@denoiser.curvature"}
 """Setting → the group, and its place in the configuration, that Hydra chooses it from."""
@@ -66,6 +69,12 @@ HABITS = {
 
 NOT_NEEDED = ("resume", "resume_from_checkpoint", "ckpt_path", "checkpoint", "resume_from", "auto_resume")
 """Settings of other tools for what happens here by itself."""
+
+
+def register_resolvers() -> None:
+    """What `${hldm.…}` means in conf/. Every composition needs it."""
+    OmegaConf.register_new_resolver("hldm.root", lambda: str(root()), replace=True)
+    OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ def _read(argument: str, options: Options) -> Argument:
     if override.key_or_group.partition(".")[0] == "hydra" or override.key_or_group.startswith("hydra/"):
         return Argument(typed, argument, override.key_or_group)
     _refuse_changes_of_structure(typed, override, options)
-    if override.is_sweep_override() and plain.partition(".")[0] in RunConfig.leaves_result:
+    if override.is_sweep_override() and plain.partition(".")[0] in LEAVES_RESULT:
         raise UserError(
             f"{typed} would sweep over {plain}, which cannot change a result: all points of the grid would be the same "
             "run. Choose one value for the whole command."
@@ -260,7 +269,7 @@ def _deferred(argument: Argument, swept: set[str]) -> Argument:
     over = {"latent": ("autoencoder", "denoiser")}
     groups = {name for key in swept for name in (key, *over.get(key, ()))}
     is_preset_swept = bool(swept & {*PRESETS})
-    if "." not in argument.key or not (section in groups or is_preset_swept) or section in RunConfig.leaves_result:
+    if "." not in argument.key or not (section in groups or is_preset_swept) or section in LEAVES_RESULT:
         return argument
     if parsed(argument.hydra).is_sweep_override():
         return argument
@@ -303,8 +312,16 @@ def needs_grid(typed: str) -> str:
     )
 
 
-def in_our_words(error: Exception, arguments: Sequence[Argument], options: Options) -> UserError:
-    """Hydra's or OmegaConf's error → what was wrong and what to type."""
+@contextmanager
+def in_our_words(given: Sequence[Argument], options: Options) -> Iterator[None]:
+    """What Hydra or OmegaConf raises in the block → a UserError that says what was wrong and what to type."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _in_our_words(error, given, options) from error
+
+
+def _in_our_words(error: Exception, arguments: Sequence[Argument], options: Options) -> UserError:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     # one of the two may be the section that was to hold the key
     if keys := re.findall(r"(?:not in struct full_key: |Could not override ')([^\s']+)", text):

@@ -1,6 +1,5 @@
 """How a run is judged."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -51,7 +50,7 @@ class Likelihood(Section, family=True):
     """The likelihood of test images under the autoencoder."""
 
 
-class MarginalLikelihood(Likelihood, target="hldm.autoencoder.MarginalLikelihood"):
+class MarginalLikelihood(Likelihood, target="hldm.pipeline.MarginalLikelihood"):
     """By quadrature in two dimensions, and by importance sampling."""
 
     images: Annotated[Whole, Ge(2)] = Field(default=10000, description="test images", examples=[10000])
@@ -122,9 +121,3 @@ class Metrics(Section):
         if self.extractor is None:
             unread |= {"samples", "sampling_seeds", "sampling_batch_size", "classifier"}
         return unread
-
-    def files(self) -> Iterator[tuple[str, str | None]]:
-        """(key, path) of every file that it needs."""
-        for name in ("extractor", "classifier"):
-            if isinstance(part := getattr(self, name), Weights):
-                yield f"metrics.{name}.weights", part.weights

@@ -21,8 +21,8 @@ class UNetDenoiser(Denoiser):
     attends to the text too, at the lowest level and in the middle.
 
     With `stem="gyroplane"` the first layer is the signed distances from each patch of latents, joined to one point, to
-    gyroplanes (Shimizu et al. 2021, section 3.3); for attention by distance see `DistanceAttention`. These layers have
-    the usual initial weights and, up to a number per attention head, as many parameters. They share a curvature of
+    gyroplanes (Shimizu et al. 2021, section 3.3). Attention by distance is that of `DistanceAttention`. These layers
+    have the usual initial weights and, up to a number per attention head, as many parameters. They share a curvature of
     their own, so they can be tried on flat latents too. With c = 0 they *are* the linear stem and Euclidean distance
     attention, and they tend to them at the rate O(c).
 

@@ -1,4 +1,18 @@
-"""Layers on manifolds, which take and return normal coordinates and are Euclidean layers as c → 0; `Condition`."""
+"""Layers on manifolds, which take and return normal coordinates and are Euclidean layers as c → 0.
+
+The models of this package are made of `Gyroplane`, `MobiusLinear`, `PoincareConv2d`, `HyperbolicEmbedding` and
+`distance_attention`; `Condition` is what a denoiser is told. The other layers are parts for models of your own:
+
+    PoincareLinear, MobiusConcat, PoincareConvTranspose2d    for a linear layer, a concatenation, a deconvolution
+    HyperbolicBatchNorm, HyperbolicRMSNorm                   normalisation
+    HyperbolicAttention                                      multi-head attention on sequences of points
+    DistanceLayer                                            distances to learned points, for classifiers by prototypes
+    ToPoincare, FromPoincare                                 features → points in ball coordinates, and back
+
+`examples/hyperbolic_classifier.py` uses some of them. At c = 0 a layer is its Euclidean counterpart, with the same
+initial parameters under the same seed. float16 and bfloat16, of inputs or of parameters, are promoted to float32 at the
+door of a layer, so its outputs are float32 at least; inside autocast, Euclidean layers and those at c = 0 are lowered.
+"""
 
 from hldm.nn.attention import HyperbolicAttention, distance_attention
 from hldm.nn.condition import Condition

@@ -2,6 +2,7 @@
 
 from hldm.pipeline.build import build_model, load_model
 from hldm.pipeline.evaluate import evaluate_run, sample_images
+from hldm.pipeline.likelihood import MarginalLikelihood
 from hldm.pipeline.train import run
 
-__all__ = ["build_model", "evaluate_run", "load_model", "run", "sample_images"]
+__all__ = ["MarginalLikelihood", "build_model", "evaluate_run", "load_model", "run", "sample_images"]

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -22,13 +21,12 @@ from hldm.training import initialised, load_weights
 
 
 def build(section: Section, **parts: Any) -> Any:
-    """The object that a section describes. Only classes that the schema knows can be named there.
+    """The object that a section describes.
 
     Args:
         parts: what depends on other sections, or on the data.
     """
-    assert section.target is not None
-    make = resolve_name(section.target)
+    make = section.described()
     if section.takes_section:
         return make(section, **parts)
     return make(**{name: value for name, value, _ in section.fields()}, **parts)
@@ -130,12 +128,11 @@ def compile_training(model: LatentModel) -> None:
 def optimization(training: Training, stage: Stage) -> dict[str, Any]:
     """The arguments of `train` that say how a stage is optimised."""
     optimizer = training.optimizer
-    assert optimizer.target is not None
     settings = {name: value for name, value, _ in optimizer.fields()}
-    make = resolve_name(optimizer.target)
+    make = optimizer.described()
     return {
         "steps": stage.steps,
-        "optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
+        "make_optimizer": lambda parameters: make(parameters, lr=stage.learning_rate, **settings),
         "schedule": stage.schedule,
         "clip_norm": stage.clip_norm,
         "checkpoint_every": training.checkpoint_every,

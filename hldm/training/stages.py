@@ -61,6 +61,10 @@ class DiffusionStage(Stage):
         self.encoded = encoded
         self.labels, self.seed, self.batch_size = labels, seed, batch_size
 
+    @property
+    def curved(self) -> nn.Module:
+        return self.diffusion
+
     def loss(self, step: int) -> dict[str, Tensor]:
         chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels)).to(self.labels.device)
         noise = stream(self.seed, f"{self.name}/noise", step, self.labels.device)

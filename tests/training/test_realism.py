@@ -208,7 +208,7 @@ def test_a_stopped_stage_goes_on_bit_for_bit(dataset, tmp_path, autoencoder):
 
         stage.loss = stopped
         model = train(
-            stage, steps=4, optimizer=partial(torch.optim.AdamW, lr=1e-3), schedule="constant", clip_norm=1.0,
+            stage, steps=4, make_optimizer=partial(torch.optim.AdamW, lr=1e-3), schedule="constant", clip_norm=1.0,
             ema_decay=None, state_path=tmp_path / name, checkpoint_every=2, log_every=1, on_start=lambda step: None,
             log=lambda step, figures: None,
         )  # fmt: skip

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from hldm.autoencoder import MarginalLikelihood, VariationalAutoencoder, likelihood
-from hldm.autoencoder.likelihood import fits, importance_sampling, nodes, posterior_reach, quadrature, rings
+from hldm.autoencoder import VariationalAutoencoder
 from hldm.config.autoencoder import Posterior
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
 from hldm.layout import LatentLayout
+from hldm.pipeline import MarginalLikelihood, likelihood
+from hldm.pipeline.likelihood import fits, importance_sampling, nodes, posterior_reach, quadrature, rings
 
 SIGMA0 = 0.8
 PIXELS = 6
@@ -130,7 +131,9 @@ def test_importance_sampling_misses_what_the_encoder_misplaces():
     model = LinearAutoencoder(Euclidean(2))
     encoder = model.posterior_parameters
     model.posterior_parameters = lambda images: (encoder(images)[0] + 3.0, 0.3 * encoder(images)[1])
-    metrics = MarginalLikelihood(12, 100, 12, 0.1)(model, IMAGES, generator())
+    metrics = MarginalLikelihood(images=12, importance_samples=100, checked_images=12, spacing=0.1)(
+        model, IMAGES, generator()
+    )
     assert metrics["nll"] == pytest.approx(-float(model.exact(IMAGES).mean()), abs=1e-3)
     assert metrics["nll_importance"] > metrics["nll"] + 1
 

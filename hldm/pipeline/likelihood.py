@@ -13,14 +13,15 @@ import torch
 from rich.progress import track
 from torch import Generator, Tensor
 
-from hldm.autoencoder.variational import VariationalAutoencoder
+from hldm.autoencoder import VariationalAutoencoder
 from hldm.geometry import is_plane
 
 FloatArray = npt.NDArray[np.float64]
 
 MEMORY = 2**20
-"""Numbers in the largest array of a chunk: 4 MiB in float32, which a processor's cache holds; four times that with
-nodes, whose product with all images reads all images."""
+"""Numbers in the largest array of a chunk: 4 MiB in float32, which a processor's cache holds.
+
+For quadrature chunks are four times larger, because each is multiplied with all images and so reads them all anyway."""
 
 MOST_NODES = 2**24
 """Nodes of a quadrature rule at most: with their prior they take about 1 GiB."""
@@ -64,7 +65,7 @@ class MarginalLikelihood:
         spacing: distance of neighbouring quadrature nodes; the coarser rule that estimates its error has twice it.
     """
 
-    def __init__(self, images: int, importance_samples: int, checked_images: int, spacing: float) -> None:
+    def __init__(self, *, images: int, importance_samples: int, checked_images: int, spacing: float) -> None:
         self.images = images
         self.importance_samples = importance_samples
         self.checked_images = checked_images
@@ -77,7 +78,7 @@ class MarginalLikelihood:
         Returns:
             nll: −log p(x), and nll_sd over the images.
             nll_error: how much it changes with the coarser rule; by importance sampling, its standard error over the
-                images' samples (its bias, positive, can be larger: see the next).
+                images' samples (its bias, which is positive, can be larger, as nll_importance shows).
             nll_importance: where quadrature gives nll, what importance sampling would: nll and the mean gap between
                 the two on the checked images; nll_importance_error: the gap's standard error over images. Both are
                 left out where quadrature is beyond `MOST_NODES`, `MOST_PRODUCTS` or `MOST_RINGS`: a line says so.
