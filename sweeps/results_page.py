@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from hldm import console  # noqa: E402 - the folder above is not on the path of a script
 from hldm.config.compose import grid_names  # noqa: E402
-from hldm.config.schema import RunConfig  # noqa: E402
+from hldm.config.options import LEAVES_RESULT  # noqa: E402
 from hldm.errors import UserError  # noqa: E402
 from hldm.files import write_text_atomically  # noqa: E402
 from hldm.study import statistics  # noqa: E402
@@ -129,7 +129,7 @@ class ResultsPage:
         if wrong := [setting for setting in settings if not _is_neutral(setting)]:
             raise UserError(
                 f"{wrong[0]} is not a setting of this command: with it runs would not be those of the page. Settings "
-                f"of {', '.join(sorted(RunConfig.leaves_result))} are, such as hardware=cpu; all others are typed "
+                f"of {', '.join(sorted(LEAVES_RESULT))} are, such as hardware=cpu; all others are typed "
                 "after python train.py."
             )
         grids = dict.fromkeys(grid for table in self.tables.values() for grid in table.grids)
@@ -191,7 +191,7 @@ def key(point: Point) -> str:
 
 def _is_neutral(setting: str) -> bool:
     """Whether a setting cannot change a result."""
-    return setting.partition("=")[0].partition(".")[0] in RunConfig.leaves_result
+    return setting.partition("=")[0].partition(".")[0] in LEAVES_RESULT
 
 
 def start(page: ResultsPage) -> int:

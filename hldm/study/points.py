@@ -7,7 +7,8 @@ from typing import Any
 import hydra
 
 from hldm.config import arguments
-from hldm.config.compose import Composer, in_our_words, register_resolvers
+from hldm.config.arguments import in_our_words, register_resolvers
+from hldm.config.compose import Composer
 from hldm.config.options import PRESETS, Options, load_extensions
 from hldm.config.schema import RunConfig
 from hldm.paths import CONF
