@@ -158,7 +158,7 @@ def test_the_ablation_is_a_list_of_cells_with_seeds(invoke: Invoke) -> None:
     assert sorted(cells) == sorted(Options().groups["ablation"])
     assert out.count("same run as") == 2
     assert "same run as 1" in out
-    assert "same run as 7" in out
+    assert "same run as 8" in out
     status, out, _ = invoke("-m", "ablation=attention,all", "seed=0,1", "tracking=none")
     assert status == 0
     assert "4 runs to do" in out
