@@ -4,14 +4,16 @@ Legend: v is (*B, N, n), N points of one ball; weights are (*B, M, N) ≥ 0, M m
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hldm.geometry.analytic import sinhc
 from hldm.geometry.normal import add_normal, from_spacelike, spacelike
-from hldm.geometry.ops import Scalar, flat, full_precision, promote
+from hldm.geometry.ops import flat, full_precision, promote
+from hldm.geometry.shapes import Scalar
 
 
-def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
+def midpoint(v: Float[Tensor, "*#B N n"], weights: Float[Tensor, "*#B M N"], c: Scalar) -> Float[Tensor, "*B M n"]:
     """Gyro-midpoint, which is the Einstein midpoint and the normalised centroid on the hyperboloid.
 
         m = ½ ⊗ Σ w_i λ_i z_i / Σ w_i (λ_i − 1)                                              Ungar (2008), chapter 6
@@ -39,7 +41,9 @@ def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
         return from_spacelike(space / norm, c)
 
 
-def frechet_mean(v: Tensor, weights: Tensor, c: Scalar, steps: int = 32) -> Tensor:
+def frechet_mean(
+    v: Float[Tensor, "*#B N n"], weights: Float[Tensor, "*#B N"], c: Scalar, steps: int = 32
+) -> Float[Tensor, "*B n"]:
     """The point with the least weighted sum of squared distances (Karcher mean); unique on the ball.
 
     Because arcosh² is concave, Σ w_i d_i² is bounded from above at the current mean by a weighted sum of cosh(√c d_i),
@@ -72,7 +76,7 @@ def frechet_mean(v: Tensor, weights: Tensor, c: Scalar, steps: int = 32) -> Tens
     return add_normal(mean.squeeze(-2), step, c)
 
 
-def _hessian(w: Tensor, weights: Tensor, c: Scalar) -> Tensor:
+def _hessian(w: Float[Tensor, "*#B N n"], weights: Float[Tensor, "*#B N"], c: Scalar) -> Float[Tensor, "*B n n"]:
     """(*B, n, n) Hessian of Σ w_i d_i²/2 in the frame: 1 along log_m(v_i), √c d_i coth(√c d_i) across."""
     s = c * w.square().sum(-1)
     # x coth x − 1 over x², so that the direction needs no normalisation

@@ -1,6 +1,7 @@
 """A table of points that is trained by a Riemannian optimiser."""
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hldm.geometry import Manifold
@@ -23,7 +24,7 @@ class HyperbolicEmbedding(nn.Module):
     """
 
     def __init__(
-        self, num_embeddings: int, manifold: Manifold, scale: float = 1.0, start: Tensor | None = None
+        self, num_embeddings: int, manifold: Manifold, scale: float = 1.0, start: Float[Tensor, "rows C"] | None = None
     ) -> None:
         super().__init__()
         # geoopt takes seconds to import; only this layer needs it
@@ -48,7 +49,7 @@ class HyperbolicEmbedding(nn.Module):
                 points = leaf.from_tangent(v).unflatten(1, (leaf.balls, leaf.ball_dim))
                 self.weights.append(geoopt.ManifoldParameter(ball.projx(points), manifold=ball))
 
-    def forward(self, index: Tensor) -> Tensor:
+    def forward(self, index: Int[Tensor, "*B"]) -> Float[Tensor, "*B C"]:
         """(*) integers → (*, C) normal coordinates."""
         pieces = []
         for leaf, weight in zip(self.manifold.leaves(), self.weights, strict=True):
