@@ -1,4 +1,4 @@
-"""What a latent distribution offers to a model: draws, densities, and the KL to a centred prior.
+"""The interface of a latent distribution: draws, densities, and the KL to a centred prior.
 
 Legend: a point has C coordinates along `dim`; all other axes are batch axes. `m` are the normal coordinates of the
 mean, `w` a frame vector at the mean, `v` normal coordinates of a sample, `z` the same sample as a point.
@@ -114,7 +114,7 @@ class ManifoldDistribution(ABC):
     """Known to have its mean at the origin, where frame vectors are normal coordinates."""
 
     scale_rule: str
-    """What has a scale of its own, and what to do where another has: the end of an error."""
+    """The end of an error about scales: which parts of a point have a scale each, and which family has other scales."""
 
     def __init__(self, manifold: Manifold, loc: Tensor, dim: int = -1, validate_args: bool = True) -> None:
         self.manifold = manifold

@@ -175,7 +175,7 @@ class Tables:
         return (self.n - 1) * square * log_sinhc_slope(_widen(self.q, axes) * square)
 
     def integrals(self) -> Integrals:
-        """All that the law is asked for beside quantiles."""
+        """The integrals over the law: normaliser, second moment, and their derivatives to q."""
         peak = -0.5 * self.mode.square()
         if self.n > 1:
             peak = peak + (self.n - 1) * (self.mode.log() + log_sinhc(self.q * self.mode.square()))

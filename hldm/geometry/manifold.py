@@ -1,4 +1,4 @@
-"""What every model here asks of a latent space.
+"""The interface of a latent space: all that models ask of it.
 
 A `Manifold` is a `Leaf` (Euclidean space, or balls of one curvature) or a product of manifolds. Code that treats balls
 apart walks over `manifold.leaves()` or `manifold.pieces(x)` and never asks for a class.
@@ -101,9 +101,10 @@ class Manifold(nn.Module, ABC):
 
     @abstractmethod
     def repeated(self, times: int) -> "Manifold":
-        """The product of so many copies with this one's curvatures, `times` · C coordinates.
+        """The product of `times` copies of this manifold, which share its curvatures; `times` · C coordinates.
 
-        Factor by factor: first the coordinates of the first factor in every copy, copy by copy, then those of the next.
+        Coordinates are ordered by factor, then by copy: first the coordinates that the copies have in the first factor,
+        copy by copy, then the coordinates that they have in the second, and so on.
         """
 
     @abstractmethod

@@ -19,7 +19,7 @@ def midpoint(v: Float[Tensor, "*#B N n"], weights: Float[Tensor, "*#B M N"], c: 
         m = ½ ⊗ Σ w_i λ_i z_i / Σ w_i (λ_i − 1)                                              Ungar (2008), chapter 6
 
     computed on the hyperboloid, where it is Y/|Y| with Y = Σ w_i Y_i. The Lorentz norm |Y| is never smaller than Σ w_i;
-    that bound takes over where rounding would win. In float32 the radius errs by up to 6e-3/√c at √c|v| = 6.
+    where rounding makes it smaller, Σ w_i takes its place. In float32 the radius errs by up to 6e-3/√c at √c|v| = 6.
 
     Args:
         v: (*B, N, n) normal coordinates.
@@ -49,8 +49,8 @@ def frechet_mean(
     Because arcosh² is concave, Σ w_i d_i² is bounded from above at the current mean by a weighted sum of cosh(√c d_i),
     which the gyro-midpoint with weights w_i √c d_i/sinh(√c d_i) minimises: every step descends, without a step size
     (the majorisation of Lou et al. (2020), Algorithm 1, on the hyperboloid). One Newton step on the gradient
-    Σ w_i log_m(v_i) ends it; as its derivative is that of the implicit function theorem, gradients to v, weights and c
-    are exact.
+    Σ w_i log_m(v_i) ends the iteration. Autograd sees this step alone, and its derivative is the one that the implicit
+    function theorem gives, so gradients to v, weights and c are exact.
 
     Args:
         v: (*B, N, n) normal coordinates.

@@ -1,7 +1,7 @@
 """The ball in normal and in hyperboloid coordinates, where radii are not bounded by what ball coordinates can hold.
 
 Legend: `v`, `m` and `w` are normal coordinates (|v| is the distance to the origin), `y` the space-like hyperboloid
-coordinates sinh(√c|v|) v/(√c|v|). Axes, `c` and the rules that hold throughout are those of `ops`.
+coordinates sinh(√c|v|) v/(√c|v|). Axes, `c` and the rules that hold throughout are as in `ops`.
 """
 
 from typing import Any
@@ -53,8 +53,8 @@ def add_normal(m: Operand, w: Operand, c: Scalar, dim: int = -1) -> Whole:
 def log_volume(v: Operand, c: Scalar, dim: int = -1) -> Tensor:
     """log √det g in normal coordinates: (n − 1) log(sinh(√c|v|)/(√c|v|)), n the size of `dim`, which is summed away.
 
-    The volume element of polar coordinates divided by that of flat space (Nagano et al. (2019), section 3). It is 0 as
-    c → 0.
+    This is the ball's volume element in polar coordinates divided by the flat one (Nagano et al. (2019), section 3).
+    As c → 0 the result is 0.
     """
     v = promote(v)
     if flat(c):

@@ -103,7 +103,7 @@ class ProductManifold(Manifold):
         return torch.stack(shares).amax()
 
     def rescaled(self, s: Tensor | float) -> "ProductManifold":
-        """As for any manifold; s of shape (number of factors,) divides each factor's coordinates by its own."""
+        """The manifold of the latents v / s, where s is one scale, or a tensor of one scale per factor."""
         factors = self.direct_factors()
         scales = s.unbind() if isinstance(s, Tensor) and s.ndim else [s] * len(factors)
         return ProductManifold([f.rescaled(own) for f, own in zip(factors, scales, strict=True)])

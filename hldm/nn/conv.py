@@ -32,7 +32,7 @@ def log_beta(n: float) -> float:
 
 
 class _PoincareConv(nn.Module, ABC):
-    """What convolution and transposed convolution share; `conv` holds the parameters in the usual shape."""
+    """Base of convolution and transposed convolution; `conv` holds the parameters in the usual shape."""
 
     conv: nn.Conv2d | nn.ConvTranspose2d
 

@@ -13,7 +13,7 @@ class ToPoincare(nn.Module):
         z = Φ(min(1, clip/|x|) · x)                                            Guo et al. (2022), per ball
 
     Khrulkov et al. (2020) lift with exp_0; without a bound on |x| features drift to the boundary, where the gradient of
-    Φ vanishes. Curvature is that of the manifold; make it learnable there. As c → 0 only the clipping remains.
+    Φ vanishes. The manifold has the curvature, which may be learned. As c → 0 only the clipping remains.
 
     Args:
         manifold: of the points. A Euclidean factor is clipped like a ball, so that c → 0 compares like with like.

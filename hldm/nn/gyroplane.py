@@ -16,8 +16,8 @@ from hldm.nn.hyperplanes import affine, gyroplane, pvae_gyroplane
 class Gyroplane(nn.Module):
     """`Linear`-shaped gyroplane layer on any manifold, on vectors or, as a 1×1 convolution, on feature maps.
 
-    For normal coordinates v it returns the signed response of K hyperplanes: on the balls that of `gyroplane`, on
-    Euclidean factors ⟨a, v⟩ + b. Plane k has its foot point at −b a/|a|² on the product of all factors, so ball j gets
+    For normal coordinates v the layer returns signed responses of K hyperplanes: `gyroplane` on balls, ⟨a, v⟩ + b on
+    Euclidean factors. Plane k has its foot point at −b a/|a|² on the product of all factors, so ball j gets
     the share b|a_j|²/|a|² of the bias. Where everything is flat (also a ball with fixed c = 0) it *is* the affine
     layer, bit for bit, with the same initial parameters as `nn.Linear` and a 1×1 `nn.Conv2d` under the same seed.
 
@@ -50,7 +50,7 @@ class Gyroplane(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The initialisation of `nn.Linear`, drawn in the same order, or that of the authors' code."""
+        """Draw parameters as `nn.Linear` does, in its order; where form is "pvae", as the authors' code does."""
         bound = 1 / math.sqrt(self.manifold.channels)
         if self.form == "pvae":
             nn.init.normal_(self.weight, std=bound / math.sqrt(3))

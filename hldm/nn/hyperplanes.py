@@ -30,7 +30,7 @@ def root(c: Scalar) -> Scalar:
 def planes(
     weight: Float[Tensor, "*B K n"], bias: Float[Tensor, "*B K"], norm2: Float[Tensor, "*B K"], c: Scalar
 ) -> tuple[Float[Tensor, "*B K n"], Float[Tensor, "*B K"], Float[Tensor, "*B K"], Float[Tensor, "*B K"]]:
-    """What of the gyroplane formula depends on parameters only.
+    """Coordinates of K hyperplanes: the factors of the gyroplane formula that depend on parameters only.
 
     Args:
         weight: (*, K, n) normals a.

@@ -1,4 +1,4 @@
-"""What the layers share: hyperboloid coordinates of a whole manifold, and parameters laid along one axis.
+"""Helpers of several layers: hyperboloid coordinates of a whole manifold, and parameters laid along one axis.
 
 The hyperboloid coordinates y = sinh(√c|v|) v/(√c|v|) of every ball live in a vector space, so sums, norms and linear
 maps of them make sense; they are v itself on flat factors and as c → 0.

@@ -21,7 +21,7 @@ class MobiusLinear(nn.Module):
 
         W ⊗ z = exp_0(W log_0 z)                                        Ganea et al. (2018), Lemma 6 (eq. 27)
 
-    As c → 0 it is W v + b. Initial parameters are those of `nn.Linear` under the same seed.
+    As c → 0 it is W v + b. Under the same seed, `nn.Linear` has the same initial parameters.
 
     Args:
         manifold: of the inputs.
@@ -68,8 +68,8 @@ class PoincareLinear(nn.Module):
 class MobiusConcat(nn.Module):
     """(W₁ ⊗ z₁) ⊕ (W₂ ⊗ z₂) ⊕ … ⊕ b: points of several manifolds into one, from the left to the right.
 
-    Ganea et al. (2018), section 3.2 ("Concatenation of multiple input vectors"). As c → 0 it is the linear layer of the
-    concatenated vectors, with the initial parameters of that `nn.Linear` under the same seed.
+    Ganea et al. (2018), section 3.2 ("Concatenation of multiple input vectors"). As c → 0 it is a linear layer of the
+    concatenated vectors, with the initial parameters that `nn.Linear` has under the same seed.
 
     Args:
         manifolds: of the inputs.
