@@ -1,12 +1,13 @@
 # make train   set up everything, run a smoke run, then the main job
 # make test    set up everything, run the tests
+# make docs    build the documentation into site/, offline
 # make check   what a change has to pass: format, lint, types, import layers, tests
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 export PYTHONUNBUFFERED := 1
 
-.PHONY: train test check lint setup clean
+.PHONY: train test docs check lint setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,7 +31,7 @@ train:
 	@echo "  3. run  python train.py -m geometry=poincare,euclidean curvature=0.1,1.0"
 	@echo "     3 runs, as both Euclidean points of the grid are the same run: about 15 minutes on 2 cores"
 	@$(MAKE) --no-print-directory setup
-	$(BIN)/python train.py +experiment=smoke
+	$(BIN)/python train.py experiment=smoke
 	$(BIN)/python train.py -m geometry=poincare,euclidean curvature=0.1,1.0
 
 test: setup
@@ -42,7 +43,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation is in site/: open site/index.html, or type $(BIN)/mkdocs serve"
+
 check: lint test
 
 clean:
-	rm -rf .venv outputs
+	rm -rf .venv outputs site

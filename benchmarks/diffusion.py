@@ -18,11 +18,11 @@ from datetime import date
 
 import torch
 
-from hldm.data import Dataset
+from hldm.config.compose import compose
+from hldm.data import Dataset, InMemorySplit
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import build_model, optimization
-from hldm.study.config import compose
-from hldm.training import DiffusionStage, encode
+from hldm.training import DiffusionStage, encode_split
 from hldm.training.ema import Ema
 from hldm.training.optimizer import Optimizer
 
@@ -44,11 +44,11 @@ def turns(overrides: list[str], dataset: Dataset) -> dict[str, Callable[[], obje
     config = compose([*overrides, "tracking=none"])
     model = build_model(config, dataset)
     assert isinstance(model, LatentDiffusion)
-    encoded = encode(model, dataset.train_images)
+    encoded = encode_split(model, dataset.train)
     model.fit_latent_scale(encoded[0])
     settings = config["training"]["diffusion"]
-    stage = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=settings["batch_size"])
-    optimizer = Optimizer(stage.model.parameters(), optimization(config["training"], "diffusion")["optimizer"])
+    stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=settings["batch_size"])
+    optimizer = Optimizer(stage.model.parameters(), optimization(config["training"], "diffusion")["make_optimizer"])
     average = Ema(stage.model, settings["ema_decay"])
     labels = torch.arange(SAMPLES) % dataset.classes
 
@@ -70,7 +70,9 @@ def main() -> None:
     g = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (512, 1, 28, 28), generator=g, dtype=torch.uint8)  # time depends on shapes only
     labels = torch.arange(512) % 10
-    dataset = Dataset("noise", images, labels, images[:16], labels[:16], tuple("0123456789"))
+    train, test = InMemorySplit(images, labels), InMemorySplit(images[:16], labels[:16])
+    empty = InMemorySplit(images[:0], labels[:0])
+    dataset = Dataset("noise", (1, 28, 28), tuple("0123456789"), train=train, validation=empty, test=test)
     contenders = {name: turns(overrides, dataset) for name, overrides in CONTENDERS.items()}
     best = {(name, work): math.inf for name in contenders for work in ("training step", "sampling")}
     for turn in range(arguments.rounds + 1):

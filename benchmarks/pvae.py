@@ -33,17 +33,17 @@ Turn = Callable[[], object]
 
 def ours(distribution: str, *, compiled: bool = False) -> Turn:
     """STEPS steps as the training loop makes them."""
+    from hldm.config.compose import compose
     from hldm.pipeline.build import build_dataset, build_model, compile_training, optimization
-    from hldm.study.config import compose
     from hldm.training import FirstStage
 
-    config = compose(["+experiment=pvae_mnist", "geometry=poincare", "curvature=0.7", f"distribution={distribution}"])
+    config = compose(["experiment=pvae_mnist", "geometry=poincare", "curvature=0.7", f"distribution={distribution}"])
     dataset = build_dataset(config)
     model = build_model(config, dataset)
     if compiled:
         compile_training(model)
-    stage = FirstStage(model, dataset.train_images, seed=0, batch_size=128)
-    optimizer = optimization(config["training"], stage.name)["optimizer"](model.autoencoder.parameters())
+    stage = FirstStage(model, dataset.train, seed=0, batch_size=128)
+    optimizer = optimization(config["training"], stage.name)["make_optimizer"](model.autoencoder.parameters())
     steps = iter(range(10**9))
 
     def turn() -> None:

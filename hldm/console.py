@@ -69,7 +69,9 @@ def _make_output_harmless() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, _Forgiving):
             continue
-        setattr(sys, name, _Forgiving(open(os.devnull, "w", encoding="utf-8") if stream is None else stream))
+        if stream is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process runs
+        setattr(sys, name, _Forgiving(stream))
 
 
 def paragraphs(text: str) -> str:

@@ -61,13 +61,13 @@ def allot(hardware: Hardware, runs: int) -> Allotment:
             f"hardware asks for a GPU, but this machine shows none ({why}). "
             "Type hardware=cpu, or hardware=auto, which takes a GPU where there is one."
         )
-    n_cores, slots, threads = cores(), hardware.slots, hardware.threads
-    if threads == "auto" and (chosen := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(chosen) >= 1:
+    n_cores = cores()
+    threads = None if hardware.threads == "auto" else hardware.threads
+    if threads is None and (chosen := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(chosen) >= 1:
         threads = min(int(chosen), n_cores)
-    if slots == "auto":
-        most = len(gpus) or (max(1, n_cores // threads) if threads != "auto" else max(1, n_cores // MOST_THREADS))
-        slots = max(1, min(runs, most))
-    if threads == "auto":
+    most = len(gpus) or max(1, n_cores // (threads or MOST_THREADS))
+    slots = max(1, min(runs, most)) if hardware.slots == "auto" else hardware.slots
+    if threads is None:
         threads = max(1, min(MOST_THREADS, n_cores // slots))
     if slots * threads > n_cores:
         raise UserError(

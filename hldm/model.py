@@ -36,7 +36,7 @@ class LatentModel(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        return next(self.autoencoder.parameters()).device
+        return self.autoencoder.device
 
     @abstractmethod
     def sample_latents(self, subjects: Subjects, generator: Generator) -> Tensor:

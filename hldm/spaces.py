@@ -1,15 +1,12 @@
 """Sections of the latent space → curvature and manifolds. A curvature is built once, and all balls share it."""
 
-from pkgutil import resolve_name
-
 from hldm.config import geometry as config
 from hldm.geometry import Curvature, Manifold, ProductManifold
 
 
 def curvature_of(section: config.Curvature) -> Curvature:
     """The curvature that a section describes: a number, or a parameter that starts at it."""
-    assert section.target is not None
-    curvature: Curvature = resolve_name(section.target)(section.value)
+    curvature: Curvature = section.described()(section.value)
     return curvature
 
 
@@ -17,9 +14,8 @@ def manifold_of(section: config.Manifold, curvature: Curvature) -> Manifold:
     """The manifold that a section describes; all its balls share the curvature."""
     if isinstance(section, config.ProductManifold):
         return ProductManifold([manifold_of(factor, curvature) for factor in section.factors])
-    assert section.target is not None
     settings = {name: value for name, value, _ in section.fields()}
     if section.is_curved:
         settings["curvature"] = curvature
-    manifold: Manifold = resolve_name(section.target)(**settings)
+    manifold: Manifold = section.described()(**settings)
     return manifold

@@ -19,10 +19,10 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from hldm.config.compose import compose  # noqa: E402
 from hldm.files import write_text_atomically  # noqa: E402 - the folder above is not on the path of a script
-from hldm.study.config import compose  # noqa: E402
-from hldm.study.identity import run_identity  # noqa: E402
-from hldm.study.run_directory import RunDirectory  # noqa: E402
+from hldm.run.directory import RunDirectory  # noqa: E402
+from hldm.run.identity import run_identity  # noqa: E402
 
 Figures = dict[str, dict[str, Any]]
 """Arguments of a run → its figures."""

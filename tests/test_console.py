@@ -34,8 +34,7 @@ def test_exit_statuses(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 def test_a_closed_pipe_is_silent() -> None:
     code = (
-        "import sys; from hldm import console;"
-        "sys.exit(console.run(lambda: any(print('x' * 100) for _ in range(9999))))"
+        "import sys; from hldm import console;sys.exit(console.run(lambda: any(print('x' * 100) for _ in range(9999))))"
     )
     argv = [sys.executable, "-c", code]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

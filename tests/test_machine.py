@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from hldm.errors import UserError
 from hldm import machine as resources
 from hldm.config.schema import Hardware
+from hldm.errors import UserError
 from hldm.machine import allot, check_compiler, visible_gpus
 
 

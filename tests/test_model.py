@@ -1,34 +1,37 @@
 """The whole model: fair across geometries, scaled as it should be, one process for all."""
 
+import copy
+import math
+
 import pytest
 import torch
 
 from hldm.autoencoder import Losses
-from hldm.data import Dataset
+from hldm.config.compose import compose
+from hldm.config.options import Options
 from hldm.pipeline.build import build_model
-from hldm.study.config import compose, groups
 from hldm.training import DiffusionStage, FirstStage, encode
+from tests.fake_data import noise_digits
 
 SMALL = [
-    "+experiment=smoke",
+    "experiment=smoke",
     "tracking=none",
     "hardware=cpu",
     "autoencoder.block_channels=[8,16]",
     "denoiser.block_channels=[16,16]",
     "denoiser.head_channels=16",
 ]
+CELLS = tuple(Options().groups["ablation"])
 GEOMETRIES = ("euclidean", "poincare", "hybrid")
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    images = torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    labels = torch.arange(40) % 10
-    return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    return noise_digits(40)
 
 
 def model_of(dataset, *overrides, without=()):
-    """Of the settings in SMALL without those named."""
+    """The model of SMALL and `overrides`, without the settings of SMALL that are named."""
     small = [setting for setting in SMALL if setting.partition("=")[0] not in without]
     return build_model(compose([*small, *overrides]), dataset)
 
@@ -39,7 +42,7 @@ def model_of(dataset, *overrides, without=()):
 def test_every_combination_trains_and_samples(dataset, geometry, diffusion, conditioning):
     steps = ["diffusion.sampler.steps=2"]
     model = model_of(dataset, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps)
-    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     stage.loss(0)["loss"].backward()
     gradients = [p.grad for p in model.denoiser.parameters() if p.grad is not None]
     assert gradients
@@ -70,7 +73,7 @@ def test_every_process_and_sampler_can_be_configured(dataset, settings):
         "diffusion.sampler.steps=3",
         *(f"diffusion.{x}" for x in rest),
     )
-    stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+    stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
     assert stage.loss(0)["loss"].isfinite()
     one, same = (model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)) for _ in range(2))
     assert one.isfinite().all()
@@ -91,9 +94,7 @@ def test_geometries_start_from_the_same_weights_and_count(dataset, autoencoder):
 
 def test_the_cells_of_the_ablation_start_from_the_same_weights_and_count(dataset):
     """At the default sizes, so that the budget is that of the study."""
-    models = {
-        cell: build_model(compose([f"+ablation={cell}", "tracking=none"]), dataset) for cell in groups()["ablation"]
-    }
+    models = {cell: build_model(compose([f"ablation={cell}", "tracking=none"]), dataset) for cell in CELLS}
     counts = {cell: sum(p.numel() for p in model.parameters()) for cell, model in models.items()}
     assert max(counts.values()) <= 1.01 * min(counts.values())
     states = [
@@ -105,12 +106,12 @@ def test_the_cells_of_the_ablation_start_from_the_same_weights_and_count(dataset
     assert all(torch.equal(state[key].flatten(), states[0][key].flatten()) for state in states for key in shared)
 
 
-@pytest.mark.parametrize("cell", groups()["ablation"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_of_the_ablation_trains_and_samples(dataset, cell):
-    model = model_of(dataset, f"+ablation={cell}", "diffusion.sampler.steps=2")
-    encoded = encode(model, dataset.train_images)
-    model.fit_latent_scale(encoded[0])
-    DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4).loss(0)["loss"].backward()
+    model = model_of(dataset, f"ablation={cell}", "diffusion.sampler.steps=2")
+    encoded = encode(model, dataset.train)
+    model.fit_latent_scale(encoded.loc)
+    DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)["loss"].backward()
     assert all(p.grad.isfinite().all() for p in model.denoiser.parameters() if p.grad is not None)
     assert model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)).isfinite().all()
 
@@ -128,10 +129,10 @@ def test_every_cell_of_the_ablation_trains_and_samples(dataset, cell):
 def test_flat_controls_of_the_ablation_are_another_cell_bit_for_bit(dataset, control, other):
     results = []
     for cell in (control, other):
-        model = model_of(dataset, f"+ablation={cell}", "diffusion.sampler.steps=2")
-        encoded = encode(model, dataset.train_images)
-        model.fit_latent_scale(encoded[0])
-        stage = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4)
+        model = model_of(dataset, f"ablation={cell}", "diffusion.sampler.steps=2")
+        encoded = encode(model, dataset.train)
+        model.fit_latent_scale(encoded.loc)
+        stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
         results.append((stage.loss(0)["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
     for a, b in zip(*results, strict=True):
         assert torch.equal(a, b)
@@ -142,11 +143,11 @@ def test_geometries_see_the_same_batches_and_noise(dataset, monkeypatch):
     seen = {}
     for name in GEOMETRIES:
         model = model_of(dataset, f"geometry={name}")
-        stage, calls = FirstStage(model, dataset.train_images, seed=3, batch_size=4), []
+        stage, calls = FirstStage(model, dataset.train, seed=3, batch_size=4), []
 
         def losses(images, generator, calls=calls):
             calls.append((images, torch.randn(5, generator=generator)))
-            return Losses(*images.new_zeros(3))
+            return Losses({"loss": images.new_zeros(())}, images)
 
         monkeypatch.setattr(model.autoencoder, "losses", losses)
         for step in range(3):
@@ -162,23 +163,60 @@ def test_geometries_see_the_same_batches_and_noise(dataset, monkeypatch):
 def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset, autoencoder):
     chosen = f"autoencoder={autoencoder}"
     flat = model_of(dataset, chosen, "geometry=euclidean", "geometry.decoder_stem=gyroplane")
-    zero = model_of(dataset, chosen, "geometry=poincare", "curvature.value=0")
+    zero = model_of(dataset, chosen, "geometry=poincare", "curvature=0")
     losses = []
     for model in (flat, zero):
-        first = FirstStage(model, dataset.train_images, seed=0, batch_size=4).loss(0)
-        encoded = encode(model, dataset.train_images)
-        model.fit_latent_scale(encoded[0])
-        second = DiffusionStage(model, encoded, dataset.train_labels, seed=0, batch_size=4).loss(0)
+        first = FirstStage(model, dataset.train, seed=0, batch_size=4).loss(0)
+        encoded = encode(model, dataset.train)
+        model.fit_latent_scale(encoded.loc)
+        second = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)
         losses.append((first["loss"], second["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
     for a, b in zip(*losses, strict=True):
         assert torch.equal(a, b)
 
 
 def test_latents_are_scaled_and_their_curvature_with_them(dataset):
-    model = model_of(dataset, "geometry=poincare", "curvature.value=0.7")
+    model = model_of(dataset, "geometry=poincare", "curvature=0.7")
     model.fit_latent_scale(torch.full((3, 4, 8, 8), 2.0))
     assert model.latent_scale == 2
     torch.testing.assert_close(model.diffusion_manifold().curvatures().float(), torch.tensor([0.7 * 4]))
+
+
+def test_the_manifold_of_diffusion_is_built_once_for_every_scale(dataset):
+    model = model_of(dataset, "geometry=poincare", "curvature=0.7")
+    names = list(model.state_dict())
+
+    def expect(c):
+        manifold = model.diffusion_manifold()
+        assert manifold is model.diffusion_manifold()
+        assert float(manifold.curvatures()) == pytest.approx(c, rel=1e-6)
+
+    expect(0.7)
+    model.fit_latent_scale(torch.full((3, 4, 8, 8), 2.0))
+    expect(0.7 * 4)
+    model.latent_scale.fill_(3.0)
+    expect(0.7 * 9)
+    other = model_of(dataset, "geometry=poincare", "curvature=0.7")
+    other.fit_latent_scale(torch.full((3, 4, 8, 8), 5.0))
+    model.load_state_dict(other.state_dict())
+    expect(0.7 * 25)
+    copied = copy.deepcopy(model)
+    copied.latent_scale.fill_(1.0)
+    assert float(copied.diffusion_manifold().curvatures()) == pytest.approx(0.7)
+    expect(0.7 * 25)
+    assert list(model.state_dict()) == names
+
+
+def test_the_manifold_of_diffusion_follows_a_learned_curvature(dataset):
+    model = model_of(dataset, "geometry=poincare", "curvature=learnable")
+    model.fit_latent_scale(torch.full((3, 4, 8, 8), 2.0))
+    manifold = model.diffusion_manifold()
+    with torch.no_grad():
+        model.autoencoder.manifold.curvature.raw += 1
+    assert model.diffusion_manifold() is manifold
+    assert float(manifold.curvatures().detach()) == pytest.approx(4 * math.e, rel=1e-6)
+    manifold.curvatures().sum().backward()
+    assert model.autoencoder.manifold.curvature.raw.grad != 0
 
 
 def test_a_seed_changes_the_weights_and_the_batches(dataset):
@@ -191,9 +229,9 @@ def test_a_seed_changes_the_weights_and_the_batches(dataset):
 def test_hyperbolic_conditioning_at_curvature_zero_is_euclidean_bit_for_bit(dataset, conditioning):
     """Weights, loss, gradients, and images."""
     results = []
-    for settings in ([], ["conditioning.hyperbolic=true", "curvature.value=0"]):
+    for settings in ([], ["conditioning.hyperbolic=true", "curvature=0"]):
         model = model_of(dataset, f"conditioning={conditioning}", *settings)
-        stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+        stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
         loss = stage.loss(0)["loss"]
         loss.backward()
         gradients = [p.grad for p in stage.model.parameters() if p.grad is not None]
@@ -211,7 +249,7 @@ def test_hyperbolic_conditioning_goes_with_every_geometry(dataset, geometry, con
     assert counts[0] == counts[1]
     losses = []
     for model in (flat, curved):
-        stage = DiffusionStage(model, encode(model, dataset.train_images), dataset.train_labels, seed=0, batch_size=4)
+        stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
         losses.append(stage.loss(0)["loss"])
     losses[1].backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in stage.model.parameters())

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
-from hldm.study.run_directory import RunDirectory
+from hldm.config.compose import compose
+from hldm.run.directory import RunDirectory
+from hldm.run.identity import run_identity
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 

@@ -3,7 +3,6 @@
 from hldm.autoencoder.base import Autoencoder, Encoded, Losses, TrainableAutoencoder
 from hldm.autoencoder.global_kl import GlobalKLAutoencoder, MapGlobalKLAutoencoder
 from hldm.autoencoder.kl import KLAutoencoder
-from hldm.autoencoder.likelihood import MarginalLikelihood
 from hldm.autoencoder.mlp import MLPAutoencoder
 from hldm.autoencoder.published import PublishedAutoencoder
 from hldm.autoencoder.variational import VariationalAutoencoder
@@ -17,7 +16,6 @@ __all__ = [
     "Losses",
     "MLPAutoencoder",
     "MapGlobalKLAutoencoder",
-    "MarginalLikelihood",
     "PublishedAutoencoder",
     "TrainableAutoencoder",
     "VQAutoencoder",

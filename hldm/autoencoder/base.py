@@ -66,6 +66,10 @@ class Autoencoder(nn.Module, ABC):
         """The shape of one latent."""
         return self.layout.shape
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
     @abstractmethod
     def encode(self, images: Tensor) -> Encoded:
         """What the encoder says of the latents."""

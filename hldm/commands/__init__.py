@@ -31,7 +31,9 @@ def main(argv: list[str]) -> int | None:
     if name not in COMMANDS:
         guess = console.closest(name, COMMANDS)
         hint = f" Did you mean {guess}?" if guess else ""
-        raise UserError(f"{name} is not a command.{hint} Commands: {', '.join(COMMANDS)}. Type for example hldm train --help.")
+        raise UserError(
+            f"{name} is not a command.{hint} Commands: {', '.join(COMMANDS)}. Type for example hldm train --help."
+        )
     status: int | None = import_module(f"hldm.commands.{name}").main(argv[1:])
     return status
 

@@ -81,16 +81,16 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     # torch only now: a wrong argument is answered at once, and the threads are set before it starts
     import torch
 
-    from hldm.pipeline import evaluate
+    from hldm.pipeline import evaluate_run
     from hldm.pipeline.build import build_dataset, choose_device, load_model
 
     print(f"{directory.path.name}")
-    device = choose_device(config)
+    device = choose_device(config.hardware)
     torch.set_num_threads(provenance["threads"])
     dataset = build_dataset(config)
     model = load_model(config, dataset, directory.path, device)
     wanted = sorted({*provenance["sampling_seeds"], *(seeds or [])})
-    results = evaluate(model, dataset, config, directory.path, wanted)
+    results = evaluate_run(model, dataset, config, directory, wanted)
     if wanted != sorted(provenance["sampling_seeds"]):
         directory.write_results(results)
         print(f"    results.json now holds {len(wanted)} sampling seeds: {', '.join(map(str, wanted))}")

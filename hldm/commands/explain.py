@@ -76,9 +76,13 @@ def topic(options: Options, name: str) -> str:
         guess = closest(group, options.of_runs)
         hint = f" Did you mean --help {guess}?" if guess else ""
         raise UserError(f"There is no group {group}.{hint} Groups: {', '.join(options.of_runs)}.")
-    lines = []
+    lines: list[str] = []
     for option, file in options.of_runs.get(group, {}).items():
-        lines += ["", *_row(f"{group}={option}", description(file))] if lines else _row(f"{group}={option}", description(file))
+        lines += (
+            ["", *_row(f"{group}={option}", description(file))]
+            if lines
+            else _row(f"{group}={option}", description(file))
+        )
         lines += [line for row in rows_of(options, group, option) for line in row]
     if not lines:
         lines = [line for row in _rows(_root_field(group), group, None) for line in row]
@@ -108,8 +112,9 @@ def section_of(group: str, written: dict[str, Any]) -> Any:
     field = RunConfig.model_fields.get(group)
     if field is None:
         return None
-    section: type[Section] = section_of_field(field)
-    return section.__dict__.get("options", {}).get(written.get(f"{group}._target_"), section)
+    section = section_of_field(field)
+    options: dict[str, type[Section]] = section.__dict__.get("options", {}) if section else {}
+    return options.get(str(written.get(f"{group}._target_")), section)
 
 
 def _rows_of_section(section: Any, prefix: str, written: dict[str, Any]) -> Iterator[list[str]]:
@@ -131,7 +136,10 @@ def _rows(field: Any, key: str, value: Any) -> Iterator[list[str]]:
     default = value if value is not None else field.get_default(call_default_factory=True)
     sentence = (field.description or "").rstrip(".")
     shown = "" if "PydanticUndefined" in str(default) else f" = {_shown(default)}"
-    yield [f"    {key}{shown}", *textwrap.wrap(f"{sentence}: {must_be(field)}", _width(), initial_indent=" " * 8, subsequent_indent=" " * 8)]
+    yield [
+        f"    {key}{shown}",
+        *textwrap.wrap(f"{sentence}: {must_be(field)}", _width(), initial_indent=" " * 8, subsequent_indent=" " * 8),
+    ]
 
 
 def _root_field(name: str) -> Any:

@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
         if label >= dataset.classes:
             raise UserError(f"label={label} is not a class of {dataset.name}: it has 0 to {dataset.classes - 1}.")
         labels = labels * 0 + label
-    model = load_model(config, dataset, directory.path, choose_device(config))
+    model = load_model(config, dataset, directory.path, choose_device(config.hardware))
     if not dataset.has_pictures and out.suffix == ".png":
         raise UserError(f"{dataset.name} has vectors, which make no picture. Type out=samples.npz.")
     batch_size = config.metrics.sampling_batch_size
@@ -111,6 +111,7 @@ def main(argv: list[str]) -> None:
     if label is None or model.uses_labels:
         images, source = sample_images(model, subjects, seed=seed, batch_size=batch_size), ""
     else:
+        assert config.metrics.classifier is not None  # see check_request
         classifier = build(config.metrics.classifier).to(model.device)
         some = min(batch_size, dataset.classes * n)
         images, total = samples_taken_for(label, n, model, classifier, seed=seed, batch_size=some)
@@ -120,4 +121,3 @@ def main(argv: list[str]) -> None:
     else:
         save_grid(out, images, columns=dataset.classes)
     print(f"{n} images of {directory.path.name}{source}: {out}")
-

@@ -102,12 +102,12 @@ def config_dirs(flags: list[str]) -> list[Path]:
 
 
 def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Options") -> "DictConfig | None":
-    """Let Hydra do what the arguments say: print a configuration, launch a grid (both give None), or compose one run."""
+    """Let Hydra print a configuration or launch a grid, which both give None, or compose one run."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from hldm.config.compose import in_our_words, register_resolvers
+    from hldm.config.arguments import in_our_words, register_resolvers
     from hldm.paths import CONF
 
     single: list[DictConfig] = []
@@ -115,8 +115,8 @@ def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Optio
     def task(config: "DictConfig") -> None:
         if single or HydraConfig.get().mode is RunMode.MULTIRUN:
             raise UserError(
-                "This launcher or sweeper calls one function for every point, which starts no run. Leave hydra/launcher "
-                "and hydra/sweeper as they are; hardware=… says where runs work."
+                "This launcher or sweeper calls one function for every point, which starts no run. Leave "
+                "hydra/launcher and hydra/sweeper as they are; hardware=… says where runs work."
             )
         single.append(config)
 
@@ -142,12 +142,13 @@ def _search_path(options: "Options") -> list[str]:
 
 def run_one(overrides: list[str], composed: "DictConfig", options: "Options") -> None:
     """Check, plan and run one configuration in this process, then show its results."""
-    from hldm.config.compose import checked, in_our_words, plain
+    from hldm.config.arguments import in_our_words
+    from hldm.config.compose import checked, plain
     from hldm.console import terminal
     from hldm.run import requirements
     from hldm.study.compare import print_comparison
     from hldm.study.execute import write_directory
-    from hldm.study.grid import machine
+    from hldm.study.grid import machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
     with in_our_words((), options):
@@ -160,6 +161,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options") ->
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if point.state != "finished":
+        warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded
             directory = write_directory(point, allotment.threads)
         # torch reads the number of threads when it is imported, which the pipeline does

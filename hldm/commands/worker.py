@@ -1,4 +1,4 @@
-"""`hldm worker DIRECTORY` brings one run directory to its end. The launchers start it; a run directory is all it needs."""
+"""`hldm worker DIRECTORY` brings one run directory to its end. Launchers start it; the directory is all it needs."""
 
 import signal
 from pathlib import Path

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from hldm.geometry import Curvature
 from hldm.nn import Condition
 
 Subjects = Tensor | list[str]
@@ -47,6 +48,9 @@ class Conditioning(nn.Module, ABC):
 
     context_channels: int | None = None
     """D of `Condition.hidden`, None where the denoiser is given labels."""
+
+    curvature: Curvature | None
+    """The curvature of the balls that embeddings lie on; None where embeddings are vectors."""
 
     template: str | None = None
     """The caption that stands for a label in evaluation, with {} for the class; None where labels need none."""

@@ -4,27 +4,27 @@
 
 The curvature may be the learnable one of the latents. It is learned with the autoencoder, and conditioning is trained
 after that, so build these layers when the autoencoder is trained and its parameters are frozen: the geometry of a
-table of points is that of the curvature at the time, and a Riemannian step needs a metric that holds still.
+table of points is that of the curvature at the time, as a Riemannian step needs a metric that holds still.
 """
 
+import torch
 from torch import Tensor, nn
 
 from hldm.geometry import Curvature, FixedCurvature, largest_balls, within_radius
 from hldm.nn import Gyroplane, HyperbolicEmbedding
 
 
+@torch.no_grad()
 def point_table(table: nn.Embedding, curvature: Curvature) -> nn.Module:
-    """The same embeddings as points, which a Riemannian optimiser moves, read by log_0; at c = 0 `table` itself."""
-    manifold = largest_balls(table.embedding_dim, curvature)
+    """A table's embeddings as points, which a Riemannian optimiser moves, read by log_0; at c = 0 `table` itself."""
+    c = curvature.operand
+    fixed = FixedCurvature(float(c)) if isinstance(c, Tensor) else curvature
+    manifold = largest_balls(table.embedding_dim, fixed)
     if manifold.is_flat:
         return table
-    start = within_radius(manifold, table.weight).detach()
-    if not isinstance(manifold.c, Tensor):
-        return HyperbolicEmbedding(table.num_embeddings, manifold, start=start)
-    fixed = largest_balls(table.embedding_dim, FixedCurvature(float(manifold.c.detach())))
-    points = HyperbolicEmbedding(table.num_embeddings, fixed, start=start)
-    # read by the shared curvature, so that loaded weights bring the curvature that they were trained with
-    points.manifold = manifold
+    points = HyperbolicEmbedding(table.num_embeddings, manifold, start=within_radius(manifold, table.weight))
+    # read by the shared curvature, so that points and curvature that are loaded together belong together
+    points.manifold = largest_balls(table.embedding_dim, curvature)
     return points
 
 

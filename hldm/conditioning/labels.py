@@ -25,6 +25,7 @@ class Unconditional(Conditioning):
         self, settings: config.Unconditional, *, class_names: tuple[str, ...], curvature: Curvature | None = None
     ) -> None:
         super().__init__()
+        self.curvature = None
         self.classes = len(class_names)
 
     def for_training(self, labels: Tensor, generator: Generator) -> Condition:

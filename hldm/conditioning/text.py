@@ -49,6 +49,7 @@ class TextConditioning(Conditioning):
             self.encoder = TextEncoder(tokenizer, channels=channels, layers=settings.layers, heads=settings.heads)
         else:
             self.encoder = FrozenTextEncoder(settings.pretrained)
+        self.curvature = curvature if settings.hyperbolic else None
         self.stem: nn.Module
         if settings.hyperbolic:
             assert curvature is not None

@@ -7,7 +7,8 @@ said in the same ways.
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, OverrideType, RangeSweep
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from hldm.config.options import PRESETS, Options
-from hldm.config.schema import RunConfig
+from hldm.config.options import LEAVES_RESULT, PRESETS, Options
 from hldm.console import closest
 from hldm.errors import UserError
+from hldm.paths import root
 
 CURVATURES = {"curvature": "curvature", "denoiser.curvature": "curvature@denoiser.curvature"}
 """Setting → the group, and its place in the configuration, that Hydra chooses it from."""
@@ -32,35 +35,46 @@ LAUNCHERS = ("local",)
 """Options of hydra/launcher that start our runs; others would call this process's function, which starts none."""
 
 HABITS = {
-    ("lr", "learning_rate", "optimizer.lr", "training.lr", "training.learning_rate"): "training.diffusion.learning_rate "
-    "and training.first_stage.learning_rate",
-    ("batch_size", "bs", "batch", "training.batch_size", "data.batch_size"): "training.diffusion.batch_size and "
-    "training.first_stage.batch_size",
-    ("epochs", "max_epochs", "trainer.max_epochs", "num_epochs", "steps", "max_steps", "trainer.max_steps",
-     "iterations"): "training.diffusion.steps and training.first_stage.steps (steps of one batch, not epochs)",
-    ("logger", "wandb", "log", "use_wandb"): "tracking (tracking=wandb, tracking=none)",
-    ("wandb.project", "project", "logger.project"): "tracking.project",
-    ("wandb.entity", "entity", "logger.entity"): "tracking.entity",
-    ("wandb.mode", "logger.mode"): "tracking.mode",
-    ("c", "k", "curv", "manifold.c", "geometry.c", "geometry.curvature", "geometry.manifold.curvature"): "curvature",
-    ("denoiser.learnable_curvature",): "denoiser.curvature (denoiser.curvature=learnable)",
-    ("manifold", "space"): "geometry",
-    ("data", "datamodule"): "dataset",
-    ("model", "net"): "autoencoder and denoiser",
-    ("device", "gpus", "gpu", "accelerator", "trainer.accelerator", "trainer.devices"): "hardware (hardware=gpu, "
-    "hardware=cpu)",
-    ("threads", "num_workers", "workers"): "hardware.threads",
-    ("name", "run_name", "exp_name", "experiment_name"): "study",
-    ("output_dir", "out", "outdir", "save_dir", "logdir", "outputs"): "paths.outputs",
-    ("latent_dim", "z_dim"): "autoencoder.latent_channels",
-    ("guidance", "cfg_scale", "guidance_scale"): "conditioning.guidance_scale",
-    ("sampler", "sampling_steps", "n_steps"): "diffusion.sampler.method and diffusion.sampler.steps",
-    ("n_samples", "num_samples", "samples"): "metrics.samples",
+    "training.diffusion.learning_rate and training.first_stage.learning_rate": (
+        "lr", "learning_rate", "optimizer.lr", "training.lr", "training.learning_rate",
+    ),
+    "training.diffusion.batch_size and training.first_stage.batch_size": (
+        "batch_size", "bs", "batch", "training.batch_size", "data.batch_size",
+    ),
+    "training.diffusion.steps and training.first_stage.steps (steps of one batch, not epochs)": (
+        "epochs", "max_epochs", "trainer.max_epochs", "num_epochs", "steps", "max_steps", "trainer.max_steps",
+        "iterations",
+    ),
+    "tracking (tracking=wandb, tracking=none)": ("logger", "wandb", "log", "use_wandb"),
+    "tracking.project": ("wandb.project", "project", "logger.project"),
+    "tracking.entity": ("wandb.entity", "entity", "logger.entity"),
+    "tracking.mode": ("wandb.mode", "logger.mode"),
+    "curvature": ("c", "k", "curv", "manifold.c", "geometry.c", "geometry.curvature", "geometry.manifold.curvature"),
+    "denoiser.curvature (denoiser.curvature=learnable)": ("denoiser.learnable_curvature",),
+    "geometry": ("manifold", "space"),
+    "dataset": ("data", "datamodule"),
+    "autoencoder and denoiser": ("model", "net"),
+    "hardware (hardware=gpu, hardware=cpu)": (
+        "device", "gpus", "gpu", "accelerator", "trainer.accelerator", "trainer.devices",
+    ),
+    "hardware.threads": ("threads", "num_workers", "workers"),
+    "study": ("name", "run_name", "exp_name", "experiment_name"),
+    "paths.outputs": ("output_dir", "out", "outdir", "save_dir", "logdir", "outputs"),
+    "autoencoder.latent_channels": ("latent_dim", "z_dim"),
+    "conditioning.guidance_scale": ("guidance", "cfg_scale", "guidance_scale"),
+    "diffusion.sampler.method and diffusion.sampler.steps": ("sampler", "sampling_steps", "n_steps"),
+    "metrics.samples": ("n_samples", "num_samples", "samples"),
 }  # fmt: skip
-"""What other tools call a setting → what it is here."""
+"""What a setting is here → what other tools call it."""
 
 NOT_NEEDED = ("resume", "resume_from_checkpoint", "ckpt_path", "checkpoint", "resume_from", "auto_resume")
 """Settings of other tools for what happens here by itself."""
+
+
+def register_resolvers() -> None:
+    """What `${hldm.…}` means in conf/. Every composition needs it."""
+    OmegaConf.register_new_resolver("hldm.root", lambda: str(root()), replace=True)
+    OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
 
 
 @dataclass(frozen=True)
@@ -127,7 +141,7 @@ def _read(argument: str, options: Options) -> Argument:
     if override.key_or_group.partition(".")[0] == "hydra" or override.key_or_group.startswith("hydra/"):
         return Argument(typed, argument, override.key_or_group)
     _refuse_changes_of_structure(typed, override, options)
-    if override.is_sweep_override() and plain.partition(".")[0] in RunConfig.leaves_result:
+    if override.is_sweep_override() and plain.partition(".")[0] in LEAVES_RESULT:
         raise UserError(
             f"{typed} would sweep over {plain}, which cannot change a result: all points of the grid would be the same "
             "run. Choose one value for the whole command."
@@ -255,7 +269,7 @@ def _deferred(argument: Argument, swept: set[str]) -> Argument:
     over = {"latent": ("autoencoder", "denoiser")}
     groups = {name for key in swept for name in (key, *over.get(key, ()))}
     is_preset_swept = bool(swept & {*PRESETS})
-    if "." not in argument.key or not (section in groups or is_preset_swept) or section in RunConfig.leaves_result:
+    if "." not in argument.key or not (section in groups or is_preset_swept) or section in LEAVES_RESULT:
         return argument
     if parsed(argument.hydra).is_sweep_override():
         return argument
@@ -275,9 +289,11 @@ def unknown(key: str, options: Options) -> str:
     """What to say of a setting that this run does not have."""
     if where := options.keys.get(key):
         return f"{key} is a setting of {' and '.join(where)} only. Choose that, or leave {key} away."
-    for names, here in HABITS.items():
+    for here, names in HABITS.items():
         if key in names:
-            return f"There is no setting {key}. Here it is called {here}. `python train.py --cfg job` shows all settings."
+            return (
+                f"There is no setting {key}. Here it is called {here}. `python train.py --cfg job` shows all settings."
+            )
     if key in NOT_NEEDED:
         return (
             f"There is no setting {key}, and none is needed: a repeated command goes on where the run was stopped, and "
@@ -296,8 +312,16 @@ def needs_grid(typed: str) -> str:
     )
 
 
-def in_our_words(error: Exception, arguments: Sequence[Argument], options: Options) -> UserError:
-    """Hydra's or OmegaConf's error → what was wrong and what to type."""
+@contextmanager
+def in_our_words(given: Sequence[Argument], options: Options) -> Iterator[None]:
+    """What Hydra or OmegaConf raises in the block → a UserError that says what was wrong and what to type."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _in_our_words(error, given, options) from error
+
+
+def _in_our_words(error: Exception, arguments: Sequence[Argument], options: Options) -> UserError:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     # one of the two may be the section that was to hold the key
     if keys := re.findall(r"(?:not in struct full_key: |Could not override ')([^\s']+)", text):

@@ -35,7 +35,7 @@ class Layout(Enum):
 class Autoencoder(Section, family=True):
     """Image ⇄ point on the manifold."""
 
-    takes_section: ClassVar[bool] = True
+    takes_section = True
     layout: ClassVar[Layout] = Layout.MAP
     is_variational: ClassVar[bool] = True
     """Whether it has a posterior, a prior of its own to sample from, and a likelihood of images."""
@@ -44,7 +44,7 @@ class Autoencoder(Section, family=True):
     is_published: ClassVar[bool] = False
     """Whether it comes trained, from a folder of diffusers."""
 
-    latent_channels: Annotated[Count, Field(default=4, description="coordinates of one latent point", examples=[4])]
+    latent_channels: Count = Field(default=4, description="coordinates of one latent point", examples=[4])
 
 
 Width = Annotated[
@@ -57,62 +57,51 @@ Width = Annotated[
 class Convolutions(Autoencoder):
     """What all autoencoders of Stable Diffusion's kind share: ResNet blocks on a few levels."""
 
-    block_channels: Annotated[
-        tuple[Width, ...],
-        Field(
-            default=(24, 32),
-            min_length=1,
-            description="channels of each level; each level but the last halves the side",
-            examples=[[16, 32, 64]],
-        ),
-    ]
-    layers_per_block: Annotated[Count, Field(default=1, description="ResNet blocks per level", examples=[1])]
-    patch_size: Annotated[
-        Count, Field(default=2, description="side of the pixel blocks that are folded into channels first", examples=[2])
-    ]
-    padded_side: Annotated[
-        Count,
-        Field(default=32, description="images are padded with black to this height and width", examples=[32]),
-    ]
+    block_channels: tuple[Width, ...] = Field(
+        default=(24, 32),
+        min_length=1,
+        description="channels of each level; each level but the last halves the side",
+        examples=[[16, 32, 64]],
+    )
+    layers_per_block: Count = Field(default=1, description="ResNet blocks per level", examples=[1])
+    patch_size: Count = Field(
+        default=2, description="side of the pixel blocks that are folded into channels first", examples=[2]
+    )
+    padded_side: Count = Field(
+        default=32, description="images are padded with black to this height and width", examples=[32]
+    )
 
 
 class Posterior(Section):
     """The law of latents that the encoder gives, and its prior."""
 
-    posterior: Annotated[
-        Literal["wrapped", "riemannian"],
-        Field(default="wrapped", description="a scale per coordinate, or one per point (Mathieu et al. 2019)"),
-    ]
-    prior_scale: Annotated[
-        Positive, Field(default=1.0, description="standard deviation of the centred prior", examples=[1.0])
-    ]
-    kl_weight: Annotated[NotNegative, Field(default=0.1, description="weight of the KL term", examples=[0.1])]
+    posterior: Literal["wrapped", "riemannian"] = Field(
+        default="wrapped", description="a scale per coordinate, or one per point (Mathieu et al. 2019)"
+    )
+    prior_scale: Positive = Field(default=1.0, description="standard deviation of the centred prior", examples=[1.0])
+    kl_weight: NotNegative = Field(default=0.1, description="weight of the KL term", examples=[0.1])
 
 
 class KL(Posterior, Convolutions, target="hldm.autoencoder.KLAutoencoder"):
     """Stable Diffusion's KL autoencoder with its bottleneck on the manifold."""
 
-    latent_rms: Annotated[
-        Positive | None,
-        Field(
-            default=None,
-            description="fixed root mean square of the normal coordinates of every image's latents; null leaves the "
-            "encoder free, which can shrink them until curvature no longer acts",
-            examples=[1.0],
-        ),
-    ]
+    latent_rms: Positive | None = Field(
+        default=None,
+        description="fixed root mean square of the normal coordinates of every image's latents; null leaves the "
+        "encoder free, which can shrink them until curvature no longer acts",
+        examples=[1.0],
+    )
 
 
 class StyledKL(KL):
     """What autoencoders with a global point share."""
 
-    feature_channels: Annotated[
-        Count, Field(default=8, description="features at each position that the point is made of", examples=[8])
-    ]
-    style_channels: Annotated[
-        Count,
-        Field(default=64, description="hyperplanes that the decoder measures the point's distance to", examples=[64]),
-    ]
+    feature_channels: Count = Field(
+        default=8, description="features at each position that the point is made of", examples=[8]
+    )
+    style_channels: Count = Field(
+        default=64, description="hyperplanes that the decoder measures the point's distance to", examples=[64]
+    )
 
 
 class GlobalKL(StyledKL, target="hldm.autoencoder.GlobalKLAutoencoder"):
@@ -126,16 +115,12 @@ class MapGlobalKL(StyledKL, target="hldm.autoencoder.MapGlobalKLAutoencoder"):
 
     layout = Layout.BOTH
 
-    global_channels: Annotated[
-        Whole,
-        Ge(2),
-        Le(MAX_DIMENSION),
-        Field(default=8, description="dimension of the point", examples=[8]),
-    ]
-    flat_map: Annotated[
-        Switch,
-        Field(default=False, description="the map is flat in every geometry, and only the point is hyperbolic"),
-    ]
+    global_channels: Annotated[Whole, Ge(2), Le(MAX_DIMENSION)] = Field(
+        default=8, description="dimension of the point", examples=[8]
+    )
+    flat_map: Switch = Field(
+        default=False, description="the map is flat in every geometry, and only the point is hyperbolic"
+    )
 
 
 class VQ(Convolutions, target="hldm.autoencoder.VQAutoencoder"):
@@ -143,37 +128,27 @@ class VQ(Convolutions, target="hldm.autoencoder.VQAutoencoder"):
 
     is_variational = False
 
-    codebook_size: Annotated[Whole, Ge(2), Field(default=256, description="number of codes", examples=[256])]
-    codebook: Annotated[
-        Literal["gradient", "ema"],
-        Field(default="gradient", description="codes follow the loss, or the running midpoint of their points"),
-    ]
-    commitment_weight: Annotated[
-        NotNegative, Field(default=1.0, description="pulls points to their codes", examples=[1.0])
-    ]
-    codebook_weight: Annotated[
-        NotNegative,
-        Field(default=0.25, description="pulls codes to their points, with codebook=gradient", examples=[0.25]),
-    ]
-    ema_decay: Annotated[
-        Share, Field(default=0.99, description="decay of the running midpoint, with codebook=ema", examples=[0.99])
-    ]
-    initial_batches: Annotated[
-        NotNegativeWhole,
-        Field(
-            default=10,
-            description="first steps whose latents the codes are drawn from; 0: small random numbers",
-            examples=[10],
-        ),
-    ]
-    revive_after: Annotated[
-        Count | None,
-        Field(
-            default=20,
-            description="steps without a point after which a code moves to a latent of the batch; null for never",
-            examples=[20],
-        ),
-    ]
+    codebook_size: Annotated[Whole, Ge(2)] = Field(default=256, description="number of codes", examples=[256])
+    codebook: Literal["gradient", "ema"] = Field(
+        default="gradient", description="codes follow the loss, or the running midpoint of their points"
+    )
+    commitment_weight: NotNegative = Field(default=1.0, description="pulls points to their codes", examples=[1.0])
+    codebook_weight: NotNegative = Field(
+        default=0.25, description="pulls codes to their points, with codebook=gradient", examples=[0.25]
+    )
+    ema_decay: Share = Field(
+        default=0.99, description="decay of the running midpoint, with codebook=ema", examples=[0.99]
+    )
+    initial_batches: NotNegativeWhole = Field(
+        default=10,
+        description="first steps whose latents the codes are drawn from; 0: small random numbers",
+        examples=[10],
+    )
+    revive_after: Count | None = Field(
+        default=20,
+        description="steps without a point after which a code moves to a latent of the batch; null for never",
+        examples=[20],
+    )
 
     def unread(self) -> set[str]:
         return {"ema_decay"} if self.codebook == "gradient" else {"codebook_weight"}
@@ -185,23 +160,19 @@ class MLP(Posterior, Autoencoder, target="hldm.autoencoder.MLPAutoencoder"):
     layout = Layout.POINT
     is_convolutional = False
 
-    hidden: Annotated[Count, Field(default=600, description="width of both hidden layers", examples=[600])]
-    kl_estimator: Annotated[
-        Literal["monte_carlo", "low_variance"],
-        Field(default="monte_carlo", description="one sample's log q − log p, as the authors, or less noisy"),
-    ]
-    encoder_head: Annotated[
-        Literal["wrapped", "mobius"],
-        Field(default="wrapped", description="last layer of the mean: linear to normal coordinates, or a Möbius layer"),
-    ]
-    gyroplane_form: Annotated[
-        Literal["paper", "pvae"],
-        Field(default="paper", description="form of decoder_stem=gyroplane: the paper's or that of the authors' code"),
-    ]
-    likelihood: Annotated[
-        Literal["bernoulli", "normal"],
-        Field(default="bernoulli", description="on grey levels, or normal with unit variance"),
-    ]
+    hidden: Count = Field(default=600, description="width of both hidden layers", examples=[600])
+    kl_estimator: Literal["monte_carlo", "low_variance"] = Field(
+        default="monte_carlo", description="one sample's log q − log p, as the authors, or less noisy"
+    )
+    encoder_head: Literal["wrapped", "mobius"] = Field(
+        default="wrapped", description="last layer of the mean: linear to normal coordinates, or a Möbius layer"
+    )
+    gyroplane_form: Literal["paper", "pvae"] = Field(
+        default="paper", description="form of decoder_stem=gyroplane: the paper's or that of the authors' code"
+    )
+    likelihood: Literal["bernoulli", "normal"] = Field(
+        default="bernoulli", description="on grey levels, or normal with unit variance"
+    )
 
 
 class Published(Autoencoder, target="hldm.autoencoder.PublishedAutoencoder"):
@@ -210,10 +181,9 @@ class Published(Autoencoder, target="hldm.autoencoder.PublishedAutoencoder"):
     is_variational = False
     is_published = True
 
-    architecture: Annotated[
-        Mapping[str, Any] | None,
-        Field(default=None, description="content of its config.json, read from first_stage"),
-    ]
-    padded_side: Annotated[
-        Count, Field(default=32, description="images are padded with black to this height and width", examples=[32])
-    ]
+    architecture: Mapping[str, Any] | None = Field(
+        default=None, description="content of its config.json, read from first_stage"
+    )
+    padded_side: Count = Field(
+        default=32, description="images are padded with black to this height and width", examples=[32]
+    )

@@ -6,7 +6,8 @@ recommended stands in conf/.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -27,6 +28,9 @@ class Section(BaseModel):
 
     target: ClassVar[str | None] = None
     """The class that the section describes, as `_target_` names it; None where there is nothing to choose."""
+
+    takes_section: ClassVar[bool] = False
+    """Whether the class takes the section as it is, rather than its settings by keyword."""
 
     options: ClassVar[dict[str, type["Section"]]]
     """Target → section, of a family."""
@@ -61,6 +65,15 @@ class Section(BaseModel):
         section = cls.options[target].model_validate(settings)
         assert isinstance(section, cls)
         return section
+
+    @classmethod
+    def described(cls) -> Callable[..., Any]:
+        """The class or function that `target` names. Its module is imported now, and with it torch as a rule."""
+        assert cls.target is not None
+        # not pkgutil.resolve_name, which takes the module hldm.data.branching for the function of that name
+        module, _, name = cls.target.rpartition(".")
+        named: Callable[..., Any] = getattr(import_module(module), name)
+        return named
 
     @model_serializer(mode="wrap")
     def _with_target(self, handler: Any) -> dict[str, Any]:

@@ -1,29 +1,21 @@
 """conf/ and what was typed → the checked configuration of a run."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from hldm.config import arguments, fits
+from hldm.config.arguments import in_our_words, register_resolvers
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
+from hldm.config.published import architecture, latent_channels, located
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
-from hldm.paths import CONF, root
-from hldm.config.published import architecture, latent_channels, located
-
-
-def register_resolvers() -> None:
-    """What `${hldm.…}` means in conf/. Every composition needs it."""
-    OmegaConf.register_new_resolver("hldm.root", lambda: str(root()), replace=True)
-    OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
+from hldm.paths import CONF
 
 
 def compose(overrides: list[str]) -> RunConfig:
@@ -36,15 +28,6 @@ def compose(overrides: list[str]) -> RunConfig:
         composed = hydra.compose("config", [argument.hydra for argument in given])
         data = plain(composed)
     return checked(data, options)
-
-
-@contextmanager
-def in_our_words(given: Sequence[arguments.Argument], options: Options) -> Iterator[None]:
-    """What Hydra or OmegaConf raises in the block → a UserError that says what was wrong and what to type."""
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise arguments.in_our_words(error, given, options) from error
 
 
 def plain(composed: DictConfig) -> dict[str, Any]:

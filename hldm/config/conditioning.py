@@ -13,7 +13,7 @@ from hldm.files import content_digest
 class Conditioning(Section, family=True):
     """What the denoiser is told."""
 
-    takes_section: ClassVar[bool] = True
+    takes_section = True
     takes_labels: ClassVar[bool] = False
     """Whether labels of classes decide what is drawn, by themselves or as captions."""
     reads_text: ClassVar[bool] = False
@@ -33,16 +33,13 @@ class Guided(Conditioning):
 
     takes_labels = True
 
-    dropout: Annotated[
-        Share, Field(default=0.1, description="share of the training conditions that are left out", examples=[0.1])
-    ]
-    guidance_scale: Annotated[
-        NotNegative, Field(default=2.0, description="classifier-free guidance; 1 for none", examples=[1.0])
-    ]
-    hyperbolic: Annotated[
-        Switch,
-        Field(default=False, description="embeddings are points of balls of the run's curvature, at c = 0 the flat ones"),
-    ]
+    dropout: Share = Field(
+        default=0.1, description="share of the training conditions that are left out", examples=[0.1]
+    )
+    guidance_scale: NotNegative = Field(default=2.0, description="classifier-free guidance; 1 for none", examples=[1.0])
+    hyperbolic: Switch = Field(
+        default=False, description="embeddings are points of balls of the run's curvature, at c = 0 the flat ones"
+    )
 
     @property
     def is_hyperbolic(self) -> bool:
@@ -77,44 +74,35 @@ class TextConditioning(Guided, target="hldm.conditioning.TextConditioning"):
     reads_text = True
 
     templates: Annotated[
-        tuple[Template, ...],
-        Words("a list of captions in lower case, each with {} once, where the class stands"),
-        Field(
-            default=(
-                "a handwritten {}",
-                "the digit {}",
-                "a picture of a {}",
-                "a drawing of the digit {}",
-                "a picture of a handwritten digit {}",
-            ),
-            min_length=1,
-            description="captions of training; {} is the class",
-            examples=['\'["a handwritten {}","the digit {}"]\''],
+        tuple[Template, ...], Words("a list of captions in lower case, each with {} once, where the class stands")
+    ] = Field(
+        default=(
+            "a handwritten {}",
+            "the digit {}",
+            "a picture of a {}",
+            "a drawing of the digit {}",
+            "a picture of a handwritten digit {}",
         ),
-    ]
-    held_out: Annotated[
-        Template,
-        Words("a caption in lower case with {} once, where the class stands"),
-        Field(
-            default="a drawing of a handwritten {}",
-            description="caption of evaluation, never seen in training, unlike its words",
-            examples=["'\"a drawing of a {}\"'"],
-        ),
-    ]
-    channels: Annotated[
-        Count, Field(default=64, description="of the text transformer and of what is attended to", examples=[64])
-    ]
-    layers: Annotated[Count, Field(default=2, description="of the text transformer", examples=[2])]
-    heads: Annotated[Count, Field(default=2, description="of the text transformer, a divisor of channels", examples=[2])]
+        min_length=1,
+        description="captions of training; {} is the class",
+        examples=['\'["a handwritten {}","the digit {}"]\''],
+    )
+    held_out: Annotated[Template, Words("a caption in lower case with {} once, where the class stands")] = Field(
+        default="a drawing of a handwritten {}",
+        description="caption of evaluation, never seen in training, unlike its words",
+        examples=["'\"a drawing of a {}\"'"],
+    )
+    channels: Count = Field(default=64, description="of the text transformer and of what is attended to", examples=[64])
+    layers: Count = Field(default=2, description="of the text transformer", examples=[2])
+    heads: Count = Field(default=2, description="of the text transformer, a divisor of channels", examples=[2])
     pretrained: Annotated[
         Annotated[Word, BeforeValidator(lambda v: _name_or_folder(v) if isinstance(v, str) and v else v)] | None,
         Words("a folder, a name on the hub, or null"),
-        Field(
-            default=None,
-            description="a trained CLIP text model to take instead, frozen",
-            examples=["openai/clip-vit-base-patch32"],
-        ),
-    ]
+    ] = Field(
+        default=None,
+        description="a trained CLIP text model to take instead, frozen",
+        examples=["openai/clip-vit-base-patch32"],
+    )
 
     def unread(self) -> set[str]:
         return set() if self.pretrained is None else {"layers", "heads"}

@@ -11,7 +11,7 @@ from hldm.config.base import Count, NotNegativeWhole, Number, Positive, Section,
 class Dataset(Section, family=True):
     """Training, validation and test images, or vectors."""
 
-    takes_section: ClassVar[bool] = True
+    takes_section = True
     has_pictures: ClassVar[bool] = True
     """Whether its rows are pictures rather than vectors."""
     training_images: ClassVar[int | None] = None
@@ -28,20 +28,14 @@ class MNIST(Dataset, target="hldm.data.mnist"):
     test_images = 10_000
     image_side = 28
 
-    folder: Annotated[
-        UserPath | None,
-        Field(
-            default=None,
-            description="a folder with the four original files, packed or not; null: the bundled ones, the same digits",
-            examples=["data/MNIST/raw"],
-        ),
-    ]
-    validation_images: Annotated[
-        Whole,
-        Ge(0),
-        Le(50_000),
-        Field(default=0, description="last training images that are set aside for choices", examples=[5000]),
-    ]
+    folder: UserPath | None = Field(
+        default=None,
+        description="a folder with the four original files, packed or not; null: the bundled ones, the same digits",
+        examples=["data/MNIST/raw"],
+    )
+    validation_images: Annotated[Whole, Ge(0), Le(50_000)] = Field(
+        default=0, description="last training images that are set aside for choices", examples=[5000]
+    )
 
     def unread(self) -> set[str]:
         return {"folder"}  # every file's content is compared with the published one's
@@ -52,15 +46,13 @@ class Branching(Dataset, target="hldm.data.branching"):
 
     has_pictures = False
 
-    depth: Annotated[NotNegativeWhole, Field(default=6, description="levels below the root", examples=[6])]
-    children: Annotated[Count, Field(default=2, description="of every node above the last level", examples=[2])]
-    siblings: Annotated[Count, Field(default=5, description="observations of each node", examples=[5])]
-    dim: Annotated[Count, Field(default=50, description="coordinates of an observation", examples=[50])]
-    step_variance: Annotated[Positive, Field(default=1.0, description="from parent to child", examples=[1.0])]
-    noise_variance: Annotated[
-        Positive, Field(default=0.2, description="from a node to its observations", examples=[0.2])
-    ]
-    train_share: Annotated[
-        Number, Gt(0), Lt(1), Field(default=0.7, description="share of the observations to train on", examples=[0.7])
-    ]
-    seed: Annotated[NotNegativeWhole, Field(default=0, description="of the data; every run has the same", examples=[0])]
+    depth: NotNegativeWhole = Field(default=6, description="levels below the root", examples=[6])
+    children: Count = Field(default=2, description="of every node above the last level", examples=[2])
+    siblings: Count = Field(default=5, description="observations of each node", examples=[5])
+    dim: Count = Field(default=50, description="coordinates of an observation", examples=[50])
+    step_variance: Positive = Field(default=1.0, description="from parent to child", examples=[1.0])
+    noise_variance: Positive = Field(default=0.2, description="from a node to its observations", examples=[0.2])
+    train_share: Annotated[Number, Gt(0), Lt(1)] = Field(
+        default=0.7, description="share of the observations to train on", examples=[0.7]
+    )
+    seed: NotNegativeWhole = Field(default=0, description="of the data; every run has the same", examples=[0])

@@ -15,7 +15,7 @@ from hldm.config.geometry import Curvature, FixedCurvature
 class Denoiser(Section, family=True):
     """The network of the second stage. It sees normal coordinates, so it is the same one on every manifold."""
 
-    takes_section: ClassVar[bool] = True
+    takes_section = True
     layout: ClassVar[Layout]
     has_unet: ClassVar[bool] = False
 
@@ -36,34 +36,26 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
     layout = Layout.MAP
     has_unet = True
 
-    block_channels: Annotated[
-        tuple[Width, ...],
-        Field(
-            default=(48, 64),
-            min_length=1,
-            description="channels of each level; each level but the last halves the side",
-            examples=[[64, 96]],
-        ),
-    ]
-    layers_per_block: Annotated[
-        Count, Field(default=1, description="ResNet blocks per level on the way down, one more up", examples=[1])
-    ]
-    head_channels: Annotated[Count, Field(default=32, description="channels of one attention head", examples=[32])]
-    stem: Annotated[
-        Literal["linear", "gyroplane"],
-        Field(default="linear", description="first layer: a convolution, or distances of patches to gyroplanes"),
-    ]
-    attention: Annotated[
-        Literal["dot_product", "euclidean_distance", "hyperbolic_distance"],
-        Field(default="dot_product", description="what attention scores are made of"),
-    ]
-    curvature: Annotated[
-        Curvature,
-        Field(
-            default=FixedCurvature(value=1.0),
-            description="of stem=gyroplane and attention=hyperbolic_distance: a number, or learnable",
-        ),
-    ]
+    block_channels: tuple[Width, ...] = Field(
+        default=(48, 64),
+        min_length=1,
+        description="channels of each level; each level but the last halves the side",
+        examples=[[64, 96]],
+    )
+    layers_per_block: Count = Field(
+        default=1, description="ResNet blocks per level on the way down, one more up", examples=[1]
+    )
+    head_channels: Count = Field(default=32, description="channels of one attention head", examples=[32])
+    stem: Literal["linear", "gyroplane"] = Field(
+        default="linear", description="first layer: a convolution, or distances of patches to gyroplanes"
+    )
+    attention: Literal["dot_product", "euclidean_distance", "hyperbolic_distance"] = Field(
+        default="dot_product", description="what attention scores are made of"
+    )
+    curvature: Curvature = Field(
+        default=FixedCurvature(value=1.0),
+        description="of stem=gyroplane and attention=hyperbolic_distance: a number, or learnable",
+    )
 
     @property
     def is_hyperbolic(self) -> bool:
@@ -88,8 +80,8 @@ class MLPDenoiser(Denoiser, target="hldm.diffusion.MLPDenoiser"):
 
     layout = Layout.POINT
 
-    width: Annotated[Count, Field(default=256, description="width of the residual stream", examples=[256])]
-    blocks: Annotated[Count, Field(default=4, description="residual blocks", examples=[4])]
+    width: Count = Field(default=256, description="width of the residual stream", examples=[256])
+    blocks: Count = Field(default=4, description="residual blocks", examples=[4])
 
 
 class CrossAttention(Denoiser, target="hldm.diffusion.CrossAttentionDenoiser"):
@@ -97,9 +89,9 @@ class CrossAttention(Denoiser, target="hldm.diffusion.CrossAttentionDenoiser"):
 
     layout = Layout.POINT
 
-    width: Annotated[Count, Field(default=256, description="width of the token", examples=[256])]
-    blocks: Annotated[Count, Field(default=2, description="transformer blocks", examples=[2])]
-    heads: Annotated[Count, Field(default=4, description="attention heads, a divisor of the width", examples=[4])]
+    width: Count = Field(default=256, description="width of the token", examples=[256])
+    blocks: Count = Field(default=2, description="transformer blocks", examples=[2])
+    heads: Count = Field(default=4, description="attention heads, a divisor of the width", examples=[4])
 
 
 class MapGlobal(UNet, target="hldm.diffusion.MapGlobalDenoiser"):
@@ -107,8 +99,8 @@ class MapGlobal(UNet, target="hldm.diffusion.MapGlobalDenoiser"):
 
     layout = Layout.BOTH
 
-    width: Annotated[Count, Field(default=128, description="width of the MLP", examples=[128])]
-    blocks: Annotated[Count, Field(default=2, description="residual blocks of the MLP", examples=[2])]
+    width: Count = Field(default=128, description="width of the MLP", examples=[128])
+    blocks: Count = Field(default=2, description="residual blocks of the MLP", examples=[2])
 
 
 # ---------------------------------------------------------------------------------------------- processes and samplers
@@ -121,13 +113,10 @@ class Process(Section, family=True):
 class FlowMatching(Process, target="hldm.diffusion.FlowMatching"):
     """Riemannian flow matching (Chen & Lipman 2023): geodesic paths."""
 
-    time: Annotated[
-        Literal["logit_normal", "uniform"], Field(default="logit_normal", description="law of the training times")
-    ]
-    pairing: Annotated[
-        Literal["independent", "optimal_transport"],
-        Field(default="independent", description="of noise and latents within a batch"),
-    ]
+    time: Literal["logit_normal", "uniform"] = Field(default="logit_normal", description="law of the training times")
+    pairing: Literal["independent", "optimal_transport"] = Field(
+        default="independent", description="of noise and latents within a batch"
+    )
 
 
 TRAIN_STEPS = 1000
@@ -137,32 +126,25 @@ TRAIN_STEPS = 1000
 class TangentDDPM(Process, target="hldm.diffusion.TangentDDPM"):
     """Ordinary diffusion in the normal coordinates of the latents; it depends on the origin."""
 
-    schedule: Annotated[
-        Literal["scaled_linear", "squaredcos_cap_v2"],
-        Field(default="scaled_linear", description="noise schedule: that of latent diffusion, or the cosine one"),
-    ]
-    prediction: Annotated[
-        Literal["v", "epsilon", "x0"], Field(default="v", description="what the network predicts")
-    ]
-    min_snr_gamma: Annotated[
-        Positive | None,
-        Field(default=None, description="weighs the loss by min(SNR, γ), usually 5; null for none", examples=[5]),
-    ]
-    zero_terminal_snr: Annotated[
-        Switch, Field(default=False, description="the schedule ends in pure noise; not with prediction=epsilon")
-    ]
+    schedule: Literal["scaled_linear", "squaredcos_cap_v2"] = Field(
+        default="scaled_linear", description="noise schedule: that of latent diffusion, or the cosine one"
+    )
+    prediction: Literal["v", "epsilon", "x0"] = Field(default="v", description="what the network predicts")
+    min_snr_gamma: Positive | None = Field(
+        default=None, description="weighs the loss by min(SNR, γ), usually 5; null for none", examples=[5]
+    )
+    zero_terminal_snr: Switch = Field(
+        default=False, description="the schedule ends in pure noise; not with prediction=epsilon"
+    )
 
 
 class Sampler(Section, family=True):
     """Draws latents with a trained denoiser."""
 
-    steps: int
-    method: str
-
     @property
     def network_evaluations(self) -> int:
         """Evaluations of the network for one latent, as far as they are known before."""
-        return self.steps
+        return getattr(self, "steps", 0)
 
 
 EVALUATIONS_PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
@@ -172,17 +154,13 @@ EVALUATIONS_PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
 class FlowSampler(Sampler, target="hldm.diffusion.FlowSampler"):
     """An ODE solver on the manifold."""
 
-    method: Annotated[
-        Literal["midpoint", "euler", "heun", "rk4", "adaptive"],
-        Field(default="midpoint", description="solver; a step takes 2, 1, 2 or 4 network evaluations"),
-    ]
-    steps: Annotated[
-        Count, Field(default=4, description="steps of equal length; adaptive starts with one of it", examples=[15])
-    ]
-    tolerance: Annotated[
-        Positive,
-        Field(default=0.01, description="error per step and coordinate, with method=adaptive", examples=[1e-2]),
-    ]
+    method: Literal["midpoint", "euler", "heun", "rk4", "adaptive"] = Field(
+        default="midpoint", description="solver; a step takes 2, 1, 2 or 4 network evaluations"
+    )
+    steps: Count = Field(default=4, description="steps of equal length; adaptive starts with one of it", examples=[15])
+    tolerance: Positive = Field(
+        default=0.01, description="error per step and coordinate, with method=adaptive", examples=[1e-2]
+    )
 
     def unread(self) -> set[str]:
         return set() if self.method == "adaptive" else {"tolerance"}
@@ -196,17 +174,9 @@ class FlowSampler(Sampler, target="hldm.diffusion.FlowSampler"):
 class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
     """The samplers of diffusers for the noise schedule."""
 
-    method: Annotated[
-        Literal["ddim", "ddpm", "dpm_solver++", "unipc", "euler"], Field(default="ddim", description="sampler")
-    ]
-    steps: Annotated[
-        Count,
-        Field(default=50, le=TRAIN_STEPS, description="steps, each a network evaluation", examples=[50]),
-    ]
-    eta: Annotated[
-        ZeroToOne,
-        Field(default=0.0, description="noise of method=ddim: 0 none, 1 as much as ddpm", examples=[1]),
-    ]
+    method: Literal["ddim", "ddpm", "dpm_solver++", "unipc", "euler"] = Field(default="ddim", description="sampler")
+    steps: Count = Field(default=50, le=TRAIN_STEPS, description="steps, each a network evaluation", examples=[50])
+    eta: ZeroToOne = Field(default=0.0, description="noise of method=ddim: 0 none, 1 as much as ddpm", examples=[1])
 
     def unread(self) -> set[str]:
         return set() if self.method == "ddim" else {"eta"}
@@ -215,5 +185,5 @@ class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
 class Diffusion(Section):
     """The process and its sampler; null and null for none."""
 
-    process: Annotated[Process | None, Field(default=FlowMatching(), description="from noise to latents")]
-    sampler: Annotated[Sampler | None, Field(default=FlowSampler(), description="draws latents")]
+    process: Process | None = Field(default=FlowMatching(), description="from noise to latents")
+    sampler: Sampler | None = Field(default=FlowSampler(), description="draws latents")

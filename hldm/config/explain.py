@@ -114,7 +114,7 @@ def _range(notes: Sequence[Any]) -> str:
     if isinstance(low, Ge) and isinstance(high, Le):
         return f" from {low.ge} to {high.le}"
     bounds = [f"≥ {low.ge}" if isinstance(low, Ge) else f"> {low.gt}"] if low else []
-    bounds += [f"≤ {high.le}" if isinstance(high, Le) else f"< {high.lt}"] if high else []  # type: ignore[attr-defined]  # Lt then
+    bounds += [f"≤ {high.le}" if isinstance(high, Le) else f"< {high.lt}"] if high else []
     bounds += [f"a multiple of {note.multiple_of}" for note in notes if isinstance(note, MultipleOf)]
     return f" {' and '.join(bounds)}" if bounds else ""
 
@@ -155,8 +155,8 @@ def _unknown(key: str, value: Any, section: type[Section], options: Options) -> 
     group, _, _ = key.partition(".")
     if where := options.keys.get(key):
         return (
-            f"{key}={shown(value)} is a setting of {' and '.join(where)} only. Type {TO_CHOOSE.get(group, where[0])}, or "
-            "leave out what set it, such as ablation=…."
+            f"{key}={shown(value)} is a setting of {' and '.join(where)} only. Type {TO_CHOOSE.get(group, where[0])}, "
+            "or leave out what set it, such as ablation=…."
         )
     parent = key.rpartition(".")[0]
     guess = closest(key, [f"{parent}.{name}".lstrip(".") for name in section.model_fields])
@@ -171,7 +171,9 @@ def _refusal(field: FieldInfo, *, is_item: bool) -> str | None:
     return next((str(note) for note in notes if isinstance(note, Refusal)), None)
 
 
-def _place(loc: Sequence[str | int], root: type[Section], data: Any) -> tuple[type[Section], FieldInfo | None, list[str | int], Any]:
+def _place(
+    loc: Sequence[str | int], root: type[Section], data: Any
+) -> tuple[type[Section], FieldInfo | None, list[str | int], Any]:
     """(section, its field, path to the field, value of the field) that an error is about."""
     section, field, path, value = root, None, [], data
     for part in loc:

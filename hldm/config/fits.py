@@ -216,9 +216,7 @@ def likelihoods(c: RunConfig) -> Iterator[str]:
             "diffusion=none has none. Type metrics=likelihood for the likelihood under the autoencoder's own prior."
         )
     is_cosine_noise = (
-        isinstance(process, TangentDDPM)
-        and process.prediction == "epsilon"
-        and process.schedule == "squaredcos_cap_v2"
+        isinstance(process, TangentDDPM) and process.prediction == "epsilon" and process.schedule == "squaredcos_cap_v2"
     )
     if images and is_cosine_noise:
         yield (
@@ -428,5 +426,3 @@ def _has_balls(channels: int) -> bool:
 def _nearest(value: int, divisor: int) -> int:
     """The multiple of `divisor` that is nearest to `value`."""
     return divisor * max(1, round(value / divisor))
-
-

@@ -34,11 +34,9 @@ class FixedCurvature(Curvature, target="hldm.geometry.FixedCurvature"):
     """A number that stays as it is."""
 
     is_learnable = False
-    value: Annotated[
-        NotNegative,
-        Refusal("{key}={value} is not a curvature: " + _RANGE),
-        Field(default=1.0, description="c; 0 is flat space, bit for bit", examples=[0.37]),
-    ]
+    value: Annotated[NotNegative, Refusal("{key}={value} is not a curvature: " + _RANGE)] = Field(
+        default=1.0, description="c; 0 is flat space, bit for bit", examples=[0.37]
+    )
 
 
 class LearnableCurvature(Curvature, target="hldm.geometry.LearnableCurvature"):
@@ -53,8 +51,7 @@ class LearnableCurvature(Curvature, target="hldm.geometry.LearnableCurvature"):
             "{key}=learnable cannot start at {key}.value={value}: a learned curvature is positive by construction, and "
             "float32 has to hold it. Try {key}.value=1e-2, or {key}=0 for a flat ball that stays flat."
         ),
-        Field(default=1.0, description="c at the start of training, exactly", examples=[1.0]),
-    ]
+    ] = Field(default=1.0, description="c at the start of training, exactly", examples=[1.0])
 
 
 class Manifold(Section, family=True):
@@ -79,7 +76,7 @@ class Manifold(Section, family=True):
 class Leaf(Manifold):
     """A manifold that is no product of others."""
 
-    channels: Annotated[Whole, Field(default=4, description="dimension, ≥ 1", examples=[2])]
+    channels: Whole = Field(default=4, description="dimension, ≥ 1", examples=[2])
 
     @property
     def dimension(self) -> int:
@@ -93,7 +90,7 @@ class Euclidean(Leaf, target="hldm.geometry.Euclidean"):
 class PoincareBall(Leaf, target="hldm.geometry.PoincareBall"):
     """A product of Poincaré balls of the run's curvature."""
 
-    balls: Annotated[Count, Field(default=1, description="how many balls the channels are cut into", examples=[2])]
+    balls: Count = Field(default=1, description="how many balls the channels are cut into", examples=[2])
 
     @property
     def is_curved(self) -> bool:
@@ -103,7 +100,7 @@ class PoincareBall(Leaf, target="hldm.geometry.PoincareBall"):
 class ProductManifold(Manifold, target="hldm.geometry.ProductManifold"):
     """A product of manifolds, whose channels follow each other."""
 
-    factors: Annotated[tuple[Manifold, ...], Field(min_length=1, description="the manifolds")]
+    factors: tuple[Manifold, ...] = Field(min_length=1, description="the manifolds")
 
     @property
     def leaves(self) -> tuple[Manifold, ...]:
@@ -113,21 +110,19 @@ class ProductManifold(Manifold, target="hldm.geometry.ProductManifold"):
     def is_curved(self) -> bool:
         return any(factor.is_curved for factor in self.factors)
 
+
 class Geometry(Section):
     """The space of the latents and the layer by which they enter the decoder."""
 
-    name: Annotated[
-        Word, Field(default="euclidean", description="its name in tables", pattern=r"^\w[\w.-]*$", examples=["poincare"])
-    ]
-    manifold: Annotated[Manifold, Field(default=Euclidean(channels=4), description="where one latent point lives")]
-    decoder_stem: Annotated[
-        Literal["linear", "gyroplane", "mobius"],
-        Field(
-            default="linear",
-            description="first layer of the decoder: affine in normal coordinates, signed distances to gyroplanes, or, "
-            "for autoencoder=mlp, a Möbius layer",
-        ),
-    ]
-    flat_channels: Annotated[
-        Whole | None, Field(default=None, description="channels of geometry=hybrid that are flat", examples=[2])
-    ]
+    name: Word = Field(
+        default="euclidean", description="its name in tables", pattern=r"^\w[\w.-]*$", examples=["poincare"]
+    )
+    manifold: Manifold = Field(default=Euclidean(channels=4), description="where one latent point lives")
+    decoder_stem: Literal["linear", "gyroplane", "mobius"] = Field(
+        default="linear",
+        description="first layer of the decoder: affine in normal coordinates, signed distances to gyroplanes, or, "
+        "for autoencoder=mlp, a Möbius layer",
+    )
+    flat_channels: Whole | None = Field(
+        default=None, description="channels of geometry=hybrid that are flat", examples=[2]
+    )

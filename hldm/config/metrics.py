@@ -1,6 +1,5 @@
 """How a run is judged."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -14,9 +13,7 @@ from hldm.files import content_digest
 class Weights(Section):
     """Something whose weights lie in a file."""
 
-    weights: Annotated[
-        UserPath | None, Field(default=None, description="file with the weights; null: the bundled ones")
-    ]
+    weights: UserPath | None = Field(default=None, description="file with the weights; null: the bundled ones")
 
     def by_content(self) -> dict[str, str]:
         if self.weights is None or not (file := Path(self.weights)).is_file():
@@ -53,24 +50,28 @@ class Likelihood(Section, family=True):
     """The likelihood of test images under the autoencoder."""
 
 
-class MarginalLikelihood(Likelihood, target="hldm.autoencoder.MarginalLikelihood"):
+class MarginalLikelihood(Likelihood, target="hldm.pipeline.MarginalLikelihood"):
     """By quadrature in two dimensions, and by importance sampling."""
 
-    images: Annotated[Whole, Ge(2), Field(default=10000, description="test images", examples=[10000])]
-    importance_samples: Annotated[Whole, Ge(2), Field(default=5000, description="per image", examples=[5000])]
-    checked_images: Annotated[
-        Whole,
-        Ge(2),
-        Field(default=1000, description="by importance sampling too where the others go by quadrature", examples=[1000]),
-    ]
-    spacing: Annotated[Positive, Field(default=0.08, description="of the nodes of quadrature", examples=[0.08])]
+    images: Annotated[Whole, Ge(2)] = Field(default=10000, description="test images", examples=[10000])
+    importance_samples: Annotated[Whole, Ge(2)] = Field(default=5000, description="per image", examples=[5000])
+    checked_images: Annotated[Whole, Ge(2)] = Field(
+        default=1000, description="by importance sampling too where the others go by quadrature", examples=[1000]
+    )
+    spacing: Positive = Field(default=0.08, description="of the nodes of quadrature", examples=[0.08])
+
+
+class Metric(Section, family=True):
+    """A measure of one's own: its class is called with the model, the data set and a generator, and gives numbers."""
 
 
 class Hierarchy(Section):
     """How the hierarchy of the latents is measured."""
 
-    points: Annotated[Whole, Ge(4), Field(default=400, description="latents that δ_rel is measured on", examples=[1500])]
-    tries: Annotated[Count, Field(default=5, description="draws of them; 10 of 1,500 points are published", examples=[5])]
+    points: Annotated[Whole, Ge(4)] = Field(
+        default=400, description="latents that δ_rel is measured on", examples=[1500]
+    )
+    tries: Count = Field(default=5, description="draws of them; 10 of 1,500 points are published", examples=[5])
 
 
 def _images(value: Any) -> Any:
@@ -82,44 +83,36 @@ def _images(value: Any) -> Any:
 class Metrics(Section):
     """What is measured when a run has been trained. None of it changes the trained weights."""
 
-    extractor: Annotated[
-        Extractor | None, Field(default=DigitFeatures(), description="features for FID, IS and KID; null: no samples")
-    ]
-    classifier: Annotated[
-        Classifier | None, Field(default=DigitClassifier(), description="judges whether samples show their label")
-    ]
-    weights: Annotated[
-        UserPath | None,
-        Field(default=None, description="file with Inception's weights, of metrics=inception", examples=["<file>"]),
-    ]
-    samples: Annotated[Whole, Ge(2), Field(default=5000, description="samples per sampling seed", examples=[5000])]
-    sampling_seeds: Annotated[
-        tuple[NotNegativeWhole, ...],
-        Field(default=(0,), min_length=1, description="a set of samples each", examples=["[0,1]"]),
-    ]
-    sampling_batch_size: Annotated[Count, Field(default=500, description="samples at a time", examples=[100])]
-    first_stage_images: Annotated[
-        Whole,
-        Ge(4),
-        Field(default=5000, description="test images for reconstruction, ELBO and hierarchy", examples=[10000]),
-    ]
-    hierarchy: Annotated[Hierarchy, Field(default=Hierarchy(), description="δ_rel and its controls")]
-    likelihood: Annotated[
-        Likelihood | None, Field(default=None, description="marginal likelihood of test images; null for none")
-    ]
+    extractor: Extractor | None = Field(
+        default=DigitFeatures(), description="features for FID, IS and KID; null: no samples"
+    )
+    classifier: Classifier | None = Field(
+        default=DigitClassifier(), description="judges whether samples show their label"
+    )
+    weights: UserPath | None = Field(
+        default=None, description="file with Inception's weights, of metrics=inception", examples=["<file>"]
+    )
+    samples: Annotated[Whole, Ge(2)] = Field(default=5000, description="samples per sampling seed", examples=[5000])
+    sampling_seeds: tuple[NotNegativeWhole, ...] = Field(
+        default=(0,), min_length=1, description="a set of samples each", examples=["[0,1]"]
+    )
+    sampling_batch_size: Count = Field(default=500, description="samples at a time", examples=[100])
+    first_stage_images: Annotated[Whole, Ge(4)] = Field(
+        default=5000, description="test images for reconstruction, ELBO and hierarchy", examples=[10000]
+    )
+    hierarchy: Hierarchy = Field(default=Hierarchy(), description="δ_rel and its controls")
+    likelihood: Likelihood | None = Field(default=None, description="marginal likelihood of test images; null for none")
+    others: tuple[Metric, ...] = Field(default=(), description="measures of your own, see docs/extending.md")
     likelihood_images: Annotated[
-        Whole,
-        BeforeValidator(_images),
-        Words("0 for none, or a whole number ≥ 2, as it comes with its standard error"),
-        Field(
-            default=0,
-            description="test images for the evidence bound with the diffusion model as prior",
-            examples=[1000],
-        ),
-    ]
-    likelihood_steps: Annotated[
-        Count, Field(default=16, description="of its solver, four network evaluations each", examples=[16])
-    ]
+        Whole, BeforeValidator(_images), Words("0 for none, or a whole number ≥ 2, as it comes with its standard error")
+    ] = Field(
+        default=0,
+        description="test images for the evidence bound with the diffusion model as prior",
+        examples=[1000],
+    )
+    likelihood_steps: Count = Field(
+        default=16, description="of its solver, four network evaluations each", examples=[16]
+    )
 
     def unread(self) -> set[str]:
         unread = {"weights"}  # it counts where the extractor reads it
@@ -128,9 +121,3 @@ class Metrics(Section):
         if self.extractor is None:
             unread |= {"samples", "sampling_seeds", "sampling_batch_size", "classifier"}
         return unread
-
-    def files(self) -> Iterator[tuple[str, str | None]]:
-        """(key, path) of every file that it needs."""
-        for name in ("extractor", "classifier"):
-            if isinstance(part := getattr(self, name), Weights):
-                yield f"metrics.{name}.weights", part.weights

@@ -3,8 +3,8 @@
 import importlib.util
 import os
 from collections.abc import Iterator
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from hldm.paths import CONF
 
 PRESETS = ("ablation", "experiment", "sweep")
 """Groups that stand over the others: their options choose options and values of the other groups."""
+
+
+LEAVES_RESULT = frozenset({"hardware", "paths", "study", "tracking"})
+"""Sections that cannot change a result: identity leaves them out, and a sweep over them means nothing."""
 
 
 class Options:
@@ -75,9 +79,12 @@ class Options:
                     found |= {f"{group.name}.{package}": {}}
                     found |= {f"{group.name}.{package}.{key.partition('.')[2]}": value for key, value in own.items()}
                 continue
-            # `digits` stands beside the file, `/experiment/pvae_mnist@_global_` in conf/
-            path = CONF / name[1:].partition("@")[0] if name[0] == "/" else group / name
-            found |= self.settings(path.with_suffix(".yaml"))
+            # `digits` stands in the same group, `/experiment/pvae_mnist@_global_` in another one
+            other, _, option = (name[1:].partition("@")[0] if name[0] == "/" else f"{group.name}/{name}").rpartition(
+                "/"
+            )
+            if option in self.groups.get(other, {}):
+                found |= self.settings(self.groups[other][option])
         content.pop("hydra", None)
         is_global = group in self.folders or "# @package _global_" in text
         return found | dict(_flat(content if is_global else {group.name: content}))
@@ -91,13 +98,19 @@ def description(option: Path) -> str:
     return ""
 
 
+@cache
+def installed() -> tuple[EntryPoint, ...]:
+    """The entry points by which installed packages add sections."""
+    return tuple(entry_points(group="hldm.sections"))
+
+
 def load_extensions() -> None:
     """Import the modules that add sections: entry points in the group `hldm.sections`, and those of HLDM_PLUGINS.
 
     Raises:
         UserError: a module of HLDM_PLUGINS cannot be imported.
     """
-    for point in entry_points(group="hldm.sections"):
+    for point in installed():
         point.load()
     for name in filter(None, os.environ.get("HLDM_PLUGINS", "").split(",")):
         try:
@@ -111,7 +124,7 @@ def load_extensions() -> None:
 
 def extension_folders() -> Iterator[Path]:
     """The folders `conf` beside the modules that add sections."""
-    names = [point.module for point in entry_points(group="hldm.sections")]
+    names = [point.module for point in installed()]
     names += [name.strip() for name in os.environ.get("HLDM_PLUGINS", "").split(",") if name.strip()]
     for name in names:
         spec = importlib.util.find_spec(name)

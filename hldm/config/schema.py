@@ -1,7 +1,7 @@
 """The whole configuration of one run."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field
@@ -29,27 +29,22 @@ Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or
 class Hardware(Section):
     """Where a run works. Put only settings here that cannot change a result: a run's identity ignores them."""
 
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], Field(default="auto", description="auto takes a GPU where one works")
-    ]
-    threads: Annotated[
-        Auto, Field(default="auto", description="per run, at most 4; slots × threads ≤ cores", examples=[2])
-    ]
-    slots: Annotated[
-        Auto,
-        Field(default="auto", description="runs at a time: one per GPU, or one per four cores of the processor", examples=[2]),
-    ]
-    compile: Annotated[
-        Switch, Field(default=False, description="train under torch.compile: quicker after a minute or two")
-    ]
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where one works")
+    threads: Auto = Field(default="auto", description="per run, at most 4; slots × threads ≤ cores", examples=[2])
+    slots: Auto = Field(
+        default="auto",
+        description="runs at a time: one per GPU, or one per four cores of the processor",
+        examples=[2],
+    )
+    compile: Switch = Field(default=False, description="train under torch.compile: quicker after a minute or two")
 
 
 class Paths(Section):
     """Folders."""
 
-    outputs: Annotated[
-        UserPath, Words("a folder"), Field(description="runs lie in <outputs>/<study>/<run>", examples=["outputs"])
-    ]
+    outputs: Annotated[UserPath, Words("a folder")] = Field(
+        description="runs lie in <outputs>/<study>/<run>", examples=["outputs"]
+    )
 
 
 class Tracking(Section, family=True):
@@ -63,49 +58,39 @@ class NoTracker(Tracking, target="hldm.tracking.NoTracker"):
 class WandbTracker(Tracking, target="hldm.tracking.WandbTracker"):
     """Weights & Biases; without a key it writes an offline run that `wandb sync` uploads later."""
 
-    project: Annotated[Word, Field(default="hldm", description="project on the server", examples=["hldm"])]
-    entity: Annotated[Word | None, Field(default=None, description="user or team; null: WANDB_ENTITY or the key's own")]
-    mode: Annotated[
-        Literal["auto", "online", "offline"],
-        Field(default="auto", description="auto: as WANDB_MODE says, else online with a key and offline without"),
-    ]
+    project: Word = Field(default="hldm", description="project on the server", examples=["hldm"])
+    entity: Word | None = Field(default=None, description="user or team; null: WANDB_ENTITY or the key's own")
+    mode: Literal["auto", "online", "offline"] = Field(
+        default="auto", description="auto: as WANDB_MODE says, else online with a key and offline without"
+    )
 
 
 class RunConfig(Section):
     """The whole configuration of one run."""
 
-    seed: Annotated[Whole, Ge(0), Le(MAX_SEED), Field(default=0, description="of everything random", examples=[3])]
-    study: Annotated[
-        Word,
-        Words("a folder name of letters, digits, '.', '-' and '_'"),
-        Field(default="main", pattern=r"^\w[\w.-]*$", description="folder of runs that are compared", examples=["main"]),
-    ]
-    first_stage: Annotated[
-        UserPath | None,
-        Words("a run directory, a folder of diffusers, or null to train one"),
+    seed: Annotated[Whole, Ge(0), Le(MAX_SEED)] = Field(default=0, description="of everything random", examples=[3])
+    study: Annotated[Word, Words("a folder name of letters, digits, '.', '-' and '_'")] = Field(
+        default="main", pattern=r"^\w[\w.-]*$", description="folder of runs that are compared", examples=["main"]
+    )
+    first_stage: Annotated[UserPath | None, Words("a run directory, a folder of diffusers, or null to train one")] = (
         Field(
             default=None,
             description="a trained autoencoder to take: a finished run, or a folder of diffusers; null: train one",
             examples=["outputs/main/<run>"],
-        ),
-    ]
-    paths: Annotated[Paths, Field(description="folders")]
-    geometry: Annotated[Geometry, Field(default=Geometry(), description="space of the latents")]
-    curvature: Annotated[Curvature, Field(default=FixedCurvature(), description="of the balls: a number, or learnable")]
-    dataset: Annotated[Dataset, Field(default=MNIST(), description="images, or vectors")]
-    autoencoder: Annotated[Autoencoder, Field(default=KL(), description="first stage")]
-    denoiser: Annotated[Denoiser, Field(default=UNet(), description="network of the second stage")]
-    diffusion: Annotated[Diffusion, Field(default=Diffusion(), description="process and sampler of the second stage")]
-    conditioning: Annotated[
-        Conditioning, Field(default=ClassConditioning(), description="what the second stage is told")
-    ]
-    training: Annotated[Training, Field(default=Training(), description="of both stages")]
-    metrics: Annotated[Metrics, Field(default=Metrics(), description="how a run is judged")]
-    tracking: Annotated[Tracking, Field(default=WandbTracker(), description="where runs are shown")]
-    hardware: Annotated[Hardware, Field(default=Hardware(), description="where a run works")]
-
-    leaves_result: ClassVar[frozenset[str]] = frozenset({"hardware", "paths", "study", "tracking"})
-    """Sections that cannot change a result: identity leaves them out, and a sweep over them means nothing."""
+        )
+    )
+    paths: Paths = Field(description="folders")
+    geometry: Geometry = Field(default=Geometry(), description="space of the latents")
+    curvature: Curvature = Field(default=FixedCurvature(), description="of the balls: a number, or learnable")
+    dataset: Dataset = Field(default=MNIST(), description="images, or vectors")
+    autoencoder: Autoencoder = Field(default=KL(), description="first stage")
+    denoiser: Denoiser = Field(default=UNet(), description="network of the second stage")
+    diffusion: Diffusion = Field(default=Diffusion(), description="process and sampler of the second stage")
+    conditioning: Conditioning = Field(default=ClassConditioning(), description="what the second stage is told")
+    training: Training = Field(default=Training(), description="of both stages")
+    metrics: Metrics = Field(default=Metrics(), description="how a run is judged")
+    tracking: Tracking = Field(default=WandbTracker(), description="where runs are shown")
+    hardware: Hardware = Field(default=Hardware(), description="where a run works")
 
     @property
     def has_flat_latents(self) -> bool:

@@ -12,42 +12,35 @@ from hldm.files import content_digest
 class Stage(Section):
     """What both stages have."""
 
-    steps: Annotated[Count, Field(default=400, description="training steps", examples=[100])]
-    batch_size: Annotated[Count, Field(default=128, description="images of one step", examples=[100])]
-    learning_rate: Annotated[Positive, Field(default=2e-3, description="at its highest", examples=[1e-3])]
-    schedule: Annotated[
-        Literal["cosine", "constant"], Field(default="cosine", description="with warm-up down to 2 %, or constant")
-    ]
-    clip_norm: Annotated[
-        Positive | None, Field(default=1.0, description="of the gradient; null for none", examples=[1.0])
-    ]
+    steps: Count = Field(default=400, description="training steps", examples=[100])
+    batch_size: Count = Field(default=128, description="images of one step", examples=[100])
+    learning_rate: Positive = Field(default=2e-3, description="at its highest", examples=[1e-3])
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="with warm-up down to 2 %, or constant"
+    )
+    clip_norm: Positive | None = Field(default=1.0, description="of the gradient; null for none", examples=[1.0])
 
 
 class FirstStage(Stage):
     """Training of the autoencoder."""
 
-    perceptual_weight: Annotated[
-        NotNegative, Field(default=0.0, description="of a distance in features of a network; 0: none", examples=[1.0])
-    ]
-    perceptual_features: Annotated[
-        Literal["digits", "lpips"],
-        Field(default="digits", description="of the bundled classifier, or of VGG16, for natural images"),
-    ]
-    perceptual_backbone: Annotated[
-        UserPath | None,
-        Words("a file, or null"),
-        Field(
-            default=None,
-            description="torchvision's VGG16 for lpips; null: where torchvision keeps downloads",
-            examples=["vgg16-397923af.pth"],
-        ),
-    ]
-    adversarial_weight: Annotated[
-        NotNegative, Field(default=0.0, description="of a patch discriminator; 0: none", examples=[0.5])
-    ]
-    adversarial_start: Annotated[
-        NotNegativeWhole, Field(default=200, description="first step that it is trained and followed at", examples=[200])
-    ]
+    perceptual_weight: NotNegative = Field(
+        default=0.0, description="of a distance in features of a network; 0: none", examples=[1.0]
+    )
+    perceptual_features: Literal["digits", "lpips"] = Field(
+        default="digits", description="of the bundled classifier, or of VGG16, for natural images"
+    )
+    perceptual_backbone: Annotated[UserPath | None, Words("a file, or null")] = Field(
+        default=None,
+        description="torchvision's VGG16 for lpips; null: where torchvision keeps downloads",
+        examples=["vgg16-397923af.pth"],
+    )
+    adversarial_weight: NotNegative = Field(
+        default=0.0, description="of a patch discriminator; 0: none", examples=[0.5]
+    )
+    adversarial_start: NotNegativeWhole = Field(
+        default=200, description="first step that it is trained and followed at", examples=[200]
+    )
 
     @property
     def uses_lpips(self) -> bool:
@@ -68,46 +61,44 @@ class FirstStage(Stage):
 class DiffusionStage(Stage):
     """Training of denoiser and conditioning."""
 
-    steps: Annotated[Count, Field(default=900, description="training steps", examples=[100])]
-    ema_decay: Annotated[
-        Share, Field(default=0.995, description="of the average of the weights that is kept", examples=[0.995])
-    ]
+    steps: Count = Field(default=900, description="training steps", examples=[100])
+    ema_decay: Share = Field(default=0.995, description="of the average of the weights that is kept", examples=[0.995])
 
 
 class Optimizer(Section, family=True):
     """An optimiser of torch; the learning rate and the weights come with the stage."""
 
-    betas: Annotated[
-        tuple[Share, Share], Field(default=(0.9, 0.999), description="decay of both moments", examples=["[0.9,0.99]"])
-    ]
-    fused: Annotated[Switch, Field(default=True, description="all weights in one kernel")]
+    betas: tuple[Share, Share] = Field(
+        default=(0.9, 0.999), description="decay of both moments", examples=["[0.9,0.99]"]
+    )
+    fused: Switch = Field(default=True, description="all weights in one kernel")
 
 
 class AdamW(Optimizer, target="torch.optim.AdamW"):
     """Adam with decoupled weight decay."""
 
-    betas: Annotated[
-        tuple[Share, Share], Field(default=(0.9, 0.99), description="decay of both moments", examples=["[0.9,0.99]"])
-    ]
-    weight_decay: Annotated[NotNegative, Field(default=0.01, description="towards zero", examples=[0.01])]
+    betas: tuple[Share, Share] = Field(
+        default=(0.9, 0.99), description="decay of both moments", examples=["[0.9,0.99]"]
+    )
+    weight_decay: NotNegative = Field(default=0.01, description="towards zero", examples=[0.01])
 
 
 class Adam(Optimizer, target="torch.optim.Adam"):
     """Adam, as Mathieu et al. (2019) use it with amsgrad."""
 
-    amsgrad: Annotated[Switch, Field(default=False, description="with the largest second moment so far")]
+    amsgrad: Switch = Field(default=False, description="with the largest second moment so far")
 
 
 class Training(Section):
     """Both stages and what they share."""
 
-    first_stage: Annotated[FirstStage, Field(default=FirstStage(), description="training of the autoencoder")]
-    diffusion: Annotated[
-        DiffusionStage | None, Field(default=DiffusionStage(), description="training of the denoiser; null: none")
-    ]
-    optimizer: Annotated[Optimizer, Field(default=AdamW(), description="of both stages")]
-    checkpoint_every: Annotated[Count, Field(default=100, description="steps between resume states", examples=[20])]
-    log_every: Annotated[Count, Field(default=10, description="steps between lines of metrics.jsonl", examples=[20])]
+    first_stage: FirstStage = Field(default=FirstStage(), description="training of the autoencoder")
+    diffusion: DiffusionStage | None = Field(
+        default=DiffusionStage(), description="training of the denoiser; null: none"
+    )
+    optimizer: Optimizer = Field(default=AdamW(), description="of both stages")
+    checkpoint_every: Count = Field(default=100, description="steps between resume states", examples=[20])
+    log_every: Count = Field(default=10, description="steps between lines of metrics.jsonl", examples=[20])
 
     record_keeping: ClassVar[frozenset[str]] = frozenset({"checkpoint_every", "log_every"})
 

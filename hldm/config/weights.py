@@ -1,16 +1,55 @@
-"""Whether the weights that a configuration asks for are there. Imports no torch: it runs before any work starts."""
+"""Whether the weights that a configuration asks for are there, and are these weights by the names of their tensors.
 
+Imports no torch and runs nothing from a file: it is asked before any work starts.
+"""
+
+import json
 import os
+import pickletools
+import zipfile
 from pathlib import Path
+from typing import Any
 
 from hldm.errors import UserError
+
+# one tensor of the first layer and one of the last that is used: other networks have other names
+_INCEPTION = {"Conv2d_1a_3x3.conv.weight", "Mixed_7c.branch_pool.conv.weight", "fc.weight"}
+_VGG = {"features.0.weight", "features.28.weight"}
+_DIGITS = {"body.0.weight", "body.12.weight", "head.weight", "head.bias"}
+
+DIGITS_REMEDY = (
+    "Use metrics.extractor.weights=null and metrics.classifier.weights=null for the bundled one, or train one: "
+    "python -m hldm.training.digit_classifier --out <file>"
+)
+
+
+def check_digit_weights(weights: str | None) -> Path | None:
+    """The named file with the weights of the digit classifier, None for the bundled ones.
+
+    Raises:
+        UserError: it is missing, cut off, or not a file that `python -m hldm.training.digit_classifier` wrote.
+    """
+    if weights is None:
+        return None
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path} with the weights of the digit classifier is not a file. {DIGITS_REMEDY}")
+    try:
+        header = _safetensors_header(path)
+        missing = (_DIGITS - header.keys()) | ({"test_accuracy", "sha256"} - header.get("__metadata__", {}).keys())
+        reason = f"{min(missing)} is missing" if missing else ""
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    if reason:
+        raise UserError(f"{path} does not hold a digit classifier ({reason}). {DIGITS_REMEDY}")
+    return path
 
 
 def check_inception_weights(weights: str | None) -> Path:
     """The file with Inception's weights.
 
     Raises:
-        UserError: none is named (they are too large to bundle), or the file is missing.
+        UserError: none is named (they are too large to bundle), or the file is missing or holds something else.
     """
     remedy = (
         "Download pt_inception-2015-12-05-6726825d.pth from the releases of torch-fidelity "
@@ -22,6 +61,9 @@ def check_inception_weights(weights: str | None) -> Path:
     path = Path(weights).expanduser()
     if not path.is_file():
         raise UserError(f"metrics.weights={weights} is not a file. {remedy}")
+    if reason := _lacks(path, _INCEPTION):
+        what = "torch-fidelity's Inception weights"
+        raise UserError(f"metrics.weights={weights} does not hold {what} ({reason}). {remedy}")
     return path
 
 
@@ -29,14 +71,74 @@ def check_vgg_weights(weights: str | None) -> Path:
     """The file with the weights of torchvision's VGG16: the named one, else where torchvision keeps what it downloads.
 
     Raises:
-        UserError: it is missing.
+        UserError: it is missing or holds something else.
     """
     cache = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
     path = Path(weights or cache / "hub" / "checkpoints" / "vgg16-397923af.pth").expanduser()
+    remedy = (
+        "Download https://download.pytorch.org/models/vgg16-397923af.pth to there, or "
+        "type training.first_stage.perceptual_backbone=<that file>; perceptual_features=digits needs no download."
+    )
     if not path.is_file():
         raise UserError(
             "training.first_stage.perceptual_features=lpips needs the weights of VGG16, not bundled (528 MB), and "
-            f"{path} is not a file. Download https://download.pytorch.org/models/vgg16-397923af.pth to there, or "
-            "type training.first_stage.perceptual_backbone=<that file>; perceptual_features=digits needs no download."
+            f"{path} is not a file. {remedy}"
+        )
+    if reason := _lacks(path, _VGG):
+        raise UserError(
+            f"training.first_stage.perceptual_backbone={path} does not hold torchvision's VGG16 weights ({reason}). "
+            f"{remedy}"
         )
     return path
+
+
+def _lacks(path: Path, names: set[str]) -> str | None:
+    """Why a file of torch cannot be a state dict with these tensors; None where it can."""
+    try:
+        missing = names - _texts(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        return f"it is not a file of torch: {str(error).splitlines()[0][:100]}"
+    return f"it has no {min(missing)}" if missing else None
+
+
+def _texts(path: Path) -> set[str]:
+    """Every text in the pickles of a file that torch.save wrote, read as data: names of tensors are among them.
+
+    Files of torch ≥ 1.6 are zip archives with one pickle. Older ones are four pickles (magic number, version, system,
+    object) before the numbers.
+    """
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            return set().union(*(_pickled_texts(file) for _ in range(4)))
+    with zipfile.ZipFile(path) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise ValueError(f"an archive with {len(pickles)} data.pkl")
+        with archive.open(pickles[0]) as file:
+            return _pickled_texts(file)
+
+
+def _pickled_texts(file: Any) -> set[str]:
+    return {argument for _, argument, _ in pickletools.genops(file) if isinstance(argument, str)}
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    """Name → what the header says of a tensor, and "__metadata__" → texts.
+
+    Raises:
+        ValueError: the file is no such file, or ends before its last tensor does.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= size - 8:
+            raise ValueError("it is not a safetensors file")
+        header = json.loads(file.read(length))
+    try:
+        end = max([0, *(tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__")])
+        is_whole = size >= 8 + length + end
+    except (AttributeError, KeyError, IndexError, TypeError):
+        raise ValueError("it is not a safetensors file") from None
+    if not is_whole:
+        raise ValueError("it is cut off")
+    return dict(header)

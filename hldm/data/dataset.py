@@ -1,37 +1,115 @@
-"""What every data set looks like to the rest of the platform.
+"""What every data set looks like to the rest of the platform, whether it fits in memory or not.
 
-Legend: N images of C channels and H × W pixels, or N vectors of D numbers, which are called images as well.
+Legend: N images of C channels and H × W pixels, uint8 (N, C, H, W), or N vectors of D numbers, float32 (N, D), which
+are called images as well. An image shape is (C, H, W) or (D,).
 """
 
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import final
 
 import torch
 from torch import Tensor
 
+NUMBERS_AT_ONCE = 2**26
+"""Numbers in the images that are read at once where a whole split is gone through: 64 MiB of pixels."""
 
+
+class Split(ABC):
+    """Labelled images that are read by their indices.
+
+    Which images a step sees is decided by whoever reads. So a split that streams from a disk and one in memory give the
+    same run, if `read` gives the same bytes.
+
+    Attributes:
+        labels: int64 (N,) on the CPU, each in [0, classes).
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def read(self, indices: Tensor) -> Tensor:
+        """The images at `indices`, int64 (B,) in any order: uint8 (B, C, H, W), or float32 (B, D)."""
+
+    def to(self, device: torch.device) -> "Split":
+        """A split whose `read` gives images on `device`, where it can hold them all there; else this split as it is."""
+        return self
+
+    def first(self, n: int | None = None) -> Tensor:
+        """The first n images, or all of them where there are fewer or no n is given: (n, *image shape)."""
+        return self.read(torch.arange(len(self) if n is None else min(n, len(self))))
+
+    def chunks(self) -> Iterator[Tensor]:
+        """All images in order, as many at once as `NUMBERS_AT_ONCE` allows: each (B, *image shape), none empty."""
+        if not len(self):
+            return
+        numbers = math.prod(self.first(1).shape)
+        for indices in torch.arange(len(self)).split(max(1, NUMBERS_AT_ONCE // numbers)):
+            yield self.read(indices)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over labels and images in their order, in hexadecimal: one for equal content, however it is stored.
+
+        Reads every image once. A source that has such a hash beside its files may override this.
+        """
+        digest = hashlib.sha256(self.labels.numpy().tobytes())
+        for images in self.chunks():
+            digest.update(images.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@final
+class InMemorySplit(Split):
+    """A split whose images are one tensor. Nothing is decoded, resized or copied in a training loop.
+
+    Args:
+        images: uint8 (N, C, H, W), or float32 (N, D), on any device.
+        labels: int64 (N,).
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images
+        self.labels = labels
+
+    def read(self, indices: Tensor) -> Tensor:
+        return self.images[indices.to(self.images.device)]
+
+    def to(self, device: torch.device) -> "InMemorySplit":
+        return InMemorySplit(self.images.to(device), self.labels)
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images in memory. Nothing is decoded, resized or copied in a training loop.
+    """Three splits of labelled images, and what is known of their classes.
 
     Attributes:
         name: what tables and plots call it.
-        train_images: uint8 (N, C, H, W), or float32 (N, D).
-        train_labels: int64 (N,), each in [0, classes).
-        test_images: likewise (M, …), never trained on: the reference of every metric.
-        test_labels: int64 (M,).
+        image_shape: (C, H, W) of a picture, or (D,) of a vector.
         class_names: one per class, in the order of the labels.
+        train: what is trained on.
+        validation: what settings are chosen on, disjoint from the other two; it may be empty.
+        test: never trained on and never chosen on, the reference of every metric.
         class_words: what captions call each class, `class_names` by default.
         parents: where the classes form a tree, int64 (classes,): the class above each one, the root's being itself.
     """
 
     name: str
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    image_shape: tuple[int, ...]
     class_names: tuple[str, ...]
-    parents: Tensor | None = None
+    train: Split
+    validation: Split
+    test: Split
     class_words: tuple[str, ...] = ()
+    parents: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.class_words:
@@ -44,12 +122,12 @@ class Dataset:
 
     @property
     def has_pictures(self) -> bool:
-        """Whether a row is a picture rather than a vector."""
-        return self.train_images.ndim == 4
+        """Whether an image is a picture rather than a vector."""
+        return len(self.image_shape) == 3
 
     @property
     def depths(self) -> Tensor | None:
-        """How far each class is below the root, int64 (classes,)."""
+        """How far each class is below the root, int64 (classes,); None where the classes form no tree."""
         if self.parents is None:
             return None
         above, depths = self.parents, torch.zeros_like(self.parents)
@@ -58,3 +136,14 @@ class Dataset:
             depths += at != above[at]
             at = above[at]
         return depths
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the splits' content, the image shape, the classes and their tree, in hexadecimal.
+
+        It does not depend on the name, on where the files lie or on how they are packed.
+        """
+        parents = None if self.parents is None else self.parents.tolist()
+        splits = [split.fingerprint for split in (self.train, self.validation, self.test)]
+        known = (self.image_shape, self.class_names, self.class_words, parents, splits)
+        return hashlib.sha256(repr(known).encode()).hexdigest()

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hldm.data.dataset import Dataset
+from hldm.config.dataset import MNIST
+from hldm.data.dataset import Dataset, InMemorySplit
 from hldm.errors import UserError
 
 MNIST_MD5 = {
@@ -20,26 +21,32 @@ MNIST_MD5 = {
 """md5 of each unpacked file: how it is packed does not matter."""
 
 
-def mnist(folder: str | None = None) -> Dataset:
+def mnist(settings: MNIST) -> Dataset:
     """The 70,000 handwritten digits of LeCun, Cortes and Burges, 1 × 28 × 28.
 
+    The test split is the published test set; the validation split is the end of the published training set.
+
     Args:
-        folder: holds the four idx files, packed (.gz) or not; None: the ones that come with the package.
+        settings: the folder with the four idx files, packed (.gz) or not, None for the ones that come with the package;
+            and how many images are set apart for validation.
 
     Raises:
         UserError: a file is missing, cannot be read or is not the published one.
     """
+    folder = settings.folder
     root = Path(folder).expanduser() if folder is not None else Path(__file__).parent / "mnist_idx"
     train_images, train_labels, test_images, test_labels = (
         _parse_idx(_read(root, name, md5)) for name, md5 in MNIST_MD5.items()
     )
+    images, labels = train_images.unsqueeze(1), train_labels.long()
+    kept = len(images) - settings.validation_images
     return Dataset(
         name="mnist",
-        train_images=train_images.unsqueeze(1),
-        train_labels=train_labels.long(),
-        test_images=test_images.unsqueeze(1),
-        test_labels=test_labels.long(),
+        image_shape=(1, 28, 28),
         class_names=tuple("0123456789"),
+        train=InMemorySplit(images[:kept], labels[:kept]),
+        validation=InMemorySplit(images[kept:], labels[kept:]),
+        test=InMemorySplit(test_images.unsqueeze(1), test_labels.long()),
         class_words=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     )
 

@@ -1,8 +1,8 @@
 """The denoiser, the processes it is trained on, and the samplers that run them backwards."""
 
 from hldm.diffusion.denoiser import Denoiser
+from hldm.diffusion.density import log_density
 from hldm.diffusion.flow import FlowMatching, FlowSampler
-from hldm.diffusion.likelihood import log_density
 from hldm.diffusion.map_and_point import MapGlobalDenoiser
 from hldm.diffusion.point import CrossAttentionDenoiser, MLPDenoiser
 from hldm.diffusion.process import Process, Sampler

@@ -8,7 +8,6 @@ from hldm.config import diffusion as config
 from hldm.diffusion.attention import DistanceAttention
 from hldm.diffusion.denoiser import EMBEDDED_STEPS, Denoiser, LabelEmbedding, plain_table
 from hldm.geometry import Curvature, Euclidean, FixedCurvature, PoincareBall, largest_balls
-from hldm.geometry.ops import flat
 from hldm.layout import LatentLayout
 from hldm.nn import Condition, PoincareConv2d
 from hldm.spaces import curvature_of
@@ -22,8 +21,8 @@ class UNetDenoiser(Denoiser):
     attends to the text too, at the lowest level and in the middle.
 
     With `stem="gyroplane"` the first layer is the signed distances from each patch of latents, joined to one point, to
-    gyroplanes (Shimizu et al. 2021, section 3.3); for attention by distance see `DistanceAttention`. These layers have
-    the usual initial weights and, up to a number per attention head, as many parameters. They share a curvature of
+    gyroplanes (Shimizu et al. 2021, section 3.3). Attention by distance is that of `DistanceAttention`. These layers
+    have the usual initial weights and, up to a number per attention head, as many parameters. They share a curvature of
     their own, so they can be tried on flat latents too. With c = 0 they *are* the linear stem and Euclidean distance
     attention, and they tend to them at the rate O(c).
 
@@ -77,7 +76,7 @@ class UNetDenoiser(Denoiser):
         own = curvature_of(settings.curvature)
         # in a tuple, and so no submodule: the layers have it under their names
         self._curvature = (own if settings.is_hyperbolic else None,)
-        if settings.stem == "gyroplane" and not flat(own.operand):
+        if settings.stem == "gyroplane" and not own.is_zero:
             self.unet.conv_in = gyroplane_stem(self.unet.conv_in, own)
         if settings.attention != "dot_product":
             c = own if settings.attention == "hyperbolic_distance" else FixedCurvature(0.0)

@@ -1,17 +1,19 @@
 """A small digit classifier: the features of FID and KID, the logits of IS, and the judge of class-conditional samples.
 
-Inception expects colour photographs; on 28 × 28 grey digits its features say little. `hldm.metrics.train_classifier`
+Inception expects colour photographs; on 28 × 28 grey digits its features say little. `hldm.training.digit_classifier`
 trains this network; the header of the bundled weights says how, and how good they are.
 Legend: N images of 28 × 28, D features, K = 10 classes.
 """
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from hldm.config.weights import DIGITS_REMEDY, check_digit_weights
 from hldm.errors import UserError
 
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
@@ -55,7 +57,7 @@ class DigitClassifier(nn.Module):
     """The trained network, with what its file says about it.
 
     Args:
-        weights: a file that `python -m hldm.metrics.train_classifier` wrote; None: the bundled one.
+        weights: a file that `python -m hldm.training.digit_classifier` wrote; None: the bundled one.
 
     Attributes:
         accuracy: share of the test set classified as labelled, measured when it was trained.
@@ -69,13 +71,7 @@ class DigitClassifier(nn.Module):
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
-        path = Path(weights).expanduser() if weights is not None else BUNDLED_WEIGHTS
-        remedy = (
-            "Use metrics.weights=null for the bundled classifier, or train one: "
-            "python -m hldm.metrics.train_classifier --out <file>"
-        )
-        if not path.is_file():
-            raise UserError(f"{path} with the weights of the digit classifier is not a file. {remedy}")
+        path = check_digit_weights(weights) or BUNDLED_WEIGHTS
         self.network = DigitNetwork()
         try:
             with safe_open(path, framework="pt") as file:
@@ -85,10 +81,12 @@ class DigitClassifier(nn.Module):
             self.accuracy, stated = float(metadata["test_accuracy"]), metadata["sha256"]
         except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"{path} does not hold a digit classifier ({reason}). {remedy}") from None
+            raise UserError(f"{path} does not hold a digit classifier ({reason}). {DIGITS_REMEDY}") from None
         self.sha256 = weights_sha256(state)
         if self.sha256 != stated:
-            raise UserError(f"{path} is damaged: its weights do not have the hash that its header states. {remedy}")
+            raise UserError(
+                f"{path} is damaged: its weights do not have the hash that its header states. {DIGITS_REMEDY}"
+            )
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,8 +113,17 @@ def outputs(network: nn.Module, images: Tensor, batch_size: int = 500) -> tuple[
     """Features (N, D) and logits (N, K) of uint8 images (N, C, H, W), on the CPU in float64.
 
     float64 from here on: moments and kernels of thousands of features cancel. A batch goes to where the network is.
+
+    Raises:
+        UserError: the images are not bytes.
     """
-    device = next(network.parameters()).device
+    if images.dtype != torch.uint8:
+        raise UserError(
+            f"Metrics look at images of type uint8, in [0, 255], and were given {str(images.dtype).split('.')[-1]}. "
+            "Hand in hldm.images.to_uint8(images) of images in [0, 1]."
+        )
+    weights = itertools.chain(network.parameters(), network.buffers())
+    device = next((tensor.device for tensor in weights), torch.device("cpu"))
     batches = [network(batch.to(device)) for batch in images.split(batch_size)]
     features, logits = zip(*batches, strict=True)
     return torch.cat(features).cpu().double(), torch.cat(logits).cpu().double()

@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from hldm.config.weights import check_inception_weights
 from hldm.errors import UserError
 from hldm.metrics.classifier import DigitClassifier, outputs
-from hldm.metrics.weights import check_inception_weights
 
 
 class FeatureExtractor(nn.Module, ABC):
@@ -41,7 +41,7 @@ class DigitFeatures(FeatureExtractor):
     """Mean activations of the last convolution of `DigitClassifier`, and its logits: D = 64, K = 10.
 
     Args:
-        weights: a file that `python -m hldm.metrics.train_classifier` wrote; None: the bundled one.
+        weights: a file that `python -m hldm.training.digit_classifier` wrote; None: the bundled one.
     """
 
     name = "digits"

@@ -84,27 +84,18 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
 
 
 def real_floor(
-    train_images: Tensor,
-    train_labels: Tensor,
-    reference: Tensor,
-    n: int,
-    extractor: FeatureExtractor,
-    *,
-    batch_size: int = 500,
-    seed: int = 0,
+    real: Tensor, reference: Tensor, extractor: FeatureExtractor, *, batch_size: int = 500, seed: int = 0
 ) -> dict[str, float]:
-    """What n real images score against the reference: no model can be expected to do better.
+    """What as many real images as there are samples score against the reference: no model can be expected to do better.
 
     Args:
-        train_images: uint8 (N, C, H, W) with train_labels (N,). n of them are drawn without replacement, the classes as
-            balanced as those of the samples.
+        real: uint8 (N, C, H, W) training images, as many of each class as the samples have; see `balanced_draw`.
         reference: uint8 (M, C, H, W), disjoint from them.
 
     Returns:
         floor_<name> for every name of `image_metrics` but label_accuracy.
     """
-    draw = train_images[balanced_draw(train_labels, n, seed)]
-    metrics = image_metrics(draw, None, reference, extractor, None, batch_size=batch_size, seed=seed)
+    metrics = image_metrics(real, None, reference, extractor, None, batch_size=batch_size, seed=seed)
     return {f"floor_{name}": value for name, value in metrics.items()}
 
 

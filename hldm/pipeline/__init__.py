@@ -1,7 +1,8 @@
 """One run from its configuration to its results: both stages, sampling, metrics, pictures."""
 
 from hldm.pipeline.build import build_model, load_model
-from hldm.pipeline.evaluate import evaluate, sample_images
-from hldm.pipeline.run import run
+from hldm.pipeline.evaluate import evaluate_run, sample_images
+from hldm.pipeline.likelihood import MarginalLikelihood
+from hldm.pipeline.train import run
 
-__all__ = ["build_model", "evaluate", "load_model", "run", "sample_images"]
+__all__ = ["MarginalLikelihood", "build_model", "evaluate_run", "load_model", "run", "sample_images"]

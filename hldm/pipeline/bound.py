@@ -4,13 +4,13 @@ Likelihoods of latents do not compare across first stages, whose latents have ot
 """
 
 import math
-from typing import Any
 
 import torch
 from rich.progress import track
 from torch import Tensor
 
 from hldm.autoencoder import VariationalAutoencoder
+from hldm.config.metrics import Metrics
 from hldm.data import Dataset
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion
@@ -20,7 +20,7 @@ BATCH = 100
 
 
 @torch.no_grad()
-def evidence_bound(model: LatentDiffusion, dataset: Dataset, settings: dict[str, Any], seed: int) -> dict[str, float]:
+def evidence_bound(model: LatentDiffusion, dataset: Dataset, settings: Metrics, seed: int) -> dict[str, float]:
     """Means over the first test images of a bound from one draw of each posterior (Vahdat et al. 2021, eq. 1).
 
         log p(x | y) ≥ E_q(z|x)[log p(x | z) − log q(z | x) + log p(z | y)],   p(z | y) of `LatentDiffusion.log_density`
@@ -39,11 +39,12 @@ def evidence_bound(model: LatentDiffusion, dataset: Dataset, settings: dict[str,
     """
     autoencoder = model.autoencoder
     assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
-    n, images, labels = settings["likelihood_images"], dataset.test_images, dataset.test_labels
+    n = min(settings.likelihood_images, len(dataset.test))
     bounds, gains = [], []
-    for i in track(range(0, min(n, len(images)), BATCH), description="  likelihood"):
-        chosen, noise = slice(i, min(i + BATCH, n)), stream(seed, "evidence_bound", i, model.device)
-        batch = to_unit(images[chosen].to(model.device))
+    for i in track(range(0, n, BATCH), description="  likelihood"):
+        chosen, noise = torch.arange(i, min(i + BATCH, n)), stream(seed, "evidence_bound", i, model.device)
+        batch = to_unit(dataset.test.read(chosen).to(model.device))
+        labels = dataset.test.labels[chosen].to(model.device)
         loc, scale = autoencoder.posterior_parameters(batch)
         posterior = autoencoder.distribution(loc, scale)
         draw = posterior.draw(noise)
@@ -51,7 +52,7 @@ def evidence_bound(model: LatentDiffusion, dataset: Dataset, settings: dict[str,
         log_x = autoencoder.log_likelihood(draw.v.unsqueeze(0), batch)[0]
         log_q = per_image(posterior.log_prob_draw(draw))
         log_prior = per_image(autoencoder.prior(loc).log_prob_normal(draw.v))
-        log_flow = model.log_density(draw.v, labels[chosen].to(model.device), settings["likelihood_steps"], noise)
+        log_flow = model.log_density(draw.v, labels, settings.likelihood_steps, noise)
         bounds.append((log_x - log_q + log_flow).double())
         gains.append((log_flow - log_prior).double())
     bound = torch.cat(bounds)

@@ -1,6 +1,7 @@
 """Every final number and picture of a run, from its weights alone."""
 
 import hashlib
+import math
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 
 from hldm.autoencoder import TrainableAutoencoder
 from hldm.conditioning import Subjects
+from hldm.config.metrics import Metrics
+from hldm.config.schema import RunConfig
+from hldm.config.training import Stage
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.geometry import LearnableCurvature
@@ -29,8 +33,10 @@ from hldm.metrics import (
 )
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.bound import evidence_bound
-from hldm.pipeline.build import WEIGHTS, instantiate
+from hldm.pipeline.build import build
 from hldm.pipeline.pictures import save_grid, save_latents
+from hldm.run.directory import MODEL, RunDirectory
+from hldm.run.provenance import provenance
 from hldm.training import batch_indices, encode, stream
 
 VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "scipy")
@@ -80,11 +86,11 @@ def balanced_labels(n: int, classes: int) -> Tensor:
     return torch.arange(n) % classes
 
 
-def evaluate(
+def evaluate_run(
     model: LatentModel,
     dataset: Dataset,
-    config: dict[str, Any],
-    path: Path,
+    config: RunConfig,
+    directory: RunDirectory,
     sampling_seeds: list[int] | None = None,
 ) -> dict[str, Any]:
     """Everything that results.json holds. Bit for bit the same on the same machine, versions, threads and batch size.
@@ -93,37 +99,56 @@ def evaluate(
         sampling_seeds: seeds of the drawn samples; by default those of `metrics`. Metrics of samples are means over
             them; with two or more, `<name>_seed_sd` is their standard deviation.
     """
-    settings, seed = config["metrics"], config["seed"]
-    classifier = None if settings["classifier"] is None else instantiate(settings["classifier"]).to(model.device)
-    seeds = sampling_seeds or list(settings.get("sampling_seeds", []))
+    settings, seed = config.metrics, config.seed
+    classifier = None if settings.classifier is None else build(settings.classifier).to(model.device)
+    seeds = sampling_seeds or list(settings.sampling_seeds)
     of_samples = Results({}, {}, {"sampling_seeds": []})
-    if settings["extractor"] is not None:
+    if settings.extractor is not None:
         of_samples = evaluate_samples(model, dataset, classifier, settings, seeds, seed)
     metrics = of_samples.metrics | first_stage_metrics(model, dataset, classifier, settings, seed)
-    if settings["likelihood"] is not None:
-        test_images = to_unit(dataset.test_images.to(model.device))
-        likelihood = instantiate(settings["likelihood"])
+    if settings.likelihood is not None:
+        likelihood = build(settings.likelihood)
+        test_images = to_unit(dataset.test.first(likelihood.images).to(model.device))
         metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
     if isinstance(model, LatentDiffusion):
         if isinstance(c := model.denoiser.curvature, LearnableCurvature):
             metrics["denoiser_curvature"] = float(c())
-        if settings.get("likelihood_images"):
+        if settings.likelihood_images:
             metrics |= evidence_bound(model, dataset, settings, seed)
-
+    metrics |= other_metrics(model, dataset, settings, seed)
     return {
-        "run": path.name,
+        "run": directory.path.name,
         "metrics": metrics,
         "per_sampling_seed": of_samples.per_sampling_seed,
         "provenance": {
             **of_samples.provenance,
             "parameters": parameter_counts(model),
-            "data_order": data_order(config, len(dataset.train_images)),
-            "weights": hashlib.sha256((path / WEIGHTS).read_bytes()).hexdigest(),
+            "data_order": data_order(config, len(dataset.train)),
+            "weights": hashlib.sha256((directory.path / MODEL).read_bytes()).hexdigest(),
             "threads": torch.get_num_threads(),
             "machine": machine(model.device),
             "versions": {package: version(package) for package in VERSIONS},
+            **provenance(directory.status.get("command")),
         },
     }
+
+
+def other_metrics(model: LatentModel, dataset: Dataset, settings: Metrics, seed: int) -> dict[str, float]:
+    """What the measures of one's own give, each with a random stream of its own.
+
+    Raises:
+        UserError: one gives a number that is not finite, or under a name that there is already.
+    """
+    found: dict[str, float] = {}
+    for section in settings.others:
+        measured = build(section)(model, dataset, stream(seed, f"metric/{section.target}", device=model.device))
+        for name, value in measured.items():
+            if name in found or not math.isfinite(value):
+                raise UserError(
+                    f"{section.target} gives {name}={value}, and a metric is a finite number with a name of its own."
+                )
+            found[name] = float(value)
+    return found
 
 
 def parameter_counts(model: LatentModel) -> dict[str, int]:
@@ -141,40 +166,43 @@ class Results(NamedTuple):
 
 
 def evaluate_samples(
-    model: LatentModel, dataset: Dataset, classifier: Any, settings: dict[str, Any], seeds: list[int], seed: int
+    model: LatentModel, dataset: Dataset, classifier: Any, settings: Metrics, seeds: list[int], seed: int
 ) -> Results:
     """Samples against the test images, one evaluation per sampling seed, beside what real images score."""
-    extractor = instantiate(settings["extractor"]).to(model.device)
-    n, batch_size = settings["samples"], settings["sampling_batch_size"]
-    labels = balanced_labels(n, dataset.classes)
+    assert settings.extractor is not None
+    extractor = build(settings.extractor).to(model.device)
+    n, batch_size = settings.samples, settings.sampling_batch_size
+    labels, reference = balanced_labels(n, dataset.classes), dataset.test.first()
     per_seed = {}
     for sampling_seed in seeds:
         samples = sample_images(model, labels, seed=sampling_seed, batch_size=batch_size)
         conditional = labels if model.uses_labels else None
         per_seed[str(sampling_seed)] = image_metrics(
-            samples, conditional, dataset.test_images, extractor, classifier, batch_size=batch_size, seed=seed
+            samples, conditional, reference, extractor, classifier, batch_size=batch_size, seed=seed
         )
     metrics = {name: fmean(run[name] for run in per_seed.values()) for name in per_seed[str(seeds[0])]}
     if len(seeds) > 1:
         metrics |= {f"{name}_seed_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
-    metrics |= real_floor(dataset.train_images, dataset.train_labels, dataset.test_images, n, extractor, seed=seed)
+    real = dataset.train.read(balanced_draw(dataset.train.labels, n, seed))
+    metrics |= real_floor(real, reference, extractor, seed=seed)
     # what the first stage leaves of the floor's digits: no diffusion in its latents can be expected to do better
-    rebuilt = reconstructions(model, dataset.train_images[balanced_draw(dataset.train_labels, n, seed)], batch_size)
+    rebuilt = reconstructions(model, real, batch_size)
     features, _ = outputs(extractor, rebuilt, batch_size)
-    real = extractor.reference_features(dataset.test_images, batch_size)
-    metrics["reconstruction_fid"] = frechet_distance(features, real)
-    provenance = {
+    metrics["reconstruction_fid"] = frechet_distance(features, extractor.reference_features(reference, batch_size))
+    made_with: dict[str, Any] = {
         "samples": n,
         "sampling_seeds": seeds,
         "sampling_batch_size": batch_size,
         "network_evaluations": model.evaluations,
-        "reference": f"{dataset.name} test images ({len(dataset.test_images)})",
+        "reference": f"{dataset.name} test images ({len(dataset.test)})",
         "extractor": {"name": extractor.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
-        "classifier": {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy},
     }
+    if classifier is not None:
+        judge = {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy}
+        made_with["classifier"] = judge
     if model.caption_template is not None:  # labels were asked for, and shown, by captions that training never saw
-        provenance["caption_template"] = model.caption_template
-    return Results(metrics, per_seed, provenance)
+        made_with["caption_template"] = model.caption_template
+    return Results(metrics, per_seed, made_with)
 
 
 @torch.no_grad()
@@ -186,10 +214,10 @@ def reconstructions(model: LatentModel, images: Tensor, batch_size: int = 500) -
 
 @torch.no_grad()
 def first_stage_metrics(
-    model: LatentModel, dataset: Dataset, classifier: Any, settings: dict[str, Any], seed: int
+    model: LatentModel, dataset: Dataset, classifier: Any, settings: Metrics, seed: int
 ) -> dict[str, float]:
     """Reconstruction error, what else this kind of autoencoder is judged by, and the hierarchy of the latents."""
-    autoencoder, images = model.autoencoder, dataset.test_images[: settings["first_stage_images"]]
+    autoencoder, images = model.autoencoder, dataset.test.first(settings.first_stage_images)
     means: dict[str, Tensor] = {}
     mse, locs, draws = 0.0, [], []
     for i in range(0, len(images), 500):
@@ -205,11 +233,13 @@ def first_stage_metrics(
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
     if (depths := dataset.depths) is not None:
-        against["depth"] = depths[dataset.test_labels[: len(images)]]
+        against["depth"] = depths[dataset.test.labels[: len(images)]]
     *maps, (manifold, v) = autoencoder.layout.factors(torch.cat(locs))
     # what diffusion sees: a posterior may be wider than its means are apart
     *map_draws, drawn = autoencoder.layout.factors(torch.cat(draws))
-    hierarchy = latent_hierarchy(manifold, v, against, seed=seed, **settings["hierarchy"])
+    hierarchy = latent_hierarchy(
+        manifold, v, against, seed=seed, points=settings.hierarchy.points, tries=settings.hierarchy.tries
+    )
     hierarchy["sqrt_c_rms_drawn"] = curvature_reach(*drawn)["sqrt_c_rms"]
     for of_map, map_drawn in zip(maps, map_draws, strict=True):
         hierarchy |= {f"map_{name}": value for name, value in curvature_reach(*of_map).items()}
@@ -219,37 +249,38 @@ def first_stage_metrics(
     return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}
 
 
-def draw_pictures(model: LatentModel, dataset: Dataset, config: dict[str, Any], path: Path) -> None:
+def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path: Path) -> None:
     """samples.png (a column per class) and reconstructions.png (originals above), of pictures; latents.png."""
     if dataset.has_pictures:
         labels = balanced_labels(10 * dataset.classes, dataset.classes)
-        samples = model.sample(labels.to(model.device), stream(config["seed"], "picture", 0, model.device))
+        samples = model.sample(labels.to(model.device), stream(config.seed, "picture", 0, model.device))
         save_grid(path / "samples.png", samples, columns=dataset.classes)
 
-        originals = dataset.test_images[:30]
+        originals = dataset.test.first(30)
         rebuilt = reconstructions(model, originals)
         rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
         save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
 
-    shown = min(2000, config["metrics"]["first_stage_images"])
-    images, labels = dataset.test_images[:shown], dataset.test_labels[:shown]
+    shown = min(2000, config.metrics.first_stage_images)
+    images, labels = dataset.test.first(shown), dataset.test.labels[:shown]
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
-        images, labels = torch.cat([dataset.train_images, images]), torch.cat([dataset.train_labels, labels])
+        images, labels = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.labels, labels])
     colours = labels if (depths := dataset.depths) is None else depths[labels]
     loc = encode(model, images).loc
     *_, (manifold, v) = model.autoencoder.layout.factors(loc)
     save_latents(path / "latents.png", manifold, v.cpu(), colours, labels, dataset.parents)
 
 
-def data_order(config: dict[str, Any], total: int) -> str:
+def data_order(config: RunConfig, total: int) -> str:
     """A digest of which images both stages see in which step: equal for runs that saw the same batches."""
     digest = hashlib.sha256()
-    stages = ((stage, config["training"][stage]) for stage in ("first_stage", "diffusion"))
-    for stage, settings in stages:
-        if settings is None or (stage == "first_stage" and config.get("first_stage") is not None):
-            continue
-        for step in range(settings["steps"]):
-            digest.update(batch_indices(config["seed"], stage, step, settings["batch_size"], total).numpy().tobytes())
+    stages: dict[str, Stage | None] = {
+        "first_stage": config.training.first_stage if config.first_stage is None else None,
+        "diffusion": config.training.diffusion if config.has_diffusion else None,
+    }
+    for name, stage in ((name, stage) for name, stage in stages.items() if stage is not None):
+        for step in range(stage.steps):
+            digest.update(batch_indices(config.seed, name, step, stage.batch_size, total).numpy().tobytes())
     return digest.hexdigest()
 
 

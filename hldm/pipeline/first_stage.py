@@ -4,7 +4,6 @@
 """
 
 from pathlib import Path
-from typing import Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import safe_open
@@ -12,28 +11,30 @@ from torch import Tensor, nn
 
 from hldm.autoencoder import PublishedAutoencoder, TrainableAutoencoder
 from hldm.config import training as sections
-from hldm.data import Dataset
+from hldm.config.published import is_run
+from hldm.config.schema import RunConfig
+from hldm.config.weights import check_vgg_weights
+from hldm.data import Dataset, Split
 from hldm.images import mean_image
-from hldm.metrics import check_vgg_weights
 from hldm.model import LatentModel
-from hldm.pipeline.build import WEIGHTS, optimization
+from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog
-from hldm.study.first_stage import is_run
-from hldm.study.identity import first_stage_identity
+from hldm.run.directory import MODEL
+from hldm.run.identity import first_stage_identity
 from hldm.tracking import JsonLines
 from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
 
-def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, Any], log: RunLog) -> None:
+def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
     """Train `model.autoencoder`, or take it from a run that has the same first stage.
 
     Runs that start at the same moment wait for the one that trains it; if that one is killed, the next goes on from
     its resume state. The loss curve appears in the log of every run that uses it.
     """
-    if config.get("first_stage") is not None:
-        load_first_stage(Path(config["first_stage"]), model)
+    if config.first_stage is not None:
+        load_first_stage(Path(config.first_stage), model)
         return
-    folder = Path(config["paths"]["outputs"]) / "first_stages" / first_stage_identity(config).name
+    folder = Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
     folder.mkdir(parents=True, exist_ok=True)
     weights, curve = folder / "autoencoder.safetensors", JsonLines(folder / "metrics.jsonl")
     with waiting_lock(folder):
@@ -41,10 +42,10 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
             load_weights(weights, model.autoencoder)
             replay(curve, log)
             return
-        images = dataset.train_images.to(model.device)
+        split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
-        model.autoencoder.begin(mean_image(images))
-        stage = build_stage(model, images, config)
+        model.autoencoder.begin(mean_image(split.chunks()))
+        stage = build_stage(model, split, config)
         state_path = folder / "resume.pt"
 
         def on_start(step: int) -> None:
@@ -57,7 +58,7 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
 
         train(
             stage,
-            **optimization(config["training"], stage.name),
+            **optimization(config.training, config.training.first_stage),
             ema_decay=None,
             state_path=state_path,
             on_start=on_start,
@@ -67,13 +68,13 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: dict[str, An
         state_path.unlink(missing_ok=True)
 
 
-def build_stage(model: LatentModel, images: Tensor, config: dict[str, Any]) -> FirstStage:
+def build_stage(model: LatentModel, split: Split, config: RunConfig) -> FirstStage:
     """The stage, with what realism adds to its loss where that has a weight."""
-    seed, settings = config["seed"], sections.FirstStage.model_validate(config["training"]["first_stage"])
+    seed, settings = config.seed, config.training.first_stage
     if not settings.perceptual_weight and not settings.adversarial_weight:
-        return FirstStage(model, images, seed=seed, batch_size=settings.batch_size)
+        return FirstStage(model, split, seed=seed, batch_size=settings.batch_size)
     distance = build_distance(settings) if settings.perceptual_weight else None
-    return RealisticFirstStage(model, images, settings, seed=seed, distance=distance)
+    return RealisticFirstStage(model, split, settings, seed=seed, distance=distance)
 
 
 def build_distance(settings: sections.FirstStage) -> nn.Module:
@@ -93,14 +94,14 @@ def load_first_stage(path: Path, model: LatentModel) -> None:
         assert isinstance(model.autoencoder, PublishedAutoencoder)  # the check refuses others
         model.autoencoder.load(path)
         return
-    load_weights(path / WEIGHTS, nn.ModuleDict({"autoencoder": model.autoencoder}), part=True)
+    load_weights(path / MODEL, nn.ModuleDict({"autoencoder": model.autoencoder}), part=True)
 
 
-def carried_latent_scale(config: dict[str, Any]) -> Tensor | None:
+def carried_latent_scale(config: RunConfig) -> Tensor | None:
     """The latent scale that comes with `first_stage`, shape (); None where it is to be measured."""
-    if (name := config.get("first_stage")) is None or not is_run(path := Path(name)):
+    if config.first_stage is None or not is_run(path := Path(config.first_stage)):
         return None
-    with safe_open(path / WEIGHTS, "pt") as file:
+    with safe_open(path / MODEL, "pt") as file:
         return file.get_tensor("latent_scale") if "latent_scale" in file.keys() else None  # noqa: SIM118
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from hldm.pipeline.build import instantiate
-from hldm.study.run_directory import RunDirectory
-from hldm.tracking import JsonLines, Tracker
+from hldm.config.schema import RunConfig
+from hldm.pipeline.build import build
+from hldm.run.directory import RunDirectory
+from hldm.run.provenance import provenance
+from hldm.tracking import JsonLines, Tracker, run_labels
 
 
 class RunLog:
@@ -26,19 +27,29 @@ class RunLog:
         self.tracker.log(step, figures, stage)
 
     def image(self, name: str, path: Path) -> None:
-        self.tracker.image(name, path, None)
+        self.tracker.image(name, path)
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         self.tracker.summary({f"final/{name}": value for name, value in metrics.items()})
 
 
 @contextmanager
-def run_log(directory: RunDirectory, config: Mapping[str, Any]) -> Iterator[RunLog]:
+def run_log(directory: RunDirectory, config: RunConfig) -> Iterator[RunLog]:
     """The log of a run, closed on every path: a run that failed shows as failed on the dashboard too."""
-    tracker: Tracker = instantiate(config["tracking"])
+    tracker: Tracker = build(config.tracking)
+    is_number = not config.is_flat and not config.curvature.is_learnable
+    curvature = config.curvature.value if is_number else 0.0 if config.is_flat else config.curvature_words
     exit_code = 1
     try:
-        tracker.start(directory.path, directory.path.name, config, group=config["study"], job_type="train")
+        tracker.start(
+            directory.path,
+            directory.path.name,
+            config.dump(),
+            run_labels(config.geometry.name, curvature, config.seed),
+            provenance(directory.status.get("command")),
+            group=config.study,
+            job_type="train",
+        )
         yield RunLog(directory.path, tracker)
         exit_code = 0
     finally:

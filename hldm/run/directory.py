@@ -91,6 +91,13 @@ class RunDirectory:
         write_text_atomically(run.path / "config.yaml", text)
         return run
 
+    def others(self, outputs: Path) -> Iterator["RunDirectory"]:
+        """The other runs in a folder of studies, as far as they are not damaged."""
+        for file in sorted(outputs.glob("*/*/status.json")):
+            run = type(self)(file.parent)
+            if run.path != self.path and _is_readable(file):
+                yield run
+
     @property
     def config(self) -> RunConfig:
         """The configuration the run was started with. It is data: nothing that it names is run, or looked up."""
@@ -214,6 +221,13 @@ def now() -> str:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people can read, whole or not at all; NaN is refused (JSON has none)."""
     write_text_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        return _read_json(file, "") is not None
+    except UserError:
+        return False
 
 
 def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:

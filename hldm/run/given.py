@@ -12,7 +12,6 @@ from hldm.config.explain import shown
 from hldm.config.options import Options
 from hldm.config.published import CLASSES, WEIGHTS, architecture, is_run
 from hldm.config.schema import RunConfig
-from hldm.errors import UserError
 from hldm.files import content_digest
 from hldm.run.directory import MODEL, RunDirectory
 
@@ -115,7 +114,9 @@ def _geometry(source: RunConfig, config: RunConfig, options: Options) -> list[st
         file = options.groups["geometry"].get(theirs.name)
         settings = {} if file is None else options.settings(file)
         usual = {name: settings.get(f"geometry.{name}") for name in usual}
-    to_type += [f"geometry.{name}={shown(getattr(theirs, name))}" for name in usual if getattr(theirs, name) != usual[name]]
+    to_type += [
+        f"geometry.{name}={shown(getattr(theirs, name))}" for name in usual if getattr(theirs, name) != usual[name]
+    ]
     balls = getattr(theirs.manifold, "balls", 1)
     if balls != (getattr(ours.manifold, "balls", 1) if theirs.name == ours.name else 1):
         to_type.append(f"geometry.manifold.balls={balls}")
@@ -128,4 +129,3 @@ def option_of(group: str, section: Section, options: Options) -> str | None:
         if options.settings(file).get(f"{group}._target_") == section.target:
             return option
     return None
-

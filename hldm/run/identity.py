@@ -10,6 +10,7 @@ from typing import Any
 from hldm.config.conditioning import Guided
 from hldm.config.diffusion import Diffusion
 from hldm.config.metrics import Metrics
+from hldm.config.options import LEAVES_RESULT
 from hldm.config.schema import RunConfig
 from hldm.run import given
 
@@ -58,7 +59,7 @@ def first_stage_identity(config: RunConfig) -> Identity:
 
 def _counted(config: RunConfig) -> dict[str, Any]:
     delta = _without_unread(config, config.delta())
-    counted = {name: section for name, section in delta.items() if name not in RunConfig.leaves_result}
+    counted = {name: section for name, section in delta.items() if name not in LEAVES_RESULT}
     if not config.has_diffusion:  # nothing is denoised, so what would do it does not count
         counted = {name: section for name, section in counted.items() if name not in ("denoiser", "conditioning")}
     if config.first_stage is not None:

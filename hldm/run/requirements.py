@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from hldm.config.conditioning import TextConditioning
 from hldm.config.dataset import MNIST
-from hldm.config.metrics import InceptionFeatures
+from hldm.config.metrics import DigitClassifier, DigitFeatures, InceptionFeatures
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig
-from hldm.config.weights import check_inception_weights, check_vgg_weights
+from hldm.config.weights import check_digit_weights, check_inception_weights, check_vgg_weights
 from hldm.errors import UserError
 from hldm.run import given
 
@@ -44,9 +45,9 @@ def _weights(config: RunConfig) -> Iterator[str]:
     metrics = config.metrics
     if isinstance(extractor := metrics.extractor, InceptionFeatures):
         yield from _refused(lambda: check_inception_weights(extractor.weights))
-    for key, file in metrics.files():
-        if file is not None and not key.startswith("metrics.extractor") and not Path(file).is_file():
-            yield f"{key}={file} does not exist. Give a file that does, or {key}=null for the bundled weights."
+    for part in (metrics.extractor, metrics.classifier):
+        if isinstance(part, DigitFeatures | DigitClassifier):
+            yield from _refused(partial(check_digit_weights, part.weights))
     if config.first_stage is None and config.training.first_stage.uses_lpips:
         yield from _refused(lambda: check_vgg_weights(config.training.first_stage.perceptual_backbone))
 
@@ -60,13 +61,16 @@ def _refused(check: Callable[[], object]) -> Iterator[str]:
 
 def _idx_files(folder: str) -> Iterator[str]:
     if not Path(folder).is_dir():
-        yield f"dataset.folder={folder} does not exist. Give a folder that does, or dataset.folder=null for the bundled digits."
+        yield (
+            f"dataset.folder={folder} does not exist. Give a folder that does, or dataset.folder=null for the bundled "
+            "digits."
+        )
         return
     missing = [name for name in IDX_FILES if not any((Path(folder) / f"{name}{end}").is_file() for end in ("", ".gz"))]
     if missing:
         yield (
-            f"dataset.folder={folder} lacks {', '.join(missing)} (packed as .gz or not). Leave out dataset.folder to use "
-            "the bundled digits, or name a folder with the four original files."
+            f"dataset.folder={folder} lacks {', '.join(missing)} (packed as .gz or not). Leave out dataset.folder to "
+            "use the bundled digits, or name a folder with the four original files."
         )
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from rich.console import Console
+
 from hldm.config.compose import grid_names
 from hldm.config.options import Options
-from hldm.config.schema import RunConfig
+from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
 from hldm.errors import UserError
 from hldm.machine import Allotment, allot, check_machine
@@ -12,6 +14,7 @@ from hldm.run import requirements
 from hldm.study.compare import print_comparison
 from hldm.study.execute import execute
 from hldm.study.plan import Point, make_plan, print_plan
+from hldm.tracking import check_tracking
 
 
 def checked(
@@ -45,9 +48,20 @@ def sweep(points: list[tuple[tuple[str, ...], RunConfig]]) -> tuple[list[Point],
     to_run = [point for point in plan if point.is_to_run]
     allotment = machine(plan, len(to_run))
     print_plan(plan, allotment.slots, str(allotment), console)
+    warn_of_tracker(to_run, console)
     execute(to_run, allotment, console)
     print_comparison(plan, console)
     return plan, what_is_missing(plan)
+
+
+def warn_of_tracker(to_run: list[Point], console: Console) -> None:
+    """Say once what every one of these runs would meet: a tracker that cannot be used never ends a run."""
+    trackers = {point.config.tracking for point in to_run}
+    for tracking in trackers:
+        if isinstance(tracking, WandbTracker) and (
+            trouble := check_tracking(tracking.project, tracking.entity, tracking.mode)
+        ):
+            console.print(trouble, soft_wrap=True)
 
 
 def machine(plan: list[Point], runs: int) -> Allotment:

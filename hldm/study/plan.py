@@ -11,7 +11,7 @@ from rich.table import Table
 from hldm.config.autoencoder import MLP
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
-from hldm.run.directory import RunDirectory, Snapshot
+from hldm.run.directory import RunDirectory
 from hldm.run.identity import Identity, run_identity
 
 
@@ -131,7 +131,12 @@ def units(config: RunConfig) -> dict[str, float]:
 def kind(config: RunConfig) -> tuple[str | None, ...]:
     """What runs whose times compare have in common."""
     process = config.diffusion.process
-    return (config.autoencoder.target, config.denoiser.target, process and process.target, config.hardware.device)
+    return (
+        config.autoencoder.target,
+        config.denoiser.target,
+        process.target if process else None,
+        config.hardware.device,
+    )
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,9 @@ class Estimate:
             if status.get("state") != "finished" or not isinstance(seconds, dict):
                 continue
             work = units(config)
-            slow = {stage: seconds.get(stage, 0.0) for stage in NOMINAL if seconds.get(stage, 0.0) >= LEAST * FIXED[stage]}
+            slow = {
+                stage: seconds.get(stage, 0.0) for stage in NOMINAL if seconds.get(stage, 0.0) >= LEAST * FIXED[stage]
+            }
             n_runs += bool(slow)
             for stage, spent in slow.items():
                 if spent > longest.get((kind(config), stage), 0):

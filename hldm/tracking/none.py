@@ -1,6 +1,6 @@
 """No tracker: `metrics.jsonl` only, which every run writes anyway."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -9,23 +9,24 @@ from hldm.tracking.tracker import Tracker
 
 @final
 class NoTracker(Tracker):
-    """Does nothing."""
+    """A tracker that does nothing."""
 
     def start(
         self,
         directory: Path,
         run_id: str,
         config: Mapping[str, Any],
+        labels: Mapping[str, str | float],
+        provenance: Mapping[str, Any],
         group: str,
         job_type: str,
-        tags: Sequence[str] = (),
     ) -> None:
         pass
 
     def log(self, step: int, metrics: Mapping[str, float], stage: str) -> None:
         pass
 
-    def image(self, name: str, path: Path, step: int | None) -> None:
+    def image(self, name: str, path: Path) -> None:
         pass
 
     def summary(self, metrics: Mapping[str, Any]) -> None:

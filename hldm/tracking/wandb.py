@@ -1,29 +1,59 @@
 """Weights & Biases: online where there is a key, otherwise an offline run that `wandb sync` uploads.
 
-Everything lies under <run>/wandb: `id.txt` (the run's id on the server, one for life), `images/` (a copy of each
-picture of a step), and a segment for each time that the run was started: `run-*` online, `offline-run-*` offline.
+Everything lies under <run>/wandb: `id.txt` (the run's id on the server, one for life), and a segment for each time that
+the run was started: `run-*` online, `offline-run-*` offline.
 
 A kill takes wandb's own process with it, and with that up to 15 seconds of what it was given. So a segment is never
-trusted: on a resume, what `metrics.jsonl` and `images/` hold and W&B lacks is given to it again. What W&B has is known
-online (the server tells) and where there are only offline segments (they are replaced, so nothing).
+trusted: on a resume, what `metrics.jsonl` holds and W&B lacks is given to it again. What W&B has is known online (the
+server tells) and where there are only offline segments (they are replaced, so nothing).
+
+Whatever wandb raises, a training run goes on without it: one line says what was wrong.
 """
 
 import os
 import secrets
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
 from hldm.errors import UserError
 from hldm.tracking.jsonlines import JsonLines
-from hldm.tracking.tracker import Tracker, labels
+from hldm.tracking.tracker import Tracker
 
-_MODES = ("auto", "online", "offline")
 _CONNECT_SECONDS = 20.0
 _UPLOAD_SECONDS = 60.0
+
+_OTHER_RUNS = ("RUN_ID", "SWEEP_ID", "LAUNCH", "RESUME", "RESUME_FROM", "FORK_FROM")
+"""Variables WANDB_… by which an environment chooses the run to write to. A run directory has its own."""
+
+
+def check_tracking(project: str, entity: str | None = None, mode: str = "auto") -> str | None:
+    """Try the settings of `WandbTracker` once, before many runs meet the same trouble. Connects to nothing.
+
+    Returns:
+        The line that every run would print for not being tracked, or None where nothing is wrong.
+
+    Raises:
+        UserError: mode is "online" and there is no key.
+    """
+    try:
+        import wandb
+
+        chosen, reason = _choose_mode(mode)
+        wandb.Settings(project=project, entity=entity)
+    except Exception as error:  # as in a run
+        return f"{_NAME}it cannot be used ({_reason(error)}); metrics go to metrics.jsonl only."
+    finally:
+        _try("did not end", _teardown)
+    if mode == "online" and chosen != "online":
+        raise UserError(
+            f"tracking.mode=online needs a Weights & Biases key: {reason}. "
+            "Type `wandb login` or set WANDB_API_KEY; tracking.mode=offline writes a run to upload later."
+        )
+    return None
 
 
 @final
@@ -34,18 +64,10 @@ class WandbTracker(Tracker):
         project: name of the W&B project.
         entity: user or team; None: the default one of the key.
         mode: "auto": as WANDB_MODE or the wandb settings say, otherwise online if there is a key and offline if not.
-            "online": the key must be there. "offline": never connects.
-
-    Raises:
-        UserError: on another mode.
+            "online": connects if there is a key. "offline": never connects.
     """
 
     def __init__(self, project: str, entity: str | None = None, mode: str = "auto") -> None:
-        if mode not in _MODES:
-            raise UserError(
-                f"tracking.mode={mode} is not a way to track: it must be one of {', '.join(_MODES)}. "
-                "For no tracking at all use tracking=none."
-            )
         self.project = project
         self.entity = entity
         self.mode = mode
@@ -59,67 +81,40 @@ class WandbTracker(Tracker):
         directory: Path,
         run_id: str,
         config: Mapping[str, Any],
+        labels: Mapping[str, str | float],
+        provenance: Mapping[str, Any],
         group: str,
         job_type: str,
-        tags: Sequence[str] = (),
     ) -> None:
-        """See `Tracker.start`.
-
-        Raises:
-            UserError: mode is "online" and there is no key.
-        """
-        mode, reason = self._choose_mode()
-        if mode == "disabled":
-            return
-        self._directory = directory / "wandb"
-        self._directory.mkdir(parents=True, exist_ok=True)
-        earlier = self._segments()
-
-        flat = labels(config)
-        options = {f"{name}_options": config[name] for name in ("geometry", "curvature") if name in config}
+        """See `Tracker.start`. A section of `config` that has a label's name is shown as <name>_options."""
+        options = {f"{name}_options": config[name] for name in labels if isinstance(config.get(name), Mapping)}
         arguments: dict[str, Any] = {
             "project": self.project,
             "entity": self.entity,
-            "id": self._id(run_id),
             "resume": "allow",
             "name": run_id,
             "dir": str(directory),
             "group": group,
             "job_type": job_type,
-            "tags": list(dict.fromkeys([*(f"{name}={value}" for name, value in flat.items()), *tags])),
-            "config": {**config, **options, **flat},
+            "tags": [f"{name}={value}" for name, value in labels.items()],
+            "config": {**config, **options, **labels, "provenance": dict(provenance)},
         }
-        if mode == "online" and (reason := self._try("could not be reached", lambda: self._init(mode, arguments))):
-            self._set_aside(path for path in self._segments() if path not in earlier)
-            _quiet(restart=True)  # the attempt that failed still holds the id
-        if self._run is None:
-            reason = self._try("could not start", lambda: self._init("offline", arguments)) or reason
-        if self._run is None:
-            _say(f"{reason}; metrics go to {_short(directory / 'metrics.jsonl')} only.")
-            return
-        if self._run.offline:
-            sync = f"wandb sync {_short(self._directory)}/offline-run-*"
-            _say(f"{reason}, so the run is kept offline; `{sync}` uploads it.")
-        else:
-            _say(f"this run is at {self._run.url}")
-        self._guard(lambda: self._catch_up(JsonLines(directory / "metrics.jsonl"), earlier))
+        if trouble := _try("could not start", lambda: self._start(directory, run_id, arguments)):
+            self._abandon()
+            _say(f"{trouble}; metrics go to {_short(directory / 'metrics.jsonl')} only.")
 
     def log(self, step: int, metrics: Mapping[str, float], stage: str) -> None:
-        self._log(step, {f"{stage}/{name}": float(value) for name, value in metrics.items()}, stage)
+        if self._run is None or step <= self._given.get(stage, -1):
+            return
+        self._given[stage] = step
+        if stage not in self._stages:
+            self._stages.add(stage)
+            self._guard(lambda: self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step"))
+        row = {f"{stage}/{name}": float(value) for name, value in metrics.items()} | {f"{stage}/step": step}
+        self._guard(lambda: self._run.log(row))
 
-    def image(self, name: str, path: Path, step: int | None) -> None:
-        if self._run is None:
-            return
-        if step is None:
-            self._guard(lambda: self._run.log({name: _image(path)}))
-            return
-        stage, slash, _ = name.partition("/")
-        assert slash, f"the picture {name} of a step must be named <stage>/<what it shows>"
-        if step > self._given.get(stage, -1):
-            copy = self._directory / "images" / name / f"{step:08d}{path.suffix}"
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-            self._log(step, {name: copy}, stage)
+    def image(self, name: str, path: Path) -> None:
+        self._guard(lambda: self._run.log({name: _image(path)}))
 
     def summary(self, metrics: Mapping[str, Any]) -> None:
         self._guard(lambda: self._run.summary.update(dict(metrics)))
@@ -128,35 +123,32 @@ class WandbTracker(Tracker):
         if self._run is None:
             return
         run, self._run = self._run, None
-        try:
-            run.finish(exit_code=exit_code)
-        except Exception as error:  # a server that does not answer must not turn a good run into a failed one
+        # a server that does not answer must not turn a good run into a failed one
+        if trouble := _try("did not end its upload", lambda: run.finish(exit_code=exit_code)):
             segment = _short(Path(run.settings.sync_dir))
-            _say(f"the upload did not end ({_first_line(error)}); `wandb sync --include-online {segment}` ends it.")
+            _say(f"{trouble}; `wandb sync --include-online {segment}` ends it.")
 
-    def _choose_mode(self) -> tuple[str, str]:
-        """The mode for `wandb.init` and, where it is "offline", the reason for it in words."""
-        import wandb  # 0.6 s, which `--help` and the submitting process do without
-
-        settings = _quiet().settings
-        mode = settings.mode if self.mode == "auto" else self.mode
-        if mode in ("offline", "dryrun"):
-            return "offline", f"mode is {mode}"
+    def _start(self, directory: Path, run_id: str, arguments: dict[str, Any]) -> None:
+        """Open the W&B run, online or offline, and give it what it lacks. Raises whatever goes wrong."""
+        mode, reason = _choose_mode(self.mode)
         if mode == "disabled":
-            return "disabled", ""
-        try:
-            has_key = wandb.login(prompt=False, verify=False)
-            problem = "there is no key"
-        except wandb.Error as error:
-            has_key, problem = False, f"the key cannot be used ({_first_line(error)})"
-        if has_key:
-            return "online", ""
-        if self.mode == "online":
-            raise UserError(
-                f"tracking.mode=online needs a Weights & Biases key, and {problem}. "
-                "Type `wandb login` or set WANDB_API_KEY; tracking.mode=offline writes a run to upload later."
-            )
-        return "offline", f"{problem} (`wandb login` or WANDB_API_KEY gives one)"
+            return
+        self._directory = directory / "wandb"
+        self._directory.mkdir(parents=True, exist_ok=True)
+        earlier = self._segments()
+        arguments["id"] = self._id(run_id)
+        if mode == "online" and (reason := _try("could not be reached", lambda: self._init(mode, arguments))):
+            self._set_aside(path for path in self._segments() if path not in earlier)
+            _teardown()  # the attempt that failed still holds the id
+            _set_up()
+        if self._run is None:
+            self._init("offline", arguments)
+        if self._run.offline:
+            sync = f"wandb sync {_short(self._directory)}/offline-run-*"
+            _say(f"{reason}, so the run is kept offline; `{sync}` uploads it.")
+        else:
+            _say(f"this run is at {self._run.url}")
+        self._guard(lambda: self._catch_up(JsonLines(directory / "metrics.jsonl"), earlier))
 
     def _init(self, mode: Any, arguments: Mapping[str, Any]) -> None:
         import wandb
@@ -194,21 +186,9 @@ class WandbTracker(Tracker):
             # The server has some of it, and cannot be asked how much: go on from the last line.
             self._given = {record["stage"]: record["step"] for record in records}
             unsent = []
-
-        past: list[tuple[str, int, dict[str, Any]]] = [
-            (stage, step, {f"{stage}/{name}": value for name, value in record.items()})
-            for record in records
-            for stage, step in [(record.pop("stage"), record.pop("step"))]
-        ]
-        images = self._directory / "images"
-        for path in images.rglob("*.*"):
-            name = path.parent.relative_to(images).as_posix()
-            past.append((name.partition("/")[0], int(path.stem), {name: path}))
-        order = {stage: i for i, (stage, _, _) in reversed(list(enumerate(past)))}
-        for stage, step, values in sorted(past, key=lambda entry: (order[entry[0]], entry[1])):
-            self._log(step, values, stage)
-        for stage, step, _ in past:
-            self._given[stage] = max(step, self._given.get(stage, -1))
+        for record in records:
+            stage, step = record.pop("stage"), record.pop("step")
+            self.log(step, record, stage)
         self._set_aside(unsent)  # what they hold is in this segment now
 
     def _segments(self) -> list[Path]:
@@ -220,41 +200,52 @@ class WandbTracker(Tracker):
         for path in segments:
             path.rename(path.with_name(f"replaced-{path.name.partition('run-')[2]}"))
 
-    def _log(self, step: int, values: dict[str, Any], stage: str) -> None:
-        if self._run is None or step <= self._given.get(stage, -1):
-            return
-        if stage not in self._stages:
-            self._stages.add(stage)
-            self._guard(lambda: self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step"))
-        row = values | {f"{stage}/step": step}
-        self._guard(lambda: self._run.log({name: _image(v) if isinstance(v, Path) else v for name, v in row.items()}))
-
     def _guard(self, call: Callable[[], object]) -> None:
         """Call W&B; trouble there ends the tracking, not the run."""
-        if self._run is not None and (trouble := self._try("stopped working", call)):
-            run, self._run = self._run, None
-            # Otherwise wandb's threads and its handler at Python's exit show tracebacks of their own.
-            self._try("did not end", lambda: run.finish(exit_code=1))
-            self._try("did not end", lambda: _quiet(restart=True))
+        if self._run is not None and (trouble := _try("stopped working", call)):
+            self._abandon()
             _say(f"{trouble}; metrics still go to metrics.jsonl.")
 
-    @staticmethod
-    def _try(what: str, call: Callable[[], object]) -> str:
-        """Call; what went wrong, in words, or nothing."""
-        try:
-            call()
-        except Exception as error:  # whatever wandb raises, a training run goes on without it
-            return f"it {what} ({_first_line(error)})"
-        return ""
+    def _abandon(self) -> None:
+        """End the W&B run and all of wandb: its threads and its handler at Python's exit would show tracebacks."""
+        run, self._run = self._run, None
+        if run is not None:
+            _try("did not end", lambda: run.finish(exit_code=1))
+        _try("did not end", _teardown)
 
 
-def _quiet(restart: bool = False) -> Any:
-    """The wandb of this process, told not to print."""
+def _choose_mode(wanted: str) -> tuple[str, str]:
+    """The mode for `wandb.init` and, where it is "offline", the reason for it in words."""
+    import wandb  # 0.6 s, which `--help` and the submitting process do without
+
+    settings = _set_up().settings
+    mode = settings.mode if wanted == "auto" else wanted
+    if mode in ("offline", "dryrun"):
+        return "offline", f"mode is {mode}"
+    if mode == "disabled":
+        return "disabled", ""
+    try:
+        if wandb.login(prompt=False, verify=False):
+            return "online", ""
+        problem = "there is no key"
+    except wandb.Error as error:
+        problem = f"the key cannot be used ({_reason(error)})"
+    return "offline", f"{problem} (`wandb login` or WANDB_API_KEY gives one)"
+
+
+def _set_up() -> Any:
+    """The wandb of this process, told not to print and which run is not ours."""
     import wandb
 
-    if restart:
-        wandb.teardown()
+    for name in _OTHER_RUNS:
+        os.environ.pop(f"WANDB_{name}", None)
     return wandb.setup(wandb.Settings(silent=True))
+
+
+def _teardown() -> None:
+    """End what wandb runs in this process, where it was imported at all."""
+    if (wandb := sys.modules.get("wandb")) is not None:
+        wandb.teardown()
 
 
 def _image(path: Path) -> Any:
@@ -263,12 +254,31 @@ def _image(path: Path) -> Any:
     return wandb.Image(str(path))
 
 
+def _try(what: str, call: Callable[[], object]) -> str:
+    """Call; what went wrong, in words, or nothing."""
+    try:
+        call()
+    except Exception as error:  # whatever wandb raises, a training run goes on without it
+        return f"it {what} ({_reason(error)})"
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line. Of a setting that wandb refuses: which one and why, but not its value."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        return f"its setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+_NAME = "Weights & Biases: "
+
+
 def _say(line: str) -> None:
-    print(f"Weights & Biases: {line}", file=sys.stderr, flush=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    with suppress(OSError, ValueError):  # a closed or full stderr is no reason to end a run either
+        print(f"{_NAME}{line}", file=sys.stderr, flush=True)
 
 
 def _short(path: Path) -> str:

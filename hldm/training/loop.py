@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from hldm.errors import UserError
 from hldm.training.checkpoint import load_state, save_state
 from hldm.training.ema import Ema
+from hldm.training.memory import within_memory
 from hldm.training.optimizer import Optimizer
+from hldm.training.watch import Watch, is_finite
 
 
 class Stage(ABC):
@@ -30,6 +32,11 @@ class Stage(ABC):
     def state_dict(self) -> dict[str, Any]:
         """What the stage remembers from step to step beside its model, for the resume state."""
         return {}
+
+    @property
+    def curved(self) -> nn.Module:
+        """The module whose curvatures decide about the loss."""
+        return self.model
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` said."""
@@ -49,7 +56,7 @@ def train(
     stage: Stage,
     *,
     steps: int,
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+    make_optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
     schedule: Literal["cosine", "constant"],
     clip_norm: float | None,
     ema_decay: float | None,
@@ -62,20 +69,26 @@ def train(
     """Train `stage` to its end and return the model to use: the average where `ema_decay` is given.
 
     Args:
-        optimizer: makes the optimiser of ordinary parameters, with its (peak) learning rate; see `Optimizer`.
+        steps: how many steps the whole training has, earlier pieces included.
+        make_optimizer: makes the optimiser of ordinary parameters, with its peak learning rate; see `Optimizer`.
         schedule: "cosine", see `scheduled`, or "constant".
-        clip_norm: the gradient's norm is scaled down to this.
+        clip_norm: the gradient's norm is scaled down to this; None: it is left as it is.
+        ema_decay: of the average of the weights, see `Ema`; None: there is no average.
         state_path: where the resume state is kept; an earlier one is continued from.
+        checkpoint_every: steps between resume states.
         on_start: called once with the first step that will be run, before it runs.
         log: called every `log_every` steps (and at the last one) with (steps done, scalars).
 
     Raises:
-        FloatingPointError: the loss is no longer finite.
+        UserError: the loss or a weight is no longer finite, or a step does not fit in memory. What is saved is finite.
     """
-    adam = Optimizer(stage.model.parameters(), optimizer)
+    optimizer = Optimizer(stage.model.parameters(), make_optimizer)
     ema = None if ema_decay is None else Ema(stage.model, ema_decay)
-    first = _resume(state_path, stage, adam, ema)
+    kept = [stage.model] if ema is None else [stage.model, ema.model]
+    first = _resume(state_path, stage, optimizer, ema)
     on_start(first)
+    watch = Watch(stage.name, stage.curved, optimizer.peak)
+    device = next(stage.model.parameters()).device
 
     columns = (
         TextColumn("{task.description:>12}"),
@@ -85,32 +98,33 @@ def train(
         TimeRemainingColumn(compact=True),
     )
     started, images_first = time.perf_counter(), first
-    with Progress(*columns, refresh_per_second=2) as progress:
+    with Progress(*columns, refresh_per_second=2) as progress, within_memory(stage.name, device):
         bar = progress.add_task(stage.name.replace("_", " "), total=steps, completed=first, figures="")
         for step in range(first, steps):
-            adam.set_rate(adam.peak * scheduled(step, steps) if schedule == "cosine" else adam.peak)
-            terms = stage.loss(step)
-            adam.zero_grad()
-            terms["loss"].backward()
-            if clip_norm is not None:
-                terms["gradient_norm"] = adam.clip(clip_norm)
-            adam.step()
+            optimizer.set_rate(optimizer.peak * (scheduled(step, steps) if schedule == "cosine" else 1))
+            with watch.overflow(step):
+                terms = stage.loss(step)
+                optimizer.zero_grad()
+                terms["loss"].backward()
+                if clip_norm is not None:
+                    terms["gradient_norm"] = optimizer.clip(clip_norm)
+                optimizer.step()
             if ema is not None:
                 ema.update(stage.model)
+            watch.loss(step, terms["loss"])
 
             done = step + 1
             if done % log_every == 0 or done == steps:
+                watch.settle()
                 figures = {name: float(value.detach()) for name, value in terms.items()}
-                if not math.isfinite(figures["loss"]):
-                    raise FloatingPointError(
-                        f"{stage.name}: the loss is {figures['loss']} at step {done}. Lower its learning rate."
-                    )
                 figures["steps_per_second"] = (done - images_first) / (time.perf_counter() - started)
                 log(done, figures)
                 progress.update(bar, figures=f"loss {figures['loss']:.4g}")
             progress.update(bar, completed=done)
             if done % checkpoint_every == 0 and done < steps:
-                save_state(state_path, _state(done, stage, adam, ema))
+                watch.weights(done, *kept)
+                save_state(state_path, _state(done, stage, optimizer, ema))
+        watch.weights(steps, *kept)
     return stage.model if ema is None else ema.model
 
 
@@ -139,4 +153,9 @@ def _resume(path: Path, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> 
         raise UserError(
             f"The resume state {path} is from another version of the model. Delete this file to start the stage again."
         ) from error
+    if not is_finite(stage.model):
+        raise UserError(
+            f"The resume state {path} has weights that are not finite. Delete this file to start the stage again, and "
+            f"lower training.{stage.name}.learning_rate."
+        )
     return int(state["step"])

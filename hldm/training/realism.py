@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hldm.config import training as config
+from hldm.data import Split
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier
 from hldm.model import LatentModel
@@ -135,25 +136,26 @@ class RealisticFirstStage(FirstStage):
     on the same reconstructions.
 
     Args:
-        images: (N, C, H, W) as the dataset holds them, on the model's device.
+        split: the images to train on.
         settings: the section `training.first_stage`; its learning rate is the discriminator's too.
         seed: of batches, noise and the discriminator's initial weights.
         distance: the perceptual distance d; None where it has no weight.
     """
 
     def __init__(
-        self, model: LatentModel, images: Tensor, settings: config.FirstStage, *, seed: int, distance: nn.Module | None
+        self, model: LatentModel, split: Split, settings: config.FirstStage, *, seed: int, distance: nn.Module | None
     ) -> None:
-        super().__init__(model, images, seed=seed, batch_size=settings.batch_size)
+        super().__init__(model, split, seed=seed, batch_size=settings.batch_size)
         self.settings = settings
-        self.distance = None if distance is None else distance.to(images.device)
-        discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(images.shape[1]))
-        self.discriminator = discriminator.to(images.device)
+        self.distance = None if distance is None else distance.to(self.device)
+        channels = model.autoencoder.image_shape[0]
+        discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(channels))
+        self.discriminator = discriminator.to(self.device)
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.9))
 
     def loss(self, step: int) -> dict[str, Tensor]:
         settings, x = self.settings, self.batch(step)
-        terms, fake = self.losses(step)
+        terms, fake = self.autoencoder.losses(x, self.noise(step))
         reconstruction = terms["reconstruction"]
         if self.distance is not None:
             terms["perceptual"] = x[0].numel() * self.distance(x, fake)

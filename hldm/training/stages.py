@@ -1,9 +1,10 @@
 """The two stages of latent diffusion as the loop sees them."""
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from hldm.autoencoder import Encoded, Losses, TrainableAutoencoder
+from hldm.autoencoder import Encoded, TrainableAutoencoder
+from hldm.data import Split
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.training.loop import Stage
@@ -14,33 +15,36 @@ class FirstStage(Stage):
     """Images → autoencoder.
 
     Args:
-        images: (N, *image shape) as the dataset holds them, on the model's device.
+        split: the images to train on.
     """
 
     name = "first_stage"
 
-    def __init__(self, model: LatentModel, images: Tensor, *, seed: int, batch_size: int) -> None:
+    def __init__(self, model: LatentModel, split: Split, *, seed: int, batch_size: int) -> None:
         assert isinstance(model.autoencoder, TrainableAutoencoder), "a published autoencoder is not trained"
         self.model: nn.Module = model.autoencoder
         self.autoencoder = model.autoencoder
-        self.images, self.seed, self.batch_size = images, seed, batch_size
+        self.split, self.seed, self.batch_size = split.to(model.device), seed, batch_size
+        self.device = model.device
 
     def batch(self, step: int) -> Tensor:
         """The images that this step sees, as the autoencoder takes them."""
-        chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.images)).to(self.images.device)
-        return to_unit(self.images[chosen])
+        chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.split))
+        return to_unit(self.split.read(chosen).to(self.device))
 
-    def losses(self, step: int) -> Losses:
-        """The autoencoder's own losses on the batch of this step."""
-        noise = stream(self.seed, f"{self.name}/noise", step, self.images.device)
-        return self.autoencoder.losses(self.batch(step), noise)
+    def noise(self, step: int) -> Generator:
+        """The source of all noise of this step."""
+        return stream(self.seed, f"{self.name}/noise", step, self.device)
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        return self.losses(step).terms
+        return self.autoencoder.losses(self.batch(step), self.noise(step)).terms
 
 
 class DiffusionStage(Stage):
     """Latents → denoiser and conditioning, with the autoencoder frozen. Each step draws its latents anew.
+
+    The curvature of embeddings is learned with the autoencoder or not at all: a Riemannian step on points needs a
+    metric that holds still.
 
     Args:
         encoded: what the autoencoder says of all training images, on the model's device.
@@ -51,9 +55,15 @@ class DiffusionStage(Stage):
 
     def __init__(self, model: LatentDiffusion, encoded: Encoded, labels: Tensor, *, seed: int, batch_size: int) -> None:
         self.model: nn.Module = nn.ModuleDict({"denoiser": model.denoiser, "conditioning": model.conditioning})
+        if model.conditioning.curvature is not None:
+            model.conditioning.curvature.requires_grad_(False)
         self.diffusion = model
         self.encoded = encoded
         self.labels, self.seed, self.batch_size = labels, seed, batch_size
+
+    @property
+    def curved(self) -> nn.Module:
+        return self.diffusion
 
     def loss(self, step: int) -> dict[str, Tensor]:
         chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels)).to(self.labels.device)
@@ -64,8 +74,8 @@ class DiffusionStage(Stage):
 
 
 @torch.no_grad()
-def encode(model: LatentModel, images: Tensor, chosen: Tensor | None = None, batch_size: int = 500) -> Encoded:
-    """images (N, *image shape) → `Autoencoder.encode` of them all, (N, *latent shape), on the model's device.
+def encode(model: LatentModel, images: Tensor | Split, chosen: Tensor | None = None, batch_size: int = 500) -> Encoded:
+    """`Autoencoder.encode` of images (N, *image shape) or of a split, a batch at a time, on the model's device.
 
     Args:
         chosen: indices of the images to encode, all by default; the rows of the others are zero.
@@ -73,8 +83,10 @@ def encode(model: LatentModel, images: Tensor, chosen: Tensor | None = None, bat
     chosen = torch.arange(len(images)) if chosen is None else chosen
     whole: Encoded | None = None
     for part in chosen.split(batch_size):
-        loc, scale = model.autoencoder.encode(to_unit(images[part].to(model.device)))
+        batch = images.read(part) if isinstance(images, Split) else images[part]
+        loc, scale = model.autoencoder.encode(to_unit(batch.to(model.device)))
         if whole is None:
+            # in torch's usual order of axes whatever the encoder's, as that of the layers decides about last bits
             shape = (len(images), *loc.shape[1:])
             whole = Encoded(loc.new_zeros(shape), None if scale is None else scale.new_zeros(shape))
         whole.loc[part] = loc

@@ -35,14 +35,14 @@ class GridSweeper(Sweeper):
         from hldm.config.options import Options
 
         assert self.launcher is not None
-        own = typed.read([f"{key}={value}" for key, value in (self.params or {}).items()], Options())
+        own = typed.read(["=".join(map(str, item)) for item in (self.params or {}).items()], Options())
         given = {typed.parsed(argument).key_or_group for argument in arguments}
         texts = [argument.hydra for argument in own if typed.parsed(argument.hydra).key_or_group not in given]
         overrides = [typed.parsed(text) for text in [*texts, *arguments]]
-        axes = [
+        axes: list[list[str]] = [
             [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
             if override.is_sweep_override()
-            else [override.input_line]
+            else [str(override.input_line)]
             for override in overrides
         ]
         results = self.launcher.launch([list(point) for point in itertools.product(*axes)], initial_job_idx=0)

@@ -135,3 +135,20 @@ def test_a_fixed_latent_scale(name) -> None:
     free_loc, free_scale = free.posterior_parameters(IMAGES)
     torch.testing.assert_close(loc, free_loc * (loc[:, :1, :1, :1] / free_loc[:, :1, :1, :1]))
     assert torch.equal(scale, free_scale)
+
+
+@pytest.mark.parametrize("name", ["euclidean", "poincare"])
+def test_the_loss_compiles_in_one_graph(name) -> None:
+    """As a function of images and noise; `backend="eager"` stands in for the compiler, which takes half a minute."""
+    plain, compiled = (build(MANIFOLDS[name]()) for _ in range(2))
+    names = list(compiled.state_dict())
+    compiled.compile(backend="eager", fullgraph=True)
+    for model in (plain, compiled):
+        model.losses(IMAGES, generator()).loss.backward()
+    ours, theirs = (model.losses(IMAGES, generator()) for model in (plain, compiled))
+    assert ours.terms.keys() == theirs.terms.keys()
+    for term, other in zip(ours.terms.values(), theirs.terms.values(), strict=True):
+        torch.testing.assert_close(term, other)
+    torch.testing.assert_close(ours.images, theirs.images)
+    assert list(compiled.state_dict()) == names
+    assert compiled._compiled_call_impl is not None

@@ -70,7 +70,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["cannot start at denoiser.curvature.value=0", "denoiser.curvature.value=1e-2", "denoiser.curvature=0 for"],
     ),
     "the switch that was there before": (["denoiser.learnable_curvature=true"], ["denoiser.curvature=learnable"]),
-    "a denoiser's curvatures of two kinds": (["-m", "denoiser.curvature=0.1,learnable"], ["mixes", "denoiser.curvature"]),
+    "a denoiser's curvatures of two kinds": (
+        ["-m", "denoiser.curvature=0.1,learnable"],
+        ["mixes", "denoiser.curvature"],
+    ),
     "heads without a ball": (
         ["denoiser.attention=hyperbolic_distance", "denoiser.head_channels=1"],
         ["denoiser.head_channels=1", "2 to 8", "denoiser.head_channels=16"],
@@ -250,6 +253,9 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "missing file": (["dataset.folder=nowhere"], ["nowhere", "does not exist"]),
     "weights that are not bundled": (["metrics=inception"], ["metrics.weights=<that file>", "metrics=digits"]),
     "missing weights": (["metrics=inception", "metrics.weights=nowhere"], ["nowhere is not a file"]),
+    "weights of something else": (["metrics=inception", f"metrics.weights={__file__}"], ["does not hold", "Inception"]),
+    "missing weights of digits": (["metrics.extractor.weights=nowhere"], ["nowhere", "metrics.extractor.weights=null"]),
+    "other weights of digits": ([f"metrics.classifier.weights={__file__}"], ["does not hold a digit classifier"]),
     "grid and --cfg": (["-m", "--cfg", "job"], ["--cfg", "-m"]),
     "--cfg and grid": (["--cfg=job", "--multirun"], ["--cfg", "-m"]),
     "one bad value in a grid": (["-m", "geometry=poincare", "curvature=1.0,-1"], ["curvature=-1"]),

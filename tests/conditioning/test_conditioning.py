@@ -3,6 +3,7 @@
 import torch
 
 from hldm.conditioning import ClassConditioning, Guidance, Unconditional
+from hldm.config import conditioning as config
 from hldm.nn import Condition
 
 LABELS = torch.arange(10).repeat(1000)
@@ -10,12 +11,12 @@ NAMES = tuple("0123456789")
 
 
 def test_dropout_replaces_labels_by_no_label_at_its_rate():
-    conditioning = ClassConditioning(0.2, 1.5, class_names=NAMES)
+    conditioning = ClassConditioning(config.ClassConditioning(dropout=0.2), class_names=NAMES)
     kept = conditioning.for_training(LABELS, torch.Generator().manual_seed(0)).labels
     dropped = kept == 10
     assert abs(dropped.float().mean() - 0.2) < 0.02
     assert torch.equal(kept[~dropped], LABELS[~dropped])
-    whole = ClassConditioning(0.0, 1.5, class_names=NAMES)
+    whole = ClassConditioning(config.ClassConditioning(dropout=0.0), class_names=NAMES)
     assert torch.equal(whole.for_training(LABELS, torch.Generator()).labels, LABELS)
 
 
@@ -24,7 +25,8 @@ def test_guidance_extrapolates_from_the_unconditional_prediction():
         return torch.where(condition.labels == 10, 1.0, 3.0)
 
     for scale, expected in [(0.0, 1.0), (1.0, 3.0), (1.5, 4.0), (3.0, 7.0)]:
-        guided = ClassConditioning(0.1, scale, class_names=NAMES).for_sampling(LABELS)(predict)
+        settings = config.ClassConditioning(guidance_scale=scale)
+        guided = ClassConditioning(settings, class_names=NAMES).for_sampling(LABELS)(predict)
         torch.testing.assert_close(guided, torch.full_like(guided, expected))
 
 
@@ -36,8 +38,8 @@ def test_scale_one_asks_the_network_once():
 
 
 def test_unconditional_never_shows_a_label():
-    conditioning = Unconditional(class_names=NAMES)
+    conditioning = Unconditional(config.Unconditional(), class_names=NAMES)
     assert conditioning.for_training(LABELS, torch.Generator()).labels.unique().tolist() == [10]
     assert conditioning.for_sampling(LABELS)(lambda condition: condition.labels).unique().tolist() == [10]
     assert not conditioning.uses_labels
-    assert ClassConditioning(0.1, 1, class_names=NAMES).uses_labels
+    assert ClassConditioning(config.ClassConditioning(), class_names=NAMES).uses_labels

@@ -7,17 +7,19 @@ from torch import nn
 
 from hldm.conditioning import ClassConditioning, TextConditioning
 from hldm.conditioning.hyperbolic import GyroplaneStem, point_table
+from hldm.config import conditioning as config
 from hldm.geometry import RADIUS, FixedCurvature
 from hldm.nn import FromPoincare, Gyroplane, ToPoincare
 from hldm.training import initialised
-from tests.conditioning.test_text import DIGITS, SMALL
+from tests.conditioning.test_text import DIGITS
 
 CAPTIONS = ["a handwritten three", "the digit nine", ""]
 
 
 def text(c=None):
-    curved = {} if c is None else {"hyperbolic": True, "curvature": FixedCurvature(c)}
-    return initialised(0, "x", lambda: TextConditioning(**{**SMALL, **curved}, class_names=DIGITS))
+    settings = config.TextConditioning(channels=16, hyperbolic=c is not None)
+    curvature = None if c is None else FixedCurvature(c)
+    return initialised(0, "x", lambda: TextConditioning(settings, class_names=DIGITS, curvature=curvature))
 
 
 def stem(c, sizes=(16, 6)):
@@ -68,12 +70,13 @@ def test_features_are_points_within_the_bound(c):
 def test_a_flat_table_stays_the_table_it_was():
     embeddings = table()
     assert point_table(embeddings, FixedCurvature(0.0)) is embeddings
-    assert ClassConditioning(0.1, 2.0, class_names=DIGITS).label_embedding(embeddings) is embeddings
+    assert ClassConditioning(config.ClassConditioning(), class_names=DIGITS).label_embedding(embeddings) is embeddings
 
 
 @pytest.mark.parametrize("c", [1e-3, 1.0])
 def test_label_embeddings_start_at_the_euclidean_ones(c):
-    conditioning = ClassConditioning(0.1, 2.0, True, class_names=DIGITS, curvature=FixedCurvature(c))
+    settings = config.ClassConditioning(hyperbolic=True)
+    conditioning = ClassConditioning(settings, class_names=DIGITS, curvature=FixedCurvature(c))
     points = conditioning.label_embedding(table())
     assert sum(p.numel() for p in points.parameters()) == table().weight.numel()
     within = table().weight.unflatten(1, (2, 8)).norm(dim=-1) * c**0.5 < RADIUS

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hldm.config.dataset import MNIST
 from hldm.data import Dataset, mnist
 from hldm.data import idx as idx_module
 from hldm.errors import UserError
@@ -17,26 +18,44 @@ BUNDLED = Path(idx_module.__file__).parent / "mnist_idx"
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return mnist()
+    return mnist(MNIST())
+
+
+def in_folder(path: Path) -> MNIST:
+    return MNIST(folder=str(path))
 
 
 def test_shapes_and_types(digits: Dataset) -> None:
-    assert digits.train_images.shape == (60_000, 1, 28, 28)
-    assert digits.test_images.shape == (10_000, 1, 28, 28)
-    assert digits.train_images.dtype == digits.test_images.dtype == torch.uint8
-    assert digits.train_labels.shape == (60_000,)
-    assert digits.test_labels.shape == (10_000,)
-    assert digits.train_labels.dtype == digits.test_labels.dtype == torch.int64
+    assert (len(digits.train), len(digits.validation), len(digits.test)) == (60_000, 0, 10_000)
+    assert digits.train.labels.shape == (60_000,)
+    assert digits.test.labels.shape == (10_000,)
+    for split in (digits.train, digits.validation, digits.test):
+        images = split.first(5)
+        assert images.dtype == torch.uint8
+        assert images.shape[1:] == digits.image_shape == (1, 28, 28)
+        assert split.labels.dtype == torch.int64
     assert digits.classes == 10
     assert digits.class_names[7] == "7"
+    assert digits.class_words[7] == "seven"
+    assert digits.has_pictures
+    assert digits.depths is None
 
 
 def test_content_is_the_published_one(digits: Dataset) -> None:
     # counts of LeCun's page and of every textbook; the mean pixel is the well-known 0.1307
-    assert digits.train_labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert digits.test_labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    assert digits.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
-    assert digits.train_images.double().mean().item() / 255 == pytest.approx(0.1307, abs=1e-4)
+    assert digits.train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert digits.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert digits.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert digits.train.first().double().mean().item() / 255 == pytest.approx(0.1307, abs=1e-4)
+
+
+def test_validation_is_the_end_of_the_training_set(digits: Dataset) -> None:
+    parted = mnist(MNIST(validation_images=5000))
+    assert (len(parted.train), len(parted.validation), len(parted.test)) == (55_000, 5000, 10_000)
+    assert torch.equal(torch.cat([parted.train.first(), parted.validation.first()]), digits.train.first())
+    assert torch.equal(torch.cat([parted.train.labels, parted.validation.labels]), digits.train.labels)
+    assert parted.test.fingerprint == digits.test.fingerprint
+    assert parted.fingerprint != digits.fingerprint
 
 
 def test_folder_may_hold_packed_and_unpacked_files(tmp_path: Path, digits: Dataset) -> None:
@@ -45,14 +64,15 @@ def test_folder_may_hold_packed_and_unpacked_files(tmp_path: Path, digits: Datas
             (tmp_path / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
         else:
             shutil.copy(packed, tmp_path)
-    again = mnist(str(tmp_path))
-    assert torch.equal(again.test_images, digits.test_images)
-    assert torch.equal(again.train_labels, digits.train_labels)
+    again = mnist(in_folder(tmp_path))
+    assert torch.equal(again.test.first(), digits.test.first())
+    assert torch.equal(again.train.labels, digits.train.labels)
+    assert again.fingerprint == digits.fingerprint
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train-images-idx3-ubyte.*dataset\.folder"):
-        mnist(str(tmp_path))
+        mnist(in_folder(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "not packed", "other content"])
@@ -67,11 +87,10 @@ def test_corrupt_file_is_an_error(tmp_path: Path, damage: str) -> None:
         {"truncated": content[:-50], "not packed": b"hello", "other content": gzip.compress(bytes(changed))}[damage]
     )
     with pytest.raises(UserError, match="t10k-labels-idx1-ubyte"):
-        mnist(str(tmp_path))
+        mnist(in_folder(tmp_path))
 
 
 @pytest.mark.skipif("HLDM_DATA" not in os.environ, reason="HLDM_DATA names no folder with the original MNIST files")
 def test_a_folder_with_the_original_unpacked_files_gives_the_same(digits: Dataset) -> None:
-    original = mnist(str(Path(os.environ["HLDM_DATA"]) / "MNIST" / "raw"))
-    for name in ("train_images", "train_labels", "test_images", "test_labels"):
-        assert torch.equal(getattr(original, name), getattr(digits, name)), name
+    original = mnist(in_folder(Path(os.environ["HLDM_DATA"]) / "MNIST" / "raw"))
+    assert original.fingerprint == digits.fingerprint

@@ -13,7 +13,7 @@ from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
 from hldm.layout import LatentLayout
 from hldm.nn import Condition
 from hldm.training import initialised
-from tests.diffusion.test_point_denoiser import T, attending, condition, generator, mlp, perturbed
+from tests.diffusion.test_point import T, attending, condition, generator, mlp, perturbed
 
 
 def point():

@@ -8,22 +8,23 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from hldm.config.dataset import MNIST
 from hldm.data import mnist
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier, DigitFeatures, label_accuracy, predictive_entropy
 from hldm.metrics.classifier import BUNDLED_WEIGHTS, weights_sha256
-from hldm.metrics.train_classifier import distorted, save_classifier, train
+from hldm.training.digit_classifier import distorted, save_classifier, train
 
 
 def test_accuracy_and_hash_are_the_recorded_ones() -> None:
-    digits, classifier = mnist(), DigitClassifier()
-    measured = label_accuracy(classifier, digits.test_images, digits.test_labels)
+    digits, classifier = mnist(MNIST()), DigitClassifier()
+    measured = label_accuracy(classifier, digits.test.first(), digits.test.labels)
     # one image may fall on the other side of a tie on another processor
     assert measured == pytest.approx(classifier.accuracy, abs=1.5e-4)
     assert classifier.accuracy >= 0.993
     assert classifier.sha256 == weights_sha256(load_file(BUNDLED_WEIGHTS)) == DigitFeatures().sha256
     with safe_open(BUNDLED_WEIGHTS, framework="pt") as file:
-        assert file.metadata()["command"] == "python -m hldm.metrics.train_classifier --epochs 8 --seed 0"
+        assert file.metadata()["command"] == "python -m hldm.training.digit_classifier --epochs 8 --seed 0"
 
 
 def test_other_weights_have_another_hash(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_other_weights_have_another_hash(tmp_path: Path) -> None:
 
 
 def test_wrong_files_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is not a file.*metrics\.weights=null"):
+    with pytest.raises(UserError, match=r"is not a file.*metrics\.extractor\.weights=null"):
         DigitClassifier(str(tmp_path / "absent.safetensors"))
     path = tmp_path / "wrong.safetensors"
     path.write_bytes(b"hello")
@@ -49,9 +50,9 @@ def test_wrong_files_are_explained(tmp_path: Path) -> None:
 
 
 def test_training_is_deterministic_and_can_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hldm.metrics.train_classifier.BATCH_SIZE", 32)  # more steps from few images
-    digits = mnist()
-    images, labels = digits.train_images[:1280], digits.train_labels[:1280]
+    monkeypatch.setattr("hldm.training.digit_classifier.BATCH_SIZE", 32)  # more steps from few images
+    digits = mnist(MNIST())
+    images, labels = digits.train.first(1280), digits.train.labels[:1280]
     networks = [train(images, labels, epochs=1, seed=seed) for seed in (0, 0, 1)]
     hashes = [
         save_classifier(network, tmp_path / f"{i}.safetensors", test_accuracy=0.5) for i, network in enumerate(networks)
@@ -60,11 +61,11 @@ def test_training_is_deterministic_and_can_be_loaded(tmp_path: Path, monkeypatch
     classifier = DigitClassifier(str(tmp_path / "0.safetensors"))
     assert classifier.accuracy == 0.5
     assert classifier.sha256 == hashes[0]
-    assert label_accuracy(classifier, digits.test_images[:1000], digits.test_labels[:1000]) > 0.3  # chance is 0.1
+    assert label_accuracy(classifier, digits.test.first(1000), digits.test.labels[:1000]) > 0.3  # chance is 0.1
 
 
 def test_distortion_moves_digits_but_keeps_them() -> None:
-    images = mnist().test_images[:200]
+    images = mnist(MNIST()).test.first(200)
     moved = distorted(images, torch.Generator().manual_seed(0))
     assert moved.shape == images.shape
     assert moved.dtype == torch.uint8
@@ -74,8 +75,8 @@ def test_distortion_moves_digits_but_keeps_them() -> None:
 
 
 def test_entropy_of_sure_and_unsure_images() -> None:
-    digits, classifier = mnist(), DigitClassifier()
-    clear = digits.test_images[:500]
+    digits, classifier = mnist(MNIST()), DigitClassifier()
+    clear = digits.test.first(500)
     # two digits on top of each other
     doubtful = torch.maximum(clear, clear.flip(0))
     sure, unsure = predictive_entropy(classifier, clear), predictive_entropy(classifier, doubtful)

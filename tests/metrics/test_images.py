@@ -1,7 +1,5 @@
 """Sample quality: known answers, agreement with two libraries' own entry points, and inputs that could crash it."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,8 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Generator, Tensor, nn
 
+from hldm.config.dataset import MNIST
+from hldm.config.weights import check_inception_weights
 from hldm.data import Dataset, mnist
 from hldm.errors import UserError
 from hldm.metrics import (
@@ -17,7 +17,6 @@ from hldm.metrics import (
     DigitFeatures,
     FeatureExtractor,
     InceptionFeatures,
-    check_inception_weights,
     image_metrics,
     real_floor,
 )
@@ -53,7 +52,7 @@ ZERO, ONE = torch.zeros(DIM), torch.ones(DIM)
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return mnist()
+    return mnist(MNIST())
 
 
 def test_fid_of_identical_sets_is_zero() -> None:
@@ -179,9 +178,9 @@ def test_agrees_with_the_libraries_own_entry_points() -> None:
 
 
 def test_same_inputs_give_the_same_bits_and_the_seed_matters(digits: Dataset) -> None:
-    samples, labels = digits.train_images[:300], digits.train_labels[:300]
+    samples, labels = digits.train.first(300), digits.train.labels[:300]
     runs = [
-        image_metrics(samples, labels, digits.test_images[:400], DigitFeatures(), DigitClassifier(), seed=seed)
+        image_metrics(samples, labels, digits.test.first(400), DigitFeatures(), DigitClassifier(), seed=seed)
         for seed in (0, 0, 1)
     ]
     assert runs[0] == runs[1]
@@ -208,13 +207,13 @@ def test_the_reference_is_looked_at_once() -> None:
 
 
 def test_collapsed_samples_get_honest_numbers(digits: Dataset) -> None:
-    same = digits.test_images[:1].expand(200, -1, -1, -1)
+    same = digits.test.first(1).expand(200, -1, -1, -1)
     labels = torch.arange(200) % 10
-    metrics = image_metrics(same, labels, digits.test_images[:500], DigitFeatures(), DigitClassifier())
+    metrics = image_metrics(same, labels, digits.test.first(500), DigitFeatures(), DigitClassifier())
     assert all(np.isfinite(value) for value in metrics.values())
     assert metrics["inception_score"] == pytest.approx(1)
     assert metrics["label_accuracy"] == pytest.approx(0.1)
-    honest = image_metrics(digits.train_images[:200], None, digits.test_images[:500], DigitFeatures(), None)
+    honest = image_metrics(digits.train.first(200), None, digits.test.first(500), DigitFeatures(), None)
     assert metrics["fid"] > 5 * honest["fid"]
 
 
@@ -225,22 +224,22 @@ def test_too_few_samples_are_refused() -> None:
 
 
 def test_floor_is_that_of_a_balanced_draw(digits: Dataset) -> None:
-    reference, extractor = digits.test_images[:500], DigitFeatures()
+    reference, extractor, labels = digits.test.first(500), DigitFeatures(), digits.train.labels
     small, large = (
-        real_floor(digits.train_images, digits.train_labels, reference, n, extractor, seed=0) for n in (100, 500)
+        real_floor(digits.train.read(balanced_draw(labels, n, 0)), reference, extractor, seed=0) for n in (100, 500)
     )
     assert set(small) == {
         f"floor_{name}" for name in ("fid", "kid", "kid_subset_sd", "inception_score", "inception_score_split_sd")
     }
     assert 0 < large["floor_fid"] < small["floor_fid"]  # FID is biased upwards, the more so with few images
 
-    draw = balanced_draw(digits.train_labels, 1003, seed=0)
+    draw = balanced_draw(labels, 1003, seed=0)
     assert len(draw.unique()) == 1003
-    assert sorted(digits.train_labels[draw].bincount().tolist()) == [100] * 7 + [101] * 3
-    assert torch.equal(draw, balanced_draw(digits.train_labels, 1003, seed=0))
-    assert not torch.equal(draw, balanced_draw(digits.train_labels, 1003, seed=1))
+    assert sorted(labels[draw].bincount().tolist()) == [100] * 7 + [101] * 3
+    assert torch.equal(draw, balanced_draw(labels, 1003, seed=0))
+    assert not torch.equal(draw, balanced_draw(labels, 1003, seed=1))
     with pytest.raises(UserError, match="At most 54210"):
-        balanced_draw(digits.train_labels, 55_000, seed=0)
+        balanced_draw(labels, 55_000, seed=0)
 
 
 def test_digit_features_refuse_other_images() -> None:
@@ -262,10 +261,11 @@ def test_absent_inception_weights_are_explained(tmp_path: Path) -> None:
         InceptionFeatures(str(wrong))
 
 
-def test_the_check_needs_no_torch() -> None:
-    code = "import sys, hldm.metrics.weights; print('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"
+def test_images_that_are_no_bytes_are_refused() -> None:
+    images = gaussian_images(20, ZERO, ONE, 0)
+    for pair in [(images / 255, images), (images, images / 255), (images.long(), images)]:
+        with pytest.raises(UserError, match=r"uint8.*(float32|int64).*hldm\.images\.to_uint8"):
+            image_metrics(pair[0], None, pair[1], PixelFeatures(), None)
 
 
 def test_inception_reads_its_weights_and_takes_grey_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from hldm.config.compose import compose
 from hldm.pipeline import run
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
-from hldm.study.run_directory import RunDirectory
+from hldm.run.directory import RunDirectory
+from hldm.run.identity import run_identity
 
 TINY = [
-    "+experiment=smoke",
+    "experiment=smoke",
     "tracking=none",
     "hardware=cpu",
     "hardware.threads=1",
@@ -41,7 +41,7 @@ POINT = [
 def prepare(outputs, *overrides) -> RunDirectory:
     tiny = [part for part in TINY if "autoencoder=published" not in overrides or "autoencoder." not in part]
     config = compose([*tiny, f"paths.outputs={outputs}", *overrides])
-    return RunDirectory.create(outputs / config["study"] / run_identity(config).name, config)
+    return RunDirectory.create(outputs / config.study / run_identity(config).name, config)
 
 
 @pytest.fixture(scope="session")

@@ -5,23 +5,22 @@ import math
 import pytest
 import torch
 
-from hldm import evaluation
-from hldm.data import Dataset
+from hldm.commands import evaluate
+from hldm.config.compose import compose
+from hldm.config.metrics import Metrics
 from hldm.distributions import WrappedNormal
 from hldm.pipeline import run
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import build_model
-from hldm.study.config import compose
+from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY, prepare
 
-SETTINGS = {"likelihood_images": 3, "likelihood_steps": 1}
+SETTINGS = Metrics(likelihood_images=3, likelihood_steps=1)
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    images = torch.randint(0, 256, (12, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    labels = torch.arange(12) % 10
-    return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    return noise_digits(12)
 
 
 def model_of(dataset, *overrides):
@@ -84,5 +83,5 @@ def test_a_run_reports_it_and_evaluation_reproduces_it(tmp_path, monkeypatch, di
     metrics = directory.results["metrics"]
     for name in ("elbo_flow", "elbo_flow_error", "elbo_flow_bits_per_dim", "elbo_flow_gain"):
         assert math.isfinite(metrics[name])
-    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
-    assert evaluation.main() == 0
+    argv = [f"run={directory.path}"]
+    assert evaluate.main(argv) == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hldm import evaluation
+from hldm.commands import evaluate
 from hldm.pipeline import run
 from hldm.training.stages import FirstStage
 from tests.pipeline.conftest import curve, prepare, weights
@@ -42,8 +42,8 @@ def test_a_run_leaves_everything_it_should_and_evaluation_reproduces_it(tmp_path
     assert ("autoencoder.quantizer.mass" in saved) == (codebook == "ema")
     for name in ("samples.png", "reconstructions.png", "latents.png"):
         assert (directory.path / name).stat().st_size > 100, name
-    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
-    assert evaluation.main() == 0
+    argv = [f"run={directory.path}"]
+    assert evaluate.main(argv) == 0
 
 
 @pytest.mark.parametrize("codebook", ["gradient", "ema"])
@@ -70,7 +70,7 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path, monkeypatch, codebook):
     run(directory.path)
     assert weights(directory) == weights(straight)
     assert curve(directory) == curve(straight)
-    assert evaluation.differing(straight.results, directory.results) == []
+    assert evaluate.differing(straight.results, directory.results) == []
 
 
 def test_a_learned_curvature(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hldm import generate
+from hldm.commands import generate
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier
 from hldm.pipeline import run
@@ -16,8 +16,8 @@ from tests.pipeline.conftest import prepare
 def draw(finished, tmp_path, monkeypatch):
     def call(*arguments, run=None):
         run = run or finished["poincare"].path
-        monkeypatch.setattr("sys.argv", ["generate", f"run={run}", *(a.format(tmp=tmp_path) for a in arguments)])
-        generate.main()
+        argv = [f"run={run}", *(a.format(tmp=tmp_path) for a in arguments)]
+        generate.main(argv)
         return tmp_path
 
     return call

@@ -7,13 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hldm import evaluation
 from hldm.autoencoder import PublishedAutoencoder
+from hldm.commands import evaluate
+from hldm.config.autoencoder import Published
+from hldm.config.compose import compose
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.pipeline import run
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
+from hldm.run.identity import run_identity
 from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import TINY, curve, prepare, weights
 from tests.published import ARCHITECTURE
@@ -42,8 +43,8 @@ def test_a_run_takes_the_autoencoder_of_another(finished, tmp_path, untrained, g
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert {record["stage"] for record in curve(directory)} == {"diffusion"}
     assert directory.results["metrics"]["reconstruction_mse"] == source.results["metrics"]["reconstruction_mse"]
-    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
-    assert evaluation.main() == 0
+    argv = [f"run={directory.path}"]
+    assert evaluate.main(argv) == 0
 
 
 def test_a_learned_curvature_is_carried_through(tmp_path):
@@ -85,7 +86,7 @@ def test_a_stopped_run_resumes_bit_for_bit(finished, tmp_path, monkeypatch, untr
             run(directory.path)
     run(directory.path)
     assert weights(directory) == weights(straight)
-    assert evaluation.differing(straight.results, directory.results) == []
+    assert evaluate.differing(straight.results, directory.results) == []
 
 
 def test_what_does_not_fit_is_said_with_what_to_type(finished, tmp_path):
@@ -132,8 +133,8 @@ def test_a_published_autoencoder_is_used_as_it_is(tmp_path, untrained, kind, mon
     assert 0 < metrics["reconstruction_mse"] < 1
     assert "elbo" not in metrics
     shutil.rmtree(folder)  # a finished run needs it no more
-    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
-    assert evaluation.main() == 0
+    argv = [f"run={directory.path}"]
+    assert evaluate.main(argv) == 0
 
 
 def test_a_run_on_a_published_autoencoder_is_a_first_stage_itself(tmp_path, untrained):
@@ -147,9 +148,8 @@ def test_a_run_on_a_published_autoencoder_is_a_first_stage_itself(tmp_path, untr
 
 def test_grey_images_go_through_three_channels(tmp_path):
     folder, model = published(tmp_path)
-    ours = PublishedAutoencoder(
-        dict(model.config), 4, 32, manifold=Euclidean(4), decoder_stem="linear", image_shape=(1, 28, 28)
-    ).eval()
+    settings = Published(architecture=dict(model.config))
+    ours = PublishedAutoencoder(settings, manifold=Euclidean(4), decoder_stem="linear", image_shape=(1, 28, 28)).eval()
     ours.load(folder)
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(images, (2, 2, 2, 2)).expand(-1, 3, -1, -1)

@@ -6,20 +6,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hldm import evaluation
+from hldm.commands import evaluate
+from hldm.config.compose import compose
 from hldm.pipeline import run
-from hldm.study.config import compose
-from hldm.study.identity import run_identity
-from hldm.study.run_directory import RunDirectory
+from hldm.run.directory import RunDirectory
+from hldm.run.identity import run_identity
 from tests.pipeline.conftest import POINT, TINY
 
-LEARNED = ["curvature=learnable", "denoiser.attention=hyperbolic_distance", "denoiser.learnable_curvature=true"]
+LEARNED = ["curvature=learnable", "denoiser.attention=hyperbolic_distance", "denoiser.curvature=learnable"]
 SMALL = {"global": POINT, "map_global": [*TINY, "denoiser.width=16", "denoiser.blocks=1"]}
 
 
 def finish(outputs, layout, *overrides):
     config = compose([*SMALL[layout], f"latent={layout}", *overrides, f"paths.outputs={outputs}"])
-    directory = RunDirectory.create(outputs / config["study"] / run_identity(config).name, config)
+    directory = RunDirectory.create(outputs / config.study / run_identity(config).name, config)
     run(directory.path)
     return directory
 
@@ -53,5 +53,5 @@ def test_a_run_leaves_everything_it_should_and_evaluation_reproduces_it(
     assert torch.all(saved["latent_scale"] != 1)
     for name in ("samples.png", "reconstructions.png", "latents.png"):
         assert (directory.path / name).stat().st_size > 100, name
-    monkeypatch.setattr("sys.argv", ["evaluate.py", f"run={directory.path}"])
-    assert evaluation.main() == 0
+    argv = [f"run={directory.path}"]
+    assert evaluate.main(argv) == 0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hldm import evaluation, generate
+from hldm.commands import evaluate, generate
+from hldm.config.metrics import Metrics
 from hldm.errors import UserError
 from hldm.pipeline import run
 from hldm.training.stages import DiffusionStage
@@ -23,8 +24,8 @@ def text(outputs):
 @pytest.fixture
 def draw(tmp_path, monkeypatch):
     def call(directory, *arguments):
-        monkeypatch.setattr("sys.argv", ["generate", f"run={directory.path}", *arguments])
-        generate.main()
+        argv = [f"run={directory.path}", *arguments]
+        generate.main(argv)
 
     return call
 
@@ -55,7 +56,7 @@ def test_a_stopped_run_resumes_bit_for_bit(text, tmp_path, monkeypatch):
     run(directory.path)
     assert weights(directory) == weights(text)
     assert curve(directory) == curve(text)
-    assert evaluation.differing(text.results, directory.results) == []
+    assert evaluate.differing(text.results, directory.results) == []
 
 
 def test_a_prompt_draws_a_grid(text, draw, tmp_path):
@@ -84,7 +85,7 @@ def test_a_prompt_draws_a_grid(text, draw, tmp_path):
 
 def test_what_a_run_cannot_be_asked(text, finished, draw, tmp_path):
     unconditional = prepare(tmp_path, "conditioning=none")
-    unjudged = unconditional.config | {"metrics": {"classifier": None}}
+    unjudged = unconditional.config.model_copy(update={"metrics": Metrics(classifier=None)})
     with pytest.raises(UserError, match=r"without labels, and has no classifier to find them. Leave label= out"):
         generate.check_request(unjudged, "it", label=7, prompt=None)
     with pytest.raises(UserError, match=r"trained without text. Leave prompt= out"):
@@ -115,4 +116,4 @@ def test_labels_as_points_are_stored_and_resumed_bit_for_bit(tmp_path, outputs, 
             run(broken.path)
     run(broken.path)
     assert weights(broken) == weights(straight)
-    assert evaluation.differing(straight.results, broken.results) == []
+    assert evaluate.differing(straight.results, broken.results) == []

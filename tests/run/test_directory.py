@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hldm.config.compose import compose
 from hldm.errors import UserError
 from hldm.files import write_text_atomically
-from hldm.config.compose import compose
 from hldm.paths import CHECKOUT as ROOT
 from hldm.run.directory import RunDirectory
 

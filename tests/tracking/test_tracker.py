@@ -4,31 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from hldm.tracking import NoTracker, labels
-
-FIXED = "hldm.geometry.FixedCurvature"
-LEARNABLE = "hldm.geometry.LearnableCurvature"
+from hldm.tracking import NoTracker, run_labels
 
 
-@pytest.mark.parametrize(
-    ("geometry", "kind", "curvature"),
-    [
-        ("poincare", FIXED, 0.1),
-        ("hybrid", LEARNABLE, "learnable"),
-        ("euclidean", FIXED, 0.0),
-        ("euclidean", LEARNABLE, 0.0),
-    ],
-)
-def test_labels(geometry: str, kind: str, curvature: object) -> None:
-    config = {"geometry": {"name": geometry}, "curvature": {"_target_": kind, "value": 0.1}, "seed": 3}
-    assert labels(config) == {"geometry": geometry, "curvature": curvature, "seed": 3}
+@pytest.mark.parametrize("curvature", [0.0, 0.1, "learnable"])
+def test_labels_are_what_the_caller_found(curvature: str | float) -> None:
+    assert run_labels("hybrid", curvature, 3) == {"geometry": "hybrid", "curvature": curvature, "seed": 3}
 
 
 def test_no_tracker_writes_nothing(tmp_path: Path) -> None:
     tracker = NoTracker()
-    tracker.start(tmp_path, "run", {}, "study", "train")
+    tracker.start(tmp_path, "run", {}, {}, {}, "study", "train")
     tracker.log(1, {"loss": 0.5}, "first_stage")
-    tracker.image("samples", tmp_path / "samples.png", None)
+    tracker.image("samples", tmp_path / "samples.png")
     tracker.summary({"final/fid": 1.0})
     tracker.finish(0)
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from PIL import Image
 from wandb_server import API_KEY, Run, WandbServer
 
 from hldm.errors import UserError
-from hldm.tracking import JsonLines, WandbTracker
+from hldm.tracking import JsonLines, WandbTracker, check_tracking, run_labels
 from hldm.tracking import wandb as module
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +27,7 @@ CONFIG = {
     "seed": 3,
     "training": {"first_stage": {"steps": 800}},
 }
+PROVENANCE = {"hldm": "0.1.0", "commit": "1a2b3c4", "dirty": False, "command": "python train.py seed=3"}
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +64,10 @@ def directory(tmp_path: Path) -> Path:
 class Session:
     """One start of a run: numbers go to metrics.jsonl and to the tracker, as in the pipeline."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
-        self.tracker = WandbTracker("hldm", **options)
-        self.tracker.start(directory, directory.name, CONFIG, "study", "train", ["extra"])
+    def __init__(self, directory: Path, project: str = "hldm", **options: Any) -> None:
+        self.tracker = WandbTracker(project, **options)
+        labels = run_labels("poincare", 0.1, 3)
+        self.tracker.start(directory, directory.name, CONFIG, labels, PROVENANCE, "study", "train")
         self.lines = JsonLines(directory / "metrics.jsonl")
 
     def train(self, stage: str, first: int, last: int) -> "Session":
@@ -99,8 +101,7 @@ def wandb_sync(directory: Path) -> None:
 
 def test_an_online_run_arrives_whole(directory: Path, server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
     session = Session(directory).train("first_stage", 0, 3).train("diffusion", 0, 2)
-    session.tracker.image("diffusion/samples", picture(directory / "samples.png"), 2)
-    session.tracker.image("samples", picture(directory / "samples.png"), None)
+    session.tracker.image("samples", picture(directory / "samples.png"))
     session.tracker.summary({"final/fid": 3.5, "best/loss": 0.1})
     session.tracker.finish(0)
 
@@ -110,14 +111,15 @@ def test_an_online_run_arrives_whole(directory: Path, server: WandbServer, capfd
     assert run.summary["final/fid"] == 3.5
     assert run.summary["best/loss"] == 0.1
     assert (run.group, run.job_type, run.display_name) == ("study", "train", directory.name)
-    assert set(run.tags) == {"geometry=poincare", "curvature=0.1", "seed=3", "extra"}
+    assert set(run.tags) == {"geometry=poincare", "curvature=0.1", "seed=3"}
     values = {name: entry["value"] for name, entry in run.config.items()}
     assert (values["geometry"], values["curvature"], values["seed"]) == ("poincare", 0.1, 3)
     assert values["geometry_options"] == CONFIG["geometry"]
     assert values["training"] == CONFIG["training"]
     axes = {metric.get("1", metric.get("2")) for metric in values["_wandb"]["m"]}
     assert {"first_stage/step", "diffusion/step"} <= axes
-    assert sum(name.startswith("media/images/") for name in run.files) == 2
+    assert values["provenance"] == PROVENANCE
+    assert sum(name.startswith("media/images/") for name in run.files) == 1
     assert run.exit_codes == [0]
     assert run.id.startswith(directory.name)
     out, err = capfd.readouterr()
@@ -193,9 +195,7 @@ def test_nothing_is_lost_or_doubled_by_kills_offline(
     monkeypatch.setenv("WANDB_MODE", "offline")
     killed_session(directory, 0, 4)
     killed_session(directory, 2, 7)
-    session = Session(directory).train("first_stage", 5, 8)
-    session.tracker.image("first_stage/reconstructions", picture(directory / "reconstructions.png"), 8)
-    session.tracker.finish(1)
+    Session(directory).train("first_stage", 5, 8).tracker.finish(1)
     Session(directory).train("first_stage", 8, 9).tracker.finish(0)
     assert len(segments(directory)) == 1
     assert server.runs == {}
@@ -203,7 +203,6 @@ def test_nothing_is_lost_or_doubled_by_kills_offline(
     run = server.only_run
     assert run.steps("first_stage") == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert run.exit_codes == [0]
-    assert [name for name in run.files if name.startswith("media/images/first_stage/reconstructions")]
 
 
 def test_a_key_that_comes_later_brings_the_offline_part_with_it(
@@ -245,7 +244,7 @@ def test_the_environment_decides_where_the_config_says_auto(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", mode)
     session = Session(directory).train("first_stage", 0, 1)
-    session.tracker.image("samples", picture(directory / "samples.png"), None)
+    session.tracker.image("samples", picture(directory / "samples.png"))
     session.tracker.summary({"final/fid": 3.5})
     session.tracker.finish(0)
     assert server.runs == {}
@@ -310,7 +309,7 @@ def test_trouble_in_the_middle_ends_the_tracking_but_not_the_run(
 
     monkeypatch.setattr(session.tracker._run, "log", lost)
     session.train("first_stage", 2, 4)
-    session.tracker.image("samples", picture(directory / "samples.png"), None)
+    session.tracker.image("samples", picture(directory / "samples.png"))
     session.tracker.summary({"final/fid": 3.5})
     session.tracker.finish(0)
     assert "Connection lost" in capfd.readouterr().err.splitlines()[-1]
@@ -318,14 +317,128 @@ def test_trouble_in_the_middle_ends_the_tracking_but_not_the_run(
     assert server.only_run.steps("first_stage") == [1, 2, 3, 4, 5]
 
 
-def test_online_without_a_key_is_an_error_of_the_user(directory: Path) -> None:
+REFUSED = {
+    "an empty mode": ({"WANDB_MODE": ""}, "setting mode"),
+    "another mode": ({"WANDB_MODE": "foo"}, "setting mode"),
+    "an address without a scheme": ({"WANDB_BASE_URL": "localhost:8080"}, "setting base_url"),
+    "a long tag": ({"WANDB_TAGS": 80 * "x"}, "80 characters"),
+    "a word for a number": ({"WANDB_HTTP_TIMEOUT": "soon"}, "valid number"),
+    "a service that is none": ({"WANDB_SERVICE": "garbage"}, "WANDB_SERVICE"),
+}
+
+
+@pytest.mark.parametrize(("environment", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_settings_that_wandb_refuses_cost_one_line(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    environment: dict[str, str],
+    words: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    early = check_tracking("hldm")
+    session = Session(directory).train("first_stage", 0, 2)
+    session.tracker.image("samples", picture(directory / "samples.png"))
+    session.tracker.summary({"final/fid": 3.5})
+    session.tracker.finish(0)
+    out, err = capfd.readouterr()
+    (line,) = err.splitlines()
+    assert out == ""
+    for told in (line, early):
+        assert told is not None
+        assert words in told
+        assert "metrics.jsonl only" in told
+    assert len(session.lines.records()) == 2
+
+
+def test_a_project_that_wandb_refuses_costs_one_line(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    early = check_tracking("lab/hyperbolic")
+    assert early is not None
+    assert "lab/hyperbolic" in early
+    Session(directory, project="lab/hyperbolic").train("first_stage", 0, 1).tracker.finish(0)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "lab/hyperbolic" in line
+    assert "metrics.jsonl only" in line
+
+
+def test_a_user_without_a_home_is_not_tracked(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(*_: object) -> None:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    for name in ("HOME", "WANDB_CONFIG_DIR"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert "home" in (check_tracking("hldm") or "")
+    Session(directory).train("first_stage", 0, 1).tracker.finish(0)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "home" in line
+
+
+@pytest.mark.parametrize("error", [ImportError("no module named x"), RuntimeError("of whatever kind")])
+def test_a_wandb_that_cannot_be_imported_costs_one_line(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    class Broken:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "wandb":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "wandb")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    assert str(error) in (check_tracking("hldm") or "")
+    Session(directory).train("first_stage", 0, 1).tracker.finish(0)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(error) in line
+
+
+def test_a_run_directory_where_nothing_can_be_kept_costs_one_line(
+    directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "wandb").write_text("in the way")
+    Session(directory).train("first_stage", 0, 1).tracker.finish(0)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "metrics.jsonl only" in line
+
+
+def test_a_closed_stderr_does_not_end_a_run(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "foo")
+    with (directory / "log.txt").open("w") as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+    Session(directory).train("first_stage", 0, 1).tracker.finish(0)
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_run_keeps_its_id_in_an_environment_of_another_run(
+    directory: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    for name, value in {"SWEEP_ID": "abc", "RUN_ID": "other", "LAUNCH": "true", "RESUME": "never"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("WANDB_RESUME_FROM", "other?_step=3")
+    for first in (0, 1):
+        Session(directory, mode=mode).train("first_stage", first, first + 1).tracker.finish(0)
+    if mode == "offline":
+        wandb_sync(directory)
+    assert server.only_run.id == (directory / "wandb" / "id.txt").read_text().strip()
+    assert server.only_run.steps("first_stage") == [1, 2]
+
+
+def test_online_without_a_key_is_refused_early_and_offline_later(
+    directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError, match="wandb login"):
-        Session(directory, mode="online")
+        check_tracking("hldm", mode="online")
+    Session(directory, mode="online").train("first_stage", 0, 1).tracker.finish(0)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "kept offline" in line
 
 
-def test_an_unknown_mode_is_an_error_of_the_user() -> None:
-    with pytest.raises(UserError, match=r"auto, online, offline.*tracking=none"):
-        WandbTracker("hldm", mode="onlin")
+def test_good_settings_pass_the_early_check(server: WandbServer, capfd: pytest.CaptureFixture[str]) -> None:
+    assert [check_tracking("hldm", mode=mode) for mode in ("auto", "online", "offline")] == [None] * 3
+    assert server.runs == {}
+    assert capfd.readouterr() == ("", "")
 
 
 def test_two_runs_of_one_name_stay_apart(tmp_path: Path, server: WandbServer) -> None:

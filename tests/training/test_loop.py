@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hldm.errors import UserError
+from hldm.geometry import FixedCurvature, LearnableCurvature
 from hldm.training.checkpoint import load_state, load_weights, save_state, save_weights
 from hldm.training.ema import Ema
 from hldm.training.loop import Stage, scheduled, train
@@ -19,29 +20,47 @@ class Regression(Stage):
 
     name = "regression"
 
-    def __init__(self, stop_at=None, poison=None):
+    def __init__(self, stop_at=None, poison=None, poisoned_gradient=None, curvature=None):
         self.model = initialised(0, "net", lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)))
-        self.stop_at, self.poison = stop_at, poison
+        self.stop_at, self.poison, self.poisoned_gradient = stop_at, poison, poisoned_gradient
+        self.curvature = curvature
+
+    @property
+    def curved(self):
+        return self.curvature or self.model
 
     def loss(self, step):
         if step == self.stop_at:
             raise KeyboardInterrupt
         x = torch.randn(16, 4, generator=stream(0, "x", step))
         loss = (self.model(x) - x.sum(1, keepdim=True)).square().mean()
+        if step == self.poisoned_gradient:
+            loss = loss + (0 * self.model[0].weight).sqrt().sum()  # 0, with a gradient of 0 · ∞
         return {"loss": loss * float("nan") if step == self.poison else loss}
 
 
-def run(stage, path, ema_decay=0.9, starts=None, logged=None, steps=20, schedule="cosine", clip_norm=1.0):
+def run(
+    stage,
+    path,
+    ema_decay=0.9,
+    starts=None,
+    logged=None,
+    steps=20,
+    schedule="cosine",
+    clip_norm=1.0,
+    lr=1e-2,
+    log_every=1,
+):
     return train(
         stage,
         steps=steps,
-        optimizer=partial(torch.optim.AdamW, lr=1e-2),
+        make_optimizer=partial(torch.optim.AdamW, lr=lr),
         schedule=schedule,
         clip_norm=clip_norm,
         ema_decay=ema_decay,
         state_path=path,
         checkpoint_every=4,
-        log_every=1,
+        log_every=log_every,
         on_start=(starts if starts is not None else []).append,
         log=lambda step, figures: None if logged is None else logged.append((step, figures)),
     )
@@ -70,9 +89,63 @@ def test_a_state_of_another_model_is_named(tmp_path):
         run(other, tmp_path / "a.pt")
 
 
-def test_a_loss_that_is_not_finite_stops_the_stage_and_names_it(tmp_path):
-    with pytest.raises(FloatingPointError, match="regression: the loss is nan at step 6"):
-        run(Regression(poison=5), tmp_path / "a.pt")
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_a_loss_that_is_not_finite_stops_the_stage_at_once(tmp_path, log_every):
+    words = r"regression: the loss is nan at step 6\. .*training\.regression\.learning_rate=0\.001\."
+    with pytest.raises(UserError, match=words):
+        run(Regression(poison=5), tmp_path / "a.pt", log_every=log_every)
+    assert load_state(tmp_path / "a.pt")["step"] == 4  # what was good is kept
+    with pytest.raises(UserError, match=words):  # and a repeat goes on from there, to the same end
+        run(Regression(poison=5), tmp_path / "a.pt", log_every=log_every)
+
+
+@pytest.mark.parametrize("lr", [1e6, 1e30, 1e300])
+def test_a_learning_rate_beyond_all_reason_is_named_and_nothing_is_saved(tmp_path, lr):
+    stage = Regression()
+    with pytest.raises(UserError, match=r"Its learning rate of 1e\+\d+ is too high"):
+        run(stage, tmp_path / "a.pt", None, lr=lr, schedule="constant", clip_norm=None, steps=60, log_every=1000)
+    state = load_state(tmp_path / "a.pt")
+    assert state is None or all(value.isfinite().all() for value in state["model"].values())
+
+
+@pytest.mark.parametrize(("step", "steps"), [(3, 20), (7, 20), (9, 10)], ids=["first save", "second save", "end"])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, step, steps):
+    stage = Regression(poisoned_gradient=step)
+    with pytest.raises(UserError, match=rf"regression: a weight is not a finite number at step {step + 1}\."):
+        run(stage, tmp_path / "a.pt", steps=steps, log_every=1000)
+    state = load_state(tmp_path / "a.pt")
+    assert (state["step"] if state else 0) == step // 4 * 4
+    if state:
+        assert all(value.isfinite().all() for value in [*state["model"].values(), *state["ema"]["model"].values()])
+
+
+@pytest.mark.parametrize("curvature", [FixedCurvature(1e38), FixedCurvature(1e300), LearnableCurvature(1e-60)])
+def test_a_curvature_that_is_the_cause_is_named_and_not_the_learning_rate(tmp_path, curvature):
+    with pytest.raises(UserError, match=rf"A curvature of {curvature.value:g} leads to".replace("+", r"\+")) as raised:
+        run(Regression(poison=2, curvature=curvature), tmp_path / "a.pt")
+    assert "learning_rate" not in str(raised.value)
+
+
+@pytest.mark.parametrize("curvature", [FixedCurvature(0), FixedCurvature(100), LearnableCurvature(0.1)])
+def test_a_usual_curvature_is_not_blamed(tmp_path, curvature):
+    with pytest.raises(UserError, match="learning_rate="):
+        run(Regression(poison=2, curvature=curvature), tmp_path / "a.pt")
+
+
+def test_the_learning_rate_is_not_blamed_for_the_first_step(tmp_path):
+    with pytest.raises(UserError, match=r"at step 1\. Nothing was learned before it") as raised:
+        run(Regression(poison=0), tmp_path / "a.pt")
+    assert "learning_rate=" not in str(raised.value)
+
+
+def test_a_state_of_weights_that_are_not_finite_is_refused(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(7), tmp_path / "a.pt")
+    state = load_state(tmp_path / "a.pt")
+    state["model"]["0.weight"][0, 0] = float("nan")
+    save_state(tmp_path / "a.pt", state)
+    with pytest.raises(UserError, match=r"weights that are not finite\. Delete this file.*learning_rate"):
+        run(Regression(), tmp_path / "a.pt")
 
 
 def test_training_learns(tmp_path):

@@ -114,7 +114,7 @@ def test_a_stage_with_points_goes_on_bit_for_bit(tmp_path, stop_at):
         return train(
             stage,
             steps=12,
-            optimizer=ADAM,
+            make_optimizer=ADAM,
             schedule="cosine",
             clip_norm=0.1,
             ema_decay=0.9,

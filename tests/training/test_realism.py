@@ -7,12 +7,13 @@ import torch
 from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import vgg16
 
-from hldm.data import Dataset
+from hldm.autoencoder import KLAutoencoder, VQAutoencoder
+from hldm.config import autoencoder as sections
+from hldm.config import training as config
 from hldm.errors import UserError
-from hldm.pipeline.build import build_model
-from hldm.pipeline.first_stage import build_stage
-from hldm.study.config import compose
-from hldm.training import train
+from hldm.geometry import Euclidean
+from hldm.model import PriorModel
+from hldm.training import initialised, train
 from hldm.training.realism import (
     LPIPS,
     DigitDistance,
@@ -22,7 +23,7 @@ from hldm.training.realism import (
     hinge_loss,
 )
 from hldm.training.stages import FirstStage
-from tests.pipeline.conftest import TINY
+from tests.fake_data import noise_digits
 
 
 def generator(seed=0):
@@ -31,15 +32,30 @@ def generator(seed=0):
 
 @pytest.fixture(scope="module")
 def dataset():
-    images = torch.randint(0, 256, (40, 1, 28, 28), generator=generator(), dtype=torch.uint8)
-    labels = torch.arange(40) % 10
-    return Dataset("noise", images, labels, images, labels, tuple("0123456789"))
+    return noise_digits(40)
 
 
-def stage_of(dataset, *overrides, **weights):
-    settings = [f"training.first_stage.{name}={value}" for name, value in weights.items()]
-    config = compose([*TINY, "training.first_stage.batch_size=4", *settings, *overrides])
-    return build_stage(build_model(config, dataset), dataset.train_images, config)
+AUTOENCODERS = {
+    "kl": (KLAutoencoder, sections.KL(block_channels=(8, 16))),
+    "vq": (VQAutoencoder, sections.VQ(block_channels=(8, 16))),
+}
+
+
+def model_of(kind):
+    cls, section = AUTOENCODERS[kind]
+    build = lambda: cls(section, manifold=Euclidean(4), decoder_stem="linear", image_shape=(1, 28, 28))  # noqa: E731
+    return PriorModel(initialised(0, "autoencoder", build))
+
+
+def stage_of(dataset, kind="kl", **settings):
+    """The plain stage where the settings give no weight to realism."""
+    section = config.FirstStage(batch_size=4, **settings)
+    if not section.perceptual_weight and not section.adversarial_weight:
+        return FirstStage(model_of(kind), dataset.train, seed=0, batch_size=4)
+    distance = None
+    if section.perceptual_weight:
+        distance = LPIPS(section.perceptual_backbone) if section.uses_lpips else DigitDistance()
+    return RealisticFirstStage(model_of(kind), dataset.train, section, seed=0, distance=distance)
 
 
 def test_the_digit_distance_grows_with_what_is_changed():
@@ -104,7 +120,7 @@ def test_lpips_pulls_images_together_and_learns_nothing_itself(backbone):
 
 def test_the_stage_measures_in_the_features_that_are_asked_for(dataset, backbone):
     digits = stage_of(dataset, perceptual_weight=1)
-    lpips = stage_of(dataset, perceptual_weight=1, perceptual_features="lpips", perceptual_backbone=backbone)
+    lpips = stage_of(dataset, perceptual_weight=1, perceptual_features="lpips", perceptual_backbone=str(backbone))
     assert isinstance(digits.distance, DigitDistance)
     assert isinstance(lpips.distance, LPIPS)
     terms = [stage.loss(0) for stage in (digits, lpips)]
@@ -142,19 +158,18 @@ def test_a_logit_sees_a_patch_of_22_pixels():
     assert [int(gradient.abs().sum(axis).gt(0).sum()) for axis in ((0, 1, 2), (0, 1, 3))] == [22, 22]
 
 
-@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
-def test_without_weights_the_stage_is_the_plain_one(dataset, autoencoder):
-    plain = stage_of(dataset, f"autoencoder={autoencoder}")
-    assert type(plain) is FirstStage
-    one = stage_of(dataset, f"autoencoder={autoencoder}", adversarial_weight=0.5, adversarial_start=1)
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
+def test_before_its_start_the_discriminator_changes_nothing(dataset, autoencoder):
+    plain = stage_of(dataset, autoencoder)
+    one = stage_of(dataset, autoencoder, adversarial_weight=0.5, adversarial_start=1)
     assert torch.equal(one.loss(0)["loss"], plain.loss(0)["loss"])
 
 
-@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
 def test_every_weight_changes_the_gradient_of_the_decoder(dataset, autoencoder):
     gradients = []
     for weights in ({}, {"perceptual_weight": 1}, {"adversarial_weight": 0.5, "adversarial_start": 0}):
-        stage = stage_of(dataset, f"autoencoder={autoencoder}", **weights)
+        stage = stage_of(dataset, autoencoder, **weights)
         terms = stage.loss(0)
         terms["loss"].backward()
         assert all(value.isfinite() for value in terms.values())
@@ -179,10 +194,10 @@ def test_the_discriminator_learns_from_its_own_loss_alone(dataset):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS)
 def test_a_stopped_stage_goes_on_bit_for_bit(dataset, tmp_path, autoencoder):
     def run(name, stop=None):
-        stage = stage_of(dataset, f"autoencoder={autoencoder}", perceptual_weight=1, adversarial_weight=0.5,
+        stage = stage_of(dataset, autoencoder, perceptual_weight=1, adversarial_weight=0.5,
                          adversarial_start=1)  # fmt: skip
         loss = stage.loss
 
@@ -193,7 +208,7 @@ def test_a_stopped_stage_goes_on_bit_for_bit(dataset, tmp_path, autoencoder):
 
         stage.loss = stopped
         model = train(
-            stage, steps=4, optimizer=partial(torch.optim.AdamW, lr=1e-3), schedule="constant", clip_norm=1.0,
+            stage, steps=4, make_optimizer=partial(torch.optim.AdamW, lr=1e-3), schedule="constant", clip_norm=1.0,
             ema_decay=None, state_path=tmp_path / name, checkpoint_every=2, log_every=1, on_start=lambda step: None,
             log=lambda step, figures: None,
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Trains the digit classifier that the metrics rest on, and writes it with its accuracy and hash.
+"""A script that trains the digit classifier of the metrics, and writes it with its accuracy and hash.
 
-    python -m hldm.metrics.train_classifier                        # over the bundled file
-    python -m hldm.metrics.train_classifier --out other.safetensors --seed 1
+    python -m hldm.training.digit_classifier                        # over the bundled file
+    python -m hldm.training.digit_classifier --out other.safetensors --seed 1
 
 The test set is looked at once, after the last step. The same machine, versions and threads give the same weights.
 """
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
 from safetensors.torch import save_file
 from torch import Generator, Tensor
 
+from hldm.config.dataset import MNIST
+from hldm.data import mnist
 from hldm.metrics.classifier import BUNDLED_WEIGHTS, DigitNetwork, label_accuracy, weights_sha256
 
 BATCH_SIZE = 128
@@ -39,7 +40,7 @@ def distorted(images: Tensor, generator: Generator) -> Tensor:
 
 
 def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int) -> DigitNetwork:
-    """A classifier of uint8 (N, 1, 28, 28) images with labels (N,), trained for that many passes over them."""
+    """A classifier of uint8 (N, 1, 28, 28) images with labels (N,), trained for `epochs` passes over them."""
     generator = Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # torch's own initialisation takes no generator
@@ -66,7 +67,7 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int) -> DigitNet
 
 
 def save_classifier(network: DigitNetwork, path: Path, **metadata: object) -> str:
-    """Writes the weights with what should be known about them, and returns their hash."""
+    """Write the weights with what should be known about them, and return their hash."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     sha256 = weights_sha256(state)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,22 +76,21 @@ def save_classifier(network: DigitNetwork, path: Path, **metadata: object) -> st
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Trains, measures and writes."""
-    parser = argparse.ArgumentParser(prog="python -m hldm.metrics.train_classifier", description=__doc__)
+    """Train, measure and write."""
+    parser = argparse.ArgumentParser(prog="python -m hldm.training.digit_classifier", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, default=BUNDLED_WEIGHTS, help="the safetensors file to write")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    # by name, as in a run: metrics work on tensors and do not import data sets
-    digits = instantiate({"_target_": "hldm.data.mnist"})
-    network = train(digits.train_images, digits.train_labels, epochs=arguments.epochs, seed=arguments.seed)
-    test_accuracy = label_accuracy(network, digits.test_images, digits.test_labels)
+    digits = mnist(MNIST(folder=None, validation_images=0))
+    network = train(digits.train.first(), digits.train.labels, epochs=arguments.epochs, seed=arguments.seed)
+    test_accuracy = label_accuracy(network, digits.test.first(), digits.test.labels)
     sha256 = save_classifier(
         network,
         arguments.out,
         test_accuracy=test_accuracy,
-        command=f"python -m hldm.metrics.train_classifier --epochs {arguments.epochs} --seed {arguments.seed}",
+        command=f"python -m hldm.training.digit_classifier --epochs {arguments.epochs} --seed {arguments.seed}",
         torch=torch.__version__,
         threads=torch.get_num_threads(),
     )

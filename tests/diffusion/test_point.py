@@ -139,7 +139,7 @@ def test_with_one_part_empty_the_loss_is_that_of_the_other_layout(pairing):
 
 
 def test_a_packed_map_has_the_loss_of_the_map(monkeypatch):
-    """The same noise at the same places: the vector is only another way to write the map."""
+    """With equal noise at equal places: the vector is only another way to write the map."""
     manifold = ProductManifold([Euclidean(1), PoincareBall(3, FixedCurvature(0.5))])
     packing, packed = Packing(manifold, (2, 2), 0), map_and_point(manifold, (2, 2), Euclidean(0))
     v = torch.randn(6, 4, 2, 2, generator=generator(), dtype=torch.float64)

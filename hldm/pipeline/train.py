@@ -2,6 +2,7 @@
 
 import math
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -9,22 +10,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hldm.config.schema import RunConfig
+from hldm.console import terminal
 from hldm.data import Dataset
+from hldm.files import write_atomically
+from hldm.geometry import Curvature
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import (
-    WEIGHTS,
     build_dataset,
+    build_diffusion,
     build_model,
     choose_device,
     compile_training,
     load_model,
     optimization,
 )
-from hldm.pipeline.evaluate import draw_pictures, evaluate
+from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, train_first_stage
 from hldm.pipeline.log import RunLog, run_log
-from hldm.study.comparison import print_metrics, terminal
-from hldm.study.run_directory import RunDirectory
+from hldm.run.directory import MODEL, RunDirectory
+from hldm.run.identity import training_identity
+from hldm.run.summary import print_metrics
+from hldm.spaces import curvature_of
+from hldm.tracking import JsonLines
 from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
 
 SCALE_IMAGES = 5000
@@ -43,24 +51,28 @@ def run(path: Path) -> dict[str, Any]:
     directory = RunDirectory(path)
     config = directory.config
     with directory.work(), run_log(directory, config) as log:
-        device = choose_device(config)
+        device = choose_device(config.hardware)
         dataset = build_dataset(config)
-        if not (path / WEIGHTS).is_file():
-            model = build_model(config, dataset).to(device)
-            if config["hardware"]["compile"]:
+        trained = training_identity(config).digest
+        directory.update_status(training=trained)
+        if not (path / MODEL).is_file() and not take_weights(directory, Path(config.paths.outputs), trained, log):
+            curvature = curvature_of(config.curvature)
+            model = build_model(config, dataset, curvature).to(device)
+            if config.hardware.compile:
                 compile_training(model)
             with timed(directory, "first_stage"):
                 train_first_stage(model, dataset, config, log)
             if isinstance(model, LatentDiffusion):
+                model = on_learned_balls(model, dataset, config, curvature)
                 with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
-            save_weights(path / WEIGHTS, model)
+            save_weights(path / MODEL, model)
             diffusion_state(path).unlink(missing_ok=True)
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
             draw_pictures(model, dataset, config, path)
-            results = evaluate(model, dataset, config, path)
+            results = evaluate_run(model, dataset, config, directory)
             directory.write_results(results)
         print_metrics(results["metrics"], terminal())
         for name in ("samples", "reconstructions", "latents"):
@@ -73,13 +85,42 @@ def run(path: Path) -> dict[str, Any]:
     return results
 
 
-def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, Any], path: Path, log: RunLog) -> None:
+def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunLog) -> bool:
+    """Whether another run here was trained in the same way: its weights and curves are this run's then.
+
+    So a run whose metrics, sampler or guidance were corrected is evaluated, not trained again.
+    """
+    twin = next((run for run in directory.others(outputs) if run.status.get("training") == trained), None)
+    if twin is None or not (twin.path / MODEL).is_file():
+        return False
+    print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
+    for record in JsonLines(twin.path / "metrics.jsonl").records():
+        figures = {key: float(value) for key, value in record.items() if key not in ("stage", "step")}
+        log.log(record["stage"], record["step"], figures)
+    write_atomically(directory.path / MODEL, lambda file: shutil.copyfile(twin.path / MODEL, file))
+    return True
+
+
+def on_learned_balls(
+    model: LatentDiffusion, dataset: Dataset, config: RunConfig, curvature: Curvature
+) -> LatentDiffusion:
+    """The model with its second stage built anew where embeddings lie on balls whose curvature has been learned."""
+    if not (config.curvature.is_learnable and config.is_conditioned_on_balls):
+        return model
+    rebuilt = build_diffusion(config, dataset, model.autoencoder, curvature).to(model.device)
+    if config.hardware.compile:
+        compile_training(rebuilt)
+    return rebuilt
+
+
+def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig, path: Path, log: RunLog) -> None:
     """Train denoiser and conditioning on the frozen autoencoder's latents."""
-    training, seed, device = config["training"], config["seed"], model.device
-    settings = training["diffusion"]
+    training, seed, device = config.training, config.seed, model.device
+    settings = training.diffusion
+    assert settings is not None  # the check refuses a process without one
     model.autoencoder.eval().requires_grad_(False)
-    steps, batch_size, total = settings["steps"], settings["batch_size"], len(dataset.train_images)
-    encoded = encode(model, dataset.train_images, images_used(seed, DiffusionStage.name, steps, batch_size, total))
+    steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
+    encoded = encode(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
     if (scale := carried_latent_scale(config)) is None:
         batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
         seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
@@ -87,12 +128,12 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: dict[str, 
         model.fit_latent_scale(model.autoencoder.draw(encoded.rows(seen), noise))
     else:
         model.latent_scale.copy_(scale)
-    labels = dataset.train_labels.to(device)
+    labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
     averaged = train(
         stage,
-        **optimization(training, stage.name),
-        ema_decay=settings["ema_decay"],
+        **optimization(training, settings),
+        ema_decay=settings.ema_decay,
         state_path=diffusion_state(path),
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),

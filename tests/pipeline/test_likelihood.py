@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from hldm.autoencoder import MarginalLikelihood, VariationalAutoencoder, likelihood
-from hldm.autoencoder.likelihood import importance_sampling, nodes, posterior_reach, quadrature
+from hldm.autoencoder import VariationalAutoencoder
 from hldm.config.autoencoder import Posterior
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
 from hldm.layout import LatentLayout
+from hldm.pipeline import MarginalLikelihood, likelihood
+from hldm.pipeline.likelihood import fits, importance_sampling, nodes, posterior_reach, quadrature, rings
 
 SIGMA0 = 0.8
 PIXELS = 6
@@ -130,7 +131,9 @@ def test_importance_sampling_misses_what_the_encoder_misplaces():
     model = LinearAutoencoder(Euclidean(2))
     encoder = model.posterior_parameters
     model.posterior_parameters = lambda images: (encoder(images)[0] + 3.0, 0.3 * encoder(images)[1])
-    metrics = MarginalLikelihood(12, 100, 12, 0.1)(model, IMAGES, generator())
+    metrics = MarginalLikelihood(images=12, importance_samples=100, checked_images=12, spacing=0.1)(
+        model, IMAGES, generator()
+    )
     assert metrics["nll"] == pytest.approx(-float(model.exact(IMAGES).mean()), abs=1e-3)
     assert metrics["nll_importance"] > metrics["nll"] + 1
 
@@ -152,3 +155,35 @@ def test_a_plane_goes_by_quadrature_and_more_dimensions_by_sampling():
     two_lines = LinearAutoencoder(PoincareBall(2, FixedCurvature(1.0), balls=2))
     assert not math.isnan(metric(two_lines, IMAGES, generator())["nll"])
     assert "nll_importance" not in metric(two_lines, IMAGES, generator())
+
+
+@pytest.mark.parametrize("c", [10.0, 100.0])
+@torch.no_grad()
+def test_where_quadrature_has_no_end_importance_sampling_gives_the_figure(c, capsys):
+    model = LinearAutoencoder(PoincareBall(2, FixedCurvature(c)))
+    metrics = MarginalLikelihood(images=12, importance_samples=4000, checked_images=4, spacing=0.08)(
+        model, IMAGES, generator()
+    )
+    assert metrics.keys() == {"nll", "nll_sd", "nll_error"}
+    estimate, _ = importance_sampling(model, IMAGES, 4000, generator())
+    assert metrics["nll"] == -float(estimate.mean())
+    assert math.isfinite(metrics["nll"])
+    assert f"at curvature {c:g} would take too many nodes" in capsys.readouterr().out
+
+
+@torch.no_grad()
+def test_nodes_are_counted_before_they_are_made(monkeypatch):
+    model = LinearAutoencoder(BALLS[1])
+    reach = posterior_reach(model, IMAGES)
+    radius = float(reach.max())
+    count = int(rings(1.4, radius, 0.1).counts.sum())
+    assert len(nodes(model, radius, 0.1).v) == count
+    assert fits(model, reach, 0.1)
+    for bound, most in {"MOST_NODES": count, "MOST_PRODUCTS": PIXELS * len(IMAGES) * count}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(likelihood, bound, most)
+            assert fits(model, reach, 0.1)
+            patch.setattr(likelihood, bound, most // 100)
+            assert not fits(model, reach, 0.1)
+    for far in (1e4, math.inf, math.nan):
+        assert not fits(LinearAutoencoder(Euclidean(2)), torch.tensor([1.0, far]), 0.1)

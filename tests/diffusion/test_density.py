@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hldm.diffusion import FlowMatching, TangentDDPM, log_density
-from hldm.diffusion.likelihood import velocity_and_divergence
+from hldm.diffusion.density import velocity_and_divergence
 from hldm.distributions import WrappedNormal
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall, ProductManifold
 

@@ -8,16 +8,41 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.progress import track
 from torch import Generator, Tensor
 
-from hldm.autoencoder.variational import VariationalAutoencoder
+from hldm.autoencoder import VariationalAutoencoder
 from hldm.geometry import is_plane
 
+FloatArray = npt.NDArray[np.float64]
+
 MEMORY = 2**20
-"""Numbers in the largest array of a chunk: 4 MiB in float32, which a processor's cache holds; four times that with
-nodes, whose product with all images reads all images."""
+"""Numbers in the largest array of a chunk: 4 MiB in float32, which a processor's cache holds.
+
+For quadrature chunks are four times larger, because each is multiplied with all images and so reads them all anyway."""
+
+MOST_NODES = 2**24
+"""Nodes of a quadrature rule at most: with their prior they take about 1 GiB."""
+
+MOST_PRODUCTS = 2**44
+"""Products of a node's and an image's number at most: about a quarter of an hour on two cores."""
+
+MOST_RINGS = 2048
+"""Rings at most: numpy finds the radii of as many in seconds, with a time that grows with their third power."""
+
+
+class Rings(NamedTuple):
+    """Circles around the origin of a plane of curvature −c, Gauss–Legendre in the radius: arrays of one length."""
+
+    radii: FloatArray
+    widths: FloatArray
+    """Weights of the rule in the radius."""
+
+    circumferences: FloatArray
+    counts: FloatArray
+    """How many nodes lie on each; infinite where the circumference is beyond float64."""
 
 
 class Nodes(NamedTuple):
@@ -40,7 +65,7 @@ class MarginalLikelihood:
         spacing: distance of neighbouring quadrature nodes; the coarser rule that estimates its error has twice it.
     """
 
-    def __init__(self, images: int, importance_samples: int, checked_images: int, spacing: float) -> None:
+    def __init__(self, *, images: int, importance_samples: int, checked_images: int, spacing: float) -> None:
         self.images = images
         self.importance_samples = importance_samples
         self.checked_images = checked_images
@@ -53,16 +78,16 @@ class MarginalLikelihood:
         Returns:
             nll: −log p(x), and nll_sd over the images.
             nll_error: how much it changes with the coarser rule; by importance sampling, its standard error over the
-                images' samples (its bias, positive, can be larger: see the next).
+                images' samples (its bias, which is positive, can be larger, as nll_importance shows).
             nll_importance: where quadrature gives nll, what importance sampling would: nll and the mean gap between
-                the two on the checked images; nll_importance_error: the gap's standard error over images.
+                the two on the checked images; nll_importance_error: the gap's standard error over images. Both are
+                left out where quadrature is beyond `MOST_NODES`, `MOST_PRODUCTS` or `MOST_RINGS`: a line says so.
         """
         images = images[: self.images]
-        if not is_plane(autoencoder.manifold) or len(autoencoder.latent_shape) > 1:
+        if (reach := self._quadrature_reach(autoencoder, images)) is None:
             log_p, variance = importance_sampling(autoencoder, images, self.importance_samples, generator)
             error = float(variance.mean().sqrt()) / math.sqrt(len(images))
             return {"nll": -float(log_p.mean()), "nll_sd": float(log_p.std()), "nll_error": error}
-        reach = posterior_reach(autoencoder, images)
         log_p, coarse = (quadrature(autoencoder, images, reach, self.spacing * f) for f in (1, 2))
         checked = images[: self.checked_images]
         by_sampling, _ = importance_sampling(autoencoder, checked, self.importance_samples, generator)
@@ -74,6 +99,24 @@ class MarginalLikelihood:
             "nll_importance": float(gap.mean() - log_p.mean()),
             "nll_importance_error": float(gap.std()) / math.sqrt(len(gap)),
         }
+
+    def _quadrature_reach(self, autoencoder: VariationalAutoencoder, images: Tensor) -> Tensor | None:
+        """`posterior_reach`, or None where there is no quadrature: in other spaces than a plane, or beyond the bounds.
+
+        The area of a disk grows like e^(√c·r), and the nodes with it. A line says where they are too many.
+        """
+        if not is_plane(autoencoder.manifold) or len(autoencoder.latent_shape) > 1:
+            return None
+        reach = posterior_reach(autoencoder, images)
+        if fits(autoencoder, reach, self.spacing):
+            return reach
+        c = plane_curvature(autoencoder)
+        print(
+            f"    likelihood: quadrature out to a distance of {float(reach.max()):.3g} at curvature {c:.3g} would take "
+            "too many nodes, so the figure is by importance sampling alone",
+            flush=True,
+        )
+        return None
 
 
 def importance_sampling(
@@ -128,26 +171,47 @@ def posterior_reach(autoencoder: VariationalAutoencoder, images: Tensor) -> Tens
     return reach.clamp(min=reach.quantile(0.99))
 
 
+def plane_curvature(autoencoder: VariationalAutoencoder) -> float:
+    """c of the plane that the latents lie in, 0 where it is Euclidean."""
+    return float(autoencoder.manifold.leaves()[0].curvatures())
+
+
+def rings(c: float, radius: float, spacing: float) -> Rings:
+    """The circles out to `radius`, about `spacing` apart, with as many nodes as their circumference asks for."""
+    x, w = np.polynomial.legendre.leggauss(math.ceil(radius / spacing))
+    radii, widths = 0.5 * radius * (x + 1), 0.5 * radius * w
+    with np.errstate(over="ignore"):
+        circumferences = 2 * math.pi * (np.sinh(math.sqrt(c) * radii) / math.sqrt(c) if c else radii)
+    return Rings(radii, widths, circumferences, np.maximum(8, np.ceil(circumferences / spacing)))
+
+
+def fits(autoencoder: VariationalAutoencoder, reach: Tensor, spacing: float) -> bool:
+    """Whether quadrature for images with this reach, (B,), is within the bounds of memory and time. Counts only."""
+    radius = float(reach.max())
+    if not radius / spacing <= MOST_RINGS:  # nor where it is not a number
+        return False
+    rule = rings(plane_curvature(autoencoder), radius, spacing)
+    met = (reach.cpu().double().unsqueeze(1) >= torch.from_numpy(rule.radii)).sum(0).numpy()
+    products = math.prod(autoencoder.image_shape) * (rule.counts * np.maximum(1, met)).sum()
+    return bool(rule.counts.sum() <= MOST_NODES and products <= MOST_PRODUCTS)
+
+
 def nodes(autoencoder: VariationalAutoencoder, radius: float, spacing: float) -> Nodes:
-    """Rings around the origin, Gauss–Legendre in the radius, with as many points as their circumference asks for.
+    """The nodes of `rings`, which are turned against each other by the golden ratio.
 
         ∫ f dvol = ∫₀ᴿ ∫₀^{2π} f(r, θ) sinh(√c r)/√c dθ dr
 
-    The rule in θ is exact for trigonometric polynomials; rings are turned against each other by the golden ratio.
+    The rule in θ is exact for trigonometric polynomials.
     """
-    leaf = autoencoder.manifold.leaves()[0]
-    c = float(leaf.curvatures())
-    x, w = np.polynomial.legendre.leggauss(math.ceil(radius / spacing))
-    radii, widths = 0.5 * radius * (x + 1), 0.5 * radius * w
-    circumferences = 2 * math.pi * (np.sinh(math.sqrt(c) * radii) / math.sqrt(c) if c else radii)
+    rule = rings(plane_curvature(autoencoder), radius, spacing)
     points, log_weights = [], []
-    for i, (r, width, circumference) in enumerate(zip(radii, widths, circumferences, strict=True)):
-        count = max(8, math.ceil(circumference / spacing))
+    for i, (r, width, circumference, nodes_here) in enumerate(zip(*rule, strict=True)):
+        count = int(nodes_here)
         angle = 2 * math.pi * (torch.arange(count, dtype=torch.float64) / count + 0.618034 * i)
-        points.append(r * torch.stack([angle.cos(), angle.sin()], 1))
-        log_weights.append(torch.full((count,), math.log(width * circumference / count), dtype=torch.float64))
+        points.append((r * torch.stack([angle.cos(), angle.sin()], 1)).float())
+        log_weights.append(torch.full((count,), math.log(width * circumference / count)))
     device = next(autoencoder.parameters()).device
-    return Nodes(torch.cat(points).float().to(device), torch.cat(log_weights).float().to(device))
+    return Nodes(torch.cat(points).to(device), torch.cat(log_weights).to(device))
 
 
 def quadrature(autoencoder: VariationalAutoencoder, images: Tensor, reach: Tensor, spacing: float) -> Tensor:

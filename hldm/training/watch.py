@@ -1,0 +1,113 @@
+"""Whether the numbers of a training are still numbers, and what to say when they are not."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from hldm.errors import UserError
+from hldm.geometry import Curvature
+
+USUAL_CURVATURE = (1e-6, 1e4)
+"""c at which float32 is no trouble by itself for latents of the usual size, with room on both sides."""
+
+
+class Watch:
+    """Looks at the loss of every step, and at the weights before they are kept.
+
+    On a GPU the loss of a step is looked at in the next one: its number is there by then, and nothing waits.
+
+    Args:
+        stage: name of what is trained.
+        curved: the module whose curvatures, if there are any, decide about the loss.
+        rate: the peak learning rate.
+    """
+
+    def __init__(self, stage: str, curved: nn.Module, rate: float) -> None:
+        self.stage = stage
+        self.curved = curved
+        self.rate = rate
+        self._late: tuple[int, Tensor, Any] | None = None  # step, its loss on the way to the CPU, when it has arrived
+
+    def loss(self, step: int, loss: Tensor) -> None:
+        """Look at the loss () of `step`, counted from 0.
+
+        Raises:
+            UserError: it, or on a GPU the one before, is not finite.
+        """
+        if loss.device.type != "cuda":
+            self._look(step, float(loss.detach()))
+            return
+        self.settle()
+        number, arrived = torch.empty((), dtype=loss.dtype, pin_memory=True), torch.cuda.Event()
+        number.copy_(loss.detach(), non_blocking=True)
+        arrived.record()
+        self._late = (step, number, arrived)
+
+    @contextmanager
+    def overflow(self, step: int) -> Iterator[None]:
+        """Run the block, one step. Says so where one of its settings is a number that float32 cannot hold."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "without overflow" not in str(error):
+                raise
+            self._refuse(step, "a setting is a number beyond float32")
+
+    def settle(self) -> None:
+        """Look at the last loss that was given, where it has not been looked at yet."""
+        if self._late is not None:
+            step, number, arrived = self._late
+            self._late = None
+            arrived.synchronize()
+            self._look(step, float(number))
+
+    def weights(self, done: int, *models: nn.Module) -> None:
+        """Look at all weights after `done` steps, before they are saved or handed on.
+
+        Raises:
+            UserError: one of them is not finite.
+        """
+        self.settle()
+        if any(not is_finite(model) for model in models):
+            self._refuse(done - 1, "a weight is not a finite number")
+
+    def _look(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            self._refuse(step, f"the loss is {loss}")
+
+    def _refuse(self, step: int, what: str) -> NoReturn:
+        raise UserError(
+            f"{self.stage}: {what} at step {step + 1}. {self._remedy(step)} Nothing of that was saved; the "
+            "same command would end here again."
+        )
+
+    def _remedy(self, step: int) -> str:
+        low, high = USUAL_CURVATURE
+        for curvature in (module for module in self.curved.modules() if isinstance(module, Curvature)):
+            # the start of a learned one: where it went may be a consequence of what is wrong
+            c = float(getattr(curvature, "value", 1.0))
+            if c and not low <= c <= high:
+                return (
+                    f"A curvature of {c:g} leads to numbers that float32 cannot hold. Type one between {low:g} and "
+                    f"{high:g}, such as curvature=1, or 0 for flat space."
+                )
+        if step == 0 and self.rate < 1e30:  # beyond that, the step itself overflows
+            return (
+                "Nothing was learned before it, so the learning rate is not the cause. Lower the weights of the loss, "
+                "or look for values in the data that are not finite."
+            )
+        lower = min(self.rate / 10, 1e-3)
+        return (
+            f"Its learning rate of {self.rate:g} is too high: lower it, as in "
+            f"training.{self.stage}.learning_rate={lower:g}."
+        )
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether every weight of a model is a finite number. Waits for a GPU once."""
+    found = [parameter.isfinite().all() for parameter in model.parameters()]
+    return not found or bool(torch.stack(found).all())

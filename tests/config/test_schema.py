@@ -1,0 +1,110 @@
+"""The schema: frozen defaults, words made from types, facts that hold for every section."""
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hldm.config.base import Section
+from hldm.config.explain import example, must_be, sentences
+from hldm.config.options import Options
+from hldm.config.schema import RunConfig
+from hldm.paths import CHECKOUT
+
+SNAPSHOT = Path(__file__).with_name("defaults.json")
+
+
+def sections(root: type[Section] = Section) -> Iterator[type[Section]]:
+    """Every section of this project, not those that tests add."""
+    for section in root.__subclasses__():
+        if section.__module__.startswith("hldm."):
+            yield section
+        yield from sections(section)
+
+
+SECTIONS = sorted(set(sections()), key=lambda section: section.__qualname__)
+FIELDS = [(section, name) for section in SECTIONS for name in section.__annotations__ if name in section.model_fields]
+"""(section, setting) where a setting is written."""
+
+
+def default(section: type[Section], name: str) -> Any:
+    value = section.model_fields[name].get_default(call_default_factory=True)
+    if isinstance(value, Section):
+        return value.dump()
+    return "(required)" if "PydanticUndefined" in repr(value) else value
+
+
+def test_defaults_never_change() -> None:
+    """A default is the behaviour before the setting existed: identities of runs are differences from it.
+
+    A new setting adds a line to defaults.json. A line that is there stays as it is: recommend other values in conf/.
+    """
+    found = {f"{s.__name__}.{name}": default(s, name) for s in SECTIONS for name in s.model_fields}
+    assert json.loads(json.dumps(found)) == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
+def test_every_setting_says_what_it_is(section: type[Section], name: str) -> None:
+    field = section.model_fields[name]
+    assert field.description or section.__dict__.get("options") is not None or "value" in name
+    words = must_be(field)
+    assert words
+    assert "typing" not in words
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
+def test_the_example_of_a_setting_is_allowed(section: type[Section], name: str) -> None:
+    shown = example(section.model_fields[name])
+    if shown is None or shown.startswith(("'", "<", "[", "outputs/")) or "options" in section.__dict__:
+        return
+    value = json.loads(shown) if shown[0].isdigit() or shown in ("true", "false") else shown
+    usual = {key: default(section, key) for key in section.model_fields}
+    known = {key: item if item != "(required)" else {"outputs": "here"} for key, item in usual.items()}
+    assert getattr(section.model_validate({**known, name: value}), name) is not None
+
+
+@pytest.mark.parametrize("section", [s for s in SECTIONS if s.target], ids=lambda s: s.__name__)
+def test_a_target_is_there_and_takes_the_settings(section: type[Section]) -> None:
+    assert section.target is not None
+    signature = inspect.signature(section.described())
+    if section.takes_section:
+        assert next(iter(signature.parameters)) == "settings"
+    else:
+        names = {"lr", "params"} if section.target.startswith("torch.") else set()
+        signature.bind_partial(**{name: None for name in section.model_fields if name not in names})
+
+
+def test_a_section_comes_back_from_its_dump() -> None:
+    config = RunConfig.model_validate({"paths": {"outputs": "outputs"}})
+    assert RunConfig.model_validate(json.loads(json.dumps(config.dump()))) == config
+
+
+def test_all_problems_are_said_at_once() -> None:
+    data = {
+        "seed": True,
+        "paths": {"outputs": "x", "y": 1},
+        "geometry": {"manifold": {"_target_": "pathlib.Path.touch"}},
+        "training": 5,
+        "denoiser": {"_target_": "hldm.diffusion.UNetDenoiser", "block_channels": [64, 70]},
+    }
+    with pytest.raises(ValidationError) as caught:
+        RunConfig.model_validate(data)
+    said = sentences(caught.value, RunConfig, data, Options())
+    for part in ("seed=true", "paths.y", "pathlib.Path.touch is not one of", "training=5", "Try 64"):
+        assert any(part in sentence for sentence in said), part
+
+
+def test_the_schema_is_quick_to_import() -> None:
+    """0.2 s on a quiet machine; a busy one gets more, and torch would take ten times as long."""
+    code = "import time; t = time.process_time(); import hldm.config.schema; print(time.process_time() - t)"
+    seconds = [
+        float(subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(seconds) <= 0.4
