@@ -37,6 +37,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         processes,
         noise_schedule,
         conditions,
+        learned_curvature,
         captions,
         widths,
         sides,
@@ -112,6 +113,11 @@ def global_points(c: RunConfig) -> Iterator[str]:
         yield (
             "autoencoder.posterior=riemannian has one scale for each ball and each flat factor, so a flat map would "
             "have one for all its positions. With latent=map_global type autoencoder.posterior=wrapped."
+        )
+    if autoencoder.latent_rms is not None:
+        yield (
+            "autoencoder.latent_rms fixes the scale of latents that are a map or a point, and latent=map_global has "
+            "both, which are scaled apart. Type autoencoder.latent_rms=null."
         )
     if autoencoder.flat_map and c.geometry.flat_channels is not None:
         yield (
@@ -280,6 +286,16 @@ def conditions(c: RunConfig) -> Iterator[str]:
             f"conditioning.guidance_scale={c.conditioning.guidance_scale:g} subtracts what the denoiser predicts "
             "without a condition, which conditioning.dropout=0 never trains. Type conditioning.guidance_scale=1, or "
             "conditioning.dropout=0.1."
+        )
+
+
+def learned_curvature(c: RunConfig) -> Iterator[str]:
+    """A curvature is learned with the latents, or not at all."""
+    if c.curvature.is_learnable and c.has_flat_latents and c.is_conditioned_on_balls:
+        yield (
+            f"curvature=learnable is learned with the autoencoder, and geometry={c.geometry.name} gives it no ball to "
+            "learn from, so the balls of conditioning.hyperbolic=true would stay where they start. Type a number, such "
+            "as curvature=1.0, or geometry=poincare."
         )
 
 

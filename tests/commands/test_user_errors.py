@@ -206,6 +206,11 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "pretrained text model": (["conditioning=text", "conditioning.pretrained=./nowhere"], ["./nowhere", "null"]),
     "pretrained as a number": (["conditioning=text", "conditioning.pretrained=3"], ["name on the hub"]),
     "hyperbolic conditioning": (["conditioning.hyperbolic=2"], ["conditioning.hyperbolic=2", "true or false"]),
+    "a learned curvature that nothing learns": (
+        ["conditioning.hyperbolic=true", "curvature=learnable"],
+        ["curvature=1.0", "geometry=poincare"],
+    ),
+    "a scale of map and point": (["latent=map_global", "autoencoder.latent_rms=1"], ["autoencoder.latent_rms=null"]),
     "channels that make no balls": (
         ["conditioning=text", "conditioning.hyperbolic=true", "conditioning.channels=61", "conditioning.heads=1"],
         ["channels=61", "conditioning.channels=64"],

@@ -11,10 +11,12 @@ from hldm.autoencoder import PublishedAutoencoder
 from hldm.commands import evaluate
 from hldm.config.autoencoder import Published
 from hldm.config.compose import compose
+from hldm.config.options import Options
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.pipeline import run
 from hldm.run.identity import run_identity
+from hldm.run.requirements import refuse
 from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import TINY, curve, prepare, weights
 from tests.published import ARCHITECTURE
@@ -92,7 +94,7 @@ def test_a_stopped_run_resumes_bit_for_bit(finished, tmp_path, monkeypatch, untr
 def test_what_does_not_fit_is_said_with_what_to_type(finished, tmp_path):
     def message(source, *overrides):
         with pytest.raises(UserError) as error:
-            compose([*TINY, f"first_stage={source}", *overrides])
+            refuse([compose([*TINY, f"first_stage={source}", *overrides])], Options())
         return str(error.value)
 
     curved, flat = finished["hybrid"].path, finished["euclidean"].path
