@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from hldm.config.arguments import Argument
     from hldm.config.options import Options
 
-WITH_A_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i", "--shell-completion", "-sc")
-"""Hydra's flags whose value stands in the next argument."""
+WITH_A_VALUE = {
+    "--cfg": ("job", "hydra", "all"),
+    "-c": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "-i": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--config-dir": (),
+    "-cd": (),
+    "--shell-completion": (),
+    "-sc": (),
+}
+"""Hydra's flags whose value stands in the next argument, or after =: the values that there are, none for any."""
 
-FLAGS = (*WITH_A_VALUE, "--multirun", "-m", "--resolve", "--hydra-help", "--version")
+FLAGS = (*WITH_A_VALUE, "--multirun", "-m", "--resolve", "-h", "--help")
 """Hydra's flags that mean something here."""
 
 
@@ -29,10 +38,15 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: what it asks for is wrong, or a run failed.
     """
+    if "--version" in argv:
+        from hldm import __version__
+
+        print(__version__)
+        return
     flags, overrides = split(argv)
     from hldm.config.options import Options
 
-    options = Options(*config_dirs(flags))
+    options = Options(*config_dirs(flags), *searched(overrides))
     if {"-h", "--help"} & set(argv):
         from hldm.commands.explain import help_text
 
@@ -45,6 +59,8 @@ def main(argv: list[str]) -> None:
             "--cfg shows one configuration and -m asks for a grid of them. Leave one of the two away, and with --cfg "
             "give each setting one value: `python train.py geometry=poincare curvature=0.1 --cfg job`."
         )
+    if "--resolve" in flags and not shows:
+        raise UserError("--resolve is for printing a configuration: `python train.py --cfg job --resolve`.")
     from hldm.config.arguments import read
     from hldm.config.options import load_extensions
 
@@ -63,16 +79,24 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
     """
     flags: list[str] = []
     overrides: list[str] = []
-    takes_value = False
-    for argument in argv:
-        is_flag = takes_value or argument.startswith("-")
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
         name, equals, value = argument.partition("=")
-        if is_flag and not takes_value and name not in (*FLAGS, "-h", "--help"):
-            raise UserError(_not_a_flag(name, value if equals else "…"))
-        (flags if is_flag else overrides).append(argument)
-        takes_value = not takes_value and argument in WITH_A_VALUE
-    if takes_value:
-        raise UserError(f"{argv[-1]} needs a value after it, as in --cfg job.")
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        if name not in FLAGS:
+            raise UserError(_not_a_flag(name, value if equals else (rest or ["…"])[0]))
+        flags.append(argument)
+        if name in WITH_A_VALUE:
+            allowed = WITH_A_VALUE[name]
+            if not equals:
+                value = rest.pop(0) if rest else ""
+                flags.append(value)
+            if not value or (allowed and value not in allowed):
+                what = f"one of {', '.join(allowed)}" if allowed else "a value"
+                raise UserError(f"{name} needs {what} after it, as in {name} {(allowed or ('<folder>',))[0]}.")
     return flags, overrides
 
 
@@ -82,8 +106,14 @@ def _not_a_flag(flag: str, value: str) -> str:
             f"{flag} is not supported: a repeated command goes on where the run was stopped, options of your own are "
             "found by --config-dir <folder>, and hldm evaluate run=… looks at a finished run."
         )
-    key = flag.lstrip("-").replace("-", "_")
-    return f"{flag} is not a flag. Settings are typed as key=value: {key}={value}. `python train.py --help` lists them."
+    from hldm.config.habits import habit
+    from hldm.config.options import Options
+
+    key, known = flag.lstrip("-").replace("-", "_"), Options().keys
+    if key not in known and (sentence := habit(key)):
+        return f"{flag} is not a flag: settings are typed as key=value. {sentence}"
+    shown = f"{key}={value}" if key in known else "as in seed=3"
+    return f"{flag} is not a flag. Settings are typed as key=value: {shown}. `python train.py --help` lists them."
 
 
 def config_dirs(flags: list[str]) -> list[Path]:
@@ -99,6 +129,24 @@ def config_dirs(flags: list[str]) -> list[Path]:
         if not Path(name).is_dir():
             raise UserError(f"--config-dir {name}: there is no such folder. It must be laid out like conf/.")
     return [Path(name).absolute() for name in named]
+
+
+def searched(overrides: list[str]) -> list[Path]:
+    """The folders that hydra.searchpath=[…] names, as paths or as file://….
+
+    Raises:
+        UserError: one does not exist.
+    """
+    from hldm.config.arguments import parsed
+
+    texts = [argument for argument in overrides if argument.startswith("hydra.searchpath=")]
+    values = [parsed(text).value() for text in texts]
+    named = [str(item) for value in values for item in (value if isinstance(value, list) else [value])]
+    folders = [Path(name.removeprefix("file://")).absolute() for name in named]
+    for name, folder in zip(named, folders, strict=True):
+        if not folder.is_dir():
+            raise UserError(f"hydra.searchpath names {name}, and there is no such folder. It must be like conf/.")
+    return folders
 
 
 def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Options") -> "DictConfig | None":
@@ -122,8 +170,9 @@ def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Optio
 
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors instead of printing them
-    search = _search_path(options)
-    before, sys.argv = sys.argv, [sys.argv[0], *flags, *search, *(argument.hydra for argument in given)]
+    own = [argument.hydra for argument in given if argument.key != "hydra.searchpath"]
+    # what a preset says of Hydra's sweeper must not replace the one that starts runs
+    before, sys.argv = sys.argv, [sys.argv[0], *flags, *_search_path(options), *own, "hydra/sweeper=grid"]
     try:
         with in_our_words(given, options):
             hydra.main(str(CONF), "config", version_base="1.3")(task)()
@@ -133,10 +182,10 @@ def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Optio
 
 
 def _search_path(options: "Options") -> list[str]:
-    """Where Hydra finds the options of installed extensions; --config-dir it knows by itself."""
-    from hldm.config.options import extension_folders
+    """Where Hydra finds the options that are not in conf/: those of installed extensions, and the user's."""
+    from hldm.paths import CONF
 
-    folders = [f"file://{folder}" for folder in extension_folders()]
+    folders = [f"'file://{folder}'" for folder in options.folders if folder != CONF]
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 

@@ -14,61 +14,32 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, OverrideType, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hldm.config.habits import habit, meant
 from hldm.config.options import LEAVES_RESULT, PRESETS, Options
-from hldm.console import closest
+from hldm.console import closest, shown
 from hldm.errors import UserError
 from hldm.paths import root
 
 CURVATURES = {"curvature": "curvature", "denoiser.curvature": "curvature@denoiser.curvature"}
 """Setting → the group, and its place in the configuration, that Hydra chooses it from."""
 
-TEXT = ("study", "tracking.project", "tracking.entity")
-"""Settings that are words also where what is typed looks like a number: study=2026_11_25."""
+HYDRAS_OWN = {
+    "hydra/launcher": ("local",),
+    "hydra/sweeper": ("grid", "basic"),
+    "hydra.searchpath": (),
+    "hydra.verbose": (),
+}
+"""Settings of Hydra's that mean something here → the values that do, none where any does.
 
-LAUNCHERS = ("local",)
-"""Options of hydra/launcher that start our runs; others would call this process's function, which starts none."""
-
-HABITS = {
-    "training.diffusion.learning_rate and training.first_stage.learning_rate": (
-        "lr", "learning_rate", "optimizer.lr", "training.lr", "training.learning_rate",
-    ),
-    "training.diffusion.batch_size and training.first_stage.batch_size": (
-        "batch_size", "bs", "batch", "training.batch_size", "data.batch_size",
-    ),
-    "training.diffusion.steps and training.first_stage.steps (steps of one batch, not epochs)": (
-        "epochs", "max_epochs", "trainer.max_epochs", "num_epochs", "steps", "max_steps", "trainer.max_steps",
-        "iterations",
-    ),
-    "tracking (tracking=wandb, tracking=none)": ("logger", "wandb", "log", "use_wandb"),
-    "tracking.project": ("wandb.project", "project", "logger.project"),
-    "tracking.entity": ("wandb.entity", "entity", "logger.entity"),
-    "tracking.mode": ("wandb.mode", "logger.mode"),
-    "curvature": ("c", "k", "curv", "manifold.c", "geometry.c", "geometry.curvature", "geometry.manifold.curvature"),
-    "denoiser.curvature (denoiser.curvature=learnable)": ("denoiser.learnable_curvature",),
-    "geometry": ("manifold", "space"),
-    "dataset": ("data", "datamodule"),
-    "autoencoder and denoiser": ("model", "net"),
-    "hardware (hardware=gpu, hardware=cpu)": (
-        "device", "gpus", "gpu", "accelerator", "trainer.accelerator", "trainer.devices",
-    ),
-    "hardware.threads": ("threads", "num_workers", "workers"),
-    "study": ("name", "run_name", "exp_name", "experiment_name"),
-    "paths.outputs": ("output_dir", "out", "outdir", "save_dir", "logdir", "outputs"),
-    "autoencoder.latent_channels": ("latent_dim", "z_dim"),
-    "conditioning.guidance_scale": ("guidance", "cfg_scale", "guidance_scale"),
-    "diffusion.sampler.method and diffusion.sampler.steps": ("sampler", "sampling_steps", "n_steps"),
-    "metrics.samples": ("n_samples", "num_samples", "samples"),
-}  # fmt: skip
-"""What a setting is here → what other tools call it."""
-
-NOT_NEEDED = ("resume", "resume_from_checkpoint", "ckpt_path", "checkpoint", "resume_from", "auto_resume")
-"""Settings of other tools for what happens here by itself."""
+Other launchers and sweepers would call this process's function once for every point, which starts no run.
+"""
 
 
 def register_resolvers() -> None:
@@ -97,12 +68,23 @@ def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> li
         UserError: what is not `key=value`, an unknown option of a group, a deletion, a new key, a mix of numbers and
             options, a sweep over what cannot change a result.
     """
-    found = [_read(argument, options) for argument in arguments]
+    text = _text_settings() if arguments else frozenset()
+    # a preset that is not chosen is the default, which Hydra has no words for
+    unset = [f"{preset}=null" for preset in PRESETS]
+    found = [_read(argument, options, text) for argument in arguments if argument.lstrip("+") not in unset]
+    _refuse_repeated(found)
     if not is_grid:
         return found
     # a setting that only some of the swept options have is looked at with each point, not with the defaults
     swept = {argument.key for argument in found if parsed(argument.hydra).is_sweep_override()}
     return [_deferred(argument, swept) for argument in found]
+
+
+def _text_settings() -> frozenset[str]:
+    from hldm.config.explain import text_settings  # late: `--cfg job` and the like need no schema
+    from hldm.config.schema import RunConfig
+
+    return text_settings(RunConfig)
 
 
 @lru_cache(maxsize=4096)
@@ -128,17 +110,17 @@ def parsed(argument: str) -> Override:
         ) from error
 
 
-def _read(argument: str, options: Options) -> Argument:
+def _read(argument: str, options: Options, words: frozenset[str]) -> Argument:
     typed, key, text = argument, *_split(argument)
     plain = key.lstrip("+~").partition("@")[0]
     # a preset may be written with a + sign, as if it were not among the defaults; a path begins with ~ at times
     if key.startswith("+") and key.lstrip("+") in PRESETS:
         argument, key = argument.lstrip("+"), key.lstrip("+")
-    if key in TEXT or key == "paths.outputs" or key == "first_stage":
+    if key in words:
         argument = f"{key}={_quoted(text)}"
     override = parsed(argument)
-    _refuse_hydras_own(typed, override)
-    if override.key_or_group.partition(".")[0] == "hydra" or override.key_or_group.startswith("hydra/"):
+    if re.match(r"hydra[./]", override.key_or_group):
+        _refuse_hydras_own(typed, override)
         return Argument(typed, argument, override.key_or_group)
     _refuse_changes_of_structure(typed, override, options)
     if override.is_sweep_override() and plain.partition(".")[0] in LEAVES_RESULT:
@@ -169,27 +151,56 @@ def _split(argument: str) -> tuple[str, str]:
 
 
 def _quoted(text: str) -> str:
-    """The text as Hydra reads a word, unless it is empty, null, quoted, an interpolation, a list or several values."""
-    if not text or text in ("null", "???") or text[0] in "'\"[{" or "," in text or "${" in text or "(" in text:
+    """The text as Hydra reads a word, unless it is empty, null, quoted, an interpolation, a list or several values.
+
+    What exists is meant as it is written, with all special characters in its name.
+    """
+    is_special = text in ("", "null", "???") or text[0] in "'\"[{" or "," in text or "${" in text
+    if (is_special or re.match(r"\w+\(.*\)$", text)) and not _exists(text):
         return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + re.sub(r"(\\*)'", r"\1\1\\'", re.sub(r"(\\+)$", r"\1\1", text)) + "'"
+
+
+def _exists(text: str) -> bool:
+    try:
+        return bool(text) and Path(text).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _refuse_repeated(found: list[Argument]) -> None:
+    """The last value of a setting that is typed twice counts; two grids of it, or two presets, cannot be meant so."""
+    for argument in found:
+        same = [other for other in found if other.key == argument.key]
+        is_grid = any(parsed(other.hydra).is_sweep_override() for other in same)
+        if len(same) > 1 and (is_grid or argument.key in PRESETS):
+            typed = [other.typed for other in same]
+            raise UserError(
+                f"{' and '.join(typed)} set the same thing twice. Keep one of them"
+                + ("." if argument.key in PRESETS else f"; several values stand in one: {argument.key}=a,b.")
+            )
 
 
 def _refuse_hydras_own(typed: str, override: Override) -> None:
-    key = override.key_or_group
-    value = override.value()
-    if key == "hydra/launcher" and value not in LAUNCHERS:
-        raise UserError(
-            f"{typed} is a launcher that cannot start these runs. Where runs work is chosen by hardware=…: "
-            "hardware=auto, cpu or gpu."
-        )
+    key, value = override.key_or_group, override.value()
     if key.startswith("hydra.sweeper.params"):
         name = key.removeprefix("hydra.sweeper.params").lstrip(".") or "seed"
         raise UserError(f"{typed} belongs into a file of conf/sweep/. Type the grid itself: -m {name}=a,b.")
-    if key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.mode", "hydra.job.chdir"):
+    if key in ("hydra/launcher", "hydra.launcher"):
+        refuse_launcher(value)
+    if key not in HYDRAS_OWN or (HYDRAS_OWN[key] and value not in HYDRAS_OWN[key]):
         raise UserError(
             f"{typed} is Hydra's, and runs do not follow it. They lie in <paths.outputs>/<study>/<run>: type "
-            "paths.outputs=… or study=…; -m makes a grid."
+            "paths.outputs=… or study=…; -m makes a grid, and hardware=… says where it works."
+        )
+
+
+def refuse_launcher(name: Any) -> None:
+    """Raise a UserError for a launcher of Hydra's that starts no runs, typed or set by a preset."""
+    if name not in HYDRAS_OWN["hydra/launcher"]:
+        raise UserError(
+            f"hydra/launcher={name} is a launcher that cannot start these runs. Where runs work is chosen by "
+            "hardware=…: hardware=auto, cpu or gpu."
         )
 
 
@@ -200,6 +211,8 @@ def _refuse_changes_of_structure(typed: str, override: Override, options: Option
         raise UserError(f"{typed} would delete a setting that a run needs. Give it another value instead.{hint}")
     if override.type is not OverrideType.CHANGE:
         known = options.keys
+        if key not in known and (sentence := habit(key)):
+            raise UserError(sentence)
         guess = key if key in known else closest(key, known)
         hint = f" Type {guess}={typed.partition('=')[2]}." if guess else ""
         raise UserError(
@@ -228,14 +241,15 @@ def _values(typed: str, override: Override, group: dict[str, Path]) -> list[Any]
             choices = f" Options of {key}: {', '.join(group)}." if group else f" {key} has no options to choose from."
             raise UserError(f"{typed} matches nothing.{choices}")
         return found
-    if isinstance(value, RangeSweep) and not list(value.range()):
+    if isinstance(value, RangeSweep) and (not value.step or not list(value.range())):
         raise UserError(
             f"{typed} has no values in it: it is range(start,stop,step), and counts from start up to stop, as in "
-            f"{key}=range(0,3)."
+            f"`python train.py -m '{key}=range(0,3)'`."
         )
     if group and isinstance(value, list):
         several = ",".join(str(getattr(item, "text", item)) for item in value)
-        raise UserError(f"{typed} is a list, and {key} takes one option. For a grid type -m {key}={several}.")
+        grid = "" if key == "sweep" else f" For a grid type `python train.py -m {key}={several}`."
+        raise UserError(f"{typed} is a list, and {key} takes one option.{grid}")
     if group and isinstance(value, dict):
         inner = " ".join(f"{key}.{getattr(name, 'text', name)}={item}" for name, item in value.items())
         raise UserError(f"{typed} is a mapping, and {key} takes an option. Type {inner}.")
@@ -245,7 +259,7 @@ def _values(typed: str, override: Override, group: dict[str, Path]) -> list[Any]
 
 def _curvature(typed: str, key: str, override: Override, values: list[Any], options: Options) -> Argument:
     group = options.of_runs["curvature"]
-    are_numbers = [isinstance(item, RangeSweep) or _is_number(item) for item in values]
+    are_numbers = [isinstance(item, RangeSweep) or _is_number(item) or "${" in str(item) for item in values]
     text = _split(typed)[1]
     if all(are_numbers):
         return Argument(typed, f"{key}.value={text}", f"{key}.value")
@@ -278,27 +292,18 @@ def _deferred(argument: Argument, swept: set[str]) -> Argument:
 
 
 def _unknown_option(group: str, item: Any, options: list[str]) -> str:
-    guess = closest(str(item), options)
+    guess = meant(group, shown(item), options)
     hint = f" Did you mean {group}={guess}?" if guess else ""
     numbers = f" or a number ≥ 0, as in {group}=0.37" if group in CURVATURES else ""
-    shown = str(item).lower() if isinstance(item, bool) else item
-    return f"{group}={shown} is not an option.{hint} Options of {group}: {', '.join(options)}{numbers}."
+    return f"{group}={shown(item)} is not an option.{hint} Options of {group}: {', '.join(options)}{numbers}."
 
 
 def unknown(key: str, options: Options) -> str:
     """What to say of a setting that this run does not have."""
     if where := options.keys.get(key):
         return f"{key} is a setting of {' and '.join(where)} only. Choose that, or leave {key} away."
-    for here, names in HABITS.items():
-        if key in names:
-            return (
-                f"There is no setting {key}. Here it is called {here}. `python train.py --cfg job` shows all settings."
-            )
-    if key in NOT_NEEDED:
-        return (
-            f"There is no setting {key}, and none is needed: a repeated command goes on where the run was stopped, and "
-            "does not run again what is finished."
-        )
+    if sentence := habit(key):
+        return sentence
     guess = closest(key, options.keys)
     hint = f" Did you mean {guess}=…?" if guess else ""
     return f"There is no setting {key}.{hint} `python train.py --cfg job` shows all that there are."
@@ -317,12 +322,14 @@ def in_our_words(given: Sequence[Argument], options: Options) -> Iterator[None]:
     """What Hydra or OmegaConf raises in the block → a UserError that says what was wrong and what to type."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except UserError:
+        raise
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeError) as error:
         raise _in_our_words(error, given, options) from error
 
 
 def _in_our_words(error: Exception, arguments: Sequence[Argument], options: Options) -> UserError:
-    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    text = " ".join(f"{error} {error.__cause__ or ''}".split()).partition(" Config search path:")[0]
     # one of the two may be the section that was to hold the key
     if keys := re.findall(r"(?:not in struct full_key: |Could not override ')([^\s']+)", text):
         return UserError(unknown(max(keys, key=len).partition("@")[0], options))
@@ -330,8 +337,18 @@ def _in_our_words(error: Exception, arguments: Sequence[Argument], options: Opti
         return UserError(needs_grid(next((a.typed for a in arguments if a.hydra == found[1]), found[1])))
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return UserError(f"{missing[1]} has no value. Type {missing[1]}=….")
+    if found := re.search(r"Environment variable '(.+?)' not found.*full_key: (\S+)", text):
+        name, key = found[1], found[2]
+        return UserError(f"{key} is taken from the environment variable {name}, which is not set. Type {key}=….")
+    if isinstance(error, yaml.YAMLError | UnicodeError):
+        text = f"A file of options is not YAML: {text}."
     return UserError(f"{text} `python train.py --help` lists groups and options, `--cfg job` all settings.")
 
 
 def _is_number(item: Any) -> bool:
-    return isinstance(item, int | float) and not isinstance(item, bool)
+    """Numbers, and those in quotes: what an environment variable holds is text."""
+    try:
+        float(item)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(item, bool)

@@ -142,6 +142,19 @@ def _number(value: Any) -> Any:
     return float(value)
 
 
+def _held(value: float) -> float:
+    """The number, where float32 holds it: neither infinite there nor 0."""
+    if value and not FLOAT32_RANGE[0] <= abs(value) <= FLOAT32_RANGE[1]:
+        raise ValueError("float32 cannot hold it")
+    return value
+
+
+def _counted(value: int) -> int:
+    if abs(value) > INT64:
+        raise ValueError("it has too many digits")
+    return value
+
+
 def _switch(value: Any) -> Any:
     if not isinstance(value, bool):
         raise ValueError
@@ -162,8 +175,12 @@ def absolute(path: str) -> str:
         raise ValueError(str(error)) from error
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-Number = Annotated[float, BeforeValidator(_number)]
+FLOAT32_RANGE = (1.2e-38, 3.4e38)
+INT64 = 2**63 - 1
+
+Whole = Annotated[int, BeforeValidator(_whole), AfterValidator(_counted)]
+Number = Annotated[float, BeforeValidator(_number), AfterValidator(_held)]
+"""A number that float32 can hold."""
 Switch = Annotated[bool, BeforeValidator(_switch)]
 Word = Annotated[str, BeforeValidator(_word)]
 UserPath = Annotated[Word, AfterValidator(absolute)]
@@ -171,9 +188,8 @@ UserPath = Annotated[Word, AfterValidator(absolute)]
 
 Count = Annotated[Whole, Ge(1)]
 NotNegativeWhole = Annotated[Whole, Ge(0)]
-Positive = Annotated[Number, Gt(0), Lt(3.4e38)]
-"""A number > 0 that float32 can hold."""
-NotNegative = Annotated[Number, Ge(0), Lt(3.4e38)]
+Positive = Annotated[Number, Gt(0)]
+NotNegative = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]
 ZeroToOne = Annotated[Number, Ge(0), Le(1)]
 Counts = Annotated[tuple[Count, ...], MinLen(1)]

@@ -38,12 +38,7 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     """
     own = _own(composed)
     # OmegaConf's annotation covers lists and strings too; a DictConfig gives a dictionary
-    data: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]  # a dict
-    # a preset may have variables, such as latent_dim, which settings refer to: they have done their work
-    if extra := data.keys() - RunConfig.model_fields.keys():
-        variables = extra & references(own)
-        data = {key: value for key, value in data.items() if key not in variables}
-    return data
+    return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[return-value]  # a dict
 
 
 def references(composed: DictConfig) -> set[str]:
@@ -61,11 +56,15 @@ def _own(composed: DictConfig) -> DictConfig:
 
 def checked(data: dict[str, Any], options: Options | None = None) -> RunConfig:
     """The typed configuration, or a UserError that names all that is wrong with it."""
+    options = options or Options()
     data = _with_published(data)
+    # a preset may have variables, such as latent_dim, which settings refer to: they have done their work
+    if extra := data.keys() - RunConfig.model_fields.keys():
+        data = {key: value for key, value in data.items() if key not in extra & options.variables}
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise UserError.of(sentences(error, RunConfig, data, options or Options())) from None
+        raise UserError.of(sentences(error, RunConfig, data, options)) from None
     if problems := list(fits.problems(config)):
         raise UserError.of(problems)
     return config

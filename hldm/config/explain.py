@@ -1,6 +1,5 @@
 """pydantic's errors in the project's words: what was wrong, what is allowed, what to type."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -11,10 +10,9 @@ from pydantic.fields import FieldInfo
 
 from hldm.config.base import Refusal, Section, Words
 from hldm.config.geometry import Curvature
-from hldm.config.options import Options
-from hldm.console import closest
-
-FLOAT32 = 3.4e38
+from hldm.config.habits import habit
+from hldm.config.options import PRESETS, Options
+from hldm.console import closest, shown
 
 
 def sentences(error: ValidationError, root: type[Section], data: Any, options: Options) -> list[str]:
@@ -26,28 +24,12 @@ def sentences(error: ValidationError, root: type[Section], data: Any, options: O
         data: the mapping.
         options: what there is to choose.
     """
-    found = (_sentence(problem, root, data, options) for problem in error.errors())
+    problems = error.errors()
+    wrong = {problem["loc"] for problem in problems}
+    # a list is too short only because one of its items is wrong
+    about = (p for p in problems if not any(loc[: len(p["loc"])] == p["loc"] != loc for loc in wrong))
+    found = (_sentence(problem, root, data, options) for problem in about)
     return list(dict.fromkeys(found))  # each element of a list may have the same complaint
-
-
-def shown(value: Any) -> str:
-    """A value as it is typed."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(shown(item) for item in value) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, str) and _looks_like_another_type(value):
-        return f"'{value}'"
-    return str(value)
-
-
-def _looks_like_another_type(text: str) -> bool:
-    try:
-        return not isinstance(json.loads(text), str)
-    except ValueError:
-        return False
 
 
 def must_be(field: FieldInfo) -> str:
@@ -71,6 +53,21 @@ def example(field: FieldInfo) -> str | None:
 def section_of_field(field: FieldInfo) -> type[Section] | None:
     """The section that a field holds; None where it holds a value."""
     return next(iter(_sections(field)), None)
+
+
+def text_settings(root: type[Section], prefix: str = "") -> frozenset[str]:
+    """Settings whose value is text of the user's own: words, names, files and folders."""
+    found: set[str] = set()
+    for name, field in root.model_fields.items():
+        if get_origin(field.annotation) is tuple:
+            continue
+        inner = section_of_field(field)
+        if inner is not None:
+            for section in (inner, *inner.__dict__.get("options", {}).values()):
+                found |= text_settings(section, f"{prefix}{name}.")
+        elif any(part is str for part, _ in _alternatives(field.annotation, field.metadata)):
+            found.add(f"{prefix}{name}")
+    return frozenset(found)
 
 
 def _words(annotation: Any, metadata: Sequence[Any], description: str) -> str:
@@ -110,7 +107,7 @@ def _kind(annotation: Any, notes: Sequence[Any]) -> str:
 
 def _range(notes: Sequence[Any]) -> str:
     low = next((note for note in notes if isinstance(note, Ge | Gt)), None)
-    high = next((n for n in notes if isinstance(n, Le | Lt) and not (isinstance(n, Lt) and n.lt == FLOAT32)), None)
+    high = next((note for note in notes if isinstance(note, Le | Lt)), None)
     if isinstance(low, Ge) and isinstance(high, Le):
         return f" from {low.ge} to {high.le}"
     bounds = [f"≥ {low.ge}" if isinstance(low, Ge) else f"> {low.gt}"] if low else []
@@ -129,7 +126,7 @@ def _sentence(problem: Mapping[str, Any], root: type[Section], data: Any, option
     if kind == "missing":
         return f"{key} is missing: it must be {must_be(field)}." if field else f"{key} is missing."
     if kind in ("section", "model_type", "model_attributes_type", "dict_type") or field is None:
-        return f"{key}={shown(value)} is not allowed: it is a section. `python train.py --cfg job` shows it."
+        return _not_a_section(key, value)
     if refusal := _refusal(field, is_item=len(problem["loc"]) > len(path)):
         if issubclass(section, Curvature):
             key = key.removesuffix(".value")
@@ -138,12 +135,23 @@ def _sentence(problem: Mapping[str, Any], root: type[Section], data: Any, option
         if nearest is not None or "{nearest}" not in refusal:
             return refusal.format(key=key, value=shown(value), nearest=nearest)
     reason = str(problem.get("ctx", {}).get("error", ""))
-    if kind == "less_than" and problem["ctx"]["lt"] == FLOAT32:
-        reason = "float32 cannot hold it"
+    if isinstance(at, int | float) and any(part is str for part, _ in _alternatives(field.annotation, field.metadata)):
+        reason = "a number; in a file put quotes around it"
     because = f" ({reason})" if reason else ""
     usual = example(field)
     such_as = f", for example {key}={usual}" if usual is not None else ""
     return f"{key}={shown(at)} is not allowed{because}: it must be {must_be(field)}{such_as}."
+
+
+def _not_a_section(key: str, value: Any) -> str:
+    if key.rpartition(".")[2] == "curvature":  # a file of one's own; what is typed is translated
+        return (
+            f"{key}={shown(value)} replaces a whole section. In a file write {key}: {{value: 0.1}}, and for several "
+            f"values {key}: 0.1,1 under hydra.sweeper.params."
+        )
+    if guess := habit(key.rpartition(".")[2]):
+        return guess.replace(f"no setting {key.rpartition('.')[2]}.", f"no value {shown(value)} of {key}, a section.")
+    return f"{key}={shown(value)} is not allowed: it is a section. `python train.py --cfg job` shows it."
 
 
 TO_CHOOSE = {"denoiser": "latent=map or latent=map_global"}
@@ -153,11 +161,18 @@ TO_CHOOSE = {"denoiser": "latent=map or latent=map_global"}
 def _unknown(key: str, value: Any, section: type[Section], options: Options) -> str:
     """A preset, or a file of your own, names a setting that the chosen option does not have."""
     group, _, _ = key.partition(".")
+    if group in PRESETS:
+        return (
+            f"The file of {group}=… says nothing about a run: begin it with the line `# @package _global_`, and write "
+            "a setting such as seed: 3 below."
+        )
     if where := options.keys.get(key):
         return (
             f"{key}={shown(value)} is a setting of {' and '.join(where)} only. Type {TO_CHOOSE.get(group, where[0])}, "
             "or leave out what set it, such as ablation=…."
         )
+    if key not in options.keys and (sentence := habit(key)):
+        return sentence
     parent = key.rpartition(".")[0]
     guess = closest(key, [f"{parent}.{name}".lstrip(".") for name in section.model_fields])
     hint = f" Did you mean {guess}=…?" if guess else ""

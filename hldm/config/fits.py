@@ -15,11 +15,11 @@ from hldm.config.diffusion import (
     TangentDDPM,
     UNet,
 )
-from hldm.config.explain import shown
 from hldm.config.geometry import PoincareBall
 from hldm.config.metrics import InceptionFeatures
 from hldm.config.schema import RunConfig
 from hldm.config.training import Stage
+from hldm.console import shown
 
 MIN_SAMPLES = 10
 """Parts into which the inception score and the classes of a data set cut the samples."""
@@ -129,6 +129,7 @@ def global_points(c: RunConfig) -> Iterator[str]:
 def parts(c: RunConfig) -> Iterator[str]:
     """Parts of the model suit the data and each other."""
     autoencoder, training = c.autoencoder, c.training.first_stage
+    is_one_ball = len(c.geometry.manifold.leaves) == 1 and getattr(c.geometry.manifold, "balls", 1) == 1
     for name in ("perceptual_weight", "adversarial_weight"):
         if not autoencoder.is_convolutional and getattr(training, name):
             yield (
@@ -139,13 +140,17 @@ def parts(c: RunConfig) -> Iterator[str]:
         yield (
             "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."
         )
-    if isinstance(autoencoder, MLP) and "mobius" in (c.geometry.decoder_stem, autoencoder.encoder_head):
-        leaves = c.geometry.manifold.leaves
-        if len(leaves) > 1 or any(isinstance(leaf, PoincareBall) and leaf.balls > 1 for leaf in leaves):
-            yield (
-                "A Möbius layer is defined on one ball, not on a product. Use geometry=poincare with one ball, or "
-                "geometry.decoder_stem=gyroplane autoencoder.encoder_head=wrapped."
-            )
+    heads = (c.geometry.decoder_stem, autoencoder.encoder_head) if isinstance(autoencoder, MLP) else ()
+    if "mobius" in heads and not is_one_ball:
+        yield (
+            "A Möbius layer is defined on one ball, not on a product. Use geometry=poincare with one ball, or "
+            "geometry.decoder_stem=gyroplane autoencoder.encoder_head=wrapped."
+        )
+    if isinstance(autoencoder, MLP) and autoencoder.gyroplane_form == "pvae" and not is_one_ball:
+        yield (
+            "autoencoder.gyroplane_form=pvae is the authors' layer, which is defined on one ball. Type "
+            "autoencoder.gyroplane_form=paper, or geometry=poincare with one ball."
+        )
     if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractor is not None):
         yield (
             "dataset=branching has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it; "

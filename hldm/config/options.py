@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -25,11 +26,12 @@ class Options:
     """The options in several folders, of which the first one that has an option counts.
 
     Args:
-        folders: laid out like conf/; those that come with the project, and with installed extensions, are the last.
+        folders: laid out like conf/. As for Hydra, what comes with the project counts first: an option of your own has
+            a name of its own.
     """
 
     def __init__(self, *folders: Path) -> None:
-        self.folders = (*folders, *extension_folders(), CONF)
+        self.folders = tuple(dict.fromkeys((CONF, *folders, *extension_folders())))
 
     @cached_property
     def groups(self) -> dict[str, dict[str, Path]]:
@@ -61,10 +63,21 @@ class Options:
                         known.setdefault(key, []).append(f"{group}={option}")
         return known
 
+    @cached_property
+    def variables(self) -> set[str]:
+        """Names that settings of presets refer to, such as latent_dim of the Poincaré VAE."""
+        files = (file for preset in PRESETS for file in self.groups.get(preset, {}).values())
+        return {name for file in files for name in re.findall(r"\$\{(\w+)\}", file.read_text(encoding="utf-8"))}
+
     def settings(self, file: Path) -> dict[str, Any]:
         """Dotted key → value as an option's file writes it (interpolations stay text), inner nodes included."""
-        text = file.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) or {}
+        try:
+            text = file.read_text(encoding="utf-8")
+            content = yaml.safe_load(text) or {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{file} must hold settings, a `name: value` each, and holds {content!r:.60}.")
         group = file.parent
         found: dict[str, Any] = {}
         for entry in content.pop("defaults", []):

@@ -18,6 +18,10 @@ FIRST_STAGE = ("seed", "dataset", "geometry", "curvature", "autoencoder")
 """What determines a first stage, beside its part of `training` and the optimiser."""
 
 
+CURVED_LATENTS = {"flat_map", "gyroplane_form", "kl_estimator"}
+"""Settings of autoencoders that mean nothing where the latents are flat."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """A readable name, such as `poincare-c0.1-s3-1a2b3c4d`, and the whole digest it ends with the start of."""
@@ -69,11 +73,10 @@ def _counted(config: RunConfig) -> dict[str, Any]:
 
 
 def _without_unread(config: RunConfig, delta: dict[str, Any]) -> dict[str, Any]:
-    """What a section cannot know by itself: a map that is flat in any case need not be told so."""
-    if config.has_flat_latents and "flat_map" in delta.get("autoencoder", {}):
-        own = {key: value for key, value in delta["autoencoder"].items() if key != "flat_map"}
-        return {**delta, "autoencoder": own}
-    return delta
+    """What a section cannot know by itself: settings of curved latents are not read where the latents are flat."""
+    unread = CURVED_LATENTS if config.has_flat_latents else set()
+    own = {key: value for key, value in delta.get("autoencoder", {}).items() if key not in unread}
+    return {**delta, "autoencoder": own}
 
 
 def _identity(config: RunConfig, counted: Mapping[str, Any], *, is_flat: bool) -> Identity:
