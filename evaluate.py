@@ -9,8 +9,11 @@ Same machine, versions, threads and batch size give the same bits; results.json 
 
 import sys
 
-from hldm import console
-from hldm.commands import evaluate
+from hldm.start import check_python
 
 if __name__ == "__main__":
+    check_python()
+    from hldm import console
+    from hldm.commands import evaluate
+
     sys.exit(console.run(lambda: evaluate.main(sys.argv[1:])))

@@ -12,8 +12,11 @@ A repeated command finishes what is missing: finished runs are not run again, ru
 
 import sys
 
-from hldm import console
-from hldm.commands import train
+from hldm.start import check_python
 
 if __name__ == "__main__":
+    check_python()
+    from hldm import console
+    from hldm.commands import train
+
     sys.exit(console.run(lambda: train.main(sys.argv[1:])))

@@ -129,6 +129,18 @@ def cores() -> int:
         return count
 
 
+def memory() -> int | None:
+    """Bytes of memory that this process may ever have: the machine's, or its control group's; None: not known."""
+    try:
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return None
+    try:
+        return min(pages, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no such file, or "max"
+        return pages
+
+
 def visible_gpus() -> tuple[str, ...]:
     """The GPUs that a run may use, as CUDA_VISIBLE_DEVICES names them."""
     command = shutil.which("nvidia-smi")

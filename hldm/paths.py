@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from hldm.errors import UserError
+
 PACKAGE = Path(__file__).resolve().parent
 
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "conf" / "config.yaml").is_file() else None
@@ -14,3 +16,15 @@ CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
 def root() -> Path:
     """Where outputs/ lies by default, and relative paths are looked for: the checkout, or the working directory."""
     return CHECKOUT or Path.cwd()
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with a leading ~ as the home folder that it means.
+
+    Raises:
+        UserError: there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path} names a home folder, and there is none. Type the whole path.") from error

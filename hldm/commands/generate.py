@@ -22,12 +22,13 @@ from hldm.config.options import load_extensions
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.machine import Allotment, cores
+from hldm.paths import expanded
 from hldm.run.directory import RunDirectory
 
 
 def output_file(text: str) -> Path:
     """A .png or .npz file in a folder that exists."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.suffix not in (".png", ".npz"):
         raise ValueError("the output is a grid (out=grid.png) or arrays (out=samples.npz).")
     if not path.parent.is_dir():

@@ -8,12 +8,13 @@ recommended stands in conf/.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_serializer
 from pydantic_core import PydanticCustomError, core_schema
+
+from hldm.paths import expanded
 
 
 class Section(BaseModel):
@@ -169,10 +170,7 @@ def _word(value: Any) -> Any:
 
 def absolute(path: str) -> str:
     """The path from the root, so that it means the same wherever it is read."""
-    try:
-        return str(Path(path).expanduser().absolute())
-    except RuntimeError as error:  # no home directory, or no such user
-        raise ValueError(str(error)) from error
+    return str(expanded(path).absolute())
 
 
 FLOAT32_RANGE = (1.2e-38, 3.4e38)

@@ -62,10 +62,9 @@ Template = Annotated[str, BeforeValidator(_template)]
 
 
 def _name_or_folder(value: str) -> str:
-    try:
-        return absolute(value) if Path(value).expanduser().is_dir() else value
-    except (RuntimeError, OSError):
+    if "~" not in value[:1] and not Path(value).is_dir():
         return value
+    return absolute(value)
 
 
 class TextConditioning(Guided, target="hldm.conditioning.TextConditioning"):

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from hldm.errors import UserError
-from hldm.paths import root
+from hldm.paths import expanded, root
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CLASSES = ("AutoencoderKL", "VQModel")
@@ -20,10 +20,7 @@ CLASSES = ("AutoencoderKL", "VQModel")
 
 def located(name: str) -> Path:
     """The absolute path: relative ones are looked for where the command was typed, then beside train.py."""
-    try:
-        places = (Path(name).expanduser().absolute(), root() / name)
-    except RuntimeError as error:
-        raise UserError(f"first_stage={name}: {error}. Type the whole path.") from error
+    places = (expanded(name).absolute(), root() / name)
     return next((place for place in places if place.is_dir()), places[0])
 
 

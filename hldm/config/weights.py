@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hldm.errors import UserError
+from hldm.paths import expanded
 
 # one tensor of the first layer and one of the last that is used: other networks have other names
 _INCEPTION = {"Conv2d_1a_3x3.conv.weight", "Mixed_7c.branch_pool.conv.weight", "fc.weight"}
@@ -31,7 +32,7 @@ def check_digit_weights(weights: str | None) -> Path | None:
     """
     if weights is None:
         return None
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     if not path.is_file():
         raise UserError(f"{path} with the weights of the digit classifier is not a file. {DIGITS_REMEDY}")
     try:
@@ -58,7 +59,7 @@ def check_inception_weights(weights: str | None) -> Path:
     )
     if weights is None:
         raise UserError(f"metrics=inception needs its weights, which are not bundled (91 MB). {remedy}")
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     if not path.is_file():
         raise UserError(f"metrics.weights={weights} is not a file. {remedy}")
     if reason := _lacks(path, _INCEPTION):
@@ -74,7 +75,7 @@ def check_vgg_weights(weights: str | None) -> Path:
         UserError: it is missing or holds something else.
     """
     cache = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
-    path = Path(weights or cache / "hub" / "checkpoints" / "vgg16-397923af.pth").expanduser()
+    path = expanded(weights or cache / "hub" / "checkpoints" / "vgg16-397923af.pth")
     remedy = (
         "Download https://download.pytorch.org/models/vgg16-397923af.pth to there, or "
         "type training.first_stage.perceptual_backbone=<that file>; perceptual_features=digits needs no download."

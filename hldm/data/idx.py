@@ -1,24 +1,13 @@
 """Data sets in the idx format of http://yann.lecun.com/exdb/mnist: big-endian sizes, then the bytes."""
 
-import gzip
-import hashlib
-import zlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hldm.config.dataset import MNIST
+from hldm.config.idx_files import MNIST_MD5, read_idx
 from hldm.data.dataset import Dataset, InMemorySplit
-from hldm.errors import UserError
-
-MNIST_MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-"""md5 of each unpacked file: how it is packed does not matter."""
 
 
 def mnist(settings: MNIST) -> Dataset:
@@ -34,10 +23,8 @@ def mnist(settings: MNIST) -> Dataset:
         UserError: a file is missing, cannot be read or is not the published one.
     """
     folder = settings.folder
-    root = Path(folder).expanduser() if folder is not None else Path(__file__).parent / "mnist_idx"
-    train_images, train_labels, test_images, test_labels = (
-        _parse_idx(_read(root, name, md5)) for name, md5 in MNIST_MD5.items()
-    )
+    root = Path(folder) if folder is not None else Path(__file__).parent / "mnist_idx"
+    train_images, train_labels, test_images, test_labels = (_parse_idx(read_idx(root, name)) for name in MNIST_MD5)
     images, labels = train_images.unsqueeze(1), train_labels.long()
     kept = len(images) - settings.validation_images
     return Dataset(
@@ -49,26 +36,6 @@ def mnist(settings: MNIST) -> Dataset:
         test=InMemorySplit(test_images.unsqueeze(1), test_labels.long()),
         class_words=("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     )
-
-
-def _read(root: Path, name: str, md5: str) -> bytes:
-    """The unpacked content of an idx file, checked."""
-    remedy = "Leave out dataset.folder to use the bundled digits, or name a folder with the four original files."
-    path = root / name
-    if not path.is_file():
-        path = root / f"{name}.gz"
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except FileNotFoundError:
-        raise UserError(f"MNIST needs {name} or {name}.gz in {root}, which holds neither. {remedy}") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}. {remedy}") from None
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise UserError(f"{path} is not the published MNIST file: its md5 is {found}, it should be {md5}. {remedy}")
-    return content
 
 
 def _parse_idx(content: bytes) -> Tensor:

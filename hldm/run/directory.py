@@ -26,7 +26,7 @@ from hldm.config.options import Options
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.files import write_text_atomically
-from hldm.paths import root
+from hldm.paths import expanded, root
 
 MODEL = Path("checkpoints") / "model.safetensors"
 """The weights of the whole model, in a run directory."""
@@ -70,10 +70,7 @@ class RunDirectory:
         A relative path is looked for where the command was typed, then beside train.py, where outputs/ is. What exists
         is meant as it is written, also with [ ] in its name.
         """
-        try:
-            path = Path(text).expanduser()
-        except RuntimeError as error:
-            raise UserError(f"run={text}: {error}. Type the whole path.") from error
+        path = expanded(text)
         for candidate in (path, root() / path):
             if (candidate / "config.yaml").is_file():
                 return [cls(candidate)]

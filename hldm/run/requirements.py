@@ -7,14 +7,13 @@ from pathlib import Path
 
 from hldm.config.conditioning import TextConditioning
 from hldm.config.dataset import MNIST
+from hldm.config.idx_files import MNIST_MD5, read_idx
 from hldm.config.metrics import DigitClassifier, DigitFeatures, InceptionFeatures
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig
 from hldm.config.weights import check_digit_weights, check_inception_weights, check_vgg_weights
 from hldm.errors import UserError
 from hldm.run import given
-
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def refuse(configs: Iterable[RunConfig], options: Options) -> None:
@@ -70,12 +69,15 @@ def _idx_files(folder: str) -> Iterator[str]:
             "digits."
         )
         return
-    missing = [name for name in IDX_FILES if not any((Path(folder) / f"{name}{end}").is_file() for end in ("", ".gz"))]
+    missing = [name for name in MNIST_MD5 if not any((Path(folder) / f"{name}{end}").is_file() for end in ("", ".gz"))]
     if missing:
         yield (
             f"dataset.folder={folder} lacks {', '.join(missing)} (packed as .gz or not). Leave out dataset.folder to "
             "use the bundled digits, or name a folder with the four original files."
         )
+        return
+    for name in MNIST_MD5:
+        yield from _refused(partial(read_idx, Path(folder), name))
 
 
 def _text_model(name: str | None) -> Iterator[str]:

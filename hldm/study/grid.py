@@ -9,10 +9,11 @@ from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
 from hldm.errors import UserError
-from hldm.machine import Allotment, allot, check_machine
+from hldm.machine import Allotment, allot, check_machine, memory
 from hldm.run import requirements
 from hldm.study.compare import print_comparison
 from hldm.study.execute import execute
+from hldm.study.memory import refuse_more_than
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
 
@@ -69,7 +70,12 @@ def machine(plan: list[Point], runs: int) -> Allotment:
     config = plan[0].config
     if not runs:
         return allot(config.hardware, 1)
-    return check_machine(config.study_folder, config.hardware, runs)
+    allotment = check_machine(config.study_folder, config.hardware, runs)
+    if not allotment.gpus and (total := memory()):
+        for point in plan:
+            if point.original is None and point.state != "finished":
+                refuse_more_than(total, point.config)
+    return allotment
 
 
 def what_is_missing(plan: list[Point]) -> UserError | None:
