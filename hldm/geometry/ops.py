@@ -301,11 +301,21 @@ def pairwise_sqdist(x: Float[Tensor, "*#B N n"], y: Float[Tensor, "*#B M n"], c:
 def geodesic(x0: Operand, x1: Operand, t: Operand, c: Scalar, dim: int = -1) -> tuple[Whole, Whole]:
     """Point and velocity at time t of the geodesic from x0 (t = 0) to x1 (t = 1); t broadcasts against the points.
 
-        x_t = exp_{x0}(t log_{x0} x1),   u_t = PT_{x0→x_t}(log_{x0} x1)
+        x_t = exp_{x0}(t log_{x0} x1),         u_t = PT_{x0→x_t}(log_{x0} x1)               for t ≤ 1/2
+        x_t = exp_{x1}((1 − t) log_{x1} x0),   u_t = −PT_{x1→x_t}(log_{x1} x0)              for t > 1/2
 
-    Chen & Lipman (2024), eq. 15 with κ = 1 − t, from the other end, and of constant speed (Proposition 3.2). The
-    transported form of u_t has no singularity at t = 1. As c → 0 it is the straight line and x1 − x0.
+    Chen & Lipman (2024), eq. 15 with κ = 1 − t, of constant speed (Proposition 3.2). Both lines are the same geodesic,
+    but an error of a velocity grows like e^d along a distance d (Jacobi fields), so each shoots from the nearer end:
+    in float32 and at √c·r = 8 for both ends, x_t errs by 3e-4/√c instead of 1.2/√c, and x_1 = x1. The transported
+    form of u_t has no singularity at an end. As c → 0 it is the straight line and x1 − x0.
     """
-    u = logmap(x0, x1, c, dim)
-    x_t = expmap(x0, t * u, c, dim)
-    return x_t, transport(x0, x_t, u, c, dim)
+    x0, x1 = promote(x0), promote(x1)
+    if flat(c):
+        u = x1 - x0
+        return x0 + t * u, u
+    from_x0 = t <= 0.5
+    near, far = torch.where(from_x0, x0, x1), torch.where(from_x0, x1, x0)
+    u = logmap(near, far, c, dim)
+    x_t = expmap(near, torch.where(from_x0, t, 1 - t) * u, c, dim)
+    u_t = transport(near, x_t, u, c, dim)
+    return x_t, torch.where(from_x0, u_t, -u_t)
