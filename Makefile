@@ -31,7 +31,7 @@ train:
 	@echo "  3. run  python train.py -m geometry=poincare,euclidean curvature=0.1,1.0"
 	@echo "     3 runs, as both Euclidean points of the grid are the same run: about 15 minutes on 2 cores"
 	@$(MAKE) --no-print-directory setup
-	$(BIN)/python train.py +experiment=smoke
+	$(BIN)/python train.py experiment=smoke
 	$(BIN)/python train.py -m geometry=poincare,euclidean curvature=0.1,1.0
 
 test: setup

@@ -22,7 +22,7 @@ from hldm.config.compose import compose
 from hldm.data import Dataset, InMemorySplit
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import build_model, optimization
-from hldm.training import DiffusionStage, encode_split
+from hldm.training import DiffusionStage, encode
 from hldm.training.ema import Ema
 from hldm.training.optimizer import Optimizer
 
@@ -44,18 +44,19 @@ def turns(overrides: list[str], dataset: Dataset) -> dict[str, Callable[[], obje
     config = compose([*overrides, "tracking=none"])
     model = build_model(config, dataset)
     assert isinstance(model, LatentDiffusion)
-    encoded = encode_split(model, dataset.train)
-    model.fit_latent_scale(encoded[0])
-    settings = config["training"]["diffusion"]
-    stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=settings["batch_size"])
-    optimizer = Optimizer(stage.model.parameters(), optimization(config["training"], "diffusion")["make_optimizer"])
-    average = Ema(stage.model, settings["ema_decay"])
+    encoded = encode(model, dataset.train)
+    model.fit_latent_scale(encoded.loc)
+    settings = config.training.diffusion
+    assert settings is not None
+    stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=settings.batch_size)
+    optimizer = Optimizer(stage.model.parameters(), optimization(config.training, settings)["make_optimizer"])
+    average = Ema(stage.model, settings.ema_decay)
     labels = torch.arange(SAMPLES) % dataset.classes
 
     def train() -> None:
         optimizer.zero_grad()
         stage.loss(0)["loss"].backward()
-        optimizer.clip(settings["clip_norm"])
+        optimizer.clip(settings.clip_norm)
         optimizer.step()
         average.update(stage.model)
 

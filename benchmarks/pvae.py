@@ -37,13 +37,15 @@ def ours(distribution: str, *, compiled: bool = False) -> Turn:
     from hldm.pipeline.build import build_dataset, build_model, compile_training, optimization
     from hldm.training import FirstStage
 
-    config = compose(["+experiment=pvae_mnist", "geometry=poincare", "curvature=0.7", f"distribution={distribution}"])
+    config = compose(["experiment=pvae_mnist", "geometry=poincare", "curvature=0.7", f"distribution={distribution}"])
     dataset = build_dataset(config)
     model = build_model(config, dataset)
     if compiled:
         compile_training(model)
     stage = FirstStage(model, dataset.train, seed=0, batch_size=128)
-    optimizer = optimization(config["training"], stage.name)["make_optimizer"](model.autoencoder.parameters())
+    optimizer = optimization(config.training, config.training.first_stage)["make_optimizer"](
+        model.autoencoder.parameters()
+    )
     steps = iter(range(10**9))
 
     def turn() -> None:

@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the schema of this checkout, whatever is installed
 
 from hldm.config.base import Section  # noqa: E402
-from hldm.config.explain import must_be, section_of_field, shown  # noqa: E402
+from hldm.config.explain import must_be, section_of_field  # noqa: E402
 from hldm.config.options import PRESETS, Options, description  # noqa: E402
 from hldm.config.schema import RunConfig  # noqa: E402
+from hldm.console import shown  # noqa: E402
 
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 FOLDERS = {"docs/results/": "results/diffusion.md", "docs/decisions/": "decisions/README.md"}

@@ -1,10 +1,9 @@
 """One classifier in flat and in hyperbolic space, from the layers of `hldm.nn`, without Hydra.
 
-A random tree grows in 20 dimensions; a sample is a leaf plus noise, and the class is the leaf. The network has to
-press the whole tree into a plane. Room grows with the radius on a flat plane, and exponentially on a hyperbolic one,
-as the number of leaves does. All networks are the same code with the same initial weights: c = 0 is the Euclidean
-one, exactly. A tree in the data does not make curvature pay by itself: here c = 0.3 does as well as flat, and c = 1
-worse.
+A random tree grows in 20 dimensions; a sample is a leaf plus noise, and the class is the leaf. The network has to press
+the whole tree into a plane. Room grows with the radius on a flat plane, and exponentially on a hyperbolic one, as the
+number of leaves does. All networks are the same code with the same initial weights; c = 0 is the Euclidean one.
+A tree in the data does not make curvature pay by itself: here c = 0.3 does as well as flat, and c = 1 worse.
 
     python examples/hyperbolic_classifier.py
 """

@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import json
 import os
 import shutil
 import sys
@@ -98,6 +99,26 @@ def terminal() -> "Console":
 
     width = None if sys.stdout.isatty() else 100
     return Console(width=width, markup=False, highlight=False, soft_wrap=False)
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(shown(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str) and _looks_like_another_type(value):
+        return f"'{value}'"
+    return str(value)
+
+
+def _looks_like_another_type(text: str) -> bool:
+    try:
+        return not isinstance(json.loads(text), str)
+    except ValueError:
+        return False
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -1,136 +1,199 @@
-"""A page of docs/results/ whose tables are filled from runs, and the command that runs what is missing.
+"""A page of docs/results/: its tables show grids of the study, and its command runs what is missing of them.
 
-Figures of finished runs are kept beside the page as JSON, under the arguments of train.py, so that another machine runs
-only what is missing there, and a page says which runs it rests on.
+A grid is what one types after `python train.py -m`. Its figures are read from the run directories, and kept beside the
+page as JSON under the settings of their point, so that another machine runs only what is missing there.
 """
 
 import json
 import re
-import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
-
-from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from hldm.config.compose import compose  # noqa: E402
-from hldm.files import write_text_atomically  # noqa: E402 - the folder above is not on the path of a script
-from hldm.run.directory import RunDirectory  # noqa: E402
-from hldm.run.identity import run_identity  # noqa: E402
+from hldm import console  # noqa: E402 - the folder above is not on the path of a script
+from hldm.config.compose import grid_names  # noqa: E402
+from hldm.config.options import LEAVES_RESULT  # noqa: E402
+from hldm.errors import UserError  # noqa: E402
+from hldm.files import write_text_atomically  # noqa: E402
+from hldm.study import statistics  # noqa: E402
+from hldm.study.cells import Cell, cells  # noqa: E402
+from hldm.study.grid import sweep  # noqa: E402
+from hldm.study.plan import Point, make_plan  # noqa: E402
+from hldm.study.points import points_of  # noqa: E402
 
-Figures = dict[str, dict[str, Any]]
-"""Arguments of a run → its figures."""
+ABOUT = (
+    "Figures of runs under the settings of their point, which `python train.py` takes. The keys were written anew on "
+    "2026-11-26, with all figures as they were; run ids of figures before that day are those of earlier versions."
+)
+"""What the JSON says of itself."""
 
-Table = Callable[[Figures], Iterator[str]]
-"""Figures → the lines of a Markdown table."""
+KEPT = ("hldm", "commit", "dirty", "network_evaluations", "machine", "threads")
+"""What is kept of a run's provenance, beside torch's version."""
+
+Figures = dict[str, Any]
+"""Metric → value of one run, with where and when they were made."""
+
+Plans = dict[str, list[Point]]
+"""Grid → its points."""
+
+Column = Callable[[Cell], str]
+"""What a table shows of a cell."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a row for every cell of its grids that has figures.
+
+    Attributes:
+        grids: what is typed after `python train.py -m` for each grid.
+        columns: heading → what stands below it; the number of seeds is added.
+    """
+
+    grids: Sequence[str]
+    columns: Mapping[str, Column]
+
+    def lines(self, found: Mapping[str, list[Cell]]) -> Iterator[str]:
+        """The lines of the table in Markdown, from the cells of each grid."""
+        yield f"| {' | '.join([*self.columns, 'seeds'])} |"
+        yield "|" + "---|" * (len(self.columns) + 1)
+        for cell in (cell for grid in self.grids for cell in found[grid] if cell.runs):
+            shown = [column(cell) for column in self.columns.values()]
+            yield f"| {' | '.join([*shown, str(len(cell.runs))])} |"
+
+
+def mean(metric: str, digits: int = 2) -> Column:
+    """A column with the mean of a metric over seeds."""
+    return lambda cell: statistics.mean(cell.figures(metric).values(), digits)
+
+
+def spread(metric: str, digits: int = 2, scale: float = 1.0) -> Column:
+    """A column with the mean of a metric and, in brackets, its value for each seed."""
+    return lambda cell: statistics.spread(cell.figures(metric, scale).values(), digits)
+
+
+def less_first(metric: str, digits: int = 2) -> Column:
+    """A column with the difference from the first cell of the grid, paired by seed, and its 95 % interval."""
+
+    def column(cell: Cell) -> str:
+        others = cell.first.figures(metric) if cell.first else {}
+        interval = statistics.paired_difference(cell.figures(metric), others)
+        return interval.text(digits) if interval else statistics.NOTHING
+
+    return column
 
 
 class ResultsPage:
-    """One page, its figures and its runs.
+    """One page with its tables, and the runs that these show.
 
     Args:
-        page: the Markdown file; a table stands between `<!-- name -->` and `<!-- end -->`.
-        runs: the arguments of train.py of every run, in the order in which they are run.
-        kept: names of the metrics that are kept.
-        tables: name → what makes it.
+        name: of the page docs/results/<name>.md, of the JSON beside it, and of the study in which its runs lie.
+        tables: name → table; a table stands between `<!-- name -->` and `<!-- end -->`.
+        draw: makes the page's picture from its plans.
     """
 
-    def __init__(self, page: Path, runs: list[list[str]], kept: tuple[str, ...], tables: dict[str, Table]) -> None:
-        self.page = page
-        self.runs = runs
-        self.kept = kept
-        self.tables = tables
+    def __init__(self, name: str, tables: Mapping[str, Table], draw: Callable[[Plans], None] | None = None) -> None:
+        self.name, self.tables, self.draw = name, tables, draw
+        self.page = ROOT / "docs" / "results" / f"{name}.md"
+
+    def main(self, arguments: Sequence[str]) -> None:
+        """Fill the page from the figures that there are and, without `--tables`, from the runs that are missing.
+
+        Args:
+            arguments: `--tables`, and settings that cannot change a result.
+
+        Raises:
+            UserError: a setting that can, or a run failed.
+        """
+        plans = self.plans([argument for argument in arguments if argument != "--tables"])
+        self.fill(plans)
+        missing = self.missing(plans)
+        if missing and "--tables" not in arguments:
+            names = grid_names([list(point.overrides) for point in missing])
+            try:
+                _, error = sweep([(name, point.config) for name, point in zip(names, missing, strict=True)])
+            finally:  # also after Ctrl-C
+                self.fill(plans)
+            if error:
+                raise error
+        runs = {point.run.path for plan in plans.values() for point in plan}
+        print(f"{len(runs) - len(self.missing(plans))} of {len(runs)} runs: {self.page}")
+
+    def plans(self, settings: list[str]) -> Plans:
+        """The points of every grid of the page, at the place that these settings say."""
+        if wrong := [setting for setting in settings if not _is_neutral(setting)]:
+            raise UserError(
+                f"{wrong[0]} is not a setting of this command: with it runs would not be those of the page. Settings "
+                f"of {', '.join(sorted(LEAVES_RESULT))} are, such as hardware=cpu; all others are typed "
+                "after python train.py."
+            )
+        grids = dict.fromkeys(grid for table in self.tables.values() for grid in table.grids)
+        return {grid: make_plan(points_of([*grid.split(), f"study={self.name}", *settings])) for grid in grids}
+
+    def missing(self, plans: Plans) -> list[Point]:
+        """A point for every run without figures, seed by seed, so that every cell has a figure early."""
+        known = self.known(plans)
+        points = {point.run.path: point for plan in plans.values() for point in plan if point.original is None}
+        return sorted((p for path, p in points.items() if path not in known), key=lambda point: point.config.seed)
 
     @property
-    def figures(self) -> Figures:
-        """What is recorded so far."""
+    def recorded(self) -> dict[str, Figures]:
+        """Settings of a point → its figures, as they are kept beside the page."""
         file = self.page.with_suffix(".json")
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return json.loads(file.read_text(encoding="utf-8"))["figures"] if file.is_file() else {}
 
-    def directory(self, arguments: list[str], settings: list[str]) -> RunDirectory:
-        """Where the run with these arguments is, or would be."""
-        config = compose([*arguments, *settings])
-        return RunDirectory(Path(config["paths"]["outputs"]) / config["study"] / run_identity(config).name)
+    def known(self, plans: Plans) -> dict[Path, Figures]:
+        """Run → its recorded figures, whichever of the points that are this run they were recorded for."""
+        recorded = self.recorded
+        points = [point for plan in plans.values() for point in plan]
+        return {point.run.path: recorded[key(point)] for point in points if key(point) in recorded}
 
-    def collect(self, settings: list[str]) -> None:
-        """Take the figures of finished runs."""
-        figures = self.figures
-        for arguments in self.runs:
-            run = self.directory(arguments, settings)
-            if run.state != "finished" or not (results := run.results):
-                continue
-            metrics = {key: results["metrics"][key] for key in self.kept if key in results["metrics"]}
-            known = figures.get(" ".join(arguments), {})
-            if {key: known.get(key) for key in metrics} != metrics:
-                provenance = results["provenance"]
-                figures[" ".join(arguments)] = {
-                    **metrics,
-                    **{
-                        key: provenance[key]
-                        for key in ("network_evaluations", "machine", "threads")
-                        if key in provenance
-                    },
-                    "torch": provenance["versions"]["torch"],
+    def fill(self, plans: Plans) -> None:
+        """Record the figures of finished runs, then write the tables of all that is recorded."""
+        self.collect(plans)
+        known = self.known(plans)
+        found = {grid: cells(plan, lambda point: known.get(point.run.path)) for grid, plan in plans.items()}
+        text = self.page.read_text(encoding="utf-8")
+        for name, table in self.tables.items():
+            lines = "\n".join(table.lines(found))
+            marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+            text = marked.sub(lambda between, lines=lines: f"{between[1]}{lines}\n{between[2]}", text)
+        write_text_atomically(self.page, text)
+        if self.draw:
+            self.draw(plans)
+
+    def collect(self, plans: Plans) -> None:
+        """Record the figures of finished runs that are not recorded yet, or that came out differently."""
+        recorded = self.recorded
+        for point in (point for plan in plans.values() for point in plan if point.original is None):
+            run, before = point.run.snapshot(), recorded.get(key(point), {})
+            if run.state == "finished" and {name: before.get(name) for name in run.metrics} != run.metrics:
+                recorded[key(point)] = {
+                    **run.metrics,
+                    **{name: run.provenance[name] for name in KEPT if name in run.provenance},
+                    "torch": run.provenance.get("versions", {}).get("torch"),
                     "date": date.today().isoformat(),
                     "seconds": run.status.get("seconds", {}),
                 }
-        text = json.dumps(figures, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps({"about": ABOUT, "figures": recorded}, indent=1, ensure_ascii=False) + "\n"
         write_text_atomically(self.page.with_suffix(".json"), text)
 
-    def fill(self) -> None:
-        """Replace what stands between the page's markers by the tables of what is recorded."""
-        text = self.page.read_text(encoding="utf-8")
-        for name, table in self.tables.items():
-            lines = "\n".join(table(self.figures))
-            marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-            text = marked.sub(lambda found, lines=lines: f"{found[1]}{lines}\n{found[2]}", text)
-        write_text_atomically(self.page, text)
 
-    def main(self, arguments: list[str]) -> int:
-        """Run what is missing and fill the page; only fill it with `--tables`. Exit status of the first failed run."""
-        settings = [argument for argument in arguments if argument != "--tables"]
-        self.collect(settings)
-        self.fill()
-        for run in [] if "--tables" in arguments else self.runs:
-            if " ".join(run) in self.figures:
-                continue
-            status = subprocess.run([sys.executable, str(ROOT / "train.py"), *run, *settings], check=False).returncode
-            if status:
-                return status
-            self.collect(settings)
-            self.fill()
-        print(f"{len(self.figures)} of {len(self.runs)} runs: {self.page}")
-        return 0
+def key(point: Point) -> str:
+    """The settings that say what a point is, in alphabetical order: `python train.py` runs it with them."""
+    return " ".join(sorted(part for part in point.overrides if not _is_neutral(part)))
 
 
-def header(*names: str) -> Iterator[str]:
-    """The first two lines of a table."""
-    yield f"| {' | '.join(names)} |"
-    yield "|" + "---|" * len(names)
+def _is_neutral(setting: str) -> bool:
+    """Whether a setting cannot change a result."""
+    return setting.partition("=")[0].partition(".")[0] in LEAVES_RESULT
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """The mean and, in brackets, the values it is of."""
-    if not values:
-        return "–"
-    return f"{fmean(values):.{digits}f} ({', '.join(f'{value:.{digits}f}' for value in values)})"
-
-
-def of_seeds(figures: Figures, seeds: Iterable[int], run: Callable[[int], list[str]]) -> dict[int, dict[str, Any]]:
-    """Seed → the figures of the run that `run` names for it, of the seeds that there are."""
-    return {seed: found for seed in seeds if (found := figures.get(" ".join(run(seed))))}
-
-
-def difference(values: Mapping[int, float], others: Mapping[int, float], digits: int = 2) -> str:
-    """Mean of values − others over the seeds of both, with its 95 % interval by Student's t, from two seeds on."""
-    apart = [values[seed] - others[seed] for seed in values if seed in others]
-    if len(apart) < 2:
-        return "–"
-    margin = stats.t.ppf(0.975, len(apart) - 1) * stdev(apart) / len(apart) ** 0.5
-    return f"{fmean(apart):+.{digits}f} ± {margin:.{digits}f}"
+def start(page: ResultsPage) -> int:
+    """Exit status of the page's command."""
+    return console.run(lambda: page.main(sys.argv[1:]))

@@ -4,15 +4,16 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from hldm.config.compose import compose
-from hldm.run.directory import RunDirectory
-from hldm.run.identity import run_identity
+from hldm import console
+from hldm.study.plan import make_plan
+from hldm.study.points import points_of
+from tests.conftest import Invoke
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
+PAGES = ("ablation", "diffusion", "pvae")
 
 
 def load(name: str, monkeypatch):
@@ -24,77 +25,113 @@ def load(name: str, monkeypatch):
     return module
 
 
-def finish(directory: RunDirectory, fid: float) -> None:
-    with directory.work():
-        provenance = {"machine": "x", "threads": 2, "versions": {"torch": "2"}, "network_evaluations": 8}
-        directory.write_results({"metrics": {"fid": fid, "unkept": 1.0}, "provenance": provenance})
-
-
 @pytest.fixture
-def page(tmp_path, monkeypatch):
-    results_page = load("results_page", monkeypatch)
-    file = tmp_path / "page.md"
-    file.write_text("before\n<!-- fids -->\nold\n<!-- end -->\nafter\n")
-    runs = [[f"seed={seed}", "geometry=poincare"] for seed in range(3)]
-
-    def table(figures):
-        yield from results_page.header("run", "FID")
-        yield from (f"| {run} | {figure['fid']} |" for run, figure in figures.items())
-
-    page = results_page.ResultsPage(file, runs, ("fid",), {"fids": table})
-    started = []
-
-    def train(command, check):
-        arguments = command[2:]
-        started.append(arguments)
-        config = compose(arguments)
-        path = Path(config["paths"]["outputs"]) / config["study"] / run_identity(config).name
-        if "seed=2" in arguments:
-            return SimpleNamespace(returncode=3)
-        finish(RunDirectory.create(path, config), float(len(started)))
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(results_page.subprocess, "run", train)
-    return page, started, [f"paths.outputs={tmp_path}", "hardware=cpu"]
+def page(invoke: Invoke, monkeypatch, tmp_path):
+    """A page with a grid of two geometries and two seeds, beside a fake pipeline; and its command."""
+    module = load("results_page", monkeypatch)
+    columns = {
+        "geometry": lambda cell: cell.config.geometry.name,
+        "FID": module.spread("fid", 2),
+        "less": module.less_first("fid", 2),
+        "later": module.mean("recorded_later", 1),
+    }
+    table = module.Table(["geometry=euclidean,poincare seed=0,1"], columns)
+    page = module.ResultsPage("toy", {"fids": table})
+    page.page = tmp_path / "toy.md"
+    page.page.write_text("before\n<!-- fids -->\nold\n<!-- end -->\nafter\n")
+    settings = [f"paths.outputs={tmp_path / 'outputs'}", "tracking=none", "hardware.slots=2"]
+    return page, lambda *more: console.run(lambda: page.main([*settings, *more]))
 
 
-def test_only_what_is_missing_runs_and_a_failure_ends_it(page) -> None:
-    page, started, settings = page
-    assert page.main(settings) == 3
-    assert [arguments[0] for arguments in started] == ["seed=0", "seed=1", "seed=2"]
-    text = page.page.read_text()
-    assert text.startswith("before\n<!-- fids -->\n| run | FID |\n|---|---|\n")
-    assert "| seed=0 geometry=poincare | 1.0 |\n| seed=1 geometry=poincare | 2.0 |\n<!-- end -->\nafter" in text
-    assert "old" not in text
-    figures = json.loads(page.page.with_suffix(".json").read_text())["seed=1 geometry=poincare"]
-    assert figures.keys() == {"fid", "network_evaluations", "machine", "threads", "torch", "date", "seconds"}
-
-    assert page.main([*settings, "--tables"]) == 0
-    assert len(started) == 3
-    assert page.main([*settings, "paths.outputs=/elsewhere"]) == 3  # figures that were kept need no run directory
-    assert [arguments[0] for arguments in started[3:]] == ["seed=2"]
+def starts(folder: Path) -> list[str]:
+    return sorted(f"{file.parent.name[:-9]} {file.read_text()}" for file in folder.glob("outputs/toy/*/starts"))
 
 
-@pytest.mark.parametrize("name", ["pvae", "diffusion", "ablation"])
-def test_the_published_tables_are_those_of_the_recorded_figures(name, monkeypatch, tmp_path) -> None:
+def test_only_what_is_missing_runs_and_goes_on_after_a_failure(page, monkeypatch, tmp_path, capfd) -> None:
+    page, command = page
+    monkeypatch.setenv("FAKE", "fail poincare")
+    assert command() == 2
+    assert "2 of 4 runs of study toy did not finish" in " ".join(capfd.readouterr().err.split())
+    rows = ["| euclidean | 1.25 (1.25, 1.25) | – | – | 2 |"]
+    head = "| geometry | FID | less | later | seeds |\n|---|---|---|---|---|"
+    assert page.page.read_text() == "\n".join(["before\n<!-- fids -->", head, *rows, "<!-- end -->\nafter\n"])
+
+    monkeypatch.delenv("FAKE")
+    assert command("--tables") == 0
+    assert command() == 0
+    assert "4 of 4 runs" in capfd.readouterr().out
+    assert starts(tmp_path) == ["euclidean-s0 x", "euclidean-s1 x", "poincare-c1-s0 xx", "poincare-c1-s1 xx"]
+    rows.append("| poincare | 1.25 (1.25, 1.25) | +0.00 ± 0.00 | – | 2 |")
+    assert page.page.read_text() == "\n".join(["before\n<!-- fids -->", head, *rows, "<!-- end -->\nafter\n"])
+    recorded = json.loads(page.page.with_suffix(".json").read_text())["figures"]
+    assert recorded.keys() == {f"geometry={g} seed={s}" for g in ("euclidean", "poincare") for s in (0, 1)}
+    assert {"fid", "label_accuracy", "torch", "date", "seconds"} <= recorded["geometry=poincare seed=1"].keys()
+
+    assert command(f"paths.outputs={tmp_path / 'elsewhere'}") == 0  # what is recorded needs no run directory
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_finished_before_it_was_stopped_is_on_the_page(page, monkeypatch) -> None:
+    page, command = page
+    whole = sys.modules["results_page"].sweep
+
+    def stopped(points):
+        whole(points[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["results_page"], "sweep", stopped)
+    assert command() == console.INTERRUPTED
+    assert "| euclidean | 1.25 (1.25) | – | – | 1 |\n" in page.page.read_text()
+
+
+def test_figures_that_older_runs_lack_are_a_dash(page) -> None:
+    page, command = page
+    figures = {
+        "geometry=euclidean seed=0": {"fid": 1.0},
+        "geometry=euclidean seed=1": {"fid": 2.0},
+        "geometry=poincare seed=0": {"fid": 2.0, "recorded_later": 5.0},
+        "geometry=poincare seed=1": {"recorded_later": 6.0},
+    }
+    page.page.with_suffix(".json").write_text(json.dumps({"figures": figures}))
+    assert command("--tables") == 0
+    assert "| euclidean | 1.50 (1.00, 2.00) | – | – | 2 |\n" in page.page.read_text()
+    assert "| poincare | 2.00 (2.00) | – | 5.5 | 2 |\n" in page.page.read_text()
+
+
+def test_settings_that_change_results_are_refused(page, capfd) -> None:
+    _, command = page
+    assert command("training.diffusion.steps=3") == 2
+    assert "training.diffusion.steps=3 is not a setting of this command" in capfd.readouterr().err
+    assert command("--table") == 2
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_published_page_is_that_of_the_recorded_figures(name, monkeypatch, tmp_path) -> None:
     load("results_page", monkeypatch)
-    module = load(name, monkeypatch)
-    tables = {
-        "pvae": ("mnist_table", "tree_table"),
-        "diffusion": ("quality_table", "first_stage_table"),
-        "ablation": ("ablation_table",),
-    }[name]
-    text = module.PAGE.read_text()
-    recorded = module.PAGE.with_suffix(".json")
-    figures = json.loads(recorded.read_text()) if recorded.exists() else {}
-    known = {" ".join(run) for run in module.all_runs()}
-    assert figures.keys() <= known, "figures of runs that the page does not have"
-    for table in tables if figures else ():
-        assert "\n".join(getattr(module, table)(figures)) in text
+    results = load(name, monkeypatch).PAGE
+    before = [results.page.read_text(), results.page.with_suffix(".json").read_text()]
+    for text, suffix in zip(before, (".md", ".json"), strict=True):
+        (tmp_path / name).with_suffix(suffix).write_text(text)
+    results.page = (tmp_path / name).with_suffix(".md")
+    results.main(["--tables", f"paths.outputs={tmp_path}", "tracking=none"])
+    assert [results.page.read_text(), results.page.with_suffix(".json").read_text()] == before
+
+    plans = results.plans([])
+    keys = {sys.modules["results_page"].key(point) for plan in plans.values() for point in plan}
+    recorded = results.recorded
+    assert recorded.keys() <= keys, "figures of runs that the page does not have"
+    # the keys are commands
+    paths = {point.run.path.name for plan in plans.values() for point in plan}
+    for key in list(recorded)[:: len(recorded) // 4]:
+        [point] = make_plan(points_of(key.split()))
+        assert point.run.path.name in paths
 
 
-def test_differences_are_paired_by_seed(monkeypatch) -> None:
-    """By hand: differences 1, 2 and 3 have mean 2 and standard error 1/√3, and t(0.975; 2) is 4.303."""
-    difference = load("results_page", monkeypatch).difference
-    assert difference({0: 11.0, 1: 4.0, 2: 33.0, 3: 7.0}, {2: 30.0, 0: 10.0, 1: 2.0}) == "+2.00 ± 2.48"
-    assert difference({0: 1.0}, {0: 2.0}) == "–"
+def test_one_list_of_cells_for_sweep_and_page(monkeypatch) -> None:
+    load("results_page", monkeypatch)
+    ablation = load("ablation", monkeypatch)
+    [plan] = ablation.PAGE.plans([]).values()
+    assert {point.config.study for point in plan} == {"ablation"}
+    assert dict.fromkeys(part for p in plan for part in p.overrides if part.startswith("ablation=")) == dict.fromkeys(
+        f"ablation={cell}" for cell in ablation.CELLS
+    )

@@ -149,7 +149,7 @@ def _root_field(name: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    from hldm.config.explain import shown
+    from hldm.console import shown
 
     return shown(value)
 

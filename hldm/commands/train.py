@@ -155,7 +155,7 @@ def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Optio
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from hldm.config.compose import in_our_words, register_resolvers
+    from hldm.config.arguments import in_our_words, register_resolvers
     from hldm.paths import CONF
 
     single: list[DictConfig] = []
@@ -191,7 +191,8 @@ def _search_path(options: "Options") -> list[str]:
 
 def run_one(overrides: list[str], composed: "DictConfig", options: "Options") -> None:
     """Check, plan and run one configuration in this process, then show its results."""
-    from hldm.config.compose import checked, in_our_words, plain
+    from hldm.config.arguments import in_our_words
+    from hldm.config.compose import checked, plain
     from hldm.console import terminal
     from hldm.run import requirements
     from hldm.study.compare import print_comparison

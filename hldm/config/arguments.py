@@ -7,7 +7,8 @@ said in the same ways.
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +18,14 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, OverrideType, RangeSweep
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from hldm.config.explain import shown, text_settings
 from hldm.config.habits import habit, meant
-from hldm.config.options import PRESETS, Options
-from hldm.config.schema import RunConfig
-from hldm.console import closest
+from hldm.config.options import LEAVES_RESULT, PRESETS, Options
+from hldm.console import closest, shown
 from hldm.errors import UserError
+from hldm.paths import root
 
 CURVATURES = {"curvature": "curvature", "denoiser.curvature": "curvature@denoiser.curvature"}
 """Setting → the group, and its place in the configuration, that Hydra chooses it from."""
@@ -38,6 +40,12 @@ HYDRAS_OWN = {
 
 Other launchers and sweepers would call this process's function once for every point, which starts no run.
 """
+
+
+def register_resolvers() -> None:
+    """What `${hldm.…}` means in conf/. Every composition needs it."""
+    OmegaConf.register_new_resolver("hldm.root", lambda: str(root()), replace=True)
+    OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
 
 
 @dataclass(frozen=True)
@@ -60,16 +68,23 @@ def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> li
         UserError: what is not `key=value`, an unknown option of a group, a deletion, a new key, a mix of numbers and
             options, a sweep over what cannot change a result.
     """
-    text = text_settings(RunConfig)
+    text = _text_settings() if arguments else frozenset()
     # a preset that is not chosen is the default, which Hydra has no words for
     unset = [f"{preset}=null" for preset in PRESETS]
     found = [_read(argument, options, text) for argument in arguments if argument.lstrip("+") not in unset]
-    _refuse_repeated(found, is_grid=is_grid)
+    _refuse_repeated(found)
     if not is_grid:
         return found
     # a setting that only some of the swept options have is looked at with each point, not with the defaults
     swept = {argument.key for argument in found if parsed(argument.hydra).is_sweep_override()}
     return [_deferred(argument, swept) for argument in found]
+
+
+def _text_settings() -> frozenset[str]:
+    from hldm.config.explain import text_settings  # late: `--cfg job` and the like need no schema
+    from hldm.config.schema import RunConfig
+
+    return text_settings(RunConfig)
 
 
 @lru_cache(maxsize=4096)
@@ -108,7 +123,7 @@ def _read(argument: str, options: Options, words: frozenset[str]) -> Argument:
         _refuse_hydras_own(typed, override)
         return Argument(typed, argument, override.key_or_group)
     _refuse_changes_of_structure(typed, override, options)
-    if override.is_sweep_override() and plain.partition(".")[0] in RunConfig.leaves_result:
+    if override.is_sweep_override() and plain.partition(".")[0] in LEAVES_RESULT:
         raise UserError(
             f"{typed} would sweep over {plain}, which cannot change a result: all points of the grid would be the same "
             "run. Choose one value for the whole command."
@@ -153,12 +168,13 @@ def _exists(text: str) -> bool:
         return False
 
 
-def _refuse_repeated(found: list[Argument], *, is_grid: bool) -> None:
-    """Of a setting that is typed twice the last value counts; a grid, or several presets, cannot be meant so."""
-    keys = [argument.key for argument in found]
+def _refuse_repeated(found: list[Argument]) -> None:
+    """The last value of a setting that is typed twice counts; two grids of it, or two presets, cannot be meant so."""
     for argument in found:
-        if keys.count(argument.key) > 1 and (is_grid or argument.key in PRESETS):
-            typed = [other.typed for other in found if other.key == argument.key]
+        same = [other for other in found if other.key == argument.key]
+        is_grid = any(parsed(other.hydra).is_sweep_override() for other in same)
+        if len(same) > 1 and (is_grid or argument.key in PRESETS):
+            typed = [other.typed for other in same]
             raise UserError(
                 f"{' and '.join(typed)} set the same thing twice. Keep one of them"
                 + ("." if argument.key in PRESETS else f"; several values stand in one: {argument.key}=a,b.")
@@ -267,7 +283,7 @@ def _deferred(argument: Argument, swept: set[str]) -> Argument:
     over = {"latent": ("autoencoder", "denoiser")}
     groups = {name for key in swept for name in (key, *over.get(key, ()))}
     is_preset_swept = bool(swept & {*PRESETS})
-    if "." not in argument.key or not (section in groups or is_preset_swept) or section in RunConfig.leaves_result:
+    if "." not in argument.key or not (section in groups or is_preset_swept) or section in LEAVES_RESULT:
         return argument
     if parsed(argument.hydra).is_sweep_override():
         return argument
@@ -301,8 +317,18 @@ def needs_grid(typed: str) -> str:
     )
 
 
-def in_our_words(error: Exception, arguments: Sequence[Argument], options: Options) -> UserError:
-    """Hydra's or OmegaConf's error → what was wrong and what to type."""
+@contextmanager
+def in_our_words(given: Sequence[Argument], options: Options) -> Iterator[None]:
+    """What Hydra or OmegaConf raises in the block → a UserError that says what was wrong and what to type."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeError) as error:
+        raise _in_our_words(error, given, options) from error
+
+
+def _in_our_words(error: Exception, arguments: Sequence[Argument], options: Options) -> UserError:
     text = " ".join(f"{error} {error.__cause__ or ''}".split()).partition(" Config search path:")[0]
     # one of the two may be the section that was to hold the key
     if keys := re.findall(r"(?:not in struct full_key: |Could not override ')([^\s']+)", text):

@@ -1,30 +1,21 @@
 """conf/ and what was typed → the checked configuration of a run."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import hydra
-import yaml
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from hldm.config import arguments, fits
+from hldm.config.arguments import in_our_words, register_resolvers
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
 from hldm.config.published import architecture, latent_channels, located
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
-from hldm.paths import CONF, root
-
-
-def register_resolvers() -> None:
-    """What `${hldm.…}` means in conf/. Every composition needs it."""
-    OmegaConf.register_new_resolver("hldm.root", lambda: str(root()), replace=True)
-    OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
+from hldm.paths import CONF
 
 
 def compose(overrides: list[str]) -> RunConfig:
@@ -39,17 +30,6 @@ def compose(overrides: list[str]) -> RunConfig:
     return checked(data, options)
 
 
-@contextmanager
-def in_our_words(given: Sequence[arguments.Argument], options: Options) -> Iterator[None]:
-    """What Hydra or OmegaConf raises in the block → a UserError that says what was wrong and what to type."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeError) as error:
-        raise arguments.in_our_words(error, given, options) from error
-
-
 def plain(composed: DictConfig) -> dict[str, Any]:
     """Hydra's composition as a dictionary without interpolations and without Hydra's own settings.
 
@@ -58,12 +38,7 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     """
     own = _own(composed)
     # OmegaConf's annotation covers lists and strings too; a DictConfig gives a dictionary
-    data: dict[str, Any] = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[assignment]  # a dict
-    # a preset may have variables, such as latent_dim, which settings refer to: they have done their work
-    if extra := data.keys() - RunConfig.model_fields.keys():
-        variables = extra & references(own)
-        data = {key: value for key, value in data.items() if key not in variables}
-    return data
+    return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)  # type: ignore[return-value]  # a dict
 
 
 def references(composed: DictConfig) -> set[str]:
@@ -81,11 +56,15 @@ def _own(composed: DictConfig) -> DictConfig:
 
 def checked(data: dict[str, Any], options: Options | None = None) -> RunConfig:
     """The typed configuration, or a UserError that names all that is wrong with it."""
+    options = options or Options()
     data = _with_published(data)
+    # a preset may have variables, such as latent_dim, which settings refer to: they have done their work
+    if extra := data.keys() - RunConfig.model_fields.keys():
+        data = {key: value for key, value in data.items() if key not in extra & options.variables}
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise UserError.of(sentences(error, RunConfig, data, options or Options())) from None
+        raise UserError.of(sentences(error, RunConfig, data, options)) from None
     if problems := list(fits.problems(config)):
         raise UserError.of(problems)
     return config

@@ -1,6 +1,5 @@
 """pydantic's errors in the project's words: what was wrong, what is allowed, what to type."""
 
-import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
@@ -14,7 +13,7 @@ from hldm.config.base import Refusal, Section, Words
 from hldm.config.geometry import Curvature
 from hldm.config.habits import habit
 from hldm.config.options import PRESETS, Options
-from hldm.console import closest
+from hldm.console import closest, shown
 
 
 def sentences(error: ValidationError, root: type[Section], data: Any, options: Options) -> list[str]:
@@ -32,26 +31,6 @@ def sentences(error: ValidationError, root: type[Section], data: Any, options: O
     about = (p for p in problems if not any(loc[: len(p["loc"])] == p["loc"] != loc for loc in wrong))
     found = (_sentence(problem, root, data, options) for problem in about)
     return list(dict.fromkeys(found))  # each element of a list may have the same complaint
-
-
-def shown(value: Any) -> str:
-    """A value as it is typed."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(shown(item) for item in value) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{shown(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, str) and _looks_like_another_type(value):
-        return f"'{value}'"
-    return str(value)
-
-
-def _looks_like_another_type(text: str) -> bool:
-    try:
-        return not isinstance(json.loads(text), str)
-    except ValueError:
-        return False
 
 
 def must_be(field: FieldInfo) -> str:

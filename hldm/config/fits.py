@@ -15,11 +15,11 @@ from hldm.config.diffusion import (
     TangentDDPM,
     UNet,
 )
-from hldm.config.explain import shown
 from hldm.config.geometry import PoincareBall
 from hldm.config.metrics import InceptionFeatures
 from hldm.config.schema import RunConfig
 from hldm.config.training import Stage
+from hldm.console import shown
 
 MIN_SAMPLES = 10
 """Parts into which the inception score and the classes of a data set cut the samples."""
@@ -37,6 +37,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         processes,
         noise_schedule,
         conditions,
+        learned_curvature,
         captions,
         widths,
         sides,
@@ -113,6 +114,11 @@ def global_points(c: RunConfig) -> Iterator[str]:
             "autoencoder.posterior=riemannian has one scale for each ball and each flat factor, so a flat map would "
             "have one for all its positions. With latent=map_global type autoencoder.posterior=wrapped."
         )
+    if autoencoder.latent_rms is not None:
+        yield (
+            "autoencoder.latent_rms fixes the scale of latents that are a map or a point, and latent=map_global has "
+            "both, which are scaled apart. Type autoencoder.latent_rms=null."
+        )
     if autoencoder.flat_map and c.geometry.flat_channels is not None:
         yield (
             "autoencoder.flat_map=true leaves no ball in the map, and geometry=hybrid splits its channels. Type "
@@ -123,6 +129,7 @@ def global_points(c: RunConfig) -> Iterator[str]:
 def parts(c: RunConfig) -> Iterator[str]:
     """Parts of the model suit the data and each other."""
     autoencoder, training = c.autoencoder, c.training.first_stage
+    is_one_ball = len(c.geometry.manifold.leaves) == 1 and getattr(c.geometry.manifold, "balls", 1) == 1
     for name in ("perceptual_weight", "adversarial_weight"):
         if not autoencoder.is_convolutional and getattr(training, name):
             yield (
@@ -133,13 +140,17 @@ def parts(c: RunConfig) -> Iterator[str]:
         yield (
             "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."
         )
-    if isinstance(autoencoder, MLP) and "mobius" in (c.geometry.decoder_stem, autoencoder.encoder_head):
-        leaves = c.geometry.manifold.leaves
-        if len(leaves) > 1 or any(isinstance(leaf, PoincareBall) and leaf.balls > 1 for leaf in leaves):
-            yield (
-                "A Möbius layer is defined on one ball, not on a product. Use geometry=poincare with one ball, or "
-                "geometry.decoder_stem=gyroplane autoencoder.encoder_head=wrapped."
-            )
+    heads = (c.geometry.decoder_stem, autoencoder.encoder_head) if isinstance(autoencoder, MLP) else ()
+    if "mobius" in heads and not is_one_ball:
+        yield (
+            "A Möbius layer is defined on one ball, not on a product. Use geometry=poincare with one ball, or "
+            "geometry.decoder_stem=gyroplane autoencoder.encoder_head=wrapped."
+        )
+    if isinstance(autoencoder, MLP) and autoencoder.gyroplane_form == "pvae" and not is_one_ball:
+        yield (
+            "autoencoder.gyroplane_form=pvae is the authors' layer, which is defined on one ball. Type "
+            "autoencoder.gyroplane_form=paper, or geometry=poincare with one ball."
+        )
     if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractor is not None):
         yield (
             "dataset=branching has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it; "
@@ -280,6 +291,16 @@ def conditions(c: RunConfig) -> Iterator[str]:
             f"conditioning.guidance_scale={c.conditioning.guidance_scale:g} subtracts what the denoiser predicts "
             "without a condition, which conditioning.dropout=0 never trains. Type conditioning.guidance_scale=1, or "
             "conditioning.dropout=0.1."
+        )
+
+
+def learned_curvature(c: RunConfig) -> Iterator[str]:
+    """A curvature is learned with the latents, or not at all."""
+    if c.curvature.is_learnable and c.has_flat_latents and c.is_conditioned_on_balls:
+        yield (
+            f"curvature=learnable is learned with the autoencoder, and geometry={c.geometry.name} gives it no ball to "
+            "learn from, so the balls of conditioning.hyperbolic=true would stay where they start. Type a number, such "
+            "as curvature=1.0, or geometry=poincare."
         )
 
 

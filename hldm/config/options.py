@@ -2,9 +2,10 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
-from functools import cached_property
-from importlib.metadata import entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from hldm.paths import CONF
 
 PRESETS = ("ablation", "experiment", "sweep")
 """Groups that stand over the others: their options choose options and values of the other groups."""
+
+
+LEAVES_RESULT = frozenset({"hardware", "paths", "study", "tracking"})
+"""Sections that cannot change a result: identity leaves them out, and a sweep over them means nothing."""
 
 
 class Options:
@@ -58,6 +63,12 @@ class Options:
                         known.setdefault(key, []).append(f"{group}={option}")
         return known
 
+    @cached_property
+    def variables(self) -> set[str]:
+        """Names that settings of presets refer to, such as latent_dim of the Poincaré VAE."""
+        files = (file for preset in PRESETS for file in self.groups.get(preset, {}).values())
+        return {name for file in files for name in re.findall(r"\$\{(\w+)\}", file.read_text(encoding="utf-8"))}
+
     def settings(self, file: Path) -> dict[str, Any]:
         """Dotted key → value as an option's file writes it (interpolations stay text), inner nodes included."""
         try:
@@ -100,13 +111,19 @@ def description(option: Path) -> str:
     return ""
 
 
+@cache
+def installed() -> tuple[EntryPoint, ...]:
+    """The entry points by which installed packages add sections."""
+    return tuple(entry_points(group="hldm.sections"))
+
+
 def load_extensions() -> None:
     """Import the modules that add sections: entry points in the group `hldm.sections`, and those of HLDM_PLUGINS.
 
     Raises:
         UserError: a module of HLDM_PLUGINS cannot be imported.
     """
-    for point in entry_points(group="hldm.sections"):
+    for point in installed():
         point.load()
     for name in filter(None, os.environ.get("HLDM_PLUGINS", "").split(",")):
         try:
@@ -120,7 +137,7 @@ def load_extensions() -> None:
 
 def extension_folders() -> Iterator[Path]:
     """The folders `conf` beside the modules that add sections."""
-    names = [point.module for point in entry_points(group="hldm.sections")]
+    names = [point.module for point in installed()]
     names += [name.strip() for name in os.environ.get("HLDM_PLUGINS", "").split(",") if name.strip()]
     for name in names:
         spec = importlib.util.find_spec(name)

@@ -1,7 +1,7 @@
 """The whole configuration of one run."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field
@@ -91,9 +91,6 @@ class RunConfig(Section):
     metrics: Metrics = Field(default=Metrics(), description="how a run is judged")
     tracking: Tracking = Field(default=WandbTracker(), description="where runs are shown")
     hardware: Hardware = Field(default=Hardware(), description="where a run works")
-
-    leaves_result: ClassVar[frozenset[str]] = frozenset({"hardware", "paths", "study", "tracking"})
-    """Sections that cannot change a result: identity leaves them out, and a sweep over them means nothing."""
 
     @property
     def has_flat_latents(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a latent distribution offers to a model: draws, densities, and the KL to a centred prior.
+"""The interface of a latent distribution: draws, densities, and the KL to a centred prior.
 
 Legend: a point has C coordinates along `dim`; all other axes are batch axes. `m` are the normal coordinates of the
 mean, `w` a frame vector at the mean, `v` normal coordinates of a sample, `z` the same sample as a point.
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from hldm.errors import UserError
@@ -28,11 +29,11 @@ class Draw:
 
     manifold: Manifold
     dim: int
-    w: Tensor
-    v: Tensor
+    w: Float[Tensor, "*S"]
+    v: Float[Tensor, "*S"]
 
     @property
-    def z(self) -> Tensor:
+    def z(self) -> Float[Tensor, "..."]:
         """The sample as a point, same shape; refused where the number format has no coordinates for it."""
         check_radius(self.manifold, self.v, self.dim)
         return self.manifold.from_tangent(self.v, self.dim)
@@ -113,7 +114,7 @@ class ManifoldDistribution(ABC):
     """Known to have its mean at the origin, where frame vectors are normal coordinates."""
 
     scale_rule: str
-    """What has a scale of its own, and what to do where another has: the end of an error."""
+    """The end of an error about scales: which parts of a point have a scale each, and which family has other scales."""
 
     def __init__(self, manifold: Manifold, loc: Tensor, dim: int = -1, validate_args: bool = True) -> None:
         self.manifold = manifold
@@ -145,17 +146,17 @@ class ManifoldDistribution(ABC):
         """
 
     @abstractmethod
-    def log_prob_draw(self, draw: Draw) -> Tensor:
+    def log_prob_draw(self, draw: Draw) -> Float[Tensor, "..."]:
         """Log density of a sample that *this* distribution drew; `dim` is summed away."""
 
     @abstractmethod
-    def log_normalizer(self) -> Tensor:
+    def log_normalizer(self) -> Float[Tensor, "..."]:
         """Minus the logarithm of the density's constant factor; `dim` is summed away."""
 
     @abstractmethod
     def kl_to_centred(
         self, prior_scale: float | Tensor, sample: Draw | None = None, generator: Generator | None = None
-    ) -> Tensor:
+    ) -> Float[Tensor, "..."]:
         """KL to the distribution of the same family with mean 0 and one scale; `dim` is summed away.
 
         A one-sample estimate of low variance, unbiased, 0-variance as c → 0.
@@ -170,30 +171,32 @@ class ManifoldDistribution(ABC):
     def centred(self, prior_scale: float | Tensor) -> "ManifoldDistribution":
         """The prior: the same family, shapes and dtype with mean 0 and one scale."""
 
-    def log_prob_normal(self, v: Tensor) -> Tensor:
+    def log_prob_normal(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Log density at the point with normal coordinates v; `dim` is summed away."""
         self._check_channels(v, "v")
         w = v if self.is_centred else self.manifold.add_normal(-self.loc, v, self.dim)
         return self.log_prob_draw(Draw(self.manifold, self.dim, w, v))
 
-    def log_prob(self, z: Tensor) -> Tensor:
+    def log_prob(self, z: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Log density at a point, with respect to the Riemannian volume; `dim` is summed away."""
         self._check_channels(z, "z")
         if self.validate_args:
             check_on_manifold(self.manifold, promote(z), self.dim)
         return self.log_prob_normal(self.manifold.to_tangent(z, self.dim))
 
-    def rsample_tangent(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def rsample_tangent(
+        self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()
+    ) -> Float[Tensor, "..."]:
         """Normal coordinates of a sample."""
         return self.draw(generator, sample_shape).v
 
-    def rsample(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    def rsample(self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()) -> Float[Tensor, "..."]:
         """A sample as a point."""
         return self.draw(generator, sample_shape).z
 
     def kl_monte_carlo(
         self, prior_scale: float | Tensor, sample: Draw | None = None, generator: Generator | None = None
-    ) -> Tensor:
+    ) -> Float[Tensor, "..."]:
         """log q(z) − log p(z) at one sample: the plain estimator, for comparison with `kl_to_centred`."""
         draw = self.draw(generator) if sample is None else sample
         return self.log_prob_draw(draw) - self.centred(prior_scale).log_prob_normal(draw.v)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -32,12 +33,12 @@ _X, _W = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_NODES))
 class Integrals(NamedTuple):
     """Integrals over the radial law, and their derivatives to q; each (*B)."""
 
-    log_total: Tensor
+    log_total: Float64[Tensor, "*B"]
     """log ∫ exp(h(t)) dt."""
-    log_total_slope: Tensor
-    moment: Tensor
+    log_total_slope: Float64[Tensor, "*B"]
+    moment: Float64[Tensor, "*B"]
     """E[t²]."""
-    moment_slope: Tensor
+    moment_slope: Float64[Tensor, "*B"]
 
 
 class _WithSlope(torch.autograd.Function):
@@ -65,7 +66,7 @@ class RadialLaw:
     As q → 0 this is the χ law of n degrees of freedom.
     """
 
-    def __init__(self, q: Tensor, n: int) -> None:
+    def __init__(self, q: Float64[Tensor, "*B"], n: int) -> None:
         self.q, self.n = q, n
         self._tables: Tables | None = None
         self._found: Integrals | None = None
@@ -77,12 +78,12 @@ class RadialLaw:
                 self._tables = Tables(self.q.detach(), self.n)
         return self._tables
 
-    def log_integral(self) -> Tensor:
+    def log_integral(self) -> Float64[Tensor, "*B"]:
         """log ∫ exp(h(t)) dt, (*B); log(2^{n/2 − 1} Γ(n/2)) as q → 0."""
         found = self._integrals()
         return _WithSlope.apply(self.q, found.log_total, found.log_total_slope)
 
-    def second_moment(self) -> Tensor:
+    def second_moment(self) -> Float64[Tensor, "*B"]:
         """E[t²], (*B); n as q → 0."""
         found = self._integrals()
         return _WithSlope.apply(self.q, found.moment, found.moment_slope)
@@ -95,7 +96,7 @@ class RadialLaw:
                 self._found = self.tables().integrals()
         return self._found
 
-    def quantile(self, u: Tensor) -> Tensor:
+    def quantile(self, u: Float64[Tensor, "*SB"]) -> Float64[Tensor, "*SB"]:
         """The t with ∫₀ᵗ f = u; differentiable in q by dt/dq = −(∂/∂q ∫₀ᵗ f)/f(t), not in u.
 
         Args:
@@ -121,7 +122,7 @@ class Tables:
         n: dimension of the ball, ≥ 1.
     """
 
-    def __init__(self, q: Tensor, n: int) -> None:
+    def __init__(self, q: Float64[Tensor, "*B"], n: int) -> None:
         self.q, self.n = q, n
         self.mode = self._mode()
         self.low = (self.mode - _WINDOW).clamp(min=0)
@@ -174,13 +175,13 @@ class Tables:
         return (self.n - 1) * square * log_sinhc_slope(_widen(self.q, axes) * square)
 
     def integrals(self) -> Integrals:
-        """All that the law is asked for beside quantiles."""
+        """The integrals over the law: normaliser, second moment, and their derivatives to q."""
         peak = -0.5 * self.mode.square()
         if self.n > 1:
             peak = peak + (self.n - 1) * (self.mode.log() + log_sinhc(self.q * self.mode.square()))
         return Integrals(self.total.log() + peak, self.mean_tilt, self.moment, self.moment_slope)
 
-    def invert(self, u: Tensor) -> tuple[Tensor, Tensor]:
+    def invert(self, u: Float64[Tensor, "*SB"]) -> tuple[Float64[Tensor, "*SB"], Float64[Tensor, "*SB"]]:
         """The quantiles of u, (*S, *B), and their derivatives to q."""
         n, target = self.n, u * self.total
         index = ((target.unsqueeze(-1) >= self._below).sum(-1, keepdim=True) - 1).clamp(min=0)
@@ -214,7 +215,9 @@ def _widen(a: Tensor, axes: int) -> Tensor:
     return a[(...,) + (None,) * axes]
 
 
-def _nodes(low: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+def _nodes(
+    low: Float64[Tensor, "*#B"], width: Float64[Tensor, "*#B"]
+) -> tuple[Float64[Tensor, "*B J"], Float64[Tensor, "*B J"]]:
     """Gauss–Legendre nodes and weights on [low, low + width]; a node axis is appended."""
     half = 0.5 * width.unsqueeze(-1)
     return low.unsqueeze(-1) + half * (1 + _X.to(low.device)), half * _W.to(low.device)

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from hldm.distributions.base import Draw, ManifoldDistribution
@@ -71,7 +72,7 @@ class RiemannianNormal(ManifoldDistribution):
         w = torch.cat(parts, self.dim)
         return Draw(self.manifold, self.dim, w, self.manifold.add_normal(self.loc, w, self.dim))
 
-    def log_normalizer(self) -> Tensor:
+    def log_normalizer(self) -> Float[Tensor, "..."]:
         """log Z; `dim` is summed away."""
         return self._total([b.log_normalizer() for b in self._blocks]).to(self.loc.dtype)
 
@@ -80,7 +81,7 @@ class RiemannianNormal(ManifoldDistribution):
         first, *rest = (a.sum((self.dim - 1, self.dim)) for a in terms)
         return sum(rest, first)
 
-    def log_prob_draw(self, draw: Draw) -> Tensor:
+    def log_prob_draw(self, draw: Draw) -> Float[Tensor, "..."]:
         views = zip(self._blocks, self._views(draw.w), strict=True)
         return -0.5 * self._total([(w / b.scale).square() for b, w in views]) - self.log_normalizer()
 
@@ -92,7 +93,7 @@ class RiemannianNormal(ManifoldDistribution):
 
     def kl_to_centred(
         self, prior_scale: float | Tensor, sample: Draw | None = None, generator: Generator | None = None
-    ) -> Tensor:
+    ) -> Float[Tensor, "..."]:
         """KL(q ‖ RN(0, σ₀²)); `dim` is summed away.
 
             KL = log Z₀ − log Z + (|m|² + E[r²])/2σ₀² − E[r²]/2σ² + E[(|v|² − |m + w|²)/2σ₀²]
@@ -135,7 +136,7 @@ class _Block:
         t = self.law.quantile(u.clamp(1e-300, 1 - 1e-16))
         return w * (t / length2.sqrt()).to(w.dtype)
 
-    def log_normalizer(self) -> Tensor:
+    def log_normalizer(self) -> Float[Tensor, "..."]:
         """log Z of every ball, the shape of `scale`, float64."""
         n, log_scale = self.n, self.scale.double().log()
         if self.law is None:

@@ -6,6 +6,7 @@ Nagano et al. (2019), section 3; Mathieu et al. (2019), eq. 6. See `base` for th
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from hldm.distributions.base import Draw, ManifoldDistribution
@@ -46,11 +47,11 @@ class WrappedNormal(ManifoldDistribution):
         w = self.scale * self._noise(generator, sample_shape)
         return Draw(self.manifold, self.dim, w, self.manifold.add_normal(self.loc, w, self.dim))
 
-    def log_prob_draw(self, draw: Draw) -> Tensor:
+    def log_prob_draw(self, draw: Draw) -> Float[Tensor, "..."]:
         gaussian = -0.5 * (draw.w / self.scale).square().sum(self.dim) - self.log_normalizer()
         return gaussian - self.manifold.log_volume(draw.w, self.dim)
 
-    def log_normalizer(self) -> Tensor:
+    def log_normalizer(self) -> Float[Tensor, "..."]:
         """log √det 2πΣ; `dim` is summed away. It does not depend on c."""
         return (self.scale.log() + 0.5 * math.log(2 * math.pi)).sum(self.dim)
 
@@ -62,7 +63,7 @@ class WrappedNormal(ManifoldDistribution):
 
     def kl_to_centred(
         self, prior_scale: float | Tensor, sample: Draw | None = None, generator: Generator | None = None
-    ) -> Tensor:
+    ) -> Float[Tensor, "..."]:
         """KL(q ‖ WN(0, σ₀²)); `dim` is summed away.
 
             KL = KL(N(m, Σ) ‖ N(0, σ₀²I)) + E[(|v|² − |m + w|²)/2σ₀² + log_volume(v) − log_volume(w)]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from hldm.geometry.elementary import arsinh, sinh
 from hldm.geometry.forms import two_forms
+from hldm.geometry.shapes import Operand, Whole
 
 SERIES_BELOW = 0.02
 # The slope of a closed form loses eps/s by cancellation; at s = 0.02 that is 50 eps.
@@ -139,48 +140,48 @@ _spread = _analytic(
 )
 
 
-def tanhc(s: Tensor) -> Tensor:
+def tanhc(s: Operand) -> Whole:
     """tanh(√s)/√s, from 1 at s = 0 down to 0."""
     return _tanhc(s)
 
 
-def atanhc(s: Tensor) -> Tensor:
+def atanhc(s: Operand) -> Whole:
     """artanh(√s)/√s for 0 ≤ s < 1, from 1 upwards; infinite at 1."""
     return _atanhc(s)
 
 
-def sinhc(s: Tensor) -> Tensor:
+def sinhc(s: Operand) -> Whole:
     """sinh(√s)/√s, from 1 upwards; overflows in float32 beyond √s = 88."""
     return _sinhc(s)
 
 
-def asinhc(s: Tensor) -> Tensor:
+def asinhc(s: Operand) -> Whole:
     """arsinh(√s)/√s, from 1 at s = 0 down to 0."""
     return _asinhc(s)
 
 
-def cosh_(s: Tensor) -> Tensor:
+def cosh_(s: Operand) -> Whole:
     """cosh(√s) = 1 + s/2·sinhc(s/4)², written so that the slope 1/2 at s = 0 is exact."""
     return 1 + 0.5 * s * sinhc(0.25 * s) ** 2
 
 
-def sinhc_and_cosh(s: Tensor) -> tuple[Tensor, Tensor]:
+def sinhc_and_cosh(s: Operand) -> tuple[Whole, Whole]:
     """`sinhc(s)` and `cosh_(s)` from one h = sinhc(s/4): h √(1 + s h²/4) and 1 + s h²/2."""
     h = sinhc(0.25 * s)
     half = 0.25 * s * h * h
     return h * (1 + half).sqrt(), 1 + 2 * half
 
 
-def log_sinhc(s: Tensor) -> Tensor:
+def log_sinhc(s: Operand) -> Whole:
     """log(sinh(√s)/√s), from 0 upwards like √s; never overflows."""
     return _log_sinhc(s)
 
 
-def log_sinhc_slope(s: Tensor) -> Tensor:
+def log_sinhc_slope(s: Operand) -> Whole:
     """d log_sinhc / ds = (√s coth √s − 1)/(2s), from 1/6 at s = 0 down to 0."""
     return _log_sinhc_slope(s)
 
 
-def spread(s: Tensor) -> Tensor:
+def spread(s: Operand) -> Whole:
     """(1 − √s/sinh(√s))/s, from 1/6 at s = 0 down to 0."""
     return _spread(s)

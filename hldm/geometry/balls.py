@@ -10,8 +10,9 @@ from torch import Tensor
 from hldm.geometry.curvature import Curvature
 from hldm.geometry.euclidean import Euclidean
 from hldm.geometry.manifold import Leaf, Manifold
-from hldm.geometry.ops import Scalar, promote, safe_sqrt
+from hldm.geometry.ops import promote, safe_sqrt
 from hldm.geometry.poincare import PoincareBall
+from hldm.geometry.shapes import Operand, Scalar, Whole
 
 BALL_DIM = 8
 """Largest dimension of a ball of features."""
@@ -28,12 +29,12 @@ def largest_balls(channels: int, curvature: Curvature) -> Leaf:
     return PoincareBall(channels, curvature, channels // n)
 
 
-def clip_norm(manifold: Manifold, v: Tensor, clip: float, dim: int = -1) -> Tensor:
+def clip_norm(manifold: Manifold, v: Operand, clip: float, dim: int = -1) -> Whole:
     """(*, C, …) with every ball's coordinates scaled down to norm `clip` > 0 at most; flat leaves are one ball each."""
     return torch.cat([_shrunk(leaf, x, clip, dim) for leaf, x in manifold.pieces(v, dim)], dim)
 
 
-def within_radius(manifold: Manifold, v: Tensor, radius: float = RADIUS, dim: int = -1) -> Tensor:
+def within_radius(manifold: Manifold, v: Operand, radius: float = RADIUS, dim: int = -1) -> Whole:
     """Normal coordinates (*, C, …) scaled down to √c|v| ≤ radius in every ball. As c → 0 nothing is scaled."""
     pieces = manifold.pieces(v, dim)
     return torch.cat([x if leaf.is_flat else _shrunk(leaf, x, radius / leaf.c**0.5, dim) for leaf, x in pieces], dim)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hldm.geometry.ops import promote
+from hldm.geometry.shapes import Number, Scalar
 
 
 class Curvature(nn.Module, ABC):
@@ -14,7 +15,7 @@ class Curvature(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def operand(self) -> Tensor | float:
+    def operand(self) -> Scalar:
         """c as the formulae take it: a Python float if it is fixed (then c = 0 is known without a look at data)."""
 
     @property
@@ -22,13 +23,13 @@ class Curvature(nn.Module, ABC):
         """Whether c is known to be 0 without a look at data: then every formula takes its Euclidean branch."""
         return False
 
-    def forward(self) -> Tensor:
+    def forward(self) -> Number:
         """c as a tensor of shape ()."""
         c = self.operand
         return c if isinstance(c, Tensor) else torch.tensor(c)
 
     @abstractmethod
-    def rescaled(self, s: Tensor | float) -> "Curvature":
+    def rescaled(self, s: Scalar) -> "Curvature":
         """c·s², the curvature of the space in which every length is divided by s."""
 
 
@@ -53,7 +54,7 @@ class FixedCurvature(Curvature):
     def is_zero(self) -> bool:
         return self.value == 0
 
-    def rescaled(self, s: Tensor | float) -> "FixedCurvature":
+    def rescaled(self, s: Scalar) -> "FixedCurvature":
         return FixedCurvature(self.value * float(s) ** 2)
 
     def extra_repr(self) -> str:
@@ -80,10 +81,10 @@ class LearnableCurvature(Curvature):
         self.raw = nn.Parameter(torch.zeros(()))
 
     @property
-    def operand(self) -> Tensor:
+    def operand(self) -> Number:
         return self.value * torch.exp(promote(self.raw))
 
-    def rescaled(self, s: Tensor | float) -> "RescaledCurvature":
+    def rescaled(self, s: Scalar) -> "RescaledCurvature":
         return RescaledCurvature(self, s)
 
     def get_extra_state(self) -> Tensor:
@@ -106,14 +107,14 @@ class RescaledCurvature(Curvature):
 
     factor: Tensor
 
-    def __init__(self, base: Curvature, s: Tensor | float) -> None:
+    def __init__(self, base: Curvature, s: Scalar) -> None:
         super().__init__()
         self.base = base
         self.register_buffer("factor", torch.as_tensor(s, dtype=torch.get_default_dtype()).detach() ** 2)
 
     @property
-    def operand(self) -> Tensor:
+    def operand(self) -> Number:
         return promote(self.factor) * self.base.operand
 
-    def rescaled(self, s: Tensor | float) -> "RescaledCurvature":
+    def rescaled(self, s: Scalar) -> "RescaledCurvature":
         return RescaledCurvature(self, s)

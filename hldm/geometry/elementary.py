@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from hldm.geometry.forms import two_forms
+from hldm.geometry.shapes import Operand, Whole
 
 _WORTHWHILE = 2048
 # Below this many elements the Python overhead of a custom function exceeds what it saves.
 
 
-def _is_worthwhile(x: Tensor) -> bool:
+def _is_worthwhile(x: Operand) -> bool:
     return x.device.type == "cpu" and x.numel() >= _WORTHWHILE
 
 
@@ -123,12 +124,12 @@ _arsinh = two_forms(eager=lambda x: _Arsinh.apply(x)[0], compiled=lambda x: _Ars
 _sinh = two_forms(eager=_Sinh.apply, compiled=_SinhInGraph.apply)
 
 
-def arsinh(x: Tensor) -> Tensor:
+def arsinh(x: Operand) -> Whole:
     """arsinh x of any sign, |x| ≤ 1e18 in float32."""
     return _arsinh(x) if _is_worthwhile(x) else torch.asinh(x)
 
 
-def sinh(x: Tensor) -> Tensor:
+def sinh(x: Operand) -> Whole:
     """sinh x of any sign, up to overflow."""
     return _sinh(x) if _is_worthwhile(x) else torch.sinh(x)
 

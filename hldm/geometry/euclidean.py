@@ -1,11 +1,13 @@
 """Flat space R^C: points are their own normal coordinates."""
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from hldm.geometry import means
 from hldm.geometry.manifold import Leaf
 from hldm.geometry.ops import promote
+from hldm.geometry.shapes import Number, Operand, Whole
 
 
 class Euclidean(Leaf):
@@ -30,62 +32,62 @@ class Euclidean(Leaf):
     def like(self, channels: int, balls: int = 1) -> "Euclidean":
         return Euclidean(channels)
 
-    def from_tangent(self, v: Tensor, dim: int = -1) -> Tensor:
+    def from_tangent(self, v: Operand, dim: int = -1) -> Whole:
         return promote(v)
 
-    def to_tangent(self, z: Tensor, dim: int = -1) -> Tensor:
+    def to_tangent(self, z: Operand, dim: int = -1) -> Whole:
         return promote(z)
 
-    def add_normal(self, m: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def add_normal(self, m: Operand, w: Operand, dim: int = -1) -> Whole:
         return promote(m) + promote(w)
 
-    def expmap(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def expmap(self, x: Operand, u: Operand, dim: int = -1) -> Whole:
         return promote(x) + promote(u)
 
-    def logmap(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    def logmap(self, x: Operand, y: Operand, dim: int = -1) -> Whole:
         return promote(y) - promote(x)
 
-    def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def transport(self, x: Operand, y: Operand, u: Operand, dim: int = -1) -> Whole:
         return promote(u)
 
-    def normal_velocity(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def normal_velocity(self, x: Operand, y: Operand, u: Operand, dim: int = -1) -> Whole:
         return promote(u)
 
-    def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def inner(self, x: Operand, u: Operand, w: Operand, dim: int = -1) -> Tensor:
         return (promote(u) * promote(w)).sum(dim)
 
-    def to_frame(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def to_frame(self, x: Operand, u: Operand, dim: int = -1) -> Whole:
         return promote(u)
 
-    def from_frame(self, x: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def from_frame(self, x: Operand, w: Operand, dim: int = -1) -> Whole:
         return promote(w)
 
-    def sqdist(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    def sqdist(self, x: Operand, y: Operand, dim: int = -1) -> Tensor:
         return (promote(x) - promote(y)).square().sum(dim)
 
-    def pairwise_sqdist(self, x: Tensor, y: Tensor) -> Tensor:
+    def pairwise_sqdist(self, x: Float[Tensor, "N C"], y: Float[Tensor, "M C"]) -> Float[Tensor, "N M"]:
         return torch.cdist(promote(x), promote(y), compute_mode="donot_use_mm_for_euclid_dist").square()
 
-    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    def geodesic(self, x0: Operand, x1: Operand, t: Operand, dim: int = -1) -> tuple[Whole, Whole]:
         u = promote(x1) - promote(x0)
         return promote(x0) + t * u, u
 
-    def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
+    def log_volume(self, v: Operand, dim: int = -1) -> Tensor:
         return torch.zeros_like(promote(v).sum(dim))
 
-    def saturation(self, z: Tensor, dim: int = -1) -> Tensor:
+    def saturation(self, z: Operand, dim: int = -1) -> Number:
         return promote(z).new_zeros(())
 
     def rescaled(self, s: Tensor | float) -> "Euclidean":
         return Euclidean(self.channels)
 
-    def curvatures(self) -> Tensor:
+    def curvatures(self) -> Float64[Tensor, " factors"]:
         return torch.zeros(1, dtype=torch.float64)
 
-    def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
+    def midpoint(self, v: Float[Tensor, "*#B N C"], weights: Float[Tensor, "*#B M N"]) -> Float[Tensor, "*B M C"]:
         return means.midpoint(v, weights, 0.0)
 
-    def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
+    def frechet_mean(self, v: Float[Tensor, "*#B N C"], weights: Float[Tensor, "*#B N"]) -> Float[Tensor, "*B C"]:
         return means.frechet_mean(v, weights, 0.0)
 
     def extra_repr(self) -> str:

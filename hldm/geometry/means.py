@@ -4,20 +4,22 @@ Legend: v is (*B, N, n), N points of one ball; weights are (*B, M, N) ≥ 0, M m
 """
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hldm.geometry.analytic import sinhc
 from hldm.geometry.normal import add_normal, from_spacelike, spacelike
-from hldm.geometry.ops import Scalar, flat, full_precision, promote
+from hldm.geometry.ops import flat, full_precision, promote
+from hldm.geometry.shapes import Scalar
 
 
-def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
+def midpoint(v: Float[Tensor, "*#B N n"], weights: Float[Tensor, "*#B M N"], c: Scalar) -> Float[Tensor, "*B M n"]:
     """Gyro-midpoint, which is the Einstein midpoint and the normalised centroid on the hyperboloid.
 
         m = ½ ⊗ Σ w_i λ_i z_i / Σ w_i (λ_i − 1)                                              Ungar (2008), chapter 6
 
     computed on the hyperboloid, where it is Y/|Y| with Y = Σ w_i Y_i. The Lorentz norm |Y| is never smaller than Σ w_i;
-    that bound takes over where rounding would win. In float32 the radius errs by up to 6e-3/√c at √c|v| = 6.
+    where rounding makes it smaller, Σ w_i takes its place. In float32 the radius errs by up to 6e-3/√c at √c|v| = 6.
 
     Args:
         v: (*B, N, n) normal coordinates.
@@ -39,14 +41,16 @@ def midpoint(v: Tensor, weights: Tensor, c: Scalar) -> Tensor:
         return from_spacelike(space / norm, c)
 
 
-def frechet_mean(v: Tensor, weights: Tensor, c: Scalar, steps: int = 32) -> Tensor:
+def frechet_mean(
+    v: Float[Tensor, "*#B N n"], weights: Float[Tensor, "*#B N"], c: Scalar, steps: int = 32
+) -> Float[Tensor, "*B n"]:
     """The point with the least weighted sum of squared distances (Karcher mean); unique on the ball.
 
     Because arcosh² is concave, Σ w_i d_i² is bounded from above at the current mean by a weighted sum of cosh(√c d_i),
     which the gyro-midpoint with weights w_i √c d_i/sinh(√c d_i) minimises: every step descends, without a step size
     (the majorisation of Lou et al. (2020), Algorithm 1, on the hyperboloid). One Newton step on the gradient
-    Σ w_i log_m(v_i) ends it; as its derivative is that of the implicit function theorem, gradients to v, weights and c
-    are exact.
+    Σ w_i log_m(v_i) ends the iteration. Autograd sees this step alone, and its derivative is the one that the implicit
+    function theorem gives, so gradients to v, weights and c are exact.
 
     Args:
         v: (*B, N, n) normal coordinates.
@@ -72,7 +76,7 @@ def frechet_mean(v: Tensor, weights: Tensor, c: Scalar, steps: int = 32) -> Tens
     return add_normal(mean.squeeze(-2), step, c)
 
 
-def _hessian(w: Tensor, weights: Tensor, c: Scalar) -> Tensor:
+def _hessian(w: Float[Tensor, "*#B N n"], weights: Float[Tensor, "*#B N"], c: Scalar) -> Float[Tensor, "*B n n"]:
     """(*B, n, n) Hessian of Σ w_i d_i²/2 in the frame: 1 along log_m(v_i), √c d_i coth(√c d_i) across."""
     s = c * w.square().sum(-1)
     # x coth x − 1 over x², so that the direction needs no normalisation

@@ -1,7 +1,7 @@
 """The ball in normal and in hyperboloid coordinates, where radii are not bounded by what ball coordinates can hold.
 
 Legend: `v`, `m` and `w` are normal coordinates (|v| is the distance to the origin), `y` the space-like hyperboloid
-coordinates sinh(√c|v|) v/(√c|v|). Axes, `c` and the rules that hold throughout are those of `ops`.
+coordinates sinh(√c|v|) v/(√c|v|). Axes, `c` and the rules that hold throughout are as in `ops`.
 """
 
 from typing import Any
@@ -12,7 +12,8 @@ from torch import Tensor
 from hldm.geometry.analytic import asinhc, cosh_, log_sinhc, sinhc_and_cosh, tanhc
 from hldm.geometry.elementary import arsinh_and_root, pullback, sinh, sinh_value
 from hldm.geometry.forms import two_forms
-from hldm.geometry.ops import Scalar, flat, promote, sqnorm
+from hldm.geometry.ops import flat, promote, sqnorm
+from hldm.geometry.shapes import Operand, Scalar, Whole
 
 _NORMAL_RADIUS = {torch.float32: 40.0, torch.float64: 340.0}
 # Largest √c|v| that enters cosh² of normal coordinates; their product for two vectors still has a finite square.
@@ -24,7 +25,7 @@ SPACELIKE_RADIUS = {torch.float32: 20.0, torch.float64: 150.0}
 """Largest √c|v| whose hyperboloid coordinates are formed."""
 
 
-def add_normal(m: Tensor, w: Tensor, c: Scalar, dim: int = -1) -> Tensor:
+def add_normal(m: Operand, w: Operand, c: Scalar, dim: int = -1) -> Whole:
     """Normal coordinates of Φ(m) ⊕ Φ(w): where the geodesic from Φ(m) along the frame vector w is at time 1.
 
     `add_normal(-m, v)` is the inverse, the frame vector at Φ(m) that leads to Φ(v). With x = Φ(m), y = Φ(w):
@@ -49,11 +50,11 @@ def add_normal(m: Tensor, w: Tensor, c: Scalar, dim: int = -1) -> Tensor:
     return total * (a * cosh2_w) + x * (a * q)
 
 
-def log_volume(v: Tensor, c: Scalar, dim: int = -1) -> Tensor:
+def log_volume(v: Operand, c: Scalar, dim: int = -1) -> Tensor:
     """log √det g in normal coordinates: (n − 1) log(sinh(√c|v|)/(√c|v|)), n the size of `dim`, which is summed away.
 
-    The volume element of polar coordinates divided by that of flat space (Nagano et al. (2019), section 3). It is 0 as
-    c → 0.
+    This is the ball's volume element in polar coordinates divided by the flat one (Nagano et al. (2019), section 3).
+    As c → 0 the result is 0.
     """
     v = promote(v)
     if flat(c):
@@ -61,7 +62,7 @@ def log_volume(v: Tensor, c: Scalar, dim: int = -1) -> Tensor:
     return (v.shape[dim] - 1) * log_sinhc(c * (v * v).sum(dim))
 
 
-def spacelike(v: Tensor, c: Scalar, dim: int = -1) -> tuple[Tensor, Tensor]:
+def spacelike(v: Operand, c: Scalar, dim: int = -1) -> tuple[Whole, Tensor]:
     """Hyperboloid coordinates of a point in normal coordinates: sinh(√c|v|)/(√c|v|) v, and cosh(√c|v|) with the axis.
 
     √c|v| is clipped to 20 in float32 and 150 in float64, so that products of two of them have a finite square; both
@@ -78,13 +79,13 @@ def spacelike(v: Tensor, c: Scalar, dim: int = -1) -> tuple[Tensor, Tensor]:
     return v * (shrink * direction), time
 
 
-def from_spacelike(y: Tensor, c: Scalar, dim: int = -1) -> Tensor:
+def from_spacelike(y: Operand, c: Scalar, dim: int = -1) -> Whole:
     """Normal coordinates of the point with hyperboloid coordinates y: arsinh(√c|y|)/(√c|y|) y; y as c → 0."""
     y = promote(y)
     return y if flat(c) else y * asinhc(c * sqnorm(y, dim))
 
 
-def from_components(f: Tensor, c: Scalar, dim: int = -1) -> Tensor:
+def from_components(f: Operand, c: Scalar, dim: int = -1) -> Whole:
     """Normal coordinates of the point whose signed distance to the k-th coordinate hyperplane is f_k.
 
         y_k = sinh(√c f_k)/√c                                                Shimizu et al. (2021), section 3.2
@@ -95,7 +96,7 @@ def from_components(f: Tensor, c: Scalar, dim: int = -1) -> Tensor:
     return f if flat(c) else _either_lift(f, c, dim)
 
 
-def _lift(f: Tensor, c: Scalar, dim: int) -> Tensor:
+def _lift(f: Operand, c: Scalar, dim: int) -> Whole:
     """`from_components` by single operations."""
     root_c, bound = c**0.5, _COMPONENT[f.dtype]
     return from_spacelike(sinh((root_c * f).clamp(-bound, bound)) / root_c, c, dim)
@@ -128,7 +129,7 @@ class _Lift(torch.autograd.Function):
         return grad_y.mul_(f.abs() <= _COMPONENT[f.dtype] / ctx.c**0.5), None, None
 
 
-def _lift_node(f: Tensor, c: Scalar, dim: int) -> Tensor:
+def _lift_node(f: Operand, c: Scalar, dim: int) -> Whole:
     """`_lift` with c as a number: a learned c acts through √c f and the unit of length alone."""
     return _Lift.apply(c.sqrt() * f, 1.0, dim) / c.sqrt() if isinstance(c, Tensor) else _Lift.apply(f, c, dim)
 

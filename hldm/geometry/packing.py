@@ -7,6 +7,7 @@ Legend: a map (B, C, h, w) of points of a manifold with C channels, at P = h·w 
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hldm.geometry.euclidean import Euclidean
@@ -36,12 +37,12 @@ class Packing:
         self.positions = math.prod(sides)
         self.parts = (self.positions * map_manifold.channels, point_channels)
 
-    def pack(self, of_map: Tensor, of_point: Tensor) -> Tensor:
+    def pack(self, of_map: Float[Tensor, "B C h w"], of_point: Float[Tensor, "B n"]) -> Float[Tensor, "B D"]:
         """(B, C, h, w) and (B, n) → (B, P·C + n)."""
         factors = of_map.flatten(2).transpose(1, 2).split(self.factors, 2)
         return torch.cat([*(factor.flatten(1) for factor in factors), of_point], 1)
 
-    def unpack(self, packed: Tensor) -> tuple[Tensor, Tensor]:
+    def unpack(self, packed: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B n"]]:
         """(B, P·C + n) → (B, C, h, w) and (B, n)."""
         *factors, of_point = packed.split([*(self.positions * n for n in self.factors), self.point_channels], 1)
         of_map = torch.cat([factor.unflatten(1, (self.positions, -1)) for factor in factors], 2)

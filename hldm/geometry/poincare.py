@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from hldm.geometry import means, normal, ops
 from hldm.geometry.curvature import Curvature
 from hldm.geometry.manifold import Leaf
-from hldm.geometry.ops import Scalar
+from hldm.geometry.shapes import Number, Operand, Scalar, Whole
 
 
 class PoincareBall(Leaf):
@@ -52,48 +53,48 @@ class PoincareBall(Leaf):
         out = op(*views, self.c, axes[0])
         return out if self.balls == 1 else out.sum(axes[0])
 
-    def from_tangent(self, v: Tensor, dim: int = -1) -> Tensor:
+    def from_tangent(self, v: Operand, dim: int = -1) -> Whole:
         return self._map(ops.expmap0, dim, v)
 
-    def to_tangent(self, z: Tensor, dim: int = -1) -> Tensor:
+    def to_tangent(self, z: Operand, dim: int = -1) -> Whole:
         return self._map(ops.logmap0, dim, z)
 
-    def add_normal(self, m: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def add_normal(self, m: Operand, w: Operand, dim: int = -1) -> Whole:
         return self._map(normal.add_normal, dim, m, w)
 
-    def mobius_add(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    def mobius_add(self, x: Operand, y: Operand, dim: int = -1) -> Whole:
         """x ⊕ y, ball by ball."""
         return self._map(ops.mobius_add, dim, x, y)
 
-    def gyration(self, a: Tensor, b: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def gyration(self, a: Operand, b: Operand, u: Operand, dim: int = -1) -> Whole:
         """gyr[a, b]u, ball by ball."""
         return self._map(ops.gyration, dim, a, b, u)
 
-    def expmap(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def expmap(self, x: Operand, u: Operand, dim: int = -1) -> Whole:
         return self._map(ops.expmap, dim, x, u)
 
-    def logmap(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    def logmap(self, x: Operand, y: Operand, dim: int = -1) -> Whole:
         return self._map(ops.logmap, dim, x, y)
 
-    def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def transport(self, x: Operand, y: Operand, u: Operand, dim: int = -1) -> Whole:
         return self._map(ops.transport, dim, x, y, u)
 
-    def normal_velocity(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def normal_velocity(self, x: Operand, y: Operand, u: Operand, dim: int = -1) -> Whole:
         return self._map(ops.normal_velocity, dim, x, y, u)
 
-    def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def inner(self, x: Operand, u: Operand, w: Operand, dim: int = -1) -> Tensor:
         return self._reduce(ops.inner, dim, x, u, w)
 
-    def to_frame(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def to_frame(self, x: Operand, u: Operand, dim: int = -1) -> Whole:
         return self._map(ops.to_frame, dim, x, u)
 
-    def from_frame(self, x: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def from_frame(self, x: Operand, w: Operand, dim: int = -1) -> Whole:
         return self._map(ops.from_frame, dim, x, w)
 
-    def sqdist(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    def sqdist(self, x: Operand, y: Operand, dim: int = -1) -> Tensor:
         return self._reduce(ops.sqdist, dim, x, y)
 
-    def pairwise_sqdist(self, x: Tensor, y: Tensor) -> Tensor:
+    def pairwise_sqdist(self, x: Float[Tensor, "N C"], y: Float[Tensor, "M C"]) -> Float[Tensor, "N M"]:
         if self.balls == 1:
             return ops.pairwise_sqdist(x, y, self.c)
         rows, columns = (a.unflatten(-1, (self.balls, self.ball_dim)).movedim(-2, 0) for a in (x, y))
@@ -103,17 +104,17 @@ class PoincareBall(Leaf):
             total = total + ops.pairwise_sqdist(row, column, self.c)
         return total
 
-    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    def geodesic(self, x0: Operand, x1: Operand, t: Operand, dim: int = -1) -> tuple[Whole, Whole]:
         (a, axis), (b, _) = self.by_ball(x0, dim), self.by_ball(x1, dim)
         if self.balls > 1 and t.ndim >= -axis:  # a time that broadcasts against x0 lacks the ball axis
             t = t.unsqueeze(axis)
         x_t, u_t = ops.geodesic(a, b, t, self.c, axis)
         return self.joined(x_t, axis), self.joined(u_t, axis)
 
-    def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
+    def midpoint(self, v: Float[Tensor, "*#B N C"], weights: Float[Tensor, "*#B M N"]) -> Float[Tensor, "*B M C"]:
         return self._mean(means.midpoint, v, weights)
 
-    def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
+    def frechet_mean(self, v: Float[Tensor, "*#B N C"], weights: Float[Tensor, "*#B N"]) -> Float[Tensor, "*B C"]:
         return self._mean(means.frechet_mean, v, weights)
 
     def _mean(self, of: Callable[[Tensor, Tensor, Scalar], Tensor], v: Tensor, weights: Tensor) -> Tensor:
@@ -123,14 +124,14 @@ class PoincareBall(Leaf):
         balls = v.unflatten(-1, (self.balls, self.ball_dim)).movedim(-2, 0)
         return of(balls, weights, self.c).movedim(0, -2).flatten(-2)
 
-    def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
+    def log_volume(self, v: Operand, dim: int = -1) -> Tensor:
         return self._reduce(normal.log_volume, dim, v)
 
-    def saturation(self, z: Tensor, dim: int = -1) -> Tensor:
+    def saturation(self, z: Operand, dim: int = -1) -> Number:
         view, axis = self.by_ball(z, dim)
         return ops.saturation(view, self.c, axis)
 
-    def project(self, z: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    def project(self, z: Operand, dim: int = -1) -> tuple[Whole, Number]:
         """Points within the radius limit of the number format, and the share of points that were moved (shape ())."""
         view, axis = self.by_ball(z, dim)
         out, share = ops.project(view, self.c, axis)
@@ -139,7 +140,7 @@ class PoincareBall(Leaf):
     def rescaled(self, s: Tensor | float) -> "PoincareBall":
         return PoincareBall(self.channels, self.curvature.rescaled(s), self.balls)
 
-    def curvatures(self) -> Tensor:
+    def curvatures(self) -> Float64[Tensor, " factors"]:
         return self.curvature().to(torch.float64).reshape(1)
 
     def extra_repr(self) -> str:

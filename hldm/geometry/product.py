@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from hldm.geometry.manifold import Leaf, Manifold
+from hldm.geometry.shapes import Number, Operand, Whole
 
 
 class ProductManifold(Manifold):
@@ -28,7 +30,7 @@ class ProductManifold(Manifold):
     def _present(self) -> list[Manifold]:
         return [f for f in self.direct_factors() if f.channels]
 
-    def split(self, x: Tensor, dim: int = -1) -> tuple[Tensor, ...]:
+    def split(self, x: Operand, dim: int = -1) -> tuple[Tensor, ...]:
         """The coordinates of every factor that has channels."""
         return x.split([f.channels for f in self._present()], dim)
 
@@ -44,64 +46,64 @@ class ProductManifold(Manifold):
         first, *rest = (op(f, *p) for f, p in zip(self._present(), self._pieces(dim, tensors), strict=True))
         return sum(rest, first)
 
-    def from_tangent(self, v: Tensor, dim: int = -1) -> Tensor:
+    def from_tangent(self, v: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.from_tangent(*a, dim), dim, v)
 
-    def to_tangent(self, z: Tensor, dim: int = -1) -> Tensor:
+    def to_tangent(self, z: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.to_tangent(*a, dim), dim, z)
 
-    def add_normal(self, m: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def add_normal(self, m: Operand, w: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.add_normal(*a, dim), dim, m, w)
 
-    def expmap(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def expmap(self, x: Operand, u: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.expmap(*a, dim), dim, x, u)
 
-    def logmap(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    def logmap(self, x: Operand, y: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.logmap(*a, dim), dim, x, y)
 
-    def transport(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def transport(self, x: Operand, y: Operand, u: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.transport(*a, dim), dim, x, y, u)
 
-    def normal_velocity(self, x: Tensor, y: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def normal_velocity(self, x: Operand, y: Operand, u: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.normal_velocity(*a, dim), dim, x, y, u)
 
-    def inner(self, x: Tensor, u: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def inner(self, x: Operand, u: Operand, w: Operand, dim: int = -1) -> Tensor:
         return self._reduce(lambda f, *a: f.inner(*a, dim), dim, x, u, w)
 
-    def to_frame(self, x: Tensor, u: Tensor, dim: int = -1) -> Tensor:
+    def to_frame(self, x: Operand, u: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.to_frame(*a, dim), dim, x, u)
 
-    def from_frame(self, x: Tensor, w: Tensor, dim: int = -1) -> Tensor:
+    def from_frame(self, x: Operand, w: Operand, dim: int = -1) -> Whole:
         return self._map(lambda f, *a: f.from_frame(*a, dim), dim, x, w)
 
-    def sqdist(self, x: Tensor, y: Tensor, dim: int = -1) -> Tensor:
+    def sqdist(self, x: Operand, y: Operand, dim: int = -1) -> Tensor:
         return self._reduce(lambda f, *a: f.sqdist(*a, dim), dim, x, y)
 
-    def pairwise_sqdist(self, x: Tensor, y: Tensor) -> Tensor:
+    def pairwise_sqdist(self, x: Float[Tensor, "N C"], y: Float[Tensor, "M C"]) -> Float[Tensor, "N M"]:
         return self._reduce(lambda f, *a: f.pairwise_sqdist(*a), -1, x, y)
 
-    def geodesic(self, x0: Tensor, x1: Tensor, t: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    def geodesic(self, x0: Operand, x1: Operand, t: Operand, dim: int = -1) -> tuple[Whole, Whole]:
         paths = [
             f.geodesic(a, b, t, dim) for f, (a, b) in zip(self._present(), self._pieces(dim, (x0, x1)), strict=True)
         ]
         return torch.cat([x for x, _ in paths], dim), torch.cat([u for _, u in paths], dim)
 
-    def midpoint(self, v: Tensor, weights: Tensor) -> Tensor:
+    def midpoint(self, v: Float[Tensor, "*#B N C"], weights: Float[Tensor, "*#B M N"]) -> Float[Tensor, "*B M C"]:
         return self._map(lambda f, a: f.midpoint(a, weights), -1, v)
 
-    def frechet_mean(self, v: Tensor, weights: Tensor) -> Tensor:
+    def frechet_mean(self, v: Float[Tensor, "*#B N C"], weights: Float[Tensor, "*#B N"]) -> Float[Tensor, "*B C"]:
         return self._map(lambda f, a: f.frechet_mean(a, weights), -1, v)
 
-    def log_volume(self, v: Tensor, dim: int = -1) -> Tensor:
+    def log_volume(self, v: Operand, dim: int = -1) -> Tensor:
         return self._reduce(lambda f, *a: f.log_volume(*a, dim), dim, v)
 
-    def saturation(self, z: Tensor, dim: int = -1) -> Tensor:
+    def saturation(self, z: Operand, dim: int = -1) -> Number:
         """The largest share among the factors: a Euclidean factor never saturates and must not hide one that does."""
         shares = [f.saturation(a, dim) for f, (a,) in zip(self._present(), self._pieces(dim, (z,)), strict=True)]
         return torch.stack(shares).amax()
 
     def rescaled(self, s: Tensor | float) -> "ProductManifold":
-        """As for any manifold; s of shape (number of factors,) divides each factor's coordinates by its own."""
+        """The manifold of the latents v / s, where s is one scale, or a tensor of one scale per factor."""
         factors = self.direct_factors()
         scales = s.unbind() if isinstance(s, Tensor) and s.ndim else [s] * len(factors)
         return ProductManifold([f.rescaled(own) for f, own in zip(factors, scales, strict=True)])
@@ -109,7 +111,7 @@ class ProductManifold(Manifold):
     def repeated(self, times: int) -> "ProductManifold":
         return ProductManifold([f.repeated(times) for f in self.direct_factors()])
 
-    def curvatures(self) -> Tensor:
+    def curvatures(self) -> Float64[Tensor, " factors"]:
         return torch.cat([f.curvatures() for f in self.direct_factors()])
 
     def leaves(self) -> list[Leaf]:

@@ -31,7 +31,7 @@ class FeatureExtractor(nn.Module, ABC):
         """uint8 (N, C, H, W) → features (N, D) and logits (N, K)."""
 
     def reference_features(self, reference: Tensor, batch_size: int) -> Tensor:
-        """Features (N, D) in float64 of the same uint8 tensor as in the last call, or of a new one."""
+        """Features (N, D) in float64 of a uint8 tensor. The same tensor as in the last call is not looked at again."""
         if self._reference is None or self._reference[0] is not reference:
             self._reference = reference, outputs(self, reference, batch_size)
         return self._reference[1][0]

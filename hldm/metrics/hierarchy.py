@@ -27,14 +27,14 @@ QUANTILES = {"q05": 0.05, "median": 0.5, "q95": 0.95}
 def latent_hierarchy(
     manifold: Manifold, v: Tensor, against: Mapping[str, Tensor], *, points: int, tries: int, seed: int
 ) -> dict[str, float]:
-    """δ with its controls, radii and what they go with, and the reach of curvature.
+    """δ with its controls, the radii and their rank correlations, and how far curvature reaches.
 
     Args:
         v: (N, C, *positions) normal coordinates of posterior means.
-        against: name → (N,) what the radius may go with: a classifier's entropy, the depth in a tree.
-        points: how many latents one δ is computed from; all where there are fewer.
-        tries: draws of that many.
-        seed: of draws, controls and permutations.
+        against: name → values (N,) that the radius is correlated with: a classifier's entropy, the depth in a tree.
+        points: how many latents one δ is computed from; all of them where there are fewer.
+        tries: how many times so many latents are drawn.
+        seed: seed of the draws, the controls and the permutations.
 
     Returns:
         delta_rel, delta_rel_sd, diameter: see `relative_delta`; mean and standard deviation over the tries. The same
@@ -73,7 +73,10 @@ def latent_hierarchy(
 
 
 def _draws(v: Tensor, points: int, tries: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Latents drawn without replacement, the first being the base of δ, as many of the Gaussian, and shuffled ones."""
+    """For each try: latents drawn without replacement, as many from the Gaussian control, and the shuffled control.
+
+    The first latent of a draw is the base point of δ.
+    """
     generator = Generator().manual_seed(seed)
     n = min(points, len(v))
     mean, flat = v.flatten(1).mean(dim=0), v.flatten(1)

@@ -35,8 +35,8 @@ def image_metrics(
         reference: uint8 (M, C, H, W) real images. Hand in the same tensor again: its features are kept.
         extractor: see `hldm.metrics.extractors`.
         classifier: judges the labels; None: nobody does.
-        batch_size: of the extractor; with the thread count the only setting that moves the last bits.
-        seed: of the random subsets of KID and of the order in which IS splits the samples.
+        batch_size: how many images the extractor sees at once. Beside the number of threads, it alone moves last bits.
+        seed: seed of KID's random subsets and of the order in which IS splits the samples.
 
     Returns:
         fid: Fréchet distance of two Gaussians with the moments of the features (Heusel et al. 2017), ≥ 0.
@@ -86,7 +86,7 @@ def frechet_distance(features: Tensor, reference: Tensor) -> float:
 def real_floor(
     real: Tensor, reference: Tensor, extractor: FeatureExtractor, *, batch_size: int = 500, seed: int = 0
 ) -> dict[str, float]:
-    """What as many real images as there are samples score against the reference: no model can be expected to do better.
+    """The scores of real images in place of samples: no model can be expected to do better.
 
     Args:
         real: uint8 (N, C, H, W) training images, as many of each class as the samples have; see `balanced_draw`.

@@ -4,12 +4,14 @@ import math
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hldm.geometry import RADIUS, Leaf, Manifold
 from hldm.geometry.forms import two_forms
-from hldm.geometry.ops import Scalar, full_precision, promote
+from hldm.geometry.ops import full_precision, promote
+from hldm.geometry.shapes import Scalar
 from hldm.nn.linear import MobiusLinear
 
 _TINY = 1e-30
@@ -17,14 +19,14 @@ _TINY = 1e-30
 
 
 def distance_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    query: Float[Tensor, "*#B M C"],
+    key: Float[Tensor, "*#B N C"],
+    value: Float[Tensor, "*#B N C"],
     sharpness: Tensor,
     manifold: Manifold,
     bias: Tensor | None = None,
     clip: float = RADIUS,
-) -> Tensor:
+) -> Float[Tensor, "*B M C"]:
     """Values' midpoints with weights softmax(−sharpness · d(query, key)² + bias) over the keys.
 
     Gulcehre et al. (2019), section 3, with squared distances: as c → 0 it is Euclidean distance attention, which
@@ -174,7 +176,9 @@ class HyperbolicAttention(nn.Module):
         # |q − k|²/(2√D) makes the scores of dot-product attention, up to a term in |q| and one in |k|
         self.log_sharpness = nn.Parameter(torch.full((heads, 1, 1), -math.log(2 * math.sqrt(head.channels))))
 
-    def forward(self, v: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, v: Float[Tensor, "B M C"], context: Float[Tensor, "B N C2"] | None = None
+    ) -> Float[Tensor, "B M C"]:
         source = v if context is None else context
         query, key, value = map(self._split, (self.to_query(v), self.to_key(source), self.to_value(source)))
         with full_precision(v):

@@ -1,4 +1,4 @@
-"""What a denoiser is told beside the noisy latent and the time."""
+"""The condition of a denoiser: its input beside the noisy latent and the time."""
 
 from dataclasses import dataclass
 

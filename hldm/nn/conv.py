@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +32,7 @@ def log_beta(n: float) -> float:
 
 
 class _PoincareConv(nn.Module, ABC):
-    """What convolution and transposed convolution share; `conv` holds the parameters in the usual shape."""
+    """Base of convolution and transposed convolution; `conv` holds the parameters in the usual shape."""
 
     conv: nn.Conv2d | nn.ConvTranspose2d
 
@@ -48,8 +49,8 @@ class _PoincareConv(nn.Module, ABC):
     def _rows(self, weight: Tensor) -> Tensor:
         """Weights with the output channels first."""
 
-    def forward(self, v: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, K, H', W')."""
+    def forward(self, v: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H2 W2"]:
+        """(B, C, H, W) → (B, K, H2, W2)."""
         assert self.conv.bias is not None
         v, weight, bias = promote(v), promote(self.conv.weight), promote(self.conv.bias)
         if self.manifold.is_flat:
@@ -57,7 +58,9 @@ class _PoincareConv(nn.Module, ABC):
         with full_precision(v):
             return from_components(self.out, self._responses(v, weight / self.ratio, bias), 1)
 
-    def _responses(self, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _responses(
+        self, v: Float[Tensor, "B C H W"], weight: Float[Tensor, "_ _ h w"], bias: Float[Tensor, " K"]
+    ) -> Float[Tensor, "B K H2 W2"]:
         c = self.manifold.c
         rows = self._rows(weight).flatten(1)
         normals, offsets, slope, excess = planes(rows, bias, rows.square().sum(1), c)

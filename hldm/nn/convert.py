@@ -1,9 +1,10 @@
 """Between features and points: the two ends of a hyperbolic part of a network."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from hldm.geometry import Manifold, clip_norm
 from hldm.geometry.ops import promote
+from hldm.geometry.shapes import Operand, Whole
 
 
 class ToPoincare(nn.Module):
@@ -12,7 +13,7 @@ class ToPoincare(nn.Module):
         z = Φ(min(1, clip/|x|) · x)                                            Guo et al. (2022), per ball
 
     Khrulkov et al. (2020) lift with exp_0; without a bound on |x| features drift to the boundary, where the gradient of
-    Φ vanishes. Curvature is that of the manifold; make it learnable there. As c → 0 only the clipping remains.
+    Φ vanishes. The manifold has the curvature, which may be learned. As c → 0 only the clipping remains.
 
     Args:
         manifold: of the points. A Euclidean factor is clipped like a ball, so that c → 0 compares like with like.
@@ -26,7 +27,7 @@ class ToPoincare(nn.Module):
             raise ValueError(f"clip={clip} would leave no features: it must be > 0, or None for no clipping.")
         self.manifold, self.clip, self.dim = manifold, clip, dim
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Operand) -> Whole:
         """(*, C, …) features → (*, C, …) points."""
         x = promote(x)
         return self.manifold.from_tangent(
@@ -49,6 +50,6 @@ class FromPoincare(nn.Module):
         super().__init__()
         self.manifold, self.dim = manifold, dim
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Operand) -> Whole:
         """(*, C, …) points → (*, C, …) features."""
         return self.manifold.to_tangent(z, self.dim)

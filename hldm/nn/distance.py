@@ -1,6 +1,7 @@
 """Distances to learned points."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from hldm.geometry import Manifold
@@ -24,7 +25,7 @@ class DistanceLayer(nn.Module):
         self.manifold, self.dim = manifold, dim
         self.points = nn.Parameter(scale * torch.randn(out_channels, manifold.channels))
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """(*, C, …) normal coordinates → (*, K, …)."""
         x = v.movedim(self.dim, -1)
         z = self.manifold.from_tangent(x.flatten(0, -2))

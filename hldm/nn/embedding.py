@@ -1,6 +1,7 @@
 """A table of points that is trained by a Riemannian optimiser."""
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hldm.geometry import Manifold
@@ -10,7 +11,7 @@ from hldm.geometry.ops import promote
 class HyperbolicEmbedding(nn.Module):
     """Index → point, the points being geoopt manifold parameters: train it with `geoopt.optim.RiemannianAdam`.
 
-    Nickel & Kiela (2017). A ball's points are stored in ball coordinates, a flat factor's in normal coordinates. With
+    (Nickel & Kiela 2017.) A ball's points are stored in ball coordinates, a flat factor's in normal coordinates. With
     fixed c = 0 this is `nn.Embedding`; as c → 0 a Riemannian gradient step is its gradient step, at the rate O(c).
 
     geoopt keeps its points within √c·r ≤ 6.2 in float32 (12.2 in float64), less than this package's own limit.
@@ -18,12 +19,12 @@ class HyperbolicEmbedding(nn.Module):
     Args:
         num_embeddings: rows of the table.
         manifold: of the points; c must be fixed, because a Riemannian step needs a metric that holds still.
-        scale: standard deviation of the initial normal coordinates, > 0; the numbers are those of `nn.Embedding`.
+        scale: standard deviation of the initial normal coordinates, > 0; drawn as by `nn.Embedding`.
         start: the initial normal coordinates (num_embeddings, C) themselves, instead.
     """
 
     def __init__(
-        self, num_embeddings: int, manifold: Manifold, scale: float = 1.0, start: Tensor | None = None
+        self, num_embeddings: int, manifold: Manifold, scale: float = 1.0, start: Float[Tensor, "rows C"] | None = None
     ) -> None:
         super().__init__()
         # geoopt takes seconds to import; only this layer needs it
@@ -48,7 +49,7 @@ class HyperbolicEmbedding(nn.Module):
                 points = leaf.from_tangent(v).unflatten(1, (leaf.balls, leaf.ball_dim))
                 self.weights.append(geoopt.ManifoldParameter(ball.projx(points), manifold=ball))
 
-    def forward(self, index: Tensor) -> Tensor:
+    def forward(self, index: Int[Tensor, "*B"]) -> Float[Tensor, "*B C"]:
         """(*) integers → (*, C) normal coordinates."""
         pieces = []
         for leaf, weight in zip(self.manifold.leaves(), self.weights, strict=True):

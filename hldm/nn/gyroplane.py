@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from hldm.errors import UserError
@@ -15,8 +16,8 @@ from hldm.nn.hyperplanes import affine, gyroplane, pvae_gyroplane
 class Gyroplane(nn.Module):
     """`Linear`-shaped gyroplane layer on any manifold, on vectors or, as a 1×1 convolution, on feature maps.
 
-    For normal coordinates v it returns the signed response of K hyperplanes: on the balls that of `gyroplane`, on
-    Euclidean factors ⟨a, v⟩ + b. Plane k has its foot point at −b a/|a|² on the product of all factors, so ball j gets
+    For normal coordinates v the layer returns signed responses of K hyperplanes: `gyroplane` on balls, ⟨a, v⟩ + b on
+    Euclidean factors. Plane k has its foot point at −b a/|a|² on the product of all factors, so ball j gets
     the share b|a_j|²/|a|² of the bias. Where everything is flat (also a ball with fixed c = 0) it *is* the affine
     layer, bit for bit, with the same initial parameters as `nn.Linear` and a 1×1 `nn.Conv2d` under the same seed.
 
@@ -49,7 +50,7 @@ class Gyroplane(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The initialisation of `nn.Linear`, drawn in the same order, or that of the authors' code."""
+        """Draw parameters as `nn.Linear` does, in its order; where form is "pvae", as the authors' code does."""
         bound = 1 / math.sqrt(self.manifold.channels)
         if self.form == "pvae":
             nn.init.normal_(self.weight, std=bound / math.sqrt(3))
@@ -58,7 +59,7 @@ class Gyroplane(nn.Module):
             nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
             nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         if self.form == "pvae":
             with full_precision(v):
                 (leaf,) = self.manifold.leaves()
@@ -75,14 +76,16 @@ class Gyroplane(nn.Module):
             out = self._responses(v.reshape(math.prod(before), v.shape[dim], *positions))
             return out.reshape(*before, self.weight.shape[0], *after)
 
-    def _responses(self, v: Tensor) -> Tensor:
+    def _responses(self, v: Float[Tensor, "N C *P"]) -> Float[Tensor, "N K *P"]:
         """(N, C) → (N, K), or (N, C, S) → (N, K, S)."""
         leaves = self.manifold.leaves()
         if len(leaves) == 1 and leaves[0].balls == 1:
             return gyroplane(v, self.weight, self.bias.unsqueeze(1), leaves[0].c)
         return self._shared(promote(v), promote(self.weight), promote(self.bias))
 
-    def _shared(self, v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _shared(
+        self, v: Float[Tensor, "N C *P"], weight: Float[Tensor, "K C"], bias: Float[Tensor, " K"]
+    ) -> Float[Tensor, "N K *P"]:
         """Responses of several balls and factors, each with its share of the bias."""
         # the floor shares a bias by dimension where the normal is 0, so that zero-initialised layers keep theirs
         floor = 1e-30 / self.manifold.channels

@@ -7,13 +7,15 @@ import math
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from hldm.geometry.elementary import arsinh, arsinh_and_root, pullback, sinh_value
 from hldm.geometry.forms import two_forms
 from hldm.geometry.normal import SPACELIKE_RADIUS, spacelike
-from hldm.geometry.ops import Scalar, flat, promote
+from hldm.geometry.ops import flat, promote
+from hldm.geometry.shapes import Scalar
 from hldm.nn.leafwise import along
 
 PVAE_SINH = 2 * 0.996 / (1 - 0.996**2)
@@ -25,8 +27,10 @@ def root(c: Scalar) -> Scalar:
     return c.sqrt() if isinstance(c, Tensor) else math.sqrt(c)
 
 
-def planes(weight: Tensor, bias: Tensor, norm2: Tensor, c: Scalar) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What of the gyroplane formula depends on parameters only.
+def planes(
+    weight: Float[Tensor, "*B K n"], bias: Float[Tensor, "*B K"], norm2: Float[Tensor, "*B K"], c: Scalar
+) -> tuple[Float[Tensor, "*B K n"], Float[Tensor, "*B K"], Float[Tensor, "*B K"], Float[Tensor, "*B K"]]:
+    """Coordinates of K hyperplanes: the factors of the gyroplane formula that depend on parameters only.
 
     Args:
         weight: (*, K, n) normals a.
@@ -47,7 +51,9 @@ def planes(weight: Tensor, bias: Tensor, norm2: Tensor, c: Scalar) -> tuple[Tens
     return weight * (torch.cosh(clipped) / norm).unsqueeze(-1), torch.sinh(clipped), slope, slope * (beta - clipped)
 
 
-def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1) -> Tensor:
+def gyroplane(
+    v: Float[Tensor, "N C *P"], weight: Float[Tensor, "K C"], bias: Float[Tensor, "K k"], c: Scalar, balls: int = 1
+) -> Float[Tensor, "N K *P"]:
     """Responses of K hyperplanes per ball, added up over the balls.
 
         f(v) = |a|/√c · arsinh(sinh(√c|v|)⟨v̂,â⟩ cosh(√cρ) − cosh(√c|v|) sinh(√cρ)),   ρ = −b/|a|
@@ -69,7 +75,9 @@ def gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int = 1
     return _one_ball(v, weight, bias, c) if vectors_in_one_ball else _gyroplane(v, weight, bias, c, balls)
 
 
-def _gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, balls: int) -> Tensor:
+def _gyroplane(
+    v: Float[Tensor, "N C *P"], weight: Float[Tensor, "K C"], bias: Float[Tensor, "K k"], c: Scalar, balls: int
+) -> Float[Tensor, "N K *P"]:
     """`gyroplane` by single operations."""
     a = weight.unflatten(1, (balls, -1)).transpose(0, 1)
     normals, offsets, slope, excess = planes(a, bias.T, a.square().sum(-1), c)
@@ -155,7 +163,9 @@ def _one_ball_node(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar) -> Tensor
 _one_ball = two_forms(eager=_one_ball_node, compiled=lambda v, weight, bias, c: _gyroplane(v, weight, bias, c, 1))
 
 
-def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int) -> Tensor:
+def pvae_gyroplane(
+    v: Float[Tensor, "..."], weight: Float[Tensor, "K n"], bias: Float[Tensor, " K"], c: Scalar, dim: int
+) -> Float[Tensor, "..."]:
     """Responses of K hyperplanes in the form of the published code of Mathieu et al. (2019).
 
         f(v) = sign(b)/√c · arsinh(2√c⟨−p ⊕ z, ŵ⟩ / (1 − c|−p ⊕ z|²)),   p = w sech²(√c b|w|),   z = Φ(v)
@@ -195,7 +205,9 @@ def pvae_gyroplane(v: Tensor, weight: Tensor, bias: Tensor, c: Scalar, dim: int)
     return response * along(sign / root(c), inner, dim)
 
 
-def affine(v: Tensor, weight: Tensor, bias: Tensor | None, dim: int) -> Tensor:
+def affine(
+    v: Float[Tensor, "..."], weight: Float[Tensor, "K n"], bias: Float[Tensor, " K"] | None, dim: int
+) -> Float[Tensor, "..."]:
     """⟨a_k, v⟩ + b_k along the axis `dim`, by the same kernel that `nn.Linear` or a 1×1 `nn.Conv` would call."""
     v, weight, bias = promote(v), promote(weight), None if bias is None else promote(bias)
     dim = dim % v.ndim

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from hldm.geometry import Manifold
@@ -20,7 +21,7 @@ class MobiusLinear(nn.Module):
 
         W ⊗ z = exp_0(W log_0 z)                                        Ganea et al. (2018), Lemma 6 (eq. 27)
 
-    As c → 0 it is W v + b. Initial parameters are those of `nn.Linear` under the same seed.
+    As c → 0 it is W v + b. Under the same seed, `nn.Linear` has the same initial parameters.
 
     Args:
         manifold: of the inputs.
@@ -33,7 +34,7 @@ class MobiusLinear(nn.Module):
         self.out, self.dim = out, dim
         self.weight, self.bias = linear_parameters(manifold.channels, out.channels)
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         image = affine(v, self.weight, None, self.dim)
         bias = along(self.bias, image, self.dim).to(image.dtype)
         return self.out.add_normal(image, bias.expand_as(image), self.dim)
@@ -60,15 +61,15 @@ class PoincareLinear(nn.Module):
         self.out, self.dim = out, dim
         self.planes = Gyroplane(manifold, out.channels, dim)
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(self, v: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return from_components(self.out, self.planes(v), self.dim)
 
 
 class MobiusConcat(nn.Module):
     """(W₁ ⊗ z₁) ⊕ (W₂ ⊗ z₂) ⊕ … ⊕ b: points of several manifolds into one, from the left to the right.
 
-    Ganea et al. (2018), section 3.2 ("Concatenation of multiple input vectors"). As c → 0 it is the linear layer of the
-    concatenated vectors, with the initial parameters of that `nn.Linear` under the same seed.
+    Ganea et al. (2018), section 3.2 ("Concatenation of multiple input vectors"). As c → 0 it is a linear layer of the
+    concatenated vectors, with the initial parameters that `nn.Linear` has under the same seed.
 
     Args:
         manifolds: of the inputs.
@@ -82,7 +83,7 @@ class MobiusConcat(nn.Module):
         self.out, self.dim = out, dim
         self.weight, self.bias = linear_parameters(sum(self.sizes), out.channels)
 
-    def forward(self, *points: Tensor) -> Tensor:
+    def forward(self, *points: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         assert len(points) == len(self.sizes), f"{len(self.sizes)} inputs, not {len(points)}"
         weights = self.weight.split(self.sizes, 1)
         total, *images = (affine(v, w, None, self.dim) for v, w in zip(points, weights, strict=True))

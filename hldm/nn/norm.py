@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from hldm.geometry import Manifold
 from hldm.geometry.ops import promote
+from hldm.geometry.shapes import Operand, Whole
 from hldm.nn.leafwise import along, to_normal, to_spacelike
 
 
@@ -35,7 +36,7 @@ class HyperbolicBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(manifold.channels))
         self.register_buffer("running_var", torch.ones(manifold.channels))
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(self, v: Operand) -> Whole:
         """(*, C, …) → same shape."""
         moved = promote(v).movedim(self.dim, -1)
         rows = moved.flatten(0, -2)
@@ -77,7 +78,7 @@ class HyperbolicRMSNorm(nn.Module):
         self.manifold, self.dim, self.eps = manifold, dim, eps
         self.weight = nn.Parameter(torch.ones(manifold.channels))
 
-    def forward(self, v: Tensor) -> Tensor:
+    def forward(self, v: Operand) -> Whole:
         """(*, C, …) → same shape."""
         y = to_spacelike(self.manifold, v, self.dim)
         y = y * (y.square().mean(self.dim, keepdim=True) + self.eps).rsqrt()

@@ -21,7 +21,7 @@ from hldm.training import initialised, load_weights
 
 
 def build(section: Section, **parts: Any) -> Any:
-    """The object that a section describes.
+    """The object that a section describes. Only classes that the schema knows can be named there.
 
     Args:
         parts: what depends on other sections, or on the data.

@@ -24,10 +24,10 @@ MEMORY = 2**20
 For quadrature chunks are four times larger, because each is multiplied with all images and so reads them all anyway."""
 
 MOST_NODES = 2**24
-"""Nodes of a quadrature rule at most: with their prior they take about 1 GiB."""
+"""Nodes of a quadrature rule at most: to make them and their prior takes about 1.5 GiB."""
 
 MOST_PRODUCTS = 2**44
-"""Products of a node's and an image's number at most: about a quarter of an hour on two cores."""
+"""Products of a node's and an image's number at most: about a quarter of an hour of one core."""
 
 MOST_RINGS = 2048
 """Rings at most: numpy finds the radii of as many in seconds, with a time that grows with their third power."""
@@ -150,7 +150,7 @@ def importance_sampling(
 
 
 def return_free_memory() -> None:
-    """Hand what is free back to the system, where the C library offers that.
+    """Hand free memory back to the system, where the C library offers that.
 
     The heap of glibc before 2.38 does not use the place of an aligned array again for one of the same size: with 10,000
     images it grew to 3 GB, of which 0.3 were in use.
@@ -186,7 +186,7 @@ def rings(c: float, radius: float, spacing: float) -> Rings:
 
 
 def fits(autoencoder: VariationalAutoencoder, reach: Tensor, spacing: float) -> bool:
-    """Whether quadrature for images with this reach, (B,), is within the bounds of memory and time. Counts only."""
+    """Whether quadrature for images with this reach, (B,), is within the bounds of memory and time. It only counts."""
     radius = float(reach.max())
     if not radius / spacing <= MOST_RINGS:  # nor where it is not a number
         return False

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hldm.config.base import Section
-from hldm.config.explain import shown
 from hldm.config.options import Options
 from hldm.config.published import CLASSES, WEIGHTS, architecture, is_run
 from hldm.config.schema import RunConfig
+from hldm.console import shown
 from hldm.files import content_digest
 from hldm.run.directory import MODEL, RunDirectory
 
@@ -80,7 +80,7 @@ def differences(source: RunConfig, config: RunConfig, options: Options) -> list[
     to_type += _geometry(source, config, options)
     to_type += _section("autoencoder", source.autoencoder, config.autoencoder, options)
     if not source.has_flat_latents and source.curvature != config.curvature:
-        c = f"{source.curvature.value!r}".removesuffix(".0")
+        c = shown(source.curvature.value)
         is_learned = source.curvature.is_learnable
         to_type += ["curvature=learnable", f"curvature.value={c}"] if is_learned else [f"curvature={c}"]
     return to_type

@@ -10,11 +10,16 @@ from typing import Any
 from hldm.config.conditioning import Guided
 from hldm.config.diffusion import Diffusion
 from hldm.config.metrics import Metrics
+from hldm.config.options import LEAVES_RESULT
 from hldm.config.schema import RunConfig
 from hldm.run import given
 
 FIRST_STAGE = ("seed", "dataset", "geometry", "curvature", "autoencoder")
 """What determines a first stage, beside its part of `training` and the optimiser."""
+
+
+CURVED_LATENTS = {"flat_map", "gyroplane_form", "kl_estimator"}
+"""Settings of autoencoders that mean nothing where the latents are flat."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def first_stage_identity(config: RunConfig) -> Identity:
 
 def _counted(config: RunConfig) -> dict[str, Any]:
     delta = _without_unread(config, config.delta())
-    counted = {name: section for name, section in delta.items() if name not in RunConfig.leaves_result}
+    counted = {name: section for name, section in delta.items() if name not in LEAVES_RESULT}
     if not config.has_diffusion:  # nothing is denoised, so what would do it does not count
         counted = {name: section for name, section in counted.items() if name not in ("denoiser", "conditioning")}
     if config.first_stage is not None:
@@ -68,11 +73,10 @@ def _counted(config: RunConfig) -> dict[str, Any]:
 
 
 def _without_unread(config: RunConfig, delta: dict[str, Any]) -> dict[str, Any]:
-    """What a section cannot know by itself: a map that is flat in any case need not be told so."""
-    if config.has_flat_latents and "flat_map" in delta.get("autoencoder", {}):
-        own = {key: value for key, value in delta["autoencoder"].items() if key != "flat_map"}
-        return {**delta, "autoencoder": own}
-    return delta
+    """What a section cannot know by itself: settings of curved latents are not read where the latents are flat."""
+    unread = CURVED_LATENTS if config.has_flat_latents else set()
+    own = {key: value for key, value in delta.get("autoencoder", {}).items() if key not in unread}
+    return {**delta, "autoencoder": own}
 
 
 def _identity(config: RunConfig, counted: Mapping[str, Any], *, is_flat: bool) -> Identity:

@@ -47,8 +47,12 @@ def _weights(config: RunConfig) -> Iterator[str]:
     for part in (metrics.extractor, metrics.classifier):
         if isinstance(part, DigitFeatures | DigitClassifier):
             yield from _refused(partial(check_digit_weights, part.weights))
+    backbone = config.training.first_stage.perceptual_backbone
     if config.first_stage is None and config.training.first_stage.uses_lpips:
-        yield from _refused(lambda: check_vgg_weights(config.training.first_stage.perceptual_backbone))
+        yield from _refused(lambda: check_vgg_weights(backbone))
+    elif backbone is not None and not Path(backbone).is_file():
+        key = "training.first_stage.perceptual_backbone"
+        yield f"{key}={backbone} does not exist. It must be a file, or null: leave {key} away."
 
 
 def _refused(check: Callable[[], object]) -> Iterator[str]:
@@ -90,7 +94,7 @@ def _text_model(name: str | None) -> Iterator[str]:
                 f"conditioning.pretrained={name} lacks {', '.join(missing)}. It must be a CLIP text model and its "
                 "tokenizer, as `save_pretrained` of transformers writes both; other formats of weights are not read."
             )
-    elif not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+    elif not re.fullmatch(r"(?=.*[A-Za-z])[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
         yield (
             f"conditioning.pretrained={name} is not a folder that is there, nor a name on the hub such as "
             "openai/clip-vit-base-patch32. Give one of them, or conditioning.pretrained=null for none."

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from hldm.config.options import LEAVES_RESULT
 from hldm.config.schema import RunConfig
 from hldm.run.directory import Snapshot
 from hldm.study.pictures import comparison_picture, terminal_picture
@@ -115,7 +116,7 @@ def _curvature(config: RunConfig, run: Snapshot) -> str:
 def _others(point: Point) -> dict[str, str]:
     """Overrides that have no column of their own, setting → value."""
     parts = (override.partition("=") for override in point.overrides)
-    shown = (*IN_COLUMNS, *RunConfig.leaves_result)
+    shown = (*IN_COLUMNS, *LEAVES_RESULT)
     return {key: value for key, _, value in parts if key.split(".")[0] not in shown}
 
 

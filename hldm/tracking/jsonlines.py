@@ -37,7 +37,7 @@ class JsonLines:
             file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
 
     def rewind(self, stage: str, step: int) -> None:
-        """Drop the lines of `stage` after `step`: a run that resumes there writes them again."""
+        """Drop the lines of `stage` after `step`, since a run that resumes there writes them again."""
         records = self._read()
         kept = [record for record in records if record["stage"] != stage or record["step"] <= step]
         if len(kept) < len(records):
@@ -69,7 +69,7 @@ def _to_json(value: float) -> float | str:
 
 
 def _is_record(line: bytes) -> bool:
-    """Whether this is a whole line that `log` wrote: only the newline says that its end is there."""
+    """Whether `log` wrote this line and finished it, which only the newline at its end shows."""
     try:
         return line.endswith(b"\n") and {"stage", "step"} <= json.loads(line).keys()
     except (ValueError, AttributeError):

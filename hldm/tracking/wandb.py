@@ -166,7 +166,7 @@ class WandbTracker(Tracker):
         self._run = wandb.init(settings=settings, **arguments, mode=mode)
 
     def _id(self, run_id: str) -> str:
-        """The id on the server: the digest keeps apart runs of one name from two machines or users of a project."""
+        """The id on the server. Its random end keeps apart runs of one name from two machines or users of a project."""
         path = self._directory / "id.txt"
         if not path.exists():
             name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in run_id)
@@ -207,7 +207,7 @@ class WandbTracker(Tracker):
             _say(f"{trouble}; metrics still go to metrics.jsonl.")
 
     def _abandon(self) -> None:
-        """End the W&B run and all of wandb: its threads and its handler at Python's exit would show tracebacks."""
+        """End the W&B run and wandb itself, whose threads and exit handler would show tracebacks otherwise."""
         run, self._run = self._run, None
         if run is not None:
             _try("did not end", lambda: run.finish(exit_code=1))
@@ -234,7 +234,7 @@ def _choose_mode(wanted: str) -> tuple[str, str]:
 
 
 def _set_up() -> Any:
-    """The wandb of this process, told not to print and which run is not ours."""
+    """The wandb session of this process, which prints nothing and ignores runs that the environment names."""
     import wandb
 
     for name in _OTHER_RUNS:
@@ -243,7 +243,7 @@ def _set_up() -> Any:
 
 
 def _teardown() -> None:
-    """End what wandb runs in this process, where it was imported at all."""
+    """End the threads and processes that wandb runs for this process, if it was imported."""
     if (wandb := sys.modules.get("wandb")) is not None:
         wandb.teardown()
 
@@ -255,7 +255,7 @@ def _image(path: Path) -> Any:
 
 
 def _try(what: str, call: Callable[[], object]) -> str:
-    """Call; what went wrong, in words, or nothing."""
+    """Make the call and return what went wrong, in words; an empty text where nothing did."""
     try:
         call()
     except Exception as error:  # whatever wandb raises, a training run goes on without it
@@ -264,7 +264,7 @@ def _try(what: str, call: Callable[[], object]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What an exception says, in one line. Of a setting that wandb refuses: which one and why, but not its value."""
+    """What an exception says, in one line. Where wandb refuses a setting, its name and the rule but never its value."""
     from pydantic import ValidationError
 
     if isinstance(error, ValidationError):

@@ -21,7 +21,7 @@ def load_weights(path: Path, model: nn.Module, *, part: bool = False) -> None:
     """Read weights that `save_weights` wrote.
 
     Args:
-        part: whether the file may hold children that `model` does not have; its own must be there.
+        part: whether the file may hold more children than `model` has. Those that it has must be in the file.
 
     Raises:
         UserError: the file is missing, damaged, or belongs to another architecture.

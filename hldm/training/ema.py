@@ -12,9 +12,8 @@ from hldm.nn.embedding import is_point
 class Ema:
     """θ̄ ← d·θ̄ + (1 − d)·θ with d = min(decay, (1 + k) / (10 + k)) at update k.
 
-    Points on a manifold go that share of the geodesic from θ̄ to θ, which as c → 0 is the same.
-
-    The warm-up is the one of the reference latent diffusion code: without it, a run of a thousand steps
+    A point on a manifold moves the share 1 − d of the way along the geodesic from θ̄ to θ; as c → 0 this becomes the
+    formula above. The warm-up is that of the reference latent diffusion code: without it, a run of a thousand steps
     would still carry its initial weights.
     """
 
@@ -44,4 +43,4 @@ class Ema:
 
     def load_state_dict(self, state: dict[str, int | dict[str, Tensor]]) -> None:
         self.updates = int(state["updates"])  # type: ignore[arg-type]  # a heterogeneous state dict
-        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]  # likewise
+        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]  # a heterogeneous state dict

@@ -20,14 +20,14 @@ from hldm.training.watch import Watch, is_finite
 
 
 class Stage(ABC):
-    """What is trained: a model and its loss at each step. `step` alone decides about data and noise."""
+    """What is trained: a model and its loss at each step. Data and noise of a step depend on its number alone."""
 
     name: str
     model: nn.Module
 
     @abstractmethod
     def loss(self, step: int) -> dict[str, Tensor]:
-        """Scalars to log; the one called "loss" is minimised."""
+        """The scalars of one step, which are logged; the one called "loss" is minimised."""
 
     def state_dict(self) -> dict[str, Any]:
         """What the stage remembers from step to step beside its model, for the resume state."""
@@ -35,7 +35,7 @@ class Stage(ABC):
 
     @property
     def curved(self) -> nn.Module:
-        """The module whose curvatures decide about the loss."""
+        """The module whose curvatures the loss depends on."""
         return self.model
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -44,7 +44,11 @@ class Stage(ABC):
 
 
 def scheduled(step: int, steps: int) -> float:
-    """Linear warm-up over 50 steps or a tenth of them, then half a cosine down to 2 % at the last step."""
+    """The share of the peak learning rate at `step`, in (0, 1].
+
+    It rises linearly over 50 steps, or a tenth of all steps where these are fewer, and then falls along half a cosine
+    to 2 % at the last step.
+    """
     warmup = min(50, steps // 10)
     if step < warmup:
         return (step + 1) / warmup
@@ -139,7 +143,7 @@ def _state(step: int, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> di
 
 
 def _resume(path: Path, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> int:
-    """Load the state at `path` where there is one; the first step to run."""
+    """Load the state at `path`, where there is one, and return the first step to run."""
     state = load_state(path)
     if state is None:
         return 0

@@ -1,4 +1,4 @@
-"""A training that needs more memory than there is ends with a sentence, not with a kill by the system."""
+"""A limit on memory: a training that needs more than there is ends with a sentence instead of being killed."""
 
 import re
 import resource
@@ -13,10 +13,10 @@ from hldm.errors import UserError
 
 @contextmanager
 def within_memory(stage: str, device: torch.device) -> Iterator[None]:
-    """Run the block so that memory beyond what is free now is refused to this process, and say so where it is.
+    """Run the block under a limit on memory: requests beyond what is free now fail, and the failure is explained.
 
-    Linux hands out memory that it does not have and kills whoever uses it. A limit on the process makes the request
-    itself fail. Other systems, and memory that others take meanwhile, are left to themselves.
+    Linux grants memory that it does not have and kills the process that uses it. A limit makes the request itself
+    fail. It is set on Linux only, and does not know of memory that other processes take later.
 
     Args:
         stage: name of what is trained.
@@ -46,7 +46,7 @@ def within_memory(stage: str, device: torch.device) -> Iterator[None]:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take without swapping, by the system and its control group; None: not known."""
+    """Bytes that the system and the control group still have for this process; None where they cannot be known."""
     try:
         text = Path("/proc/meminfo").read_text()
         free = int(re.search(r"MemAvailable:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]  # always there

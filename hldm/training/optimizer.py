@@ -13,13 +13,14 @@ from hldm.nn.embedding import is_point
 class Optimizer:
     """The configured optimiser for ordinary parameters, geoopt's RiemannianAdam (Bécigneul & Ganea 2019) for points.
 
-    RiemannianAdam has the rates, momenta and ε of the other, and no weight decay. It divides by one second moment per
-    ball where Adam has one per coordinate, so a step is as long as its rate; times √n, for balls of dimension n, it is
-    as long as Adam's. As c → 0 it is Adam with a second moment per ball, in normal coordinates, at the rate O(c).
+    RiemannianAdam takes the rates, momenta and ε of the configured optimiser, and no weight decay. Adam has a second
+    moment per coordinate and RiemannianAdam one per ball, so its steps would be shorter than Adam's by √n for balls of
+    dimension n; its rate is therefore √n times as large. As c → 0 it becomes, with an error of O(c), Adam with one
+    second moment per ball in normal coordinates.
 
     Args:
-        parameters: of the model, some of them ordinary; points are geoopt manifold parameters on curved manifolds.
-        make: makes the configured optimiser, with its peak learning rate.
+        parameters: all parameters of the model. Some must be ordinary; points are geoopt's manifold parameters.
+        make: makes the configured optimiser from ordinary parameters, with its peak learning rate.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Optimizer:
             self.parts.append(RiemannianAdam(groups, lr=self.peak, **shared))
 
     def set_rate(self, rate: float) -> None:
-        """The learning rate of the next step."""
+        """Set the learning rate of the next step."""
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = rate * group.get("length", 1.0)
@@ -48,7 +49,10 @@ class Optimizer:
             part.zero_grad(set_to_none=True)
 
     def clip(self, most: float) -> Tensor:
-        """Scale the gradient down to this norm, Riemannian where points are; the norm it had, a scalar."""
+        """Scale the gradient down to the norm `most` and return the norm that it had, a scalar.
+
+        A point's share of the norm is measured with the Riemannian metric.
+        """
         if not self.points:
             return nn.utils.clip_grad_norm_(self.parameters, most)
         norm = nn.utils.get_total_norm([_normal_gradient(p) for p in self.parameters if p.grad is not None])
@@ -60,7 +64,7 @@ class Optimizer:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the configured optimiser, and of the Riemannian one under `points` where there is one."""
+        """The state of the configured optimiser; where there are points, also RiemannianAdam's, as "points"."""
         ordinary, *points = (part.state_dict() for part in self.parts)
         return {**ordinary, **({"points": points[0]} if points else {})}
 

@@ -1,4 +1,4 @@
-"""Whether the numbers of a training are still numbers, and what to say when they are not."""
+"""Checks that the loss and the weights of a training are finite, and explains what to change when they are not."""
 
 import math
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ USUAL_CURVATURE = (1e-6, 1e4)
 
 
 class Watch:
-    """Looks at the loss of every step, and at the weights before they are kept.
+    """Checks the loss of every step, and the weights before they are saved.
 
-    On a GPU the loss of a step is looked at in the next one: its number is there by then, and nothing waits.
+    On a GPU the loss of a step is checked during the next step: it has been computed by then, so nothing waits for it.
 
     Args:
         stage: name of what is trained.
-        curved: the module whose curvatures, if there are any, decide about the loss.
+        curved: the module whose curvatures, if it has any, the loss depends on.
         rate: the peak learning rate.
     """
 
@@ -33,10 +33,10 @@ class Watch:
         self._late: tuple[int, Tensor, Any] | None = None  # step, its loss on the way to the CPU, when it has arrived
 
     def loss(self, step: int, loss: Tensor) -> None:
-        """Look at the loss () of `step`, counted from 0.
+        """Check the loss () of `step`, counted from 0.
 
         Raises:
-            UserError: it, or on a GPU the one before, is not finite.
+            UserError: the loss, on a GPU that of the step before, is not finite.
         """
         if loss.device.type != "cuda":
             self._look(step, float(loss.detach()))
@@ -49,7 +49,7 @@ class Watch:
 
     @contextmanager
     def overflow(self, step: int) -> Iterator[None]:
-        """Run the block, one step. Says so where one of its settings is a number that float32 cannot hold."""
+        """Run the block, which is one step; explain torch's error where a setting is a number beyond float32."""
         try:
             yield
         except RuntimeError as error:
@@ -58,7 +58,7 @@ class Watch:
             self._refuse(step, "a setting is a number beyond float32")
 
     def settle(self) -> None:
-        """Look at the last loss that was given, where it has not been looked at yet."""
+        """Check the last loss that was handed in, if it has not been checked yet."""
         if self._late is not None:
             step, number, arrived = self._late
             self._late = None
@@ -66,7 +66,7 @@ class Watch:
             self._look(step, float(number))
 
     def weights(self, done: int, *models: nn.Module) -> None:
-        """Look at all weights after `done` steps, before they are saved or handed on.
+        """Check all weights after `done` steps, before they are saved or returned.
 
         Raises:
             UserError: one of them is not finite.
@@ -108,6 +108,6 @@ class Watch:
 
 
 def is_finite(model: nn.Module) -> bool:
-    """Whether every weight of a model is a finite number. Waits for a GPU once."""
+    """Whether every weight of a model is a finite number. On a GPU it waits once, for all weights together."""
     found = [parameter.isfinite().all() for parameter in model.parameters()]
     return not found or bool(torch.stack(found).all())

@@ -3,7 +3,6 @@
 Hydra's own sweeper composes every point only to look whether it can, and our launcher composes them anyway.
 """
 
-import itertools
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -34,21 +33,13 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all points at once: what the launcher gives for them."""
-        from hldm.config import arguments as typed
+        # late: Hydra imports plugins for `--cfg job` too
         from hldm.config.options import Options
+        from hldm.study.points import combinations
 
         assert self.launcher is not None
-        own = typed.read(["=".join(map(str, item)) for item in (self.params or {}).items()], Options())
-        given = {typed.parsed(argument).key_or_group for argument in arguments}
-        texts = [argument.hydra for argument in own if typed.parsed(argument.hydra).key_or_group not in given]
-        overrides = [typed.parsed(text) for text in [*texts, *arguments]]
-        axes: list[list[str]] = [
-            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-            if override.is_sweep_override()
-            else [str(override.input_line)]
-            for override in overrides
-        ]
-        results = self.launcher.launch([list(point) for point in itertools.product(*axes)], initial_job_idx=0)
+        points = combinations(self.params, arguments, Options())
+        results = self.launcher.launch(points, initial_job_idx=0)
         for result in results:
             _ = result.return_value  # raises what made the point fail
         return results

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,43 @@ def test_a_range_includes_its_end(invoke: Invoke) -> None:
     assert all((run / "environment").read_text() == "1 PASSIVE" for run in runs())
 
 
+def test_a_setting_that_only_the_swept_options_have(invoke: Invoke) -> None:
+    sizes = ["denoiser.width=128", "denoiser.blocks=1"]
+    status, _, err = invoke("-m", "latent=global", "denoiser=mlp,cross_attention", *sizes, "tracking=none")
+    assert (status, err) == (0, "")
+    denoisers = [RunDirectory(run).config.denoiser for run in runs()]
+    assert {type(denoiser).__name__ for denoiser in denoisers} == {"MLPDenoiser", "CrossAttention"}
+    assert [(d.width, d.blocks) for d in denoisers] == [(128, 1)] * 2  # type: ignore[attr-defined]  # both have them
+    status, _, err = invoke("-m", "latent=global", "denoiser=mlp,cross_attention", "denoiser.heads=2")
+    assert status == 2
+    assert "denoiser.heads is a setting of denoiser=cross_attention only" in " ".join(err.split())
+
+
+def test_a_denoisers_curvature_is_said_in_the_same_ways(invoke: Invoke) -> None:
+    stem = "denoiser.stem=gyroplane"
+    for said, kind, value in (
+        (["denoiser.curvature=0.3"], "FixedCurvature", 0.3),
+        (["denoiser.curvature=learnable"], "LearnableCurvature", 1.0),
+        (["denoiser.curvature=learnable", "denoiser.curvature.value=0.5"], "LearnableCurvature", 0.5),
+    ):
+        status, _, err = invoke(stem, *said, "tracking=none", "study=one")
+        assert (status, err) == (0, "")
+        [run] = [RunDirectory(path) for path in runs()]
+        curvature = run.config.denoiser.curvature  # type: ignore[attr-defined]  # the U-Net's
+        assert (type(curvature).__name__, curvature.value) == (kind, value)
+        shutil.rmtree("outputs")
+    status, _, err = invoke("-m", stem, "denoiser.curvature=0.1,0.3", "tracking=none")
+    assert (status, err) == (0, "")
+    assert len(runs()) == 2
+
+
+def test_presets_with_and_without_a_plus_sign_are_the_same(invoke: Invoke) -> None:
+    for sign in ("", "+"):
+        status, _, err = invoke(f"{sign}experiment=smoke", "tracking=none")
+        assert (status, err) == (0, "")
+    assert len(runs()) == 1
+
+
 @pytest.mark.parametrize(("wrong", "story"), [("kill euclidean", "SIGKILL"), ("fail euclidean", "no luck")])
 def test_a_run_that_fails_leaves_the_others_alone(
     wrong: str, story: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
@@ -120,7 +158,7 @@ def test_the_ablation_is_a_list_of_cells_with_seeds(invoke: Invoke) -> None:
     assert sorted(cells) == sorted(Options().groups["ablation"])
     assert out.count("same run as") == 2
     assert "same run as 1" in out
-    assert "same run as 7" in out
+    assert "same run as 8" in out
     status, out, _ = invoke("-m", "ablation=attention,all", "seed=0,1", "tracking=none")
     assert status == 0
     assert "4 runs to do" in out

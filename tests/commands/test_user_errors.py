@@ -205,6 +205,11 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "channels of the text model": (["conditioning=text", "conditioning.channels=x"], ["whole number ≥ 1"]),
     "pretrained text model": (["conditioning=text", "conditioning.pretrained=./nowhere"], ["./nowhere", "null"]),
     "hyperbolic conditioning": (["conditioning.hyperbolic=2"], ["conditioning.hyperbolic=2", "true or false"]),
+    "a learned curvature that nothing learns": (
+        ["conditioning.hyperbolic=true", "curvature=learnable"],
+        ["curvature=1.0", "geometry=poincare"],
+    ),
+    "a scale of map and point": (["latent=map_global", "autoencoder.latent_rms=1"], ["autoencoder.latent_rms=null"]),
     "channels that make no balls": (
         ["conditioning=text", "conditioning.hyperbolic=true", "conditioning.channels=61", "conditioning.heads=1"],
         ["channels=61", "conditioning.channels=64"],

@@ -166,7 +166,7 @@ def test_a_stopped_stage_goes_on_bit_for_bit(kind, tmp_path):
 
         stage.loss = stopped
         return train(
-            stage, steps=4, optimizer=optimizer_of, schedule="constant", clip_norm=1.0, ema_decay=0.5,
+            stage, steps=4, make_optimizer=optimizer_of, schedule="constant", clip_norm=1.0, ema_decay=0.5,
             state_path=tmp_path / name, checkpoint_every=2, log_every=1, on_start=lambda step: None,
             log=lambda step, figures: None,
         ).state_dict()  # fmt: skip

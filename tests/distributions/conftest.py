@@ -1,4 +1,4 @@
-"""What the tests of all distributions share."""
+"""Fixtures of the tests of all distributions."""
 
 from collections.abc import Callable
 

@@ -26,7 +26,7 @@ def law(q: float, n: int, requires_grad: bool = False) -> RadialLaw:
 
 
 class Exact:
-    """The same integrals at 25 digits by tanh-sinh quadrature on a window of its own."""
+    """Both integrals at 25 digits, by tanh-sinh quadrature on another window."""
 
     def __init__(self, q: float, n: int) -> None:
         self.root, self.n = mp.sqrt(mp.mpf(q)), n
@@ -105,7 +105,7 @@ def test_quantiles_invert_the_distribution_function_in_every_panel_and_in_the_ta
 @pytest.mark.parametrize("n", DIMENSIONS[1:])
 @pytest.mark.parametrize("q", [1e-10, 1e-3, 0.05, 1.0, 30.0, 1000.0])
 def test_the_mode_is_where_the_density_is_largest(n: int, q: float) -> None:
-    """It only centres the window, so that integrals hardly move where it is wrong."""
+    """The mode only centres the window, so integrals hardly move where it is wrong."""
     mode = law(q, n).tables().mode.item()
     assert abs((n - 1) * math.sqrt(q) / math.tanh(math.sqrt(q) * mode) / mode - 1) < 1e-8
 

@@ -83,3 +83,28 @@ def test_curvature_gradient_in_float32_at_small_c() -> None:
             total = ops.dist(x, y, k).sum() + normal.add_normal(v.to(dtype), w.to(dtype), k).square().sum()
             grads.append(torch.autograd.grad(total, k)[0].double())
         assert abs(grads[0] / grads[1] - 1) < 1e-3
+
+
+@pytest.mark.parametrize("c", [1e-4, 0.7, 5.0])
+def test_both_halves_of_a_geodesic_are_one_function(c: float) -> None:
+    """Values and gradients to ends, time and curvature are those of the geodesic that shoots from x0 throughout."""
+    x0, x1 = (
+        ops.expmap0(v / c**0.5, c)
+        for v in torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )
+    t = torch.tensor([0.0, 0.2, 0.5, 0.5 + 1e-9, 0.8, 1.0, 1.2], dtype=torch.float64).unsqueeze(1)
+    arguments = [a.requires_grad_() for a in (x0, x1, t, torch.tensor(c, dtype=torch.float64))]
+
+    def shot(x0: torch.Tensor, x1: torch.Tensor, t: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        u = ops.logmap(x0, x1, c)
+        x_t = ops.expmap(x0, t * u, c)
+        return x_t, ops.transport(x0, x_t, u, c)
+
+    weights = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    results = []
+    for f in (ops.geodesic, shot):
+        outputs = f(*arguments)
+        loss = sum((w * out).sum() for w, out in zip(weights, outputs, strict=True))
+        results.append([*outputs, *torch.autograd.grad(loss, arguments)])
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)

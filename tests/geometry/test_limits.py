@@ -90,7 +90,7 @@ def test_rate_of_convergence_is_c(kind, balls: int) -> None:
 
 
 def test_pure_functions_at_zero_curvature() -> None:
-    """What the manifolds do not show of the flat branch: sums and rotations of points, hyperboloid coordinates."""
+    """The flat branches that no manifold method shows: sums and rotations of points, hyperboloid coordinates."""
     x, y, u = torch.randn(3, 20, 4, generator=torch.Generator().manual_seed(0))
     assert ops.mobius_add(x, y, 0.0).equal(x + y)
     assert ops.gyration(x, y, u, 0.0).equal(u)

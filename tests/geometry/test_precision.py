@@ -1,5 +1,7 @@
 """Float32 against float64 on identical inputs, small distances included, and what happens at the radius limit."""
 
+import math
+
 import pytest
 import torch
 
@@ -45,6 +47,32 @@ def test_maps_err_little(c: float) -> None:
     assert ((v - ops.logmap0(x.double(), c)) * c**0.5).abs().max() < 2e-5
     w = ops.logmap0(y, c)
     assert ((normal.add_normal(v, w, c) - normal.add_normal(v.double(), w.double(), c)) * c**0.5).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("c", CURVATURES)
+@pytest.mark.parametrize("radii", [(8.0, 8.0), (8.0, 1.0), (0.5, 8.0), (4.0, 4.0), (1.0, 1.0)])
+def test_errors_do_not_grow_along_a_geodesic(c: float, radii: tuple[float, float]) -> None:
+    """Points and velocities at all times err by the coordinates' own rounding at the ends, which is eps·e^r/√c."""
+    g = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(2, 500, 3, generator=g, dtype=torch.float64), dim=-1)
+    x0, x1 = (ops.expmap0(d * r / c**0.5, c).float() for d, r in zip(direction, radii, strict=True))
+    bound = 2 * torch.finfo(torch.float32).eps * math.exp(max(radii))
+    for time in (0.0, 0.1, 0.5, 0.51, 0.9, 1.0):
+        t = torch.tensor(time)
+        x_t, u_t = ops.geodesic(x0, x1, t, c)
+        exact_x, exact_u = ops.geodesic(x0.double(), x1.double(), t.double(), c)
+        assert (ops.dist(x_t.double(), exact_x, c) * c**0.5).max() < bound, time
+        error = ops.to_frame(exact_x, u_t.double() - exact_u, c).norm(dim=-1)
+        assert (error / ops.to_frame(exact_x, exact_u, c).norm(dim=-1)).max() < bound, time
+
+
+@pytest.mark.parametrize("c", CURVATURES)
+def test_a_geodesic_is_its_reverse_bit_for_bit(c: float) -> None:
+    x0, x1 = (ops.expmap0(v / c**0.5, c) for v in 3 * torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(0)))
+    for time in (0.0, 0.25, 0.375):
+        there, back = ops.geodesic(x0, x1, torch.tensor(time), c), ops.geodesic(x1, x0, torch.tensor(1 - time), c)
+        assert there[0].equal(back[0])
+        assert there[1].equal(-back[1])
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 15.0), (torch.float64, 34.0)])

@@ -212,7 +212,7 @@ def test_memory_has_no_batch_by_planes_by_dimension_tensor() -> None:
 
 
 def published_code(v: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, c: float) -> torch.Tensor:
-    """What the code of Mathieu et al. (2019) computes, step by step in ball coordinates, its clamp included."""
+    """The response of the code of Mathieu et al. (2019), step by step in ball coordinates, its clamp included."""
     reach = 0.996 / c**0.5
     z = ops.expmap0(v, c)[:, None]
     step = bias[:, None] * weight

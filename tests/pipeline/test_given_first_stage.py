@@ -11,10 +11,12 @@ from hldm.autoencoder import PublishedAutoencoder
 from hldm.commands import evaluate
 from hldm.config.autoencoder import Published
 from hldm.config.compose import compose
+from hldm.config.options import Options
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.pipeline import run
 from hldm.run.identity import run_identity
+from hldm.run.requirements import refuse
 from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import TINY, curve, prepare, weights
 from tests.published import ARCHITECTURE
@@ -92,7 +94,7 @@ def test_a_stopped_run_resumes_bit_for_bit(finished, tmp_path, monkeypatch, untr
 def test_what_does_not_fit_is_said_with_what_to_type(finished, tmp_path):
     def message(source, *overrides):
         with pytest.raises(UserError) as error:
-            compose([*TINY, f"first_stage={source}", *overrides])
+            refuse([compose([*TINY, f"first_stage={source}", *overrides])], Options())
         return str(error.value)
 
     curved, flat = finished["hybrid"].path, finished["euclidean"].path
@@ -125,7 +127,7 @@ def test_a_published_autoencoder_is_used_as_it_is(tmp_path, untrained, kind, mon
     folder, model = published(tmp_path / "published", _class_name=kind, **sizes)
     directory = prepare(tmp_path, "autoencoder=published", f"first_stage={folder}")
     metrics = run(directory.path)["metrics"]
-    assert directory.config["autoencoder"]["latent_channels"] == sizes.get("latent_channels", 4)
+    assert directory.config.autoencoder.latent_channels == sizes.get("latent_channels", 4)
     ours = own(directory)
     theirs = model.state_dict()
     assert all(torch.equal(ours[f"autoencoder.model.{name}"], theirs[name]) for name in theirs)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import hldm
 from hldm.commands import evaluate
 from hldm.errors import UserError
 from hldm.images import to_unit
@@ -134,6 +135,41 @@ def test_a_learned_curvature_is_saved_and_loaded(tmp_path):
     metrics = run(directory.path)["metrics"]
     assert metrics["curvature_0"] == 0
     assert metrics["curvature_1"] not in (0, 1)
+
+
+def test_one_learned_curvature_is_shared_by_latents_and_embeddings(tmp_path, monkeypatch):
+    """The first stage learns it, then embeddings are placed on its balls, and they hold still."""
+    settings = ["geometry=poincare", "curvature=learnable", "conditioning.hyperbolic=true"]
+    directory = prepare(tmp_path, *settings, "training.first_stage.learning_rate=0.1")
+    metrics = run(directory.path)["metrics"]
+    c = metrics["curvature_0"]
+    assert c != 1
+    model = load_model(directory.config, build_dataset(directory.config), directory.path, torch.device("cpu"))
+    [table] = [m for m in model.denoiser.modules() if type(m).__name__ == "HyperbolicEmbedding"]
+    assert table.manifold.curvature is model.autoencoder.manifold.curvature
+    assert float(table.manifold.curvature()) == pytest.approx(c)
+    assert evaluate.main([f"run={directory.path}"]) == 0
+
+
+@pytest.mark.parametrize(
+    "changed", ["metrics.samples=70", "conditioning.guidance_scale=1", "diffusion.sampler.steps=3"]
+)
+def test_what_training_does_not_read_trains_nothing_again(finished, outputs, monkeypatch, changed):
+    for stage in (FirstStage, DiffusionStage):
+        monkeypatch.setattr(stage, "loss", lambda self, step: pytest.fail("trained again"))
+    directory = prepare(outputs, "geometry=poincare", changed)
+    assert directory.path != finished["poincare"].path
+    run(directory.path)
+    assert weights(directory) == weights(finished["poincare"])
+    assert curve(directory) == curve(finished["poincare"])
+    assert directory.results["metrics"] != finished["poincare"].results["metrics"]
+
+
+def test_results_say_which_code_made_them(finished):
+    provenance = finished["poincare"].results["provenance"]
+    assert provenance["hldm"] == hldm.__version__
+    assert provenance["dirty"] in (None, True, False)
+    assert provenance["commit"] is None or len(provenance["commit"]) == 40
 
 
 def test_a_diverging_run_is_shown_as_failed(tmp_path):

@@ -66,7 +66,7 @@ def test_compiled_training_is_training(tmp_path, monkeypatch):
             curves.append([record["loss"] for record in records if "loss" in record])
         assert len(curves[0]) == 6
         assert curves[0] == pytest.approx(curves[1], rel=1e-5)
-    assert sorted(graphs) == ["_call_impl", "_call_impl", "_integrals", "_invert"]
+    assert sorted(graphs) == ["_call_impl", "_call_impl", "_integrals", "_quantile_and_integrals"]
 
 
 def reevaluated(directory, monkeypatch, *arguments):

@@ -236,6 +236,15 @@ def test_a_setting_counts_where_it_is_read(switch: str, key: str, value: Any) ->
         assert (run_identity(config) != run_identity(changed(config, key, value))) is is_read
 
 
+def test_flat_latents_do_not_read_what_is_about_balls() -> None:
+    for geometry, differs in (("euclidean", False), ("poincare", True)):
+        vae = ["experiment=pvae_mnist", f"geometry={geometry}"]
+        one = compose([*vae, "form=pvae"] if geometry == "poincare" else [*vae, "form=paper"])
+        for key, value in (("gyroplane_form", "paper"), ("kl_estimator", "low_variance")):
+            other = compose([*vae, *(["form=paper"] if geometry == "euclidean" else []), f"autoencoder.{key}={value}"])
+            assert (run_identity(one) != run_identity(other)) is differs
+
+
 def test_a_new_setting_leaves_earlier_identities_alone(configs: dict[str, RunConfig]) -> None:
     """A configuration of a version that did not have a setting is the one that its schema default makes."""
     for config in configs.values():

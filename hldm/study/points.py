@@ -1,0 +1,58 @@
+"""The points of a grid: from what is typed after `train.py -m`, and from a named sweep, to configurations."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import hydra
+
+from hldm.config import arguments
+from hldm.config.arguments import in_our_words, register_resolvers
+from hldm.config.compose import Composer
+from hldm.config.options import PRESETS, Options, load_extensions
+from hldm.config.schema import RunConfig
+from hldm.paths import CONF
+from hldm.study.grid import checked
+
+
+def combinations(params: Mapping[str, Any] | None, given: Sequence[str], options: Options) -> list[list[str]]:
+    """Every combination of the values, as overrides for Hydra; the last setting changes fastest.
+
+    Args:
+        params: setting → values of a named sweep, written as on the command line.
+        given: arguments in Hydra's form; they count instead of the sweep's values of the same setting.
+        options: what there is to choose.
+    """
+    own = arguments.read([f"{key}={values}" for key, values in (params or {}).items()], options)
+    settings = {arguments.parsed(text).key_or_group for text in given}
+    texts = [argument.hydra for argument in own if arguments.parsed(argument.hydra).key_or_group not in settings]
+    axes = [_axis(text) for text in (*texts, *given)]
+    return [list(point) for point in itertools.product(*axes)]
+
+
+def _axis(text: str) -> list[str]:
+    override = arguments.parsed(text)
+    if not override.is_sweep_override():
+        return [text]
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def points_of(typed: list[str]) -> list[tuple[tuple[str, ...], RunConfig]]:
+    """(overrides, checked configuration) of every point that `python train.py -m TYPED` runs.
+
+    Raises:
+        UserError: an argument or a point is wrong, or what a point needs is not there.
+    """
+    options = Options()
+    load_extensions()
+    register_resolvers()
+    given = arguments.read(typed, options, is_grid=True)
+    texts = [argument.hydra for argument in given]
+    presets = [a.hydra for a in given if a.key in PRESETS and not arguments.parsed(a.hydra).is_sweep_override()]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        with in_our_words(given, options):
+            sweeper = hydra.compose("config", presets, return_hydra_config=True).hydra.sweeper
+        overrides = combinations(sweeper.params, texts, options)
+        compose = Composer(lambda point: hydra.compose("config", point), options)
+        configs = [config for _, config in checked(overrides, compose, options)]
+    return [(tuple(point), config) for point, config in zip(overrides, configs, strict=True)]
