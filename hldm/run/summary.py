@@ -28,7 +28,7 @@ class Line:
 
 GROUPS: dict[str, dict[str, Line]] = {
     "samples": {
-        "fid": Line("FID ↓", controls=(("real images", "floor_fid"), ("reconstructions", "reconstruction_fid"))),
+        "fid": Line("FID ↓", controls=(("real images", "floor_fid"), ("rebuilt", "reconstruction_fid"))),
         "kid": Line("KID ↓", ".3g", "", "kid_subset_sd", (("real images", "floor_kid"),)),
         "inception_score": Line(
             "inception score ↑", ".2f", "", "inception_score_split_sd", (("real images", "floor_inception_score"),)

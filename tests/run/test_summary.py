@@ -37,7 +37,7 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
     assert len(lines) == len(rows) + len(GROUPS) + 1  # nothing is folded; one line for the rest
     assert "FID ↓" in text
     fid = next(line for line in lines if " FID" in line)
-    for part in ("439", "real images 0.665", "reconstructions 440"):
+    for part in ("439", "real images 0.665", "rebuilt 440"):
         assert part in fid
     assert "label accuracy ↑" in text
     assert "± 4.9" in text
