@@ -49,12 +49,18 @@ class Snapshot:
     @property
     def metrics(self) -> dict[str, Any]:
         """The final metrics; none where there are no results."""
-        return (self.results or {}).get("metrics", {}) or {}
+        return _mapping(self.results, "metrics")
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Where the metrics come from."""
-        return (self.results or {}).get("provenance", {}) or {}
+        return _mapping(self.results, "provenance")
+
+
+def _mapping(content: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
+    """What stands under a key of a file, {} where that is not what it should be."""
+    found = (content or {}).get(key)
+    return found if isinstance(found, dict) else {}
 
 
 class RunDirectory:
@@ -74,7 +80,7 @@ class RunDirectory:
         for candidate in (path, root() / path):
             if (candidate / "config.yaml").is_file():
                 return [cls(candidate)]
-            inside = candidate.iterdir() if candidate.is_dir() else (Path(name) for name in glob(str(candidate)))
+            inside = candidate.iterdir() if candidate.is_dir() else _matching(candidate)
             if found := sorted(run for run in inside if (run / "config.yaml").is_file()):
                 return [cls(run) for run in found]
         return []
@@ -122,9 +128,13 @@ class RunDirectory:
     @property
     def status(self) -> dict[str, Any]:
         """What status.json says; `{"state": "new"}` where there is none."""
-        return _read_json(self.path / "status.json", "The run is resumed from its checkpoints then.") or {
-            "state": "new"
-        }
+        file, remedy = self.path / "status.json", "The run is resumed from its checkpoints then."
+        status = _read_json(file, remedy) or {"state": "new"}
+        seconds = status.get("seconds") or {}
+        times = [status.get("minutes") or 0, *(seconds.values() if isinstance(seconds, dict) else [seconds])]
+        if not isinstance(status.get("state"), str) or not all(isinstance(time, int | float) for time in times):
+            raise UserError(f"{file} does not hold what it should. Delete it and repeat the command. {remedy}")
+        return status
 
     def snapshot(self) -> Snapshot:
         """The state of the run, with the files that say so."""
@@ -208,6 +218,12 @@ class RunDirectory:
             finally:
                 minutes = round(before + (time.monotonic() - start) / 60, 3)
                 self.update_status(ended=now(), minutes=minutes, **ending)
+
+
+def _matching(pattern: Path) -> Iterator[Path]:
+    """What a pattern names. The part of it that exists is meant as it is written."""
+    there = next((parent for parent in pattern.parents if parent.is_dir()), Path())
+    return (there / name for name in glob(str(pattern.relative_to(there)), root_dir=there))
 
 
 def now() -> str:

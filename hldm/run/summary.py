@@ -1,22 +1,90 @@
-"""The metrics of one run, for a terminal."""
+"""The metrics of one run, for a terminal: a few lines in groups, each with its controls beside it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 
+@dataclass(frozen=True)
+class Line:
+    """One metric as people read it.
+
+    Attributes:
+        heading: what it is called, with ↑ or ↓ where that is better.
+        form: how its number is written.
+        unit: "" for none.
+        spread: the metric that is its ±, beside `<name>_seed_sd`, which counts first.
+        controls: (what it is, metric) of what it is compared with.
+    """
+
+    heading: str
+    form: str = ".3g"
+    unit: str = ""
+    spread: str = ""
+    controls: tuple[tuple[str, str], ...] = ()
+
+
+GROUPS: dict[str, dict[str, Line]] = {
+    "samples": {
+        "fid": Line("FID ↓", controls=(("real images", "floor_fid"), ("rebuilt", "reconstruction_fid"))),
+        "kid": Line("KID ↓", ".3g", "", "kid_subset_sd", (("real images", "floor_kid"),)),
+        "inception_score": Line(
+            "inception score ↑", ".2f", "", "inception_score_split_sd", (("real images", "floor_inception_score"),)
+        ),
+        "label_accuracy": Line("label accuracy ↑", ".1%"),
+    },
+    "likelihood": {
+        "nll": Line("−log p(x) ↓", ".2f", "nats", "nll_error", (("importance sampling", "nll_importance"),)),
+        "elbo": Line("evidence bound, own prior ↑", ".2f", "nats", "", (("KL", "elbo_kl"),)),
+        "elbo_flow": Line(
+            "evidence bound, diffusion ↑", ".2f", "nats", "elbo_flow_error", (("gain", "elbo_flow_gain"),)
+        ),
+    },
+    "first stage": {
+        "reconstruction_mse": Line("reconstruction error ↓", ".4f", "squared grey levels"),
+        "codebook_used": Line("codes in use ↑", ".1%", "", "", (("perplexity", "codebook_perplexity"),)),
+    },
+    "hierarchy": {
+        "delta_rel": Line(
+            "δ_rel ↓",
+            ".3f",
+            "",
+            "delta_rel_sd",
+            (("Gaussian", "delta_rel_gaussian"), ("shuffled", "delta_rel_shuffled")),
+        ),
+        "radius_median": Line("radius, median", ".3g", "", "", (("5 %", "radius_q05"), ("95 %", "radius_q95"))),
+        "radius_entropy_spearman": Line("radius with entropy", ".2f", "", "", (("by chance", "radius_entropy_null"),)),
+        "radius_depth_spearman": Line("radius with depth", ".2f", "", "", (("by chance", "radius_depth_null"),)),
+        "sqrt_c_rms": Line("√c · spread of latents", ".3g", "", "", (("drawn", "sqrt_c_rms_drawn"),)),
+        "curvature_0": Line("curvature", ".3g"),
+    },
+}
+"""Group → metric → how it is shown."""
+
+
 def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
-    """Every metric of one run, with ± its standard deviation over sampling seeds where there are several."""
-    cells = []
-    for name, value in metrics.items():
-        if not name.endswith("_seed_sd"):
-            sd = metrics.get(f"{name}_seed_sd")
-            cells += [name, f"{value:.4g}" + ("" if sd is None else f" ± {sd:.2g}")]
+    """The metrics that people look at first, in groups; what is left stands in results.json.
+
+    ± is the standard deviation over sampling seeds where there are several, else what the metric brings along.
+    """
+    shown: set[str] = set()
     table = Table(box=None, show_header=False, pad_edge=False)
-    per_row = 6  # three names with their values
-    for _ in range(per_row):
+    for _ in range(3):
         table.add_column(overflow="fold")
-    for start in range(0, len(cells), per_row):
-        table.add_row(*cells[start : start + per_row])
+    for group, lines in GROUPS.items():
+        there = {name: line for name, line in lines.items() if name in metrics}
+        if there:
+            table.add_row(group, style="bold")
+        for name, line in there.items():
+            spread = next((key for key in (f"{name}_seed_sd", line.spread) if key in metrics), None)
+            controls = {what: key for what, key in line.controls if key in metrics}
+            shown |= {name, *([spread] if spread else []), *controls.values()}
+            beside = ", ".join(f"{what} {metrics[key]:.3g}" for what, key in controls.items())
+            value = f"{metrics[name]:{line.form}}" + (f" ± {metrics[spread]:.2g}" if spread else "")
+            table.add_row(f"  {line.heading}", value, ", ".join(filter(None, (line.unit, beside))))
     console.print(table)
+    rest = len(metrics) - len(shown)
+    if rest:
+        console.print(f"↑ ↓: better. {rest} more figures are in results.json.")

@@ -1,0 +1,67 @@
+"""Files of a run that are damaged, incomplete or from elsewhere: a sentence, and the other runs go on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hldm import console
+from hldm.commands import evaluate, generate
+from hldm.run.directory import RunDirectory
+from tests.conftest import Invoke
+
+DAMAGE = [
+    "", "{", "[]", "null", "3", '"x"', "{}", "\x00\x01", '{"state": 3}', '{"state": "finished"}', '{"metrics": null}',
+    '{"metrics": [], "provenance": []}', '{"metrics": {"fid": "x"}, "provenance": {"samples": 3}}',
+    '{"metrics": {"fid": null}, "provenance": {"samples": [], "extractor": 3}}',
+    '{"state": "finished", "minutes": "x", "seconds": 3}', '{"state": "finished", "seconds": {"diffusion": "x"}}',
+    '{"state": "running", "minutes": [], "pid": {}}', '{"state": "failed", "error": 3, "minutes": "long"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["status.json", "results.json", "config.yaml"])
+def test_a_damaged_file_never_ends_in_a_traceback(file: str, invoke: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
+    invoke("seed=0", "tracking=none")
+    [run] = Path("outputs/main").glob("*-s0-*")
+    for content in DAMAGE:
+        (run / file).write_text(content)
+        status, _, err = invoke("seed=0", "tracking=none")
+        assert status in (0, 2), content
+        assert "Traceback" not in err, content
+        assert not status or run.name in err.replace("\n", "")
+        (run / file).write_text(content)
+        for argv in ([f"run={run}"], ["run=outputs/main"]):
+            assert console.run(lambda argv=argv: evaluate.main(argv)) == 2, content  # type: ignore[misc]  # bound now
+            assert "Traceback" not in capfd.readouterr().err
+        if file == "config.yaml":
+            assert console.run(lambda: generate.main([f"run={run}"])) == 2, content
+
+
+@pytest.mark.parametrize("file", ["status.json", "results.json", "config.yaml"])
+def test_another_run_is_planned_beside_a_damaged_one(file: str, invoke: Invoke) -> None:
+    invoke("seed=0", "tracking=none")
+    [run] = Path("outputs/main").glob("*-s0-*")
+    (run / file).write_text("{")
+    assert invoke("seed=1", "tracking=none")[0] == 0
+
+
+@pytest.mark.parametrize("folder", ["a [1]", "x*y", "plain"])
+def test_literal_paths_that_exist_are_no_patterns(folder: str, tmp_path: Path) -> None:
+    for name in ("poincare-1", "poincare-2", "euclidean-1"):
+        (tmp_path / folder / "main" / name).mkdir(parents=True)
+        (tmp_path / folder / "main" / name / "config.yaml").write_text("")
+    base = tmp_path / folder / "main"
+    assert len(RunDirectory.find(str(base))) == 3
+    assert len(RunDirectory.find(str(base / "poincare-1"))) == 1
+    assert [run.path.name for run in RunDirectory.find(str(base / "poin*"))] == ["poincare-1", "poincare-2"]
+    assert RunDirectory.find(str(base / "nothing*")) == []
+
+
+def test_what_lacks_is_named(invoke: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
+    invoke("seed=0", "tracking=none")
+    [run] = Path("outputs/main").glob("*-s0-*")
+    (run / "results.json").write_text(json.dumps({"metrics": {}, "provenance": {"threads": 1}}))
+    assert console.run(lambda: evaluate.main([f"run={run}"])) == 2
+    err = " ".join(capfd.readouterr().err.split())
+    for part in ("sampling_seeds", "per_sampling_seed", "Delete it"):
+        assert part in err

@@ -1,0 +1,57 @@
+"""The figures of one run in a terminal of 80 columns."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hldm.run.summary import GROUPS, print_metrics
+
+METRICS = {
+    "fid": 438.63, "kid": 947.2, "kid_subset_sd": 4.879, "inception_score": 9.123, "inception_score_split_sd": 0.37,
+    "label_accuracy": 0.967, "floor_fid": 0.6648, "floor_kid": -0.08526, "floor_kid_subset_sd": 0.07,
+    "floor_inception_score": 4.969, "floor_inception_score_split_sd": 1.139, "reconstruction_fid": 440.2,
+    "elbo_reconstruction": -465.8, "elbo_kl": 23.48, "elbo": -489.3, "reconstruction_mse": 0.1801,
+    "elbo_flow": -123.4, "elbo_flow_error": 1.2, "elbo_flow_gain": 7.5, "elbo_flow_bits_per_dim": 0.2,
+    "nll": 99.123, "nll_sd": 30.0, "nll_error": 0.01, "nll_importance": 99.5, "nll_importance_error": 0.02,
+    "delta_rel": 0.29, "delta_rel_sd": 0.022, "diameter": 6.48, "delta_rel_gaussian": 0.336,
+    "delta_rel_gaussian_sd": 0.0166, "delta_rel_shuffled": 0.201, "radius_q05": 4.3, "radius_median": 5.07,
+    "radius_q95": 5.87, "radius_entropy_spearman": 0.2254, "radius_entropy_null": 0.19, "radius_entropy_p": 0.02,
+    "sqrt_c_rms": 0.3292, "sqrt_c_rms_drawn": 1.062, "saturation": 0.0, "curvature_0": 1.0, "codebook_used": 0.9,
+    "codebook_perplexity": 200.0, "radius_depth_spearman": 0.9, "radius_depth_null": 0.1,
+}  # fmt: skip
+
+
+def printed(metrics: dict[str, Any], width: int = 80) -> str:
+    out = io.StringIO()
+    print_metrics(metrics, Console(file=out, width=width, markup=False, highlight=False))
+    return out.getvalue()
+
+
+def test_every_figure_stands_on_one_line_with_its_controls() -> None:
+    text = printed(METRICS)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [name for group in GROUPS.values() for name in group]
+    assert len(lines) == len(rows) + len(GROUPS) + 1  # nothing is folded; one line for the rest
+    assert "FID ↓" in text
+    fid = next(line for line in lines if " FID" in line)
+    for part in ("439", "real images 0.665", "rebuilt 440"):
+        assert part in fid
+    assert "label accuracy ↑" in text
+    assert "± 4.9" in text
+    assert "nats" in text
+    assert "more figures are in results.json" in lines[-1]
+    assert [group for group in GROUPS if group in text] == list(GROUPS)
+
+
+def test_several_sampling_seeds_have_their_spread() -> None:
+    assert "439 ± 3" in printed({**METRICS, "fid_seed_sd": 3.0})
+
+
+@pytest.mark.parametrize("name", ["curvature_0", "delta_rel", "nll"])
+def test_what_a_run_lacks_is_left_out(name: str) -> None:
+    text = printed({name: 1.5})
+    assert len(text.splitlines()) == 2
+    assert printed({}).strip() == ""
