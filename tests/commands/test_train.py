@@ -226,6 +226,51 @@ def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
         assert max(map(len, out.splitlines())) <= 100
 
 
+@pytest.mark.parametrize(
+    ("topic", "expected", "not_there"),
+    [
+        ("geometry", ["* geometry=euclidean", "geometry.flat_channels"], "Usage"),
+        ("training.diffusion", ["training.diffusion.steps", "learning_rate"], "training.first_stage"),
+        ("training.diffusion.learning_rate", ["a number > 0"], "training.diffusion.steps"),
+        ("experiment=smoke", ["experiment=smoke"], "pvae"),
+        ("seed", ["whole number"], "Usage"),
+    ],
+)
+def test_help_about_one_thing(
+    topic: str, expected: list[str], not_there: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, err = invoke("--help", topic, outputs="")
+    assert (status, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert not_there not in out
+    for part in expected:
+        assert part in out
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("foo", "no group foo"),
+        ("lr", "learning_rate"),
+        ("geometri", "--help geometry"),
+        ("training.nothing", "--help training"),
+    ],
+)
+def test_help_about_nothing(topic: str, expected: str, invoke: Invoke) -> None:
+    status, _, err = invoke("--help", topic, outputs="")
+    assert status == 2
+    assert expected in " ".join(err.split())
+
+
+def test_help_fits_eighty_columns(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = invoke("--help", outputs="")
+    assert max(map(len, out.splitlines())) <= 80
+    for part in ("* geometry=euclidean", "learning_rate", "batch_size", "steps"):
+        assert part in out
+
+
 def command(*argv: str) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *argv]
 
