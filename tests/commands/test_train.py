@@ -334,3 +334,21 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Sig
     done = subprocess.run(argv, env={**environment, "FAKE": ""}, capture_output=True, text=True)
     assert done.returncode == 0
     assert "resume" in done.stdout
+
+
+def test_another_version_is_said(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is finished, or resumed, with other code than it was begun with says so in a line."""
+    from hldm.run import provenance
+
+    invoke("seed=5", "tracking=none")
+    [run] = runs()
+    _, out, _ = invoke("seed=5", "tracking=none")
+    assert "made with" not in out
+    known = provenance.code()
+    monkeypatch.setattr(provenance, "code", lambda: {**known, "commit": "f" * 40})
+    _, out, _ = invoke("seed=5", "tracking=none")
+    assert "1 run made with hldm" in " ".join(out.split())
+    assert "(ffffffff)" in out
+    (run / "results.json").unlink()
+    _, out, _ = invoke("seed=5", "tracking=none")
+    assert "made with hldm" in " ".join(out.split())
