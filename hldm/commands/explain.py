@@ -17,7 +17,7 @@ ORDER = (
 EXAMPLES = """\
 Examples
   python train.py -m geometry=poincare,euclidean curvature=0.1,1.0
-  python train.py geometry=hybrid curvature=learnable dataset=mnist hardware=cpu seed=3
+  python train.py geometry=hybrid curvature=learnable hardware=cpu seed=3
   python train.py experiment=smoke"""
 
 OFTEN = """\
@@ -37,7 +37,7 @@ def help_text(options: Options, topics: list[str]) -> str:
 def overview(options: Options) -> str:
     """What `--help` prints. Hydra's own takes twice as long, as it reads every group."""
     lines = ["Usage: python train.py [-m] [GROUP=OPTION …] [KEY=VALUE …]", ""]
-    lines += ["  -m             a grid: every combination of values with commas between them, or range(a,b,step)"]
+    lines += ["  -m             a grid: every combination of a,b or range(a,b,step)"]
     lines += ["  --help GROUP   the settings of a group, with their ranges and defaults"]
     lines += ["  --cfg job      print the configuration and do nothing", "", "Groups and options (* is the default)"]
     groups = options.of_runs
@@ -71,22 +71,28 @@ def topic(options: Options, name: str) -> str:
     """
     group = name.partition("=")[0].partition(".")[0]
     if group not in options.of_runs and group not in ("seed", "study", "first_stage", "paths"):
+        from hldm.config.habits import habit
         from hldm.console import closest
 
+        if sentence := habit(name):
+            raise UserError(sentence)
         guess = closest(group, options.of_runs)
         hint = f" Did you mean --help {guess}?" if guess else ""
         raise UserError(f"There is no group {group}.{hint} Groups: {', '.join(options.of_runs)}.")
     lines: list[str] = []
+    only, inside = name.partition("=")[2], name if "." in name else ""
     for option, file in options.of_runs.get(group, {}).items():
-        lines += (
-            ["", *_row(f"{group}={option}", description(file))]
-            if lines
-            else _row(f"{group}={option}", description(file))
-        )
-        lines += [line for row in rows_of(options, group, option) for line in row]
+        rows = [row for row in rows_of(options, group, option) if row[0].strip().startswith(inside)]
+        if (only and option != only) or (inside and not rows):
+            continue
+        mark = "*" if defaults(options).get(group) == option else " "
+        lines += ["", *_row(f"{mark} {group}={option}", description(file))]
+        lines += [line for row in rows for line in row]
+    if not lines and group in options.of_runs:
+        raise UserError(f"There is no {name}. `python train.py --help {group}` shows all of that group.")
     if not lines:
         lines = [line for row in _rows(_root_field(group), group, None) for line in row]
-    return "\n".join(lines)
+    return "\n".join(lines).lstrip("\n")
 
 
 def rows_of(options: Options, group: str, option: str) -> Iterator[list[str]]:

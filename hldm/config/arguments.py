@@ -213,8 +213,10 @@ def _refuse_changes_of_structure(typed: str, override: Override, options: Option
         known = options.keys
         if key not in known and (sentence := habit(key)):
             raise UserError(sentence)
-        guess = key if key in known else closest(key, known)
-        hint = f" Type {guess}={typed.partition('=')[2]}." if guess else ""
+        guess = closest(key, known)
+        hint = f" Did you mean {guess}=…?" if guess else ""
+        if key in known:
+            hint = f" Type {key}={typed.partition('=')[2]}."
         raise UserError(
             f"{typed} would add a setting that nothing reads. Those that there are already are changed without a + "
             f"sign.{hint} `python train.py --cfg job` shows them all."
@@ -226,9 +228,10 @@ def _values(typed: str, override: Override, group: dict[str, Path]) -> list[Any]
     value = override._value  # Hydra's own reading: quoted words keep their quotes apart from their text
     key = override.key_or_group
     if isinstance(value, IntervalSweep):
+        steps = "range(0.1,1.0,0.3)" if key in CURVATURES else "range(0,3)"
         raise UserError(
             f"{typed}: an interval has no list of values to run. Type range(start,stop,step), as in "
-            f"`python train.py -m '{key}=range(0.1,1.0,0.3)'`, or the values themselves, {key}=0.1,0.5."
+            f"`python train.py -m '{key}={steps}'`, or the values themselves, {key}=a,b."
         )
     if isinstance(value, Glob):
         found = [

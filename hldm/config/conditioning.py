@@ -84,7 +84,7 @@ class TextConditioning(Guided, target="hldm.conditioning.TextConditioning"):
         ),
         min_length=1,
         description="captions of training; {} is the class",
-        examples=['\'["a handwritten {}","the digit {}"]\''],
+        examples=['\'["a handwritten {}","a drawing of the digit {}"]\''],
     )
     held_out: Annotated[Template, Words("a caption in lower case with {} once, where the class stands")] = Field(
         default="a drawing of a handwritten {}",

@@ -2,11 +2,11 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import MultipleOf
+from annotated_types import Ge, MultipleOf
 from pydantic import Field
 
 from hldm.config.autoencoder import Layout
-from hldm.config.base import Count, Positive, Refusal, Section, Switch, ZeroToOne
+from hldm.config.base import Count, Number, Positive, Refusal, Section, Switch, ZeroToOne
 from hldm.config.geometry import Curvature, FixedCurvature
 
 # ---------------------------------------------------------------------------------------------------------- denoisers
@@ -158,7 +158,7 @@ class FlowSampler(Sampler, target="hldm.diffusion.FlowSampler"):
         default="midpoint", description="solver; a step takes 2, 1, 2 or 4 network evaluations"
     )
     steps: Count = Field(default=4, description="steps of equal length; adaptive starts with one of it", examples=[15])
-    tolerance: Positive = Field(
+    tolerance: Annotated[Number, Ge(1e-6)] = Field(
         default=0.01, description="error per step and coordinate, with method=adaptive", examples=[1e-2]
     )
 

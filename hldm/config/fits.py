@@ -18,7 +18,7 @@ from hldm.config.diffusion import (
 from hldm.config.geometry import PoincareBall
 from hldm.config.metrics import InceptionFeatures
 from hldm.config.schema import RunConfig
-from hldm.config.training import Stage
+from hldm.config.training import AdamW, Stage
 from hldm.console import shown
 
 MIN_SAMPLES = 10
@@ -43,6 +43,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         sides,
         data,
         first_stage_losses,
+        decay,
     ):
         yield from rule(config)
 
@@ -424,6 +425,21 @@ def data(c: RunConfig) -> Iterator[str]:
         yield (
             f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
             "metrics=inception with it, or leave it out."
+        )
+
+
+def decay(c: RunConfig) -> Iterator[str]:
+    """A step of decoupled weight decay takes a part of every weight away, not more than all of it."""
+    optimizer = c.training.optimizer
+    if not isinstance(optimizer, AdamW):
+        return
+    stages = (c.training.first_stage, c.training.diffusion)
+    rate = max(stage.learning_rate for stage in stages if stage is not None)
+    if rate * optimizer.weight_decay >= 1:
+        yield (
+            f"training.optimizer.weight_decay={optimizer.weight_decay:g} times a learning rate of {rate:g} takes more "
+            "than all of a weight away in one step. Type training.optimizer.weight_decay=0.01, or a lower learning "
+            "rate, such as training.diffusion.learning_rate=0.001 training.first_stage.learning_rate=0.001."
         )
 
 

@@ -1,10 +1,23 @@
 """Where a run's numbers come from: the code, the command and its place."""
 
 import subprocess
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from hldm import __version__
 from hldm.paths import CHECKOUT
+
+
+@cache
+def code() -> dict[str, Any]:
+    """hldm, commit and dirty of `provenance`; asked once."""
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "hldm": __version__,
+        "commit": commit,
+        "dirty": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
 
 
 def provenance(command: str | None) -> dict[str, Any]:
@@ -16,13 +29,24 @@ def provenance(command: str | None) -> dict[str, Any]:
     Returns:
         hldm: the version. commit, dirty: of the checkout, None outside of one. command.
     """
-    commit = _git("rev-parse", "HEAD")
-    return {
-        "hldm": __version__,
-        "commit": commit,
-        "dirty": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "command": command,
-    }
+    return {**code(), "command": command}
+
+
+def differs(recorded: Mapping[str, Any]) -> str | None:
+    """A sentence where the version or commit that a run was made with is not the one that runs now; None where it is.
+
+    Args:
+        recorded: what `provenance` gave then; {} or without these where it is not known.
+    """
+    now = code()
+    then = [recorded.get(key) for key in ("hldm", "commit")]
+    if then[0] is None or then == [now["hldm"], now["commit"]]:
+        return None
+    return f"made with hldm {_words(*then)}; this is {_words(now['hldm'], now['commit'])}"
+
+
+def _words(version: Any, commit: Any) -> str:
+    return f"{version}" + (f" ({str(commit)[:8]})" if commit else "")
 
 
 def _git(*arguments: str) -> str | None:

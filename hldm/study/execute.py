@@ -18,6 +18,7 @@ from rich.console import Console
 from hldm.machine import Allotment
 from hldm.paths import PACKAGE
 from hldm.run.directory import RunDirectory, now
+from hldm.run.provenance import code
 from hldm.study.plan import Point
 
 WORKER = ("-P", "-m", "hldm", "worker")
@@ -31,7 +32,9 @@ def write_directory(point: Point, threads: int) -> RunDirectory:
     """The run's directory with its configuration, in which the number of threads is the one that it gets here."""
     hardware = point.config.hardware.model_copy(update={"threads": threads})
     run = RunDirectory.create(point.run.path, point.config.model_copy(update={"hardware": hardware}))
-    run.update_status(command=shlex.join(["train.py", *sys.argv[1:]]))
+    # what has been trained stays that of the code it was begun with, which is said when the run is resumed
+    began = run.status.get("code") or code()
+    run.update_status(command=shlex.join(["train.py", *sys.argv[1:]]), code=began)
     return run
 
 

@@ -1,9 +1,11 @@
 """What a command is going to do, before it does it: which runs, which of them are there already, how long."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +15,7 @@ from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import Identity, run_identity
+from hldm.run.provenance import differs
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Point:
     identity: Identity
     run: RunDirectory
     state: str
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    """Version and commit that the run was begun with."""
     original: int | None = None
 
     @property
@@ -44,10 +49,13 @@ def make_plan(points: Iterable[tuple[tuple[str, ...], RunConfig]]) -> list[Point
         path = config.study_folder / identity.name
         run = RunDirectory(path)
         if path in first:
-            plan.append(Point(overrides, config, identity, run, plan[first[path] - 1].state, first[path]))
+            same = plan[first[path] - 1]
+            plan.append(Point(overrides, config, identity, run, same.state, same.made_with, first[path]))
             continue
         first[path] = number
-        plan.append(Point(overrides, config, identity, run, run.state))
+        was = run.snapshot()
+        made_with = {**was.provenance, **(was.status.get("code") or {})}
+        plan.append(Point(overrides, config, identity, run, was.state, made_with))
     return plan
 
 
@@ -75,6 +83,9 @@ def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> Non
             cost = f"{minutes[-1]:.1f}"
         table.add_row(str(number), title(point) or "(defaults)", point.identity.name, what, cost)
     console.print(table)
+    others = Counter(sentence for point in plan if point.original is None and (sentence := differs(point.made_with)))
+    for sentence, runs in others.items():
+        console.print(f"{runs} run{'s' if runs > 1 else ''} {sentence}. Move one away to make it again.")
     if minutes:
         count = f"{len(minutes)} run{'s' if len(minutes) > 1 else ''} to do"
         total = makespan(minutes, slots)

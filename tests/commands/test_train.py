@@ -226,6 +226,51 @@ def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
         assert max(map(len, out.splitlines())) <= 100
 
 
+@pytest.mark.parametrize(
+    ("topic", "expected", "not_there"),
+    [
+        ("geometry", ["* geometry=euclidean", "geometry.flat_channels"], "Usage"),
+        ("training.diffusion", ["training.diffusion.steps", "learning_rate"], "training.first_stage"),
+        ("training.diffusion.learning_rate", ["a number > 0"], "training.diffusion.steps"),
+        ("experiment=smoke", ["experiment=smoke"], "pvae"),
+        ("seed", ["whole number"], "Usage"),
+    ],
+)
+def test_help_about_one_thing(
+    topic: str, expected: list[str], not_there: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, err = invoke("--help", topic, outputs="")
+    assert (status, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert not_there not in out
+    for part in expected:
+        assert part in out
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("foo", "no group foo"),
+        ("lr", "learning_rate"),
+        ("geometri", "--help geometry"),
+        ("training.nothing", "--help training"),
+    ],
+)
+def test_help_about_nothing(topic: str, expected: str, invoke: Invoke) -> None:
+    status, _, err = invoke("--help", topic, outputs="")
+    assert status == 2
+    assert expected in " ".join(err.split())
+
+
+def test_help_fits_eighty_columns(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = invoke("--help", outputs="")
+    assert max(map(len, out.splitlines())) <= 80
+    for part in ("* geometry=euclidean", "learning_rate", "batch_size", "steps"):
+        assert part in out
+
+
 def command(*argv: str) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *argv]
 
@@ -289,3 +334,21 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Sig
     done = subprocess.run(argv, env={**environment, "FAKE": ""}, capture_output=True, text=True)
     assert done.returncode == 0
     assert "resume" in done.stdout
+
+
+def test_another_version_is_said(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is finished, or resumed, with other code than it was begun with says so in a line."""
+    from hldm.run import provenance
+
+    invoke("seed=5", "tracking=none")
+    [run] = runs()
+    _, out, _ = invoke("seed=5", "tracking=none")
+    assert "made with" not in out
+    known = provenance.code()
+    monkeypatch.setattr(provenance, "code", lambda: {**known, "commit": "f" * 40})
+    _, out, _ = invoke("seed=5", "tracking=none")
+    assert "1 run made with hldm" in " ".join(out.split())
+    assert "(ffffffff)" in out
+    (run / "results.json").unlink()
+    _, out, _ = invoke("seed=5", "tracking=none")
+    assert "made with hldm" in " ".join(out.split())

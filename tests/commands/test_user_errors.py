@@ -145,7 +145,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["ddim, ddpm, dpm_solver++, unipc, euler"],
     ),
     "pairing": (["diffusion.process.pairing=sinkhorn"], ["independent, optimal_transport"]),
-    "tolerance": (["diffusion.sampler.method=adaptive", "diffusion.sampler.tolerance=0"], ["number > 0"]),
+    "tolerance": (["diffusion.sampler.method=adaptive", "diffusion.sampler.tolerance=0"], ["number ≥ 1e-06"]),
     "prediction": (["diffusion=ddpm", "diffusion.process.prediction=noise"], ["v, epsilon, x0"]),
     "min-SNR": (["diffusion=ddpm", "diffusion.process.min_snr_gamma=-1"], ["> 0", "null"]),
     "terminal SNR": (["diffusion=ddpm", "diffusion.process.zero_terminal_snr=1"], ["true or false"]),
@@ -341,6 +341,11 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
             "diffusion.sampler.tolerance=1e-300",
         )
     },
+    "decay of more than a weight": (["training.optimizer.weight_decay=1e4"], ["more than all of a weight"]),
+    "a tolerance that float32 cannot reach": (
+        ["diffusion.sampler.method=adaptive", "diffusion.sampler.tolerance=1e-30"],
+        ["a number ≥ 1e-06"],
+    ),
     "learnable from almost 0": (["curvature=learnable", "curvature.value=1e-60"], ["positive", "curvature=0"]),
     "a whole number of many digits": (["metrics.sampling_seeds=[99999999999999999999]"], ["too many digits"]),
     "steps without end": (["training.first_stage.steps=1e30"], ["too many digits"]),
