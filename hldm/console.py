@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hldm.errors import UserError
+from hldm.paths import CHECKOUT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,8 +76,17 @@ def _make_output_harmless() -> None:
         setattr(sys, name, _Forgiving(stream))
 
 
+def here(text: str) -> str:
+    """The text with the commands that there are here: an installed package has no train.py."""
+    if CHECKOUT is None:
+        for name in ("train", "evaluate"):
+            text = text.replace(f"python {name}.py", f"hldm {name}")
+    return text
+
+
 def paragraphs(text: str) -> str:
     """A paragraph for each line of the text, wrapped to the terminal; paths and commands are not torn apart."""
+    text = here(text)
     width = min(shutil.get_terminal_size((100, 24)).columns, 120)
     return "\n".join(
         textwrap.fill(
@@ -139,7 +149,7 @@ def key_values(
         required: keys that must be there.
     """
     if {"-h", "--help"} & set(argv):
-        print(usage.strip())
+        print(here(usage.strip()))
         raise SystemExit(0)
     values: dict[str, Any] = {}
     for argument in argv:

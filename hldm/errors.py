@@ -1,6 +1,9 @@
 """The one exception that is shown to a user as a paragraph, never as a traceback."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+MOST = 20
+"""Problems that are named at once."""
 
 
 class UserError(ValueError):
@@ -10,9 +13,16 @@ class UserError(ValueError):
     its traceback.
     """
 
+    def __init__(self, text: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.problems = tuple(problems) or (text,)
+
     @classmethod
-    def of(cls, problems: Sequence[str]) -> "UserError":
-        """The error that names all of these problems, a line each."""
-        if len(problems) == 1:
-            return cls(problems[0])
-        return cls("\n".join([f"{len(problems)} settings cannot be as they are:", *(f"- {text}" for text in problems)]))
+    def of(cls, problems: Iterable[str]) -> "UserError":
+        """The error that names all of these problems, a line each; what is said twice is said once."""
+        distinct = list(dict.fromkeys(problems))
+        if len(distinct) == 1:
+            return cls(distinct[0])
+        lines = [f"{len(distinct)} settings cannot be as they are:", *(f"- {text}" for text in distinct[:MOST])]
+        lines += [f"- and {len(distinct) - MOST} more."] if len(distinct) > MOST else []
+        return cls("\n".join(lines), distinct)

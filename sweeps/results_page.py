@@ -17,13 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from hldm import console  # noqa: E402 - the folder above is not on the path of a script
-from hldm.config.compose import grid_names  # noqa: E402
 from hldm.config.options import LEAVES_RESULT  # noqa: E402
 from hldm.errors import UserError  # noqa: E402
 from hldm.files import write_text_atomically  # noqa: E402
 from hldm.study import statistics  # noqa: E402
 from hldm.study.cells import Cell, cells  # noqa: E402
-from hldm.study.grid import sweep  # noqa: E402
+from hldm.study.grid import names, sweep  # noqa: E402
 from hldm.study.plan import Point, make_plan  # noqa: E402
 from hldm.study.points import points_of  # noqa: E402
 
@@ -114,9 +113,9 @@ class ResultsPage:
         self.fill(plans)
         missing = self.missing(plans)
         if missing and "--tables" not in arguments:
-            names = grid_names([list(point.overrides) for point in missing])
+            typed = names([point.overrides for point in missing])
             try:
-                _, error = sweep([(name, point.config) for name, point in zip(names, missing, strict=True)])
+                _, error = sweep([(name, point.config) for name, point in zip(typed, missing, strict=True)])
             finally:  # also after Ctrl-C
                 self.fill(plans)
             if error:

@@ -49,8 +49,9 @@ def main(argv: list[str]) -> None:
     options = Options(*config_dirs(flags), *searched(overrides))
     if {"-h", "--help"} & set(argv):
         from hldm.commands.explain import help_text
+        from hldm.console import here
 
-        print(help_text(options, overrides))
+        print(here(help_text(options, overrides)))
         return
     is_grid = bool({"-m", "--multirun"} & set(flags))
     shows = any(flag.split("=")[0] in ("--cfg", "-c") for flag in flags)
@@ -192,7 +193,7 @@ def _search_path(options: "Options") -> list[str]:
 def run_one(overrides: list[str], composed: "DictConfig", options: "Options") -> None:
     """Check, plan and run one configuration in this process, then show its results."""
     from hldm.config.arguments import in_our_words
-    from hldm.config.compose import checked, plain
+    from hldm.config.compose import plain, typed
     from hldm.console import terminal
     from hldm.run import requirements
     from hldm.study.compare import print_comparison
@@ -202,7 +203,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options") ->
 
     with in_our_words((), options):
         data = plain(composed)
-    config = checked(data, options)
+    config = typed(data, options)
     requirements.refuse([config], options)
     console = terminal()
     plan = make_plan([(tuple(overrides), config)])

@@ -7,7 +7,7 @@ said in the same ways.
 
 import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,7 +71,15 @@ def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> li
     text = _text_settings() if arguments else frozenset()
     # a preset that is not chosen is the default, which Hydra has no words for
     unset = [f"{preset}=null" for preset in PRESETS]
-    found = [_read(argument, options, text) for argument in arguments if argument.lstrip("+") not in unset]
+    found: list[Argument] = []
+    wrong: list[str] = []
+    for argument in arguments:
+        try:
+            found += [_read(argument, options, text)] if argument.lstrip("+") not in unset else []
+        except UserError as error:
+            wrong += error.problems
+    if wrong:
+        raise UserError.of(wrong)
     _refuse_repeated(found)
     if not is_grid:
         return found
@@ -278,6 +286,26 @@ def _curvature(typed: str, key: str, override: Override, values: list[Any], opti
         if item not in group:
             raise UserError(_unknown_option(key, item, list(group)))
     return Argument(typed, f"{CURVATURES[key]}={','.join(map(str, values))}", key)
+
+
+def as_typed(overrides: Sequence[str], common: Collection[str] = ()) -> tuple[str, ...]:
+    """Overrides of one point as a user types them, but for those that all points have in common.
+
+    Hydra's names of curvatures are those of this module, and nobody else knows them.
+    """
+    places = {place: key for key, place in CURVATURES.items()}
+    chosen = {text.partition("=")[0] for text in overrides}
+    names: dict[str, None] = {}
+    for text in overrides:
+        name, _, value = text.partition("=")
+        key = places.get(name, name)
+        owner = key.removesuffix(".value")
+        # learnable from a value: both are said
+        if owner in CURVATURES and not {owner, CURVATURES[owner]} & chosen:
+            key = owner
+        if text not in common:
+            names[f"{key}={value}"] = None
+    return tuple(names)
 
 
 def _deferred(argument: Argument, swept: set[str]) -> Argument:

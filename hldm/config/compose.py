@@ -1,7 +1,8 @@
 """conf/ and what was typed → the checked configuration of a run."""
 
+import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import hydra
@@ -54,20 +55,24 @@ def _own(composed: DictConfig) -> DictConfig:
     return own
 
 
-def checked(data: dict[str, Any], options: Options | None = None) -> RunConfig:
-    """The typed configuration, or a UserError that names all that is wrong with it."""
-    options = options or Options()
+def checked(data: dict[str, Any], options: Options) -> RunConfig:
+    """The typed configuration whose settings go together, or a UserError that names all that do not."""
+    config = typed(data, options)
+    if problems := list(fits.problems(config)):
+        raise UserError.of(problems)
+    return config
+
+
+def typed(data: dict[str, Any], options: Options) -> RunConfig:
+    """The typed configuration, or a UserError that names all settings whose value is wrong by itself."""
     data = _with_published(data)
     # a preset may have variables, such as latent_dim, which settings refer to: they have done their work
     if extra := data.keys() - RunConfig.model_fields.keys():
         data = {key: value for key, value in data.items() if key not in extra & options.variables}
     try:
-        config = RunConfig.model_validate(data)
+        return RunConfig.model_validate(data)
     except ValidationError as error:
         raise UserError.of(sentences(error, RunConfig, data, options)) from None
-    if problems := list(fits.problems(config)):
-        raise UserError.of(problems)
-    return config
 
 
 class Composer:
@@ -83,7 +88,7 @@ class Composer:
         self.templates: dict[tuple[str, ...], _Template] = {}
 
     def __call__(self, overrides: list[str]) -> RunConfig:
-        """The checked configuration of one point."""
+        """The typed configuration of one point; whether its settings go together is not looked at."""
         parsed = [arguments.parsed(override) for override in overrides]
         choices = tuple(
             override
@@ -102,19 +107,27 @@ class Composer:
         data = template.filled(values)
         if data is None:
             with in_our_words((), self.options):
-                data = plain(self.load(overrides))
-        return checked(data, self.options)
+                data = template.resolved(values)
+        return typed(data, self.options)
 
 
 class _Template:
-    """A composition into which values are put that nothing refers to."""
+    """A composition into which values are put: at once where nothing refers to them, else by OmegaConf."""
 
     def __init__(self, composed: DictConfig) -> None:
+        self.composed = _own(composed)
         self.data = plain(composed)
-        self.references = references(_own(composed))
+        self.references = references(self.composed)
+
+    def resolved(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The data with these values, and with what refers to them."""
+        config = copy.deepcopy(self.composed)
+        for key, value in values.items():
+            OmegaConf.update(config, key, value)
+        return plain(config)
 
     def filled(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The data with these values, or None where Hydra has to look at them itself."""
+        """The data with these values, or None where OmegaConf has to look at them."""
         data = dict(self.data)
         for key, value in values.items():
             is_read = any(f"{key}.".startswith(f"{r}.") or f"{r}.".startswith(f"{key}.") for r in self.references)
@@ -150,10 +163,3 @@ def _with_published(data: dict[str, Any]) -> dict[str, Any]:
             channels = {**manifold, "channels": own["latent_channels"]}
             data["geometry"] = {**geometry, "manifold": channels}
     return data
-
-
-def grid_names(overrides: list[list[str]]) -> Iterator[tuple[str, ...]]:
-    """What differs between the points of a grid."""
-    common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
-    for point in overrides:
-        yield tuple(part for part in point if part not in common)

@@ -1,11 +1,12 @@
 """What can be typed: the groups of conf/, their options, and the settings that stand in their files."""
 
-import importlib.util
+import importlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache, cached_property
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ PRESETS = ("ablation", "experiment", "sweep")
 
 LEAVES_RESULT = frozenset({"hardware", "paths", "study", "tracking"})
 """Sections that cannot change a result: identity leaves them out, and a sweep over them means nothing."""
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Options:
@@ -73,7 +77,7 @@ class Options:
         """Dotted key → value as an option's file writes it (interpolations stay text), inner nodes included."""
         try:
             text = file.read_text(encoding="utf-8")
-            content = yaml.safe_load(text) or {}
+            content = yaml.load(text, Loader=_LOADER) or {}
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
@@ -112,37 +116,34 @@ def description(option: Path) -> str:
 
 
 @cache
-def installed() -> tuple[EntryPoint, ...]:
-    """The entry points by which installed packages add sections."""
-    return tuple(entry_points(group="hldm.sections"))
+def extensions() -> tuple[str, ...]:
+    """The modules that add sections: entry points in the group `hldm.sections`, and those of HLDM_PLUGINS."""
+    named = [name.strip() for name in os.environ.get("HLDM_PLUGINS", "").split(",") if name.strip()]
+    return (*(point.module for point in entry_points(group="hldm.sections")), *named)
 
 
 def load_extensions() -> None:
-    """Import the modules that add sections: entry points in the group `hldm.sections`, and those of HLDM_PLUGINS.
+    """Import the modules that add sections.
 
     Raises:
-        UserError: a module of HLDM_PLUGINS cannot be imported.
+        UserError: one cannot be imported, whatever it raises.
     """
-    for point in installed():
-        point.load()
-    for name in filter(None, os.environ.get("HLDM_PLUGINS", "").split(",")):
+    for name in extensions():
         try:
-            importlib.import_module(name.strip())
-        except ImportError as error:
+            importlib.import_module(name)
+        except Exception as error:  # code of somebody else
             raise UserError(
-                f"HLDM_PLUGINS={os.environ['HLDM_PLUGINS']} names {name.strip()}, which cannot be imported ({error}). "
-                "Put its folder on PYTHONPATH, or install the package."
+                f"The extension {name}, of HLDM_PLUGINS or of an installed package, cannot be imported "
+                f"({type(error).__name__}: {error}). Mend it, put its folder on PYTHONPATH, or leave it out."
             ) from error
 
 
 def extension_folders() -> Iterator[Path]:
     """The folders `conf` beside the modules that add sections."""
-    names = [point.module for point in installed()]
-    names += [name.strip() for name in os.environ.get("HLDM_PLUGINS", "").split(",") if name.strip()]
-    for name in names:
-        spec = importlib.util.find_spec(name)
-        folder = Path(spec.origin).parent / "conf" if spec and spec.origin else None
-        if folder and folder.is_dir():
+    load_extensions()
+    for name in extensions():
+        folder = Path(sys.modules[name].__file__ or "").parent / "conf"
+        if folder.is_dir():
             yield folder
 
 

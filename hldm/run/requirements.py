@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+from hldm.config import fits
 from hldm.config.conditioning import TextConditioning
 from hldm.config.dataset import MNIST
 from hldm.config.idx_files import MNIST_MD5, read_idx
@@ -17,17 +18,25 @@ from hldm.run import given
 
 
 def refuse(configs: Iterable[RunConfig], options: Options) -> None:
-    """Raise a UserError that names all that is missing; what many points share is looked at once."""
+    """Raise a UserError that names all settings that do not go together and all that is missing."""
+    if found := list(of_all(configs, options)):
+        raise UserError.of(found)
+
+
+def of_all(configs: Iterable[RunConfig], options: Options) -> Iterator[str]:
+    """The problems of many points; the files that they share are looked at once."""
     looked_at: set[tuple[object, ...]] = set()
     for config in configs:
+        if wrong := list(fits.problems(config)):
+            yield from wrong
+            continue
         needs = (config.first_stage, config.dataset, config.metrics, config.conditioning, config.training.first_stage)
         own = (config.autoencoder, config.geometry, config.curvature) if config.first_stage else ()
         key = tuple(map(repr, (*needs, *own)))
         if key in looked_at:
             continue
         looked_at.add(key)
-        if found := list(problems(config, options)):
-            raise UserError.of(found)
+        yield from problems(config, options)
 
 
 def problems(config: RunConfig, options: Options) -> Iterator[str]:

@@ -49,7 +49,8 @@ def print_comparison(plan: list[Point], console: Console) -> None:
     for line in _captions(rows):
         console.print(line)
     finished = [row for row in rows if row.point.original is None and row.run.state == "finished"]
-    pictures = [(_title(row), file) for row in finished if (file := _picture(row.point))]
+    short = short_names({key for row in rows for key in _others(row.point)})
+    pictures = [(_title(row, short), file) for row in finished if (file := _picture(row.point))]
     if len(pictures) > 1:
         _print_picture(pictures, plan[0].config.study_folder / "comparison.png", console)
     elif pictures:
@@ -60,18 +61,19 @@ def print_comparison(plan: list[Point], console: Console) -> None:
 
 def print_table(rows: list[Row], console: Console) -> None:
     """A line for each point."""
-    has_more = len(rows) > 1 and any(_more(row.point) for row in rows)
-    # where all differ in one other setting alone it is the heading, which leaves its values more room
     keys = {key for row in rows for key in _others(row.point)}
-    only = keys.pop() if len(keys) == 1 else None
+    short = short_names(keys)
+    has_more = len(rows) > 1 and bool(keys)
+    # where all differ in one other setting alone it is the heading, which leaves its values more room
+    only = next(iter(keys)) if len(keys) == 1 else None
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=has_more)
     table.add_column("#", justify="right")
     for name in ("geometry", "curvature"):
         table.add_column(name)
     table.add_column("seed", justify="right")
-    also = [_others(row.point).get(only, "") if only else _more(row.point) for row in rows]
+    also = [_others(row.point).get(only, "") if only else _more(row.point, short) for row in rows]
     if has_more:
-        heading = only.split(".")[-1] if only else "also"
+        heading = short[only] if only else "also"
         table.add_column(heading, overflow="fold", min_width=min(18, max(map(len, also))))
     columns = {name: column for name, column in COLUMNS.items() if any(column[0] in row.run.metrics for row in rows)}
     for name in (*columns, "minutes"):
@@ -120,8 +122,19 @@ def _others(point: Point) -> dict[str, str]:
     return {key: value for key, _, value in parts if key.split(".")[0] not in shown}
 
 
-def _more(point: Point) -> str:
-    return " ".join(f"{key.split('.')[-1]}={value}" for key, value in _others(point).items())
+def _more(point: Point, short: Mapping[str, str]) -> str:
+    return " ".join(f"{short[key]}={value}" for key, value in _others(point).items())
+
+
+def short_names(keys: Collection[str]) -> dict[str, str]:
+    """Setting → the shortest end of its name that no other of these settings, and no column, has."""
+
+    def ends(key: str) -> list[str]:
+        parts = key.split(".")
+        return [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+
+    taken = [*IN_COLUMNS, *(end for key in keys for end in ends(key))]
+    return {key: next((end for end in ends(key) if taken.count(end) == 1), key) for key in keys}
 
 
 def _figures(run: Snapshot, columns: Collection[tuple[str, str]]) -> list[str]:
@@ -167,10 +180,10 @@ def _kind(pictures: list[tuple[str, Path]]) -> str:
     return pictures[0][1].stem.capitalize()
 
 
-def _title(row: Row) -> str:
+def _title(row: Row, short: Mapping[str, str]) -> str:
     geometry, curvature, seed = _names(row)
     c = "" if curvature == "flat" else f" c = {curvature}" if curvature[0].isdigit() else f" c {curvature}"
-    more = f" {_more(row.point)}" if _more(row.point) else ""
+    more = f" {_more(row.point, short)}" if _others(row.point) else ""
     name, (key, form) = next(
         ((h, column) for h, column in COLUMNS.items() if column[0] in row.run.metrics), ("FID", COLUMNS["FID"])
     )

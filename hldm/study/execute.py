@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
@@ -34,8 +35,15 @@ def write_directory(point: Point, threads: int) -> RunDirectory:
     run = RunDirectory.create(point.run.path, point.config.model_copy(update={"hardware": hardware}))
     # what has been trained stays that of the code it was begun with, which is said when the run is resumed
     began = run.status.get("code") or code()
-    run.update_status(command=shlex.join(["train.py", *sys.argv[1:]]), code=began)
+    run.update_status(command=typed_command(), code=began)
     return run
+
+
+def typed_command() -> str:
+    """The command that this process was started by, without the folders of interpreter and script."""
+    interpreter, *rest = sys.orig_argv or sys.argv
+    script = [Path(rest[0]).name] if rest and not rest[0].startswith("-") else rest[:1]
+    return shlex.join([Path(interpreter).name, *script, *rest[1:]])
 
 
 def execute(points: list[Point], allotment: Allotment, console: Console) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from hldm.config.compose import grid_names
+from hldm.config.arguments import as_typed
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
@@ -24,14 +24,27 @@ def checked(
     """The points of a grid → (what differs between them, configuration), each of them checked.
 
     Raises:
-        UserError: for the first point that cannot be right, so that nothing of the grid starts.
+        UserError: some points cannot be right; it names all that is wrong, and nothing of the grid starts.
     """
     points = [list(point) for point in overrides]
-    configs = [compose(point) for point in points]
-    requirements.refuse(configs, options)
+    configs: list[RunConfig] = []
+    wrong: list[str] = []
+    for point in points:
+        try:
+            configs.append(compose(point))
+        except UserError as error:
+            wrong += error.problems
+    if wrong := [*wrong, *requirements.of_all(configs, options)]:
+        raise UserError.of(wrong)
     if any(config.hardware != configs[0].hardware for config in configs):
         raise UserError("A grid runs on one kind of hardware: choose one hardware option for the whole command.")
-    return list(zip(grid_names(points), configs, strict=True))
+    return list(zip(names(points), configs, strict=True))
+
+
+def names(points: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """What differs between the points of a grid, as a user types it."""
+    common = set.intersection(*map(set, points)) if len(points) > 1 else set()
+    return [as_typed(point, common) for point in points]
 
 
 def sweep(points: list[tuple[tuple[str, ...], RunConfig]]) -> tuple[list[Point], UserError | None]:

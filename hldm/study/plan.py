@@ -81,7 +81,7 @@ def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> Non
         if point.is_to_run:
             minutes.append(estimate.minutes(point.config))
             cost = f"{minutes[-1]:.1f}"
-        table.add_row(str(number), title(point) or "(defaults)", point.identity.name, what, cost)
+        table.add_row(str(number), " ".join(point.overrides) or "(defaults)", point.identity.name, what, cost)
     console.print(table)
     others = Counter(sentence for point in plan if point.original is None and (sentence := differs(point.made_with)))
     for sentence, runs in others.items():
@@ -92,15 +92,6 @@ def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> Non
         time = f"{total:.0f} minutes" if total >= 2 else f"{60 * total:.0f} seconds"
         console.print(f"{count}, {how}: about {time}, {estimate.basis(to_run)}.")
         console.print("Ctrl-C stops; the same command goes on from there.")
-
-
-def title(point: Point) -> str:
-    """What a user types for the point; the curvature by its words, however it was set."""
-    parts = dict.fromkeys(
-        f"curvature={point.config.curvature.words}" if override.startswith("curvature") else override
-        for override in point.overrides
-    )
-    return " ".join(parts)
 
 
 def makespan(minutes: list[float], slots: int) -> float:

@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
+from omegaconf import DictConfig
 
 from hldm.config import arguments
 from hldm.config.arguments import in_our_words, register_resolvers
@@ -13,6 +15,12 @@ from hldm.config.options import PRESETS, Options, load_extensions
 from hldm.config.schema import RunConfig
 from hldm.paths import CONF
 from hldm.study.grid import checked
+
+
+def options_of(config: DictConfig) -> Options:
+    """What there is to choose where Hydra found this configuration: also options of --config-dir."""
+    sources = (source for source in config.hydra.runtime.config_sources if source.schema == "file" and source.path)
+    return Options(*(Path(source.path) for source in sources))
 
 
 def combinations(params: Mapping[str, Any] | None, given: Sequence[str], options: Options) -> list[list[str]]:

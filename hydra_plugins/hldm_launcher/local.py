@@ -1,7 +1,6 @@
 """`hydra/launcher=local`: a grid on this machine, a process per run, one run per GPU or as many as the cores bear."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -24,14 +23,13 @@ class LocalLauncher(Launcher):
         """One JobReturn per point; a run that failed is one that Hydra's sweepers see as failed."""
         # late: Hydra imports plugins for `--cfg job` too
         from hldm.config.compose import Composer
-        from hldm.config.options import Options
         from hldm.study.grid import checked, sweep
+        from hldm.study.points import options_of
 
         assert self.config is not None
         assert self.hydra_context is not None
         config, load = self.config, self.hydra_context.config_loader.load_sweep_config
-        sources = (source for source in config.hydra.runtime.config_sources if source.schema == "file" and source.path)
-        options = Options(*(Path(source.path) for source in sources))
+        options = options_of(config)
         compose = Composer(lambda overrides: load(config, overrides), options)
         plan, error = sweep(checked(job_overrides, compose, options))
         returns = []

@@ -21,12 +21,14 @@ class GridSweeper(Sweeper):
 
     def __init__(self, params: DictConfig | None = None) -> None:
         self.params = params
+        self.config: DictConfig | None = None
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hldm.config.arguments import refuse_launcher  # late: Hydra imports plugins for `--cfg job` too
 
         refuse_launcher(config.hydra.runtime.choices["hydra/launcher"])
+        self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -34,11 +36,11 @@ class GridSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all points at once: what the launcher gives for them."""
         # late: Hydra imports plugins for `--cfg job` too
-        from hldm.config.options import Options
-        from hldm.study.points import combinations
+        from hldm.study.points import combinations, options_of
 
         assert self.launcher is not None
-        points = combinations(self.params, arguments, Options())
+        assert self.config is not None
+        points = combinations(self.params, arguments, options_of(self.config))
         results = self.launcher.launch(points, initial_job_idx=0)
         for result in results:
             _ = result.return_value  # raises what made the point fail

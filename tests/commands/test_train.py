@@ -111,6 +111,52 @@ def test_a_denoisers_curvature_is_said_in_the_same_ways(invoke: Invoke) -> None:
     assert len(runs()) == 2
 
 
+def test_all_that_is_wrong_is_said_at_once(invoke: Invoke) -> None:
+    """Arguments, values, rules between settings and missing files, over all points of a grid."""
+    for argv, parts in (
+        (["geometry=flat", "curvature=0.1,learnable"], ["geometry=flat", "mixes"]),
+        (["seed=-1", "metrics.samples=1"], ["seed=-1", "metrics.samples=1"]),
+        (["denoiser.head_channels=7", "metrics.samples=3", "dataset.folder=gone"], ["head_channels=7", "samples=3"]),
+        (["-m", "seed=-1,0,-2", "metrics.samples=3"], ["seed=-1", "seed=-2", "metrics.samples=3", "3 settings"]),
+        (
+            ["-m", "first_stage=gone", "dataset.folder=nowhere", "seed=0,1"],
+            ["gone is neither", "nowhere does not exist"],
+        ),
+    ):
+        status, out, err = invoke(*argv)
+        assert (status, out) == (2, "")
+        for part in parts:
+            assert " ".join(err.split()).count(part) == 1, part
+
+
+def test_points_are_named_as_they_are_typed(invoke: Invoke) -> None:
+    stem = "denoiser.stem=gyroplane"
+    status, out, _ = invoke("-m", stem, "denoiser.curvature=0.1,0.3", "training.diffusion.steps=5,6", "tracking=none")
+    assert status == 0
+    assert "denoiser.curvature=0.1 training.diffusion.steps=5" in " ".join(out.split())
+    table = out[out.index("label acc") :]
+    assert "steps=5" in table
+    assert "diffusion.steps=5" not in table
+    assert table.count("denoiser.curvature=") == 4
+    status, out, _ = invoke("-m", "geometry=poincare", "curvature=learnable", "curvature.value=0.5,1.0", "study=two")
+    assert status == 0
+    assert "curvature.value=0.5" in out
+    assert "curvature.value=1.0" in out
+
+
+def test_a_sweep_of_ones_own_over_an_option_of_ones_own(invoke: Invoke, tmp_path: Path) -> None:
+    for name, text in (
+        ("geometry/mine.yaml", "# Mine.\ndefaults: [poincare, _self_]\nname: mine\n"),
+        ("sweep/own.yaml", "# @package _global_\n# Mine.\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
+         "      geometry: mine,euclidean\n      curvature: 0.1,1.0\n"),
+    ):  # fmt: skip
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "own" / name).write_text(text)
+    status, _, err = invoke("sweep=own", "--config-dir", "own", "tracking=none")
+    assert (status, err) == (0, "")
+    assert [run.name.rpartition("-")[0] for run in runs()] == ["euclidean-s0", "mine-c0.1-s0", "mine-c1-s0"]
+
+
 def test_presets_with_and_without_a_plus_sign_are_the_same(invoke: Invoke) -> None:
     for sign in ("", "+"):
         status, _, err = invoke(f"{sign}experiment=smoke", "tracking=none")
