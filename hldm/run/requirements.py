@@ -18,26 +18,30 @@ from hldm.run import given
 
 def refuse(configs: Iterable[RunConfig], options: Options) -> None:
     """Raise a UserError that names all that is missing; what many points share is looked at once."""
-    looked_at: set[tuple[object, ...]] = set()
+    looked_at: set[str] = set()
     for config in configs:
-        needs = (config.first_stage, config.dataset, config.metrics, config.conditioning, config.training.first_stage)
-        own = (config.autoencoder, config.geometry, config.curvature) if config.first_stage else ()
-        key = tuple(map(repr, (*needs, *own)))
-        if key in looked_at:
-            continue
-        looked_at.add(key)
-        if found := list(problems(config, options)):
+        found: list[str] = []
+        for reads, problems in needs(config, options):
+            key = repr(reads)
+            if key not in looked_at:
+                looked_at.add(key)
+                found += problems
+        if found:
             raise UserError.of(found)
 
 
-def problems(config: RunConfig, options: Options) -> Iterator[str]:
-    """A sentence for each thing that is not there, or is not what it should be."""
-    yield from given.problems(config, options)
+def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, ...], Iterator[str]]]:
+    """(what is read of the configuration, a sentence for each thing that is not there or not what it should be)."""
+    if config.first_stage:
+        own = (config.autoencoder, config.geometry, config.curvature)
+        yield ("first_stage", config.first_stage, config.dataset, *own), given.problems(config, options)
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
-        yield from _idx_files(config.dataset.folder)
+        yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
     if isinstance(config.conditioning, TextConditioning) and config.has_diffusion:
-        yield from _text_model(config.conditioning.pretrained)
-    yield from _weights(config)
+        yield ("conditioning", config.conditioning.pretrained), _text_model(config.conditioning.pretrained)
+    first_stage = config.first_stage or config.training.first_stage
+    parts = (config.metrics.extractor, config.metrics.classifier, first_stage)
+    yield ("weights", *parts), _weights(config)
 
 
 def _weights(config: RunConfig) -> Iterator[str]:
