@@ -123,6 +123,7 @@ def evaluate_run(
         "provenance": {
             **of_samples.provenance,
             "parameters": parameter_counts(model),
+            "data": dataset.fingerprint,
             "data_order": data_order(config, len(dataset.train)),
             "weights": hashlib.sha256((directory.path / MODEL).read_bytes()).hexdigest(),
             "threads": torch.get_num_threads(),

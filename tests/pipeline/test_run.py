@@ -167,6 +167,7 @@ def test_what_training_does_not_read_trains_nothing_again(finished, outputs, mon
 
 def test_results_say_which_code_made_them(finished):
     provenance = finished["poincare"].results["provenance"]
+    assert len(provenance["data"]) == 64
     assert provenance["hldm"] == hldm.__version__
     assert provenance["dirty"] in (None, True, False)
     assert provenance["commit"] is None or len(provenance["commit"]) == 40
