@@ -1,6 +1,7 @@
 """How every command of this project starts, fails and reads `key=value`."""
 
 import difflib
+import errno
 import io
 import json
 import os
@@ -31,9 +32,41 @@ def run(main: Callable[[], int | None]) -> int:
     except UserError as error:
         print(paragraphs(str(error)), file=sys.stderr)
         return 2
+    except Exception as error:
+        if (sentence := _disk_trouble(error)) is None:
+            raise
+        print(paragraphs(sentence), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return INTERRUPTED
+
+
+DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EROFS: "the disk can only be read",
+    errno.EACCES: "this user may not do that",
+}
+"""Number of the system's error → what it says to people."""
+
+
+def _disk_trouble(error: BaseException) -> str | None:
+    """A sentence where a file could not be written for want of room or permission; None for any other error.
+
+    Libraries wrap the system's error into one of their own, which quotes its words.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        for number, what in DISK.items():
+            if getattr(seen, "errno", None) == number or os.strerror(number) in str(seen):
+                file = getattr(seen, "filename", None)
+                return (
+                    f"{file or 'A file'} cannot be written or read: {what}. Mend that, or name another folder with "
+                    "paths.outputs=…; the same command goes on from what is there."
+                )
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 class _Forgiving:

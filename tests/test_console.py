@@ -1,5 +1,6 @@
 """How commands start, fail and read `key=value`."""
 
+import errno
 import subprocess
 import sys
 from typing import NoReturn
@@ -30,6 +31,24 @@ def test_exit_statuses(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert "Stopped" in capsys.readouterr().err
     with pytest.raises(ValueError, match="our bug"):
         console.run(lambda: fail(ValueError("our bug")))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/a.json"), "/x/a.json cannot be written"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x/.lock"), "may not"),
+        (OSError(errno.EROFS, "Read-only file system", "/x/.lock"), "only be read"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "the disk is full"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_a_sentence(
+    error: Exception, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert console.run(lambda: fail(error)) == 2
+    err = " ".join(capsys.readouterr().err.split())
+    assert expected in err
+    assert "paths.outputs" in err
 
 
 def test_a_closed_pipe_is_silent() -> None:

@@ -16,6 +16,8 @@ class Dataset(Section, family=True):
     """Whether its rows are pictures rather than vectors."""
     training_images: ClassVar[int | None] = None
     """How many images there are to train on, where that is known before they are read."""
+    balanced_images: ClassVar[int | None] = None
+    """How many of them can be drawn with classes of equal size, likewise."""
     test_images: ClassVar[int | None] = None
     image_side: ClassVar[int | None] = None
     """Height and width of an image, likewise."""
@@ -25,6 +27,7 @@ class MNIST(Dataset, target="hldm.data.mnist"):
     """60,000 training and 10,000 test digits."""
 
     training_images = 60_000
+    balanced_images = 54_210
     test_images = 10_000
     image_side = 28
 

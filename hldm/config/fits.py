@@ -410,10 +410,10 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.samples={metrics.samples} is too few: the inception score is a mean over {MIN_SAMPLES} parts of "
             f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
         )
-    if total and metrics.samples > total:
+    if (most := c.dataset.balanced_images) and metrics.samples > most:
         yield (
             f"metrics.samples={metrics.samples} asks for more real images than the training set has, for the "
-            f"real-against-real floor: it has {total}. Try metrics.samples=5000."
+            f"real-against-real floor: with classes of equal size it has {most}. Try metrics.samples=5000."
         )
     if len(set(metrics.sampling_seeds)) < len(metrics.sampling_seeds):
         distinct = list(dict.fromkeys(metrics.sampling_seeds))

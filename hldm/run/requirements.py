@@ -24,29 +24,29 @@ def refuse(configs: Iterable[RunConfig], options: Options) -> None:
 
 
 def of_all(configs: Iterable[RunConfig], options: Options) -> Iterator[str]:
-    """The problems of many points; the files that they share are looked at once."""
-    looked_at: set[tuple[object, ...]] = set()
+    """The problems of many points; what they share is looked at once."""
+    looked_at: set[str] = set()
     for config in configs:
-        if wrong := list(fits.problems(config)):
-            yield from wrong
-            continue
-        needs = (config.first_stage, config.dataset, config.metrics, config.conditioning, config.training.first_stage)
-        own = (config.autoencoder, config.geometry, config.curvature) if config.first_stage else ()
-        key = tuple(map(repr, (*needs, *own)))
-        if key in looked_at:
-            continue
-        looked_at.add(key)
-        yield from problems(config, options)
+        yield from fits.problems(config)
+        for reads, problems in needs(config, options):
+            key = repr(reads)
+            if key not in looked_at:
+                looked_at.add(key)
+                yield from problems
 
 
-def problems(config: RunConfig, options: Options) -> Iterator[str]:
-    """A sentence for each thing that is not there, or is not what it should be."""
-    yield from given.problems(config, options)
+def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, ...], Iterator[str]]]:
+    """(what is read of the configuration, a sentence for each thing that is not there or not what it should be)."""
+    if config.first_stage:
+        own = (config.autoencoder, config.geometry, config.curvature)
+        yield ("first_stage", config.first_stage, config.dataset, *own), given.problems(config, options)
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
-        yield from _idx_files(config.dataset.folder)
+        yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
     if isinstance(config.conditioning, TextConditioning) and config.has_diffusion:
-        yield from _text_model(config.conditioning.pretrained)
-    yield from _weights(config)
+        yield ("conditioning", config.conditioning.pretrained), _text_model(config.conditioning.pretrained)
+    first_stage = config.first_stage or config.training.first_stage
+    parts = (config.metrics.extractor, config.metrics.classifier, first_stage)
+    yield ("weights", *parts), _weights(config)
 
 
 def _weights(config: RunConfig) -> Iterator[str]:

@@ -32,6 +32,10 @@ MOST_TILES = 60
 """Sample grids in one picture: with hundreds of runs it would be larger than anybody opens."""
 
 
+MANY_TILES = 12
+"""Beyond so many, they are drawn smaller."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A point with the files of its run, read once."""
@@ -93,7 +97,7 @@ def _print_picture(pictures: list[tuple[str, Path]], target: Path, console: Cons
     shown = pictures[:MOST_TILES]
     first = "" if len(shown) == len(pictures) else f" (the first {MOST_TILES} of {len(pictures)})"
     try:
-        comparison_picture(shown, target)
+        comparison_picture(shown, target, **({"columns": 6, "width": 240} if len(shown) > MANY_TILES else {}))
     except OSError as error:  # outputs that are only read
         console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
     else:
