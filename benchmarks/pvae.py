@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 STEPS = 10
-"""Of one turn."""
+"""Training steps of one turn."""
 
 Turn = Callable[[], object]
 

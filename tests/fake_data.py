@@ -7,7 +7,7 @@ from hldm.data import Dataset, InMemorySplit
 
 
 def in_memory(images: Tensor, labels: Tensor, classes: int = 10) -> Dataset:
-    """The same images for training and testing, none for validation."""
+    """A data set whose training and test images are the same, without any for validation."""
     split = InMemorySplit(images, labels)
     names = tuple(str(label) for label in range(classes))
     empty = InMemorySplit(images[:0], labels[:0])

@@ -35,7 +35,7 @@ POINT = [
     "denoiser.width=16",
     "denoiser.blocks=1",
 ]
-"""The same for latent=global, which has no U-Net."""
+"""`TINY` for latent=global, whose denoiser is no U-Net."""
 
 
 def prepare(outputs, *overrides) -> RunDirectory:

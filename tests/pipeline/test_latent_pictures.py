@@ -11,7 +11,7 @@ from hldm.pipeline.pictures import PALETTE, save_latents
 SIDE = 400
 BALL = PoincareBall(2, FixedCurvature(2.0))
 PLACES = torch.tensor([[0.6, 0.0], [0.0, 0.6], [-0.5, -0.5]])
-"""Of three classes in the unit disk."""
+"""A point of each of three classes in the unit disk."""
 
 PARENTS = torch.tensor([0, 0, 0])
 

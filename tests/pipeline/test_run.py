@@ -57,7 +57,7 @@ def test_a_first_stage_that_loses_nothing_scores_the_floor(finished, monkeypatch
 
 
 def test_the_reach_of_curvature_is_also_that_of_what_diffusion_sees(finished):
-    """Of latents as they are drawn: √c times the scale that diffusion divides them by, which training images gave."""
+    """`sqrt_c_rms_drawn` is √c times the scale that diffusion divides by, which training images gave."""
     for geometry, factors in (("poincare", 1), ("euclidean", 0)):
         directory = finished[geometry]
         scale = float(load_file(directory.path / "checkpoints" / "model.safetensors")["latent_scale"])
