@@ -410,10 +410,12 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.samples={metrics.samples} is too few: the inception score is a mean over {MIN_SAMPLES} parts of "
             f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
         )
-    if total and metrics.samples > total:
+    most = c.dataset.balanced_images
+    if most and metrics.samples > most:
         yield (
-            f"metrics.samples={metrics.samples} asks for more real images than the training set has, for the "
-            f"real-against-real floor: it has {total}. Try metrics.samples=5000."
+            f"metrics.samples={metrics.samples} asks for more real images of each class than the training set has, for "
+            f"the real-against-real floor: {most} at most have as many of each. Try "
+            f"metrics.samples={min(5000, most)}."
         )
     if len(set(metrics.sampling_seeds)) < len(metrics.sampling_seeds):
         distinct = list(dict.fromkeys(metrics.sampling_seeds))
