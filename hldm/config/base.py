@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Self
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_serializer
 from pydantic_core import PydanticCustomError, core_schema
 
@@ -190,7 +190,6 @@ Positive = Annotated[Number, Gt(0)]
 NotNegative = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]
 ZeroToOne = Annotated[Number, Ge(0), Le(1)]
-Counts = Annotated[tuple[Count, ...], MinLen(1)]
 
 
 class Words(str):

@@ -17,7 +17,6 @@ class Denoiser(Section, family=True):
 
     takes_section = True
     layout: ClassVar[Layout]
-    has_unet: ClassVar[bool] = False
 
 
 Width = Annotated[
@@ -34,7 +33,6 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
     """The U-Net of Stable Diffusion: ResNet blocks at every level, attention at the lowest."""
 
     layout = Layout.MAP
-    has_unet = True
 
     block_channels: tuple[Width, ...] = Field(
         default=(48, 64),

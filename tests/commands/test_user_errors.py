@@ -239,7 +239,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "published on a ball": ([*GIVEN, "geometry=poincare"], ["flat space", "Type geometry=euclidean"]),
     "published without diffusion": ([*GIVEN, "diffusion=none"], ["Type diffusion=flow"]),
     "published without likelihood": ([*GIVEN, "metrics.likelihood_images=5"], ["Type metrics.likelihood_images=0"]),
-    "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics.likelihood=null"]),
+    "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics=digits"]),
     "a side that published levels cannot halve": (
         [*GIVEN, "autoencoder.padded_side=36"],
         ["autoencoder.padded_side=36", "multiple of 8", "autoencoder.padded_side=40"],
