@@ -143,7 +143,7 @@ def global_points(c: RunConfig) -> Iterator[str]:
 def parts(c: RunConfig) -> Iterator[str]:
     """Parts of the model suit the data and each other."""
     autoencoder, training = c.autoencoder, c.training.first_stage
-    is_one_ball = len(c.geometry.manifold.leaves) == 1 and getattr(c.geometry.manifold, "balls", 1) == 1
+    is_single = c.geometry.manifold.is_single
     for name in ("perceptual_weight", "adversarial_weight"):
         if not autoencoder.is_convolutional and getattr(training, name):
             yield (
@@ -155,12 +155,12 @@ def parts(c: RunConfig) -> Iterator[str]:
             "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."
         )
     heads = (c.geometry.decoder_stem, autoencoder.encoder_head) if isinstance(autoencoder, MLP) else ()
-    if "mobius" in heads and not is_one_ball:
+    if "mobius" in heads and not is_single:
         yield (
             "A Möbius layer is defined on one ball, not on a product. Use geometry=poincare with one ball, or "
             "geometry.decoder_stem=gyroplane autoencoder.encoder_head=wrapped."
         )
-    if isinstance(autoencoder, MLP) and autoencoder.gyroplane_form == "pvae" and not is_one_ball:
+    if isinstance(autoencoder, MLP) and autoencoder.gyroplane_form == "pvae" and not is_single:
         yield (
             "autoencoder.gyroplane_form=pvae is the authors' layer, which is defined on one ball. Type "
             "autoencoder.gyroplane_form=paper, or geometry=poincare with one ball."

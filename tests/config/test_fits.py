@@ -8,7 +8,9 @@ from hldm.config import fits
 from hldm.config.autoencoder import Autoencoder, Convolutions
 from hldm.config.compose import compose
 from hldm.config.dataset import Dataset
+from hldm.config.geometry import Euclidean, PoincareBall, ProductManifold
 from hldm.config.schema import RunConfig
+from hldm.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +44,14 @@ def test_the_classifier_of_digits_is_refused_for_larger_pictures() -> None:
 
     assert "28 × 28 pixels, and those of this data set have 32 × 32" in said(compose([]), dataset=Larger())
     assert said(compose(["experiment=pvae_mnist", "metrics=vectors"]), dataset=Larger()) == ""
+
+
+def test_what_is_one_ball_or_one_flat_space() -> None:
+    ball, two, flat = PoincareBall(channels=4), PoincareBall(channels=4, balls=2), Euclidean(channels=2)
+    assert [section.is_single for section in (ball, two, flat)] == [True, False, True]
+    for factors, is_single in (((ball,), True), ((two,), False), ((flat, ball), False)):
+        assert ProductManifold(factors=factors).is_single is is_single
+    layers = ["experiment=pvae_mnist", "form=paper", "autoencoder.encoder_head=mobius", "geometry=poincare"]
+    assert said(compose(layers)) == ""
+    with pytest.raises(UserError, match="defined on one ball"):
+        compose([*layers, "geometry.manifold.balls=2", "latent_dim=2"])
