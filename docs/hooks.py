@@ -64,7 +64,7 @@ def _options(group: str, options: dict[str, Path]) -> Iterator[str]:
 
 def _sections(section: type[Section], key: str) -> Iterator[str]:
     """The settings of a section, or of every member of a family, and of the sections that it holds."""
-    members = list(section.options.values()) if "options" in section.__dict__ else [section]
+    members = list(section.members().values()) or [section]
     for member in members:
         if member.target is not None:
             yield from [f"### {member.target.rpartition('.')[2]} {{ #{key}-{member.__name__} }}", ""]
@@ -73,7 +73,7 @@ def _sections(section: type[Section], key: str) -> Iterator[str]:
         for name, field in member.model_fields.items():
             inner = section_of_field(field)
             if inner is not None and key != "geometry.manifold" and inner.__name__ != "Curvature":
-                if inner.target is None and "options" not in inner.__dict__:
+                if inner.target is None and not inner.is_family:
                     yield from [f"### `{key}.{name}`", "", _sentence(field.description or ""), ""]
                 yield from _sections(inner, f"{key}.{name}")
 

@@ -2,7 +2,10 @@
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any, Self
+
+from annotated_types import Ge
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hldm import console
 from hldm.config.options import load_extensions
@@ -18,10 +21,41 @@ Recompute every metric of finished runs from their checkpoints and compare with 
 """
 
 
-NEEDED = ("sampling_seeds", "threads", "machine", "versions", "weights")
-"""Entries of `provenance` that recomputing needs."""
+class Provenance(BaseModel):
+    """What recomputing needs to know of where results come from; results.json may be from elsewhere."""
 
-PARTS = ("metrics", "per_sampling_seed")
+    model_config = ConfigDict(strict=True)
+
+    sampling_seeds: list[Annotated[int, Ge(0)]]
+    threads: Annotated[int, Ge(1)]
+    machine: Any
+    versions: Any
+    weights: Any
+
+
+class Recorded(BaseModel):
+    """What recomputing needs of results.json."""
+
+    metrics: dict[str, Any]
+    per_sampling_seed: dict[str, Any]
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, directory: RunDirectory) -> Self:
+        """What stands in a finished run.
+
+        Raises:
+            UserError: an entry is missing, or is not what it should be.
+        """
+        try:
+            return cls.model_validate(directory.results)
+        except ValidationError as error:
+            wrong = dict.fromkeys(".".join(map(str, problem["loc"])) for problem in error.errors())
+            raise UserError(
+                f"{directory.path / 'results.json'} has no sound {', '.join(wrong)}, so it is damaged or "
+                "from another version. Delete it and repeat the command that started the run, which makes it again "
+                "from the weights."
+            ) from None
 
 
 def main(argv: list[str]) -> int:
@@ -62,22 +96,16 @@ def find_runs(text: str) -> list[RunDirectory]:
 
 def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     """Recompute one run's results and say how they compare; with more seeds, write the extended results."""
-    recorded, config = directory.results, directory.config
-    assert recorded is not None, "find_runs returns finished runs"
-    provenance = recorded.get("provenance") or {}
-    if missing := [key for key in NEEDED if key not in provenance] + [key for key in PARTS if key not in recorded]:
-        raise UserError(
-            f"{directory.path / 'results.json'} lacks {', '.join(missing)}, so it is damaged or from another version. "
-            "Delete it and repeat the command that started the run, which makes it again from the weights."
-        )
-    if seeds and not provenance["sampling_seeds"]:
+    recorded, config = Recorded.of(directory), directory.config
+    provenance = recorded.provenance
+    if seeds and not provenance.sampling_seeds:
         raise UserError(f"seeds=… draws samples, and {directory.path.name} is evaluated without any. Leave it out.")
     if seeds and not os.access(directory.path, os.W_OK):
         raise UserError(
             f"seeds=… writes {directory.path / 'results.json'}, which cannot be written. Leave seeds= out, or copy the "
             "run to a folder of yours."
         )
-    os.environ.update(Allotment(1, provenance["threads"]).environment(0))
+    os.environ.update(Allotment(1, provenance.threads).environment(0))
     # torch only now: a wrong argument is answered at once, and the threads are set before it starts
     import torch
 
@@ -86,23 +114,23 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
 
     print(f"{directory.path.name}")
     device = choose_device(config.hardware)
-    torch.set_num_threads(provenance["threads"])
+    torch.set_num_threads(provenance.threads)
     dataset = build_dataset(config)
     model = load_model(config, dataset, directory.path, device)
-    wanted = sorted({*provenance["sampling_seeds"], *(seeds or [])})
+    wanted = sorted({*provenance.sampling_seeds, *(seeds or [])})
     results = evaluate_run(model, dataset, config, directory, wanted)
-    if wanted != sorted(provenance["sampling_seeds"]):
+    if wanted != sorted(provenance.sampling_seeds):
         directory.write_results(results)
         print(f"    results.json now holds {len(wanted)} sampling seeds: {', '.join(map(str, wanted))}")
     print_metrics(results["metrics"], console.terminal())
-    differences = list(differing(recorded["per_sampling_seed"], results["per_sampling_seed"]))
-    if wanted == sorted(provenance["sampling_seeds"]):
-        differences += list(differing(recorded["metrics"], results["metrics"]))
+    differences = list(differing(recorded.per_sampling_seed, results["per_sampling_seed"]))
+    if wanted == sorted(provenance.sampling_seeds):
+        differences += list(differing(recorded.metrics, results["metrics"]))
     for name, before, after in differences:
         print(f"    {name}: recorded {before!r}, now {after!r}")
     for key in ("machine", "versions", "threads", "weights"):
-        if provenance[key] != results["provenance"][key]:
-            print(f"    {key}: recorded {provenance[key]}, now {results['provenance'][key]}")
+        if (before := getattr(provenance, key)) != results["provenance"][key]:
+            print(f"    {key}: recorded {before}, now {results['provenance'][key]}")
     if not differences:
         print("    every metric is the recorded one, bit for bit")
     return not differences

@@ -109,7 +109,6 @@ def rows_of(options: Options, group: str, option: str) -> Iterator[list[str]]:
 
 def section_of(group: str, written: dict[str, Any]) -> Any:
     """The section that describes an option, by the class that its file names; None for presets."""
-    from hldm.config.base import Section
     from hldm.config.explain import section_of_field
     from hldm.config.options import load_extensions
     from hldm.config.schema import RunConfig
@@ -119,8 +118,7 @@ def section_of(group: str, written: dict[str, Any]) -> Any:
     if field is None:
         return None
     section = section_of_field(field)
-    options: dict[str, type[Section]] = section.__dict__.get("options", {}) if section else {}
-    return options.get(str(written.get(f"{group}._target_")), section)
+    return section and section.members().get(str(written.get(f"{group}._target_")), section)
 
 
 def _rows_of_section(section: Any, prefix: str, written: dict[str, Any]) -> Iterator[list[str]]:
@@ -132,7 +130,7 @@ def _rows_of_section(section: Any, prefix: str, written: dict[str, Any]) -> Iter
         if inner is None:
             yield from _rows(field, key, written.get(key))
         else:
-            chosen = inner.__dict__.get("options", {}).get(written.get(f"{key}._target_"), inner)
+            chosen = inner.members().get(str(written.get(f"{key}._target_")), inner)
             yield from _rows_of_section(chosen, key, written)
 
 

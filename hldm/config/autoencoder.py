@@ -44,6 +44,8 @@ class Autoencoder(Section, family=True):
     """Whether it is made of convolutions on pictures."""
     is_published: ClassVar[bool] = False
     """Whether it comes trained, from a folder of diffusers."""
+    only_curved: ClassVar[frozenset[str]] = frozenset()
+    """Settings that mean nothing where the latents are flat: there they do not count for identity."""
 
     latent_channels: Count = Field(default=4, description="coordinates of one latent point", examples=[4])
 
@@ -115,6 +117,7 @@ class MapGlobalKL(StyledKL, target="hldm.autoencoder.MapGlobalKLAutoencoder"):
     """The KL autoencoder with a point for the whole image beside its map."""
 
     layout = Layout.BOTH
+    only_curved = frozenset({"flat_map"})
 
     global_channels: Annotated[Whole, Ge(2), Le(MAX_DIMENSION)] = Field(
         default=8, description="dimension of the point", examples=[8]
@@ -160,6 +163,7 @@ class MLP(Posterior, Autoencoder, target="hldm.autoencoder.MLPAutoencoder"):
 
     layout = Layout.POINT
     is_convolutional = False
+    only_curved = frozenset({"gyroplane_form", "kl_estimator"})
 
     hidden: Count = Field(default=600, description="width of both hidden layers", examples=[600])
     kl_estimator: Literal["monte_carlo", "low_variance"] = Field(

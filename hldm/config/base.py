@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Self
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_serializer
 from pydantic_core import PydanticCustomError, core_schema
 
+from hldm.errors import UserError
 from hldm.paths import expanded
 
 
@@ -33,20 +34,35 @@ class Section(BaseModel):
     takes_section: ClassVar[bool] = False
     """Whether the class takes the section as it is, rather than its settings by keyword."""
 
+    is_family: ClassVar[bool] = False
+    """Whether it stands for its subclasses."""
+
     options: ClassVar[dict[str, type["Section"]]]
     """Target → section, of a family."""
 
     def __init_subclass__(cls, *, target: str | None = None, family: bool = False, **settings: Any) -> None:
         super().__init_subclass__(**settings)
-        cls.target = target
+        cls.target, cls.is_family = target, family
         if family:
             cls.options = {}
         elif target is not None:
+            other = cls.options.get(target)
+            if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise UserError(
+                    f"{cls.__module__} and {other.__module__} both describe {target}: the sections {cls.__name__} and "
+                    f"{other.__name__}. Give what one of them describes a name of its own, or leave its module out of "
+                    "HLDM_PLUGINS."
+                )
             cls.options[target] = cls
 
     @classmethod
+    def members(cls) -> dict[str, type["Section"]]:
+        """Target → section, of a family; {} of a section that is none."""
+        return cls.options if cls.is_family else {}
+
+    @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        if "options" in cls.__dict__:  # a family: the section that the value names
+        if cls.is_family:  # the section that the value names
             return core_schema.no_info_plain_validator_function(
                 cls.chosen, serialization=core_schema.plain_serializer_function_ser_schema(Section.dump)
             )
@@ -121,7 +137,7 @@ class Section(BaseModel):
 # ---------------------------------------------------------------------------------------------------- types of settings
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """3, 3.0 and, since an environment variable is text, "3" and "007"."""
     if isinstance(value, bool):
         raise ValueError
@@ -134,7 +150,7 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
     """0.5, 3 and, since an environment variable is text, "0.5"."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", value.strip(), re.ASCII):
         return float(value)
@@ -143,26 +159,26 @@ def _number(value: Any) -> Any:
     return float(value)
 
 
-def _held(value: float) -> float:
+def held(value: float) -> float:
     """The number, where float32 holds it: neither infinite there nor 0."""
     if value and not FLOAT32_RANGE[0] <= abs(value) <= FLOAT32_RANGE[1]:
         raise ValueError("float32 cannot hold it")
     return value
 
 
-def _counted(value: int) -> int:
+def counted(value: int) -> int:
     if abs(value) > INT64:
         raise ValueError("it has too many digits")
     return value
 
 
-def _switch(value: Any) -> Any:
+def switch(value: Any) -> Any:
     if not isinstance(value, bool):
         raise ValueError
     return value
 
 
-def _word(value: Any) -> Any:
+def word(value: Any) -> Any:
     if not isinstance(value, str) or not value:
         raise ValueError
     return value
@@ -176,11 +192,11 @@ def absolute(path: str) -> str:
 FLOAT32_RANGE = (1.2e-38, 3.4e38)
 INT64 = 2**63 - 1
 
-Whole = Annotated[int, BeforeValidator(_whole), AfterValidator(_counted)]
-Number = Annotated[float, BeforeValidator(_number), AfterValidator(_held)]
+Whole = Annotated[int, BeforeValidator(whole), AfterValidator(counted)]
+Number = Annotated[float, BeforeValidator(number), AfterValidator(held)]
 """A number that float32 can hold."""
-Switch = Annotated[bool, BeforeValidator(_switch)]
-Word = Annotated[str, BeforeValidator(_word)]
+Switch = Annotated[bool, BeforeValidator(switch)]
+Word = Annotated[str, BeforeValidator(word)]
 UserPath = Annotated[Word, AfterValidator(absolute)]
 """A file or folder of the user, relative to where the command was typed."""
 
@@ -190,7 +206,6 @@ Positive = Annotated[Number, Gt(0)]
 NotNegative = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]
 ZeroToOne = Annotated[Number, Ge(0), Le(1)]
-Counts = Annotated[tuple[Count, ...], MinLen(1)]
 
 
 class Words(str):

@@ -14,20 +14,25 @@ class Dataset(Section, family=True):
     takes_section = True
     has_pictures: ClassVar[bool] = True
     """Whether its rows are pictures rather than vectors."""
-    training_images: ClassVar[int | None] = None
-    """How many images there are to train on, where that is known before they are read."""
-    balanced_images: ClassVar[int | None] = None
-    """How many of them can be drawn with classes of equal size, likewise."""
     test_images: ClassVar[int | None] = None
+    """How many images there are to judge by, where that is known before they are read."""
     image_side: ClassVar[int | None] = None
     """Height and width of an image, likewise."""
+
+    @property
+    def training_images(self) -> int | None:
+        """How many images there are to train on, likewise."""
+        return None
+
+    @property
+    def balanced_images(self) -> int | None:
+        """How many training images can be drawn with as many of each class, at least, likewise."""
+        return self.training_images
 
 
 class MNIST(Dataset, target="hldm.data.mnist"):
     """60,000 training and 10,000 test digits."""
 
-    training_images = 60_000
-    balanced_images = 54_210
     test_images = 10_000
     image_side = 28
 
@@ -39,6 +44,19 @@ class MNIST(Dataset, target="hldm.data.mnist"):
     validation_images: Annotated[Whole, Ge(0), Le(50_000)] = Field(
         default=0, description="last training images that are set aside for choices", examples=[5000]
     )
+
+    @property
+    def training_images(self) -> int:
+        return 60_000 - self.validation_images
+
+    @property
+    def balanced_images(self) -> int:
+        """Ten times the fives, the smallest class: 5,421 of 60,000.
+
+        How many of them are left beside validation images stands in the data alone. They are 8.61 % or more of the
+        training images wherever those are cut off, so 8.6 % is said: up to 5 % fewer than there are.
+        """
+        return 54_210 if self.validation_images == 0 else self.training_images * 86 // 100
 
     def unread(self) -> set[str]:
         return {"folder"}  # every file's content is compared with the published one's

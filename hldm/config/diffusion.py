@@ -17,7 +17,6 @@ class Denoiser(Section, family=True):
 
     takes_section = True
     layout: ClassVar[Layout]
-    has_unet: ClassVar[bool] = False
 
 
 Width = Annotated[
@@ -26,15 +25,11 @@ Width = Annotated[
     Refusal("{key} has {value}, which is not a multiple of 16 (the group size of its normalisation). Try {nearest}."),
 ]
 
-FLAT_NAMES = {"gyroplane": "linear", "hyperbolic_distance": "euclidean_distance"}
-"""Hyperbolic layer → the Euclidean layer that it is at c = 0, bit for bit."""
-
 
 class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
     """The U-Net of Stable Diffusion: ResNet blocks at every level, attention at the lowest."""
 
     layout = Layout.MAP
-    has_unet = True
 
     block_channels: tuple[Width, ...] = Field(
         default=(48, 64),
@@ -60,16 +55,17 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
     @property
     def is_hyperbolic(self) -> bool:
         """Whether one of its layers reads the curvature."""
-        return bool({self.stem, self.attention} & FLAT_NAMES.keys())
+        return self.stem == "gyroplane" or self.attention == "hyperbolic_distance"
 
     def delta(self) -> dict[str, object]:
-        """Flat layers go by the Euclidean names, and the curvature counts where a layer reads it."""
+        """Flat layers go by the names of the Euclidean layers that they are at c = 0, bit for bit, and the curvature
+        counts where a layer reads it."""
         changed = super().delta()
         if self.curvature.is_flat:
-            own = {name: FLAT_NAMES.get(value, value) for name, value in changed.items() if isinstance(value, str)}
-            changed |= own
-            if changed.get("stem") == "linear":
-                del changed["stem"]
+            if self.stem == "gyroplane":
+                del changed["stem"]  # linear, the default
+            if self.attention == "hyperbolic_distance":
+                changed["attention"] = "euclidean_distance"
         if self.curvature.is_flat or not self.is_hyperbolic:
             changed.pop("curvature", None)
         return changed
@@ -143,8 +139,8 @@ class Sampler(Section, family=True):
 
     @property
     def network_evaluations(self) -> int:
-        """Evaluations of the network for one latent, as far as they are known before."""
-        return getattr(self, "steps", 0)
+        """Evaluations of the network for one latent; 0 where they are not known before."""
+        return 0
 
 
 EVALUATIONS_PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
@@ -180,6 +176,10 @@ class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
 
     def unread(self) -> set[str]:
         return set() if self.method == "ddim" else {"eta"}
+
+    @property
+    def network_evaluations(self) -> int:
+        return self.steps
 
 
 class Diffusion(Section):

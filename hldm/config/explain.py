@@ -64,7 +64,7 @@ def text_settings(root: type[Section], prefix: str = "") -> frozenset[str]:
             continue
         inner = section_of_field(field)
         if inner is not None:
-            for section in (inner, *inner.__dict__.get("options", {}).values()):
+            for section in (inner, *inner.members().values()):
                 found |= text_settings(section, f"{prefix}{name}.")
         elif any(part is str for part, _ in _alternatives(field.annotation, field.metadata)):
             found.add(f"{prefix}{name}")
@@ -229,5 +229,4 @@ def _sections(field: FieldInfo | None) -> list[type[Section]]:
 
 def _chosen(section: type[Section], field: FieldInfo | None, value: Mapping[str, Any]) -> type[Section]:
     within = next(iter(_sections(field)), section)
-    options: Mapping[str, type[Section]] = within.__dict__.get("options", {})
-    return options.get(str(value.get("_target_")), within)
+    return within.members().get(str(value.get("_target_")), within)

@@ -3,7 +3,17 @@
 import math
 from collections.abc import Iterator
 
-from hldm.config.autoencoder import MAX_DIMENSION, MLP, VQ, Convolutions, GlobalKL, Layout, MapGlobalKL, Published
+from hldm.config.autoencoder import (
+    MAX_DIMENSION,
+    MLP,
+    VQ,
+    Autoencoder,
+    Convolutions,
+    GlobalKL,
+    Layout,
+    MapGlobalKL,
+    Published,
+)
 from hldm.config.conditioning import Guided, TextConditioning
 from hldm.config.dataset import Branching
 from hldm.config.diffusion import (
@@ -20,6 +30,9 @@ from hldm.config.metrics import InceptionFeatures
 from hldm.config.schema import RunConfig
 from hldm.config.training import AdamW, Stage
 from hldm.console import shown
+
+DIGIT_SIDE = 28
+"""Height and width of what the digit classifier sees."""
 
 MIN_SAMPLES = 10
 """Parts into which the inception score and the classes of a data set cut the samples."""
@@ -130,7 +143,7 @@ def global_points(c: RunConfig) -> Iterator[str]:
 def parts(c: RunConfig) -> Iterator[str]:
     """Parts of the model suit the data and each other."""
     autoencoder, training = c.autoencoder, c.training.first_stage
-    is_one_ball = len(c.geometry.manifold.leaves) == 1 and getattr(c.geometry.manifold, "balls", 1) == 1
+    is_single = c.geometry.manifold.is_single
     for name in ("perceptual_weight", "adversarial_weight"):
         if not autoencoder.is_convolutional and getattr(training, name):
             yield (
@@ -142,12 +155,12 @@ def parts(c: RunConfig) -> Iterator[str]:
             "geometry.decoder_stem=mobius is for vector latents, autoencoder=mlp. Use geometry.decoder_stem=gyroplane."
         )
     heads = (c.geometry.decoder_stem, autoencoder.encoder_head) if isinstance(autoencoder, MLP) else ()
-    if "mobius" in heads and not is_one_ball:
+    if "mobius" in heads and not is_single:
         yield (
             "A Möbius layer is defined on one ball, not on a product. Use geometry=poincare with one ball, or "
             "geometry.decoder_stem=gyroplane autoencoder.encoder_head=wrapped."
         )
-    if isinstance(autoencoder, MLP) and autoencoder.gyroplane_form == "pvae" and not is_one_ball:
+    if isinstance(autoencoder, MLP) and autoencoder.gyroplane_form == "pvae" and not is_single:
         yield (
             "autoencoder.gyroplane_form=pvae is the authors' layer, which is defined on one ball. Type "
             "autoencoder.gyroplane_form=paper, or geometry=poincare with one ball."
@@ -166,15 +179,15 @@ def parts(c: RunConfig) -> Iterator[str]:
         )
     if c.has_diffusion and c.diffusion.sampler is None:
         yield "A diffusion process needs a sampler. Type diffusion=flow or diffusion=ddpm, which have both."
-    if isinstance(autoencoder, VQ) and not c.has_diffusion:
+    if not autoencoder.is_variational and not c.has_diffusion:
         yield (
-            "diffusion=none samples from the autoencoder's prior, and autoencoder=vq has none. Type diffusion=flow "
-            "to learn one, or autoencoder=kl, which has a prior of its own."
+            f"diffusion=none samples from the autoencoder's prior, and {_named(autoencoder)} has none. Type "
+            f"diffusion=flow to learn one{_or_kl(autoencoder)}."
         )
 
 
 def published(c: RunConfig) -> Iterator[str]:
-    """A published autoencoder is flat, has no law of its latents, and comes from a folder."""
+    """A published autoencoder is flat and comes from a folder."""
     autoencoder = c.autoencoder
     if not isinstance(autoencoder, Published):
         return
@@ -189,14 +202,6 @@ def published(c: RunConfig) -> Iterator[str]:
             f"first_stage={c.first_stage} was trained in flat space, and geometry={c.geometry.name} would take its "
             "latents for points of another space. Type geometry=euclidean."
         )
-    if not c.has_diffusion:
-        yield "autoencoder=published has no prior to sample from. Type diffusion=flow to learn one."
-    for key, none in (("likelihood", "null"), ("likelihood_images", "0")):
-        if getattr(c.metrics, key):
-            yield (
-                f"metrics.{key} needs the likelihood of an image, and autoencoder=published gives images without one. "
-                f"Type metrics.{key}={none}."
-            )
     levels = len((autoencoder.architecture or {}).get("block_out_channels", [0]))
     levels += len(c.denoiser.block_channels) if isinstance(c.denoiser, UNet) else 1
     side, divisor = autoencoder.padded_side, 2 ** (levels - 2)
@@ -211,16 +216,17 @@ def published(c: RunConfig) -> Iterator[str]:
 def likelihoods(c: RunConfig) -> Iterator[str]:
     """Likelihoods need a posterior, a prior, and for the bound a flow."""
     images, process = c.metrics.likelihood_images, c.diffusion.process
-    if isinstance(c.autoencoder, VQ):
+    if not c.autoencoder.is_variational:
+        name, or_kl = _named(c.autoencoder), _or_kl(c.autoencoder)
         if c.metrics.likelihood is not None:
             yield (
-                "metrics=likelihood integrates over the autoencoder's prior, and autoencoder=vq has none. Type "
-                "metrics=digits, or autoencoder=kl."
+                f"metrics=likelihood integrates over the autoencoder's prior, and {name} has none. Type "
+                f"metrics=digits{or_kl}."
             )
         if images:
             yield (
                 f"metrics.likelihood_images={images} bounds the likelihood of images by the posterior of their "
-                "latents, and autoencoder=vq has none. Type metrics.likelihood_images=0, or autoencoder=kl."
+                f"latents, and {name} has none. Type metrics.likelihood_images=0{or_kl}."
             )
     if images and process is None:
         yield (
@@ -410,16 +416,24 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.samples={metrics.samples} is too few: the inception score is a mean over {MIN_SAMPLES} parts of "
             f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
         )
-    if (most := c.dataset.balanced_images) and metrics.samples > most:
+    most = c.dataset.balanced_images
+    if most and metrics.samples > most:
         yield (
-            f"metrics.samples={metrics.samples} asks for more real images than the training set has, for the "
-            f"real-against-real floor: with classes of equal size it has {most}. Try metrics.samples=5000."
+            f"metrics.samples={metrics.samples} asks for more real images of each class than the training set has, for "
+            f"the real-against-real floor: {most} at most have as many of each. Try "
+            f"metrics.samples={min(5000, most)}."
         )
     if len(set(metrics.sampling_seeds)) < len(metrics.sampling_seeds):
         distinct = list(dict.fromkeys(metrics.sampling_seeds))
         yield (
             f"metrics.sampling_seeds={shown(metrics.sampling_seeds)} has a seed twice, whose samples would be the same "
             f"ones. Type metrics.sampling_seeds={shown(distinct)}."
+        )
+    side = c.dataset.image_side
+    if metrics.extractor.needs_digits and side not in (None, DIGIT_SIDE):
+        yield (
+            f"metrics=digits looks at pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and those of this data set have "
+            f"{side} × {side}. Type metrics=inception metrics.weights=<its file>."
         )
     if metrics.weights is not None and not isinstance(metrics.extractor, InceptionFeatures):
         yield (
@@ -453,6 +467,18 @@ def first_stage_losses(c: RunConfig) -> Iterator[str]:
             f"training.first_stage.adversarial_start={stage.steps // 2}, or "
             "training.first_stage.adversarial_weight=0."
         )
+
+
+def _named(autoencoder: Autoencoder) -> str:
+    """What to call an autoencoder without a law of its latents: its option, where it is one of ours."""
+    ours = {VQ: "autoencoder=vq", Published: "autoencoder=published"}
+    return ours.get(type(autoencoder), "the chosen autoencoder")
+
+
+def _or_kl(autoencoder: Autoencoder) -> str:
+    """The other way out, where it needs no other change."""
+    has_map = autoencoder.layout is Layout.MAP and not autoencoder.is_published
+    return ", or autoencoder=kl, which has a law of its latents" if has_map else ""
 
 
 def _has_balls(channels: int) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from hldm.config.base import Count, NotNegative, Number, Refusal, Section, Whole, Word
+from hldm.config.base import Count, NotNegative, Number, Refusal, Section, Whole, Word, Words
 
 _RANGE = (
     "c must be a finite number ≥ 0 that float32 can hold (the ball has sectional curvature −c). For flat space type "
@@ -68,6 +68,11 @@ class Manifold(Section, family=True):
         return False
 
     @property
+    def is_single(self) -> bool:
+        """Whether it is one ball or one flat space, rather than a product."""
+        return True
+
+    @property
     def dimension(self) -> int:
         """Channels of all factors together."""
         return sum(leaf.dimension for leaf in self.leaves)
@@ -76,7 +81,7 @@ class Manifold(Section, family=True):
 class Leaf(Manifold):
     """A manifold that is no product of others."""
 
-    channels: Whole = Field(default=4, description="dimension, ≥ 1", examples=[2])
+    channels: Annotated[Whole, Words("a whole number ≥ 1")] = Field(default=4, description="dimension", examples=[2])
 
     @property
     def dimension(self) -> int:
@@ -96,6 +101,10 @@ class PoincareBall(Leaf, target="hldm.geometry.PoincareBall"):
     def is_curved(self) -> bool:
         return True
 
+    @property
+    def is_single(self) -> bool:
+        return self.balls == 1
+
 
 class ProductManifold(Manifold, target="hldm.geometry.ProductManifold"):
     """A product of manifolds, whose channels follow each other."""
@@ -109,6 +118,10 @@ class ProductManifold(Manifold, target="hldm.geometry.ProductManifold"):
     @property
     def is_curved(self) -> bool:
         return any(factor.is_curved for factor in self.factors)
+
+    @property
+    def is_single(self) -> bool:
+        return len(self.factors) == 1 and self.factors[0].is_single
 
 
 class Geometry(Section):

@@ -1,10 +1,10 @@
 """How a run is judged."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from hldm.config.base import Count, NotNegativeWhole, Positive, Section, UserPath, Whole, Words
 from hldm.files import content_digest
@@ -74,10 +74,10 @@ class Hierarchy(Section):
     tries: Count = Field(default=5, description="draws of them; 10 of 1,500 points are published", examples=[5])
 
 
-def _images(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool) and (value == 0 or value >= 2):
-        return value
-    raise ValueError
+def _not_one(value: int) -> int:
+    if value == 1:
+        raise ValueError
+    return value
 
 
 class Metrics(Section):
@@ -104,7 +104,9 @@ class Metrics(Section):
     likelihood: Likelihood | None = Field(default=None, description="marginal likelihood of test images; null for none")
     others: tuple[Metric, ...] = Field(default=(), description="measures of your own, see docs/extending.md")
     likelihood_images: Annotated[
-        Whole, BeforeValidator(_images), Words("0 for none, or a whole number ≥ 2, as it comes with its standard error")
+        NotNegativeWhole,
+        AfterValidator(_not_one),
+        Words("0 for none, or a whole number ≥ 2, as it comes with its standard error"),
     ] = Field(
         default=0,
         description="test images for the evidence bound with the diffusion model as prior",

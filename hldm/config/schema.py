@@ -7,7 +7,7 @@ from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field
 
 from hldm.config.autoencoder import KL, Autoencoder
-from hldm.config.base import Count, Section, Switch, UserPath, Whole, Word, Words, _whole
+from hldm.config.base import Count, Section, Switch, UserPath, Whole, Word, Words, whole
 from hldm.config.conditioning import ClassConditioning, Conditioning
 from hldm.config.dataset import MNIST, Dataset
 from hldm.config.diffusion import Denoiser, Diffusion, UNet
@@ -20,7 +20,7 @@ MAX_SEED = 2**32 - 1
 
 
 def _auto(value: object) -> object:
-    return value if value == "auto" else _whole(value)
+    return value if value == "auto" else whole(value)
 
 
 Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or a whole number ≥ 1")]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hldm.config.base import Section
+from hldm.config.geometry import Geometry, PoincareBall
 from hldm.config.options import Options
 from hldm.config.published import CLASSES, WEIGHTS, architecture, is_run
 from hldm.config.schema import RunConfig
@@ -105,6 +106,11 @@ def _section(group: str, theirs: Section, ours: Section, options: Options) -> li
     return to_type
 
 
+def _balls(geometry: Geometry) -> int:
+    """Balls of a manifold that is no product of others; 1 elsewhere, where they are not for the user to choose."""
+    return geometry.manifold.balls if isinstance(geometry.manifold, PoincareBall) else 1
+
+
 def _geometry(source: RunConfig, config: RunConfig, options: Options) -> list[str]:
     theirs, ours = source.geometry, config.geometry
     to_type = []
@@ -117,8 +123,8 @@ def _geometry(source: RunConfig, config: RunConfig, options: Options) -> list[st
     to_type += [
         f"geometry.{name}={shown(getattr(theirs, name))}" for name in usual if getattr(theirs, name) != usual[name]
     ]
-    balls = getattr(theirs.manifold, "balls", 1)
-    if balls != (getattr(ours.manifold, "balls", 1) if theirs.name == ours.name else 1):
+    balls = _balls(theirs)
+    if balls != (_balls(ours) if theirs.name == ours.name else 1):
         to_type.append(f"geometry.manifold.balls={balls}")
     return to_type
 

@@ -18,10 +18,6 @@ FIRST_STAGE = ("seed", "dataset", "geometry", "curvature", "autoencoder")
 """What determines a first stage, beside its part of `training` and the optimiser."""
 
 
-CURVED_LATENTS = {"flat_map", "gyroplane_form", "kl_estimator"}
-"""Settings of autoencoders that mean nothing where the latents are flat."""
-
-
 @dataclass(frozen=True)
 class Identity:
     """A readable name, such as `poincare-c0.1-s3-1a2b3c4d`, and the whole digest it ends with the start of."""
@@ -74,7 +70,7 @@ def _counted(config: RunConfig) -> dict[str, Any]:
 
 def _without_unread(config: RunConfig, delta: dict[str, Any]) -> dict[str, Any]:
     """What a section cannot know by itself: settings of curved latents are not read where the latents are flat."""
-    unread = CURVED_LATENTS if config.has_flat_latents else set()
+    unread = config.autoencoder.only_curved if config.has_flat_latents else frozenset()
     own = {key: value for key, value in delta.get("autoencoder", {}).items() if key not in unread}
     return {**delta, "autoencoder": own}
 

@@ -47,8 +47,9 @@ GROUPS: dict[str, dict[str, Line]] = {
         "codebook_used": Line("codes in use ↑", ".1%", "", "", (("perplexity", "codebook_perplexity"),)),
     },
     "hierarchy": {
+        # no arrow: less than its controls is evidence of a hierarchy, less by itself is none
         "delta_rel": Line(
-            "δ_rel ↓",
+            "δ_rel",
             ".3f",
             "",
             "delta_rel_sd",
@@ -57,15 +58,21 @@ GROUPS: dict[str, dict[str, Line]] = {
         "radius_median": Line("radius, median", ".3g", "", "", (("5 %", "radius_q05"), ("95 %", "radius_q95"))),
         "radius_entropy_spearman": Line("radius with entropy", ".2f", "", "", (("by chance", "radius_entropy_null"),)),
         "radius_depth_spearman": Line("radius with depth", ".2f", "", "", (("by chance", "radius_depth_null"),)),
-        "sqrt_c_rms": Line("√c · spread of latents", ".3g", "", "", (("drawn", "sqrt_c_rms_drawn"),)),
+        "sqrt_c_rms": Line("reach of curvature, √c · rms", ".3g", "", "", (("drawn", "sqrt_c_rms_drawn"),)),
         "curvature_0": Line("curvature", ".3g"),
     },
 }
 """Group → metric → how it is shown."""
 
+FAMILIES = (
+    "codebook_", "curvature_", "delta_rel_", "denoiser_curvature", "diameter", "elbo_", "floor_", "inception_score_",
+    "kid_", "map_", "nll_", "point_", "radius_", "reconstruction_", "saturation", "sqrt_c_",
+)  # fmt: skip
+"""How the other metrics of this project begin: they are left to results.json. What begins otherwise is shown."""
+
 
 def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
-    """The metrics that people look at first, in groups; what is left stands in results.json.
+    """The metrics that people look at first and those of extensions, in groups; what is left stands in results.json.
 
     ± is the standard deviation over sampling seeds where there are several, else what the metric brings along.
     """
@@ -73,7 +80,9 @@ def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in range(3):
         table.add_column(overflow="fold")
-    for group, lines in GROUPS.items():
+    own = {name for lines in GROUPS.values() for name in lines}
+    others = [name for name in metrics if name.removesuffix("_seed_sd") not in own and not name.startswith(FAMILIES)]
+    for group, lines in [*GROUPS.items(), ("others", {name: Line(name) for name in others})]:
         there = {name: line for name, line in lines.items() if name in metrics}
         if there:
             table.add_row(group, style="bold")

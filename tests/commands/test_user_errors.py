@@ -239,7 +239,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "published on a ball": ([*GIVEN, "geometry=poincare"], ["flat space", "Type geometry=euclidean"]),
     "published without diffusion": ([*GIVEN, "diffusion=none"], ["Type diffusion=flow"]),
     "published without likelihood": ([*GIVEN, "metrics.likelihood_images=5"], ["Type metrics.likelihood_images=0"]),
-    "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics.likelihood=null"]),
+    "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics=digits"]),
     "a side that published levels cannot halve": (
         [*GIVEN, "autoencoder.padded_side=36"],
         ["autoencoder.padded_side=36", "multiple of 8", "autoencoder.padded_side=40"],
@@ -355,6 +355,15 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "a whole number of many digits": (["metrics.sampling_seeds=[99999999999999999999]"], ["too many digits"]),
     "steps without end": (["training.first_stage.steps=1e30"], ["too many digits"]),
     "a batch larger than the data": (["training.diffusion.batch_size=100000"], ["60000", "batch_size=128"]),
+    "a batch larger than what validation leaves": (
+        ["dataset.validation_images=50000", "training.diffusion.batch_size=10001"],
+        ["the 10000 images", "batch_size=128"],
+    ),
+    "more samples than a class has": (["metrics.samples=54211"], ["54210", "Try metrics.samples=5000"]),
+    "more samples than validation leaves": (
+        ["dataset.validation_images=5000", "metrics.samples=50000"],
+        ["47300", "Try metrics.samples=5000"],
+    ),
     "missing value": (["seed=???"], ["seed"]),
 }
 

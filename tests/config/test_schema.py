@@ -13,8 +13,10 @@ from pydantic import ValidationError
 
 from hldm.config.base import Section
 from hldm.config.explain import example, must_be, sentences
+from hldm.config.metrics import Metric, Metrics
 from hldm.config.options import Options
-from hldm.config.schema import RunConfig
+from hldm.config.schema import NoTracker, RunConfig, Tracking
+from hldm.errors import UserError
 from hldm.paths import CHECKOUT
 
 SNAPSHOT = Path(__file__).with_name("defaults.json")
@@ -52,7 +54,7 @@ def test_defaults_never_change() -> None:
 @pytest.mark.parametrize(("section", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
 def test_every_setting_says_what_it_is(section: type[Section], name: str) -> None:
     field = section.model_fields[name]
-    assert field.description or section.__dict__.get("options") is not None or "value" in name
+    assert field.description or section.is_family or "value" in name
     words = must_be(field)
     assert words
     assert "typing" not in words
@@ -61,7 +63,7 @@ def test_every_setting_says_what_it_is(section: type[Section], name: str) -> Non
 @pytest.mark.parametrize(("section", "name"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
 def test_the_example_of_a_setting_is_allowed(section: type[Section], name: str) -> None:
     shown = example(section.model_fields[name])
-    if shown is None or shown.startswith(("'", "<", "[", "outputs/")) or "options" in section.__dict__:
+    if shown is None or shown.startswith(("'", "<", "[", "outputs/")) or section.is_family:
         return
     value = json.loads(shown) if shown[0].isdigit() or shown in ("true", "false") else shown
     usual = {key: default(section, key) for key in section.model_fields}
@@ -108,3 +110,35 @@ def test_the_schema_is_quick_to_import() -> None:
         for _ in range(3)
     ]
     assert min(seconds) <= 0.4
+
+
+def test_two_sections_cannot_describe_one_thing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tracking, "options", dict(Tracking.options))
+
+    def define(module: str) -> None:
+        type(Tracking)("Mine", (Tracking,), {"__module__": module, "__qualname__": "Mine"}, target="mylab.parts.Mine")
+
+    define("mylab.sections")
+    define("mylab.sections")  # a module that is loaded anew
+    with pytest.raises(UserError, match=r"theirlab\.sections and mylab\.sections both describe mylab\.parts\.Mine"):
+        define("theirlab.sections")
+    assert Tracking.options["mylab.parts.Mine"].__module__ == "mylab.sections"
+
+
+def test_a_family_names_its_members() -> None:
+    assert Tracking.is_family
+    assert Tracking.members()["hldm.tracking.NoTracker"] is NoTracker
+    assert Metric.is_family
+    assert RunConfig.members() == NoTracker.members() == {}
+    assert not NoTracker.is_family
+
+
+@pytest.mark.parametrize("value", [10.0, "10", 10])
+def test_a_number_of_images_is_read_as_any_whole_number_is(value: Any) -> None:
+    assert Metrics.model_validate({"likelihood_images": value}).likelihood_images == 10
+
+
+@pytest.mark.parametrize("value", [1, "1", 1.0, -1, 2.5, True, "x"])
+def test_a_bound_comes_with_its_standard_error(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Metrics.model_validate({"likelihood_images": value})

@@ -94,3 +94,13 @@ def test_corrupt_file_is_an_error(tmp_path: Path, damage: str) -> None:
 def test_a_folder_with_the_original_unpacked_files_gives_the_same(digits: Dataset) -> None:
     original = mnist(in_folder(Path(os.environ["HLDM_DATA"]) / "MNIST" / "raw"))
     assert original.fingerprint == digits.fingerprint
+
+
+def test_as_many_images_can_be_drawn_as_the_section_says(digits: Dataset) -> None:
+    """The promise of `balanced_images` holds wherever validation begins, and without validation it is all there are."""
+    smallest = torch.nn.functional.one_hot(digits.train.labels, 10).cumsum(0).amin(1)
+    assert MNIST().balanced_images == 10 * smallest[-1]
+    for validation_images in (0, 1, 2, 10, 100, *range(1000, 50_001, 1000)):
+        section = MNIST(validation_images=validation_images)
+        there = 10 * int(smallest[section.training_images - 1])
+        assert 0.95 * there < section.balanced_images <= there

@@ -65,3 +65,21 @@ def test_what_lacks_is_named(invoke: Invoke, capfd: pytest.CaptureFixture[str]) 
     err = " ".join(capfd.readouterr().err.split())
     for part in ("sampling_seeds", "per_sampling_seed", "Delete it"):
         assert part in err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("threads", "x"), ("threads", 0), ("threads", None), ("sampling_seeds", "x"), ("sampling_seeds", [0, "1"])],
+)
+def test_provenance_from_elsewhere_is_said(
+    key: str, value: object, invoke: Invoke, capfd: pytest.CaptureFixture[str]
+) -> None:
+    invoke("seed=0", "tracking=none")
+    [run] = Path("outputs/main").glob("*-s0-*")
+    sound = {"sampling_seeds": [0], "threads": 1, "machine": "", "versions": {}, "weights": ""}
+    results = {"metrics": {}, "per_sampling_seed": {}, "provenance": {**sound, key: value}}
+    (run / "results.json").write_text(json.dumps(results))
+    assert console.run(lambda: evaluate.main([f"run={run}"])) == 2
+    err = " ".join(capfd.readouterr().err.split())
+    for part in (f"has no sound provenance.{key}", "Delete it"):
+        assert part in err

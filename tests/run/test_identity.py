@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hldm.config.autoencoder import KL, Autoencoder
 from hldm.config.compose import compose
 from hldm.config.schema import RunConfig
 from hldm.run.identity import first_stage_identity, run_identity, training_identity
@@ -252,3 +253,18 @@ def test_a_new_setting_leaves_earlier_identities_alone(configs: dict[str, RunCon
         del data["training"]["first_stage"]["adversarial_weight"], data["denoiser"]["stem"]
         del data["metrics"]["likelihood_images"], data["autoencoder"]["latent_rms"]
         assert run_identity(RunConfig.model_validate(data)) == run_identity(config)
+
+
+def test_an_autoencoder_of_an_extension_says_what_flat_latents_do_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Autoencoder, "options", dict(Autoencoder.options))
+
+    class Mine(KL, target="mylab.Mine"):
+        only_curved = frozenset({"bend"})
+
+        bend: int = 0
+
+    for geometry, differs in (("euclidean", False), ("poincare", True)):
+        config = compose([f"geometry={geometry}"])
+        one, other = (config.model_copy(update={"autoencoder": Mine(bend=bend)}) for bend in (0, 1))
+        assert (run_identity(one) != run_identity(other)) is differs
+        assert (first_stage_identity(one) != first_stage_identity(other)) is differs

@@ -55,3 +55,18 @@ def test_what_a_run_lacks_is_left_out(name: str) -> None:
     text = printed({name: 1.5})
     assert len(text.splitlines()) == 2
     assert printed({}).strip() == ""
+
+
+def test_what_no_group_knows_is_shown_too() -> None:
+    text = printed({**METRICS, "fid_seed_sd": 3.0, "brightness": 0.12345, "fidelity": 2.0})
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[-4:-1] == [["others"], ["brightness", "0.123"], ["fidelity", "2"]]
+    assert "others" not in printed({**METRICS, "fid_seed_sd": 3.0})
+
+
+def test_a_figure_that_says_nothing_by_itself_has_no_arrow() -> None:
+    [line] = [line for line in printed(METRICS).splitlines() if "δ_rel" in line]
+    assert "↓" not in line
+    assert "Gaussian 0.336" in line
+    [line] = [line for line in printed(METRICS).splitlines() if "reach of curvature, √c · rms" in line]
+    assert "drawn 1.06" in line

@@ -1,0 +1,57 @@
+"""Rules ask for facts of sections, so that they hold for sections that this project does not know."""
+
+from typing import Any
+
+import pytest
+
+from hldm.config import fits
+from hldm.config.autoencoder import Autoencoder, Convolutions
+from hldm.config.compose import compose
+from hldm.config.dataset import Dataset
+from hldm.config.geometry import Euclidean, PoincareBall, ProductManifold
+from hldm.config.schema import RunConfig
+from hldm.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def families(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test adds to a family is gone after it."""
+    for family in (Autoencoder, Dataset):
+        monkeypatch.setattr(family, "options", dict(family.options))
+
+
+def said(config: RunConfig, **sections: Any) -> str:
+    return "\n".join(fits.problems(config.model_copy(update=sections)))
+
+
+def test_an_autoencoder_without_a_law_of_its_latents_is_refused_where_one_is_needed() -> None:
+    class Plain(Convolutions, target="mylab.Plain"):
+        is_variational = False
+
+    assert said(compose([]), autoencoder=Plain()) == ""
+    for choice, expected in (
+        ("diffusion=none", "diffusion=none samples from the autoencoder's prior, and the chosen autoencoder has none"),
+        ("metrics=likelihood", "and the chosen autoencoder has none. Type metrics=digits, or autoencoder=kl"),
+        ("metrics.likelihood_images=10", "and the chosen autoencoder has none. Type metrics.likelihood_images=0"),
+    ):
+        assert said(compose([choice])) == ""
+        assert expected in said(compose([choice]), autoencoder=Plain())
+
+
+def test_the_classifier_of_digits_is_refused_for_larger_pictures() -> None:
+    class Larger(Dataset, target="mylab.larger"):
+        image_side = 32
+
+    assert "28 × 28 pixels, and those of this data set have 32 × 32" in said(compose([]), dataset=Larger())
+    assert said(compose(["experiment=pvae_mnist", "metrics=vectors"]), dataset=Larger()) == ""
+
+
+def test_what_is_one_ball_or_one_flat_space() -> None:
+    ball, two, flat = PoincareBall(channels=4), PoincareBall(channels=4, balls=2), Euclidean(channels=2)
+    assert [section.is_single for section in (ball, two, flat)] == [True, False, True]
+    for factors, is_single in (((ball,), True), ((two,), False), ((flat, ball), False)):
+        assert ProductManifold(factors=factors).is_single is is_single
+    layers = ["experiment=pvae_mnist", "form=paper", "autoencoder.encoder_head=mobius", "geometry=poincare"]
+    assert said(compose(layers)) == ""
+    with pytest.raises(UserError, match="defined on one ball"):
+        compose([*layers, "geometry.manifold.balls=2", "latent_dim=2"])
