@@ -221,10 +221,8 @@ def _refuse_changes_of_structure(typed: str, override: Override, options: Option
         known = options.keys
         if key not in known and (sentence := habit(key)):
             raise UserError(sentence)
-        guess = closest(key, known)
-        hint = f" Did you mean {guess}=…?" if guess else ""
-        if key in known:
-            hint = f" Type {key}={typed.partition('=')[2]}."
+        guess = key if key in known else closest(key, known)
+        hint = f" Type {guess}={typed.partition('=')[2]}." if guess else ""
         raise UserError(
             f"{typed} would add a setting that nothing reads. Those that there are already are changed without a + "
             f"sign.{hint} `python train.py --cfg job` shows them all."

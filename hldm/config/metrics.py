@@ -62,7 +62,7 @@ class MarginalLikelihood(Likelihood, target="hldm.pipeline.MarginalLikelihood"):
 
 
 class Metric(Section, family=True):
-    """A measure of one's own: its class is called with the model, the data set and a generator, and gives numbers."""
+    """A metric of one's own: its class is called with the model, the data set and a generator, and gives numbers."""
 
 
 class Hierarchy(Section):
@@ -102,7 +102,7 @@ class Metrics(Section):
     )
     hierarchy: Hierarchy = Field(default=Hierarchy(), description="δ_rel and its controls")
     likelihood: Likelihood | None = Field(default=None, description="marginal likelihood of test images; null for none")
-    others: tuple[Metric, ...] = Field(default=(), description="measures of your own, see docs/extending.md")
+    others: tuple[Metric, ...] = Field(default=(), description="metrics of your own, see docs/extending.md")
     likelihood_images: Annotated[
         NotNegativeWhole,
         AfterValidator(_not_one),

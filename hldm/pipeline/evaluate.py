@@ -135,7 +135,7 @@ def evaluate_run(
 
 
 def other_metrics(model: LatentModel, dataset: Dataset, settings: Metrics, seed: int) -> dict[str, float]:
-    """What the measures of one's own give, each with a random stream of its own.
+    """What the metrics of one's own give, each with a random stream of its own.
 
     Raises:
         UserError: one gives a number that is not finite, or under a name that there is already.

@@ -96,4 +96,4 @@ def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
     console.print(table)
     rest = len(metrics) - len(shown)
     if rest:
-        console.print(f"↑ ↓: better. {rest} more figures are in results.json.")
+        console.print(f"↑ ↓: better. {rest} more metrics are in results.json.")

@@ -42,7 +42,7 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
     assert "label accuracy ↑" in text
     assert "± 4.9" in text
     assert "nats" in text
-    assert "more figures are in results.json" in lines[-1]
+    assert "more metrics are in results.json" in lines[-1]
     assert [group for group in GROUPS if group in text] == list(GROUPS)
 
 
