@@ -88,10 +88,12 @@ def topic(options: Options, name: str) -> str:
         mark = "*" if defaults(options).get(group) == option else " "
         lines += ["", *_row(f"{mark} {group}={option}", description(file))]
         lines += [line for row in rows for line in row]
-    if not lines and group in options.of_runs:
-        raise UserError(f"There is no {name}. `python train.py --help {group}` shows all of that group.")
+    if not lines and group not in options.of_runs:  # what has no options
+        section = section_of(group, {})
+        rows = list(_rows_of_section(section, group, {}) if section else _rows(_root_field(group), group, None))
+        lines = [line for row in rows if row[0].strip().startswith(inside) for line in row]
     if not lines:
-        lines = [line for row in _rows(_root_field(group), group, None) for line in row]
+        raise UserError(f"There is no {name}. `python train.py --help {group}` shows all of that group.")
     return "\n".join(lines).lstrip("\n")
 
 
@@ -142,7 +144,9 @@ def _rows(field: Any, key: str, value: Any) -> Iterator[list[str]]:
     shown = "" if "PydanticUndefined" in str(default) else f" = {_shown(default)}"
     yield [
         f"    {key}{shown}",
-        *textwrap.wrap(f"{sentence}: {must_be(field)}", _width(), initial_indent=" " * 8, subsequent_indent=" " * 8),
+        *textwrap.wrap(
+            f"{sentence} [{must_be(field)}]".lstrip(), _width(), initial_indent=" " * 8, subsequent_indent=" " * 8
+        ),
     ]
 
 

@@ -71,7 +71,7 @@ class Convolutions(Autoencoder):
         default=2, description="side of the pixel blocks that are folded into channels first", examples=[2]
     )
     padded_side: Count = Field(
-        default=32, description="images are padded with black to this height and width", examples=[32]
+        default=32, description="height and width that images are padded to with black", examples=[32]
     )
 
 
@@ -79,7 +79,8 @@ class Posterior(Section):
     """The law of latents that the encoder gives, and its prior."""
 
     posterior: Literal["wrapped", "riemannian"] = Field(
-        default="wrapped", description="a scale per coordinate, or one per point (Mathieu et al. 2019)"
+        default="wrapped",
+        description="law of the posterior: a scale per coordinate, or one per point (Mathieu et al. 2019)",
     )
     prior_scale: Positive = Field(default=1.0, description="standard deviation of the centred prior", examples=[1.0])
     kl_weight: NotNegative = Field(default=0.1, description="weight of the KL term", examples=[0.1])
@@ -123,7 +124,7 @@ class MapGlobalKL(StyledKL, target="hldm.autoencoder.MapGlobalKLAutoencoder"):
         default=8, description="dimension of the point", examples=[8]
     )
     flat_map: Switch = Field(
-        default=False, description="the map is flat in every geometry, and only the point is hyperbolic"
+        default=False, description="whether the map is flat in every geometry, and only the point is hyperbolic"
     )
 
 
@@ -134,11 +135,13 @@ class VQ(Convolutions, target="hldm.autoencoder.VQAutoencoder"):
 
     codebook_size: Annotated[Whole, Ge(2)] = Field(default=256, description="number of codes", examples=[256])
     codebook: Literal["gradient", "ema"] = Field(
-        default="gradient", description="codes follow the loss, or the running midpoint of their points"
+        default="gradient", description="what codes follow: the loss, or the running midpoint of their points"
     )
-    commitment_weight: NotNegative = Field(default=1.0, description="pulls points to their codes", examples=[1.0])
+    commitment_weight: NotNegative = Field(
+        default=1.0, description="weight of what pulls points to their codes", examples=[1.0]
+    )
     codebook_weight: NotNegative = Field(
-        default=0.25, description="pulls codes to their points, with codebook=gradient", examples=[0.25]
+        default=0.25, description="weight of what pulls codes to their points, with codebook=gradient", examples=[0.25]
     )
     ema_decay: Share = Field(
         default=0.99, description="decay of the running midpoint, with codebook=ema", examples=[0.99]
@@ -167,7 +170,8 @@ class MLP(Posterior, Autoencoder, target="hldm.autoencoder.MLPAutoencoder"):
 
     hidden: Count = Field(default=600, description="width of both hidden layers", examples=[600])
     kl_estimator: Literal["monte_carlo", "low_variance"] = Field(
-        default="monte_carlo", description="one sample's log q − log p, as the authors, or less noisy"
+        default="monte_carlo",
+        description="estimate of the KL term: one sample's log q − log p, as the authors, or less noisy",
     )
     encoder_head: Literal["wrapped", "mobius"] = Field(
         default="wrapped", description="last layer of the mean: linear to normal coordinates, or a Möbius layer"
@@ -176,7 +180,7 @@ class MLP(Posterior, Autoencoder, target="hldm.autoencoder.MLPAutoencoder"):
         default="paper", description="form of decoder_stem=gyroplane: the paper's or that of the authors' code"
     )
     likelihood: Literal["bernoulli", "normal"] = Field(
-        default="bernoulli", description="on grey levels, or normal with unit variance"
+        default="bernoulli", description="law of pixels: Bernoulli on grey levels, or normal with unit variance"
     )
 
 
@@ -190,5 +194,5 @@ class Published(Autoencoder, target="hldm.autoencoder.PublishedAutoencoder"):
         default=None, description="content of its config.json, read from first_stage"
     )
     padded_side: Count = Field(
-        default=32, description="images are padded with black to this height and width", examples=[32]
+        default=32, description="height and width that images are padded to with black", examples=[32]
     )

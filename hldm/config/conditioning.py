@@ -36,9 +36,12 @@ class Guided(Conditioning):
     dropout: Share = Field(
         default=0.1, description="share of the training conditions that are left out", examples=[0.1]
     )
-    guidance_scale: NotNegative = Field(default=2.0, description="classifier-free guidance; 1 for none", examples=[1.0])
+    guidance_scale: NotNegative = Field(
+        default=2.0, description="scale of classifier-free guidance; 1 for none", examples=[1.0]
+    )
     hyperbolic: Switch = Field(
-        default=False, description="embeddings are points of balls of the run's curvature, at c = 0 the flat ones"
+        default=False,
+        description="whether embeddings are points of balls of the run's curvature, at c = 0 the flat ones",
     )
 
     @property
@@ -91,9 +94,13 @@ class TextConditioning(Guided, target="hldm.conditioning.TextConditioning"):
         description="caption of evaluation, never seen in training, unlike its words",
         examples=["'\"a drawing of a {}\"'"],
     )
-    channels: Count = Field(default=64, description="of the text transformer and of what is attended to", examples=[64])
-    layers: Count = Field(default=2, description="of the text transformer", examples=[2])
-    heads: Count = Field(default=2, description="of the text transformer, a divisor of channels", examples=[2])
+    channels: Count = Field(
+        default=64, description="channels of the text transformer and of what is attended to", examples=[64]
+    )
+    layers: Count = Field(default=2, description="layers of the text transformer", examples=[2])
+    heads: Count = Field(
+        default=2, description="attention heads of the text transformer, a divisor of channels", examples=[2]
+    )
     pretrained: Annotated[
         Annotated[Word, BeforeValidator(lambda v: _name_or_folder(v) if isinstance(v, str) and v else v)] | None,
         Words("a folder, a name on the hub, or null"),

@@ -68,12 +68,16 @@ class Branching(Dataset, target="hldm.data.branching"):
     has_pictures = False
 
     depth: NotNegativeWhole = Field(default=6, description="levels below the root", examples=[6])
-    children: Count = Field(default=2, description="of every node above the last level", examples=[2])
+    children: Count = Field(default=2, description="children of every node above the last level", examples=[2])
     siblings: Count = Field(default=5, description="observations of each node", examples=[5])
     dim: Count = Field(default=50, description="coordinates of an observation", examples=[50])
-    step_variance: Positive = Field(default=1.0, description="from parent to child", examples=[1.0])
-    noise_variance: Positive = Field(default=0.2, description="from a node to its observations", examples=[0.2])
+    step_variance: Positive = Field(
+        default=1.0, description="variance of the step from parent to child", examples=[1.0]
+    )
+    noise_variance: Positive = Field(
+        default=0.2, description="variance of the noise from a node to its observations", examples=[0.2]
+    )
     train_share: Annotated[Number, Gt(0), Lt(1)] = Field(
         default=0.7, description="share of the observations to train on", examples=[0.7]
     )
-    seed: NotNegativeWhole = Field(default=0, description="of the data; every run has the same", examples=[0])
+    seed: NotNegativeWhole = Field(default=0, description="seed of the data; every run has the same", examples=[0])

@@ -49,7 +49,7 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
     )
     curvature: Curvature = Field(
         default=FixedCurvature(value=1.0),
-        description="of stem=gyroplane and attention=hyperbolic_distance: a number, or learnable",
+        description="curvature of stem=gyroplane and attention=hyperbolic_distance: a number, or learnable",
     )
 
     @property
@@ -111,7 +111,7 @@ class FlowMatching(Process, target="hldm.diffusion.FlowMatching"):
 
     time: Literal["logit_normal", "uniform"] = Field(default="logit_normal", description="law of the training times")
     pairing: Literal["independent", "optimal_transport"] = Field(
-        default="independent", description="of noise and latents within a batch"
+        default="independent", description="pairing of noise and latents within a batch"
     )
 
 
@@ -127,7 +127,7 @@ class TangentDDPM(Process, target="hldm.diffusion.TangentDDPM"):
     )
     prediction: Literal["v", "epsilon", "x0"] = Field(default="v", description="what the network predicts")
     min_snr_gamma: Positive | None = Field(
-        default=None, description="weighs the loss by min(SNR, γ), usually 5; null for none", examples=[5]
+        default=None, description="γ of weighing the loss by min(SNR, γ), usually 5; null for none", examples=[5]
     )
     zero_terminal_snr: Switch = Field(
         default=False, description="the schedule ends in pure noise; not with prediction=epsilon"
@@ -153,7 +153,9 @@ class FlowSampler(Sampler, target="hldm.diffusion.FlowSampler"):
     method: Literal["midpoint", "euler", "heun", "rk4", "adaptive"] = Field(
         default="midpoint", description="solver; a step takes 2, 1, 2 or 4 network evaluations"
     )
-    steps: Count = Field(default=4, description="steps of equal length; adaptive starts with one of it", examples=[15])
+    steps: Count = Field(
+        default=4, description="steps of equal length, with which method=adaptive starts", examples=[15]
+    )
     tolerance: Annotated[Number, Ge(1e-6)] = Field(
         default=0.01, description="error per step and coordinate, with method=adaptive", examples=[1e-2]
     )
@@ -185,5 +187,5 @@ class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
 class Diffusion(Section):
     """The process and its sampler; null and null for none."""
 
-    process: Process | None = Field(default=FlowMatching(), description="from noise to latents")
-    sampler: Sampler | None = Field(default=FlowSampler(), description="draws latents")
+    process: Process | None = Field(default=FlowMatching(), description="path from noise to latents")
+    sampler: Sampler | None = Field(default=FlowSampler(), description="what draws latents")

@@ -95,7 +95,7 @@ class Euclidean(Leaf, target="hldm.geometry.Euclidean"):
 class PoincareBall(Leaf, target="hldm.geometry.PoincareBall"):
     """A product of Poincaré balls of the run's curvature."""
 
-    balls: Count = Field(default=1, description="how many balls the channels are cut into", examples=[2])
+    balls: Count = Field(default=1, description="balls that the channels are cut into", examples=[2])
 
     @property
     def is_curved(self) -> bool:
@@ -128,9 +128,9 @@ class Geometry(Section):
     """The space of the latents and the layer by which they enter the decoder."""
 
     name: Word = Field(
-        default="euclidean", description="its name in tables", pattern=r"^\w[\w.-]*$", examples=["poincare"]
+        default="euclidean", description="name of the geometry in tables", pattern=r"^\w[\w.-]*$", examples=["poincare"]
     )
-    manifold: Manifold = Field(default=Euclidean(channels=4), description="where one latent point lives")
+    manifold: Manifold = Field(default=Euclidean(channels=4), description="manifold that one latent point lives on")
     decoder_stem: Literal["linear", "gyroplane", "mobius"] = Field(
         default="linear",
         description="first layer of the decoder: affine in normal coordinates, signed distances to gyroplanes, or, "

@@ -54,11 +54,15 @@ class MarginalLikelihood(Likelihood, target="hldm.pipeline.MarginalLikelihood"):
     """By quadrature in two dimensions, and by importance sampling."""
 
     images: Annotated[Whole, Ge(2)] = Field(default=10000, description="test images", examples=[10000])
-    importance_samples: Annotated[Whole, Ge(2)] = Field(default=5000, description="per image", examples=[5000])
-    checked_images: Annotated[Whole, Ge(2)] = Field(
-        default=1000, description="by importance sampling too where the others go by quadrature", examples=[1000]
+    importance_samples: Annotated[Whole, Ge(2)] = Field(
+        default=5000, description="draws of the latent for one image", examples=[5000]
     )
-    spacing: Positive = Field(default=0.08, description="of the nodes of quadrature", examples=[0.08])
+    checked_images: Annotated[Whole, Ge(2)] = Field(
+        default=1000,
+        description="images that go by importance sampling too, where the others go by quadrature alone",
+        examples=[1000],
+    )
+    spacing: Positive = Field(default=0.08, description="distance between nodes of the quadrature", examples=[0.08])
 
 
 class Metric(Section, family=True):
@@ -71,7 +75,7 @@ class Hierarchy(Section):
     points: Annotated[Whole, Ge(4)] = Field(
         default=400, description="latents that δ_rel is measured on", examples=[1500]
     )
-    tries: Count = Field(default=5, description="draws of them; 10 of 1,500 points are published", examples=[5])
+    tries: Count = Field(default=5, description="draws of such latents; 10 of 1,500 points are published", examples=[5])
 
 
 def _not_one(value: int) -> int:
@@ -94,9 +98,9 @@ class Metrics(Section):
     )
     samples: Annotated[Whole, Ge(2)] = Field(default=5000, description="samples per sampling seed", examples=[5000])
     sampling_seeds: tuple[NotNegativeWhole, ...] = Field(
-        default=(0,), min_length=1, description="a set of samples each", examples=["[0,1]"]
+        default=(0,), min_length=1, description="seeds of sampling, with a set of samples each", examples=["[0,1]"]
     )
-    sampling_batch_size: Count = Field(default=500, description="samples at a time", examples=[100])
+    sampling_batch_size: Count = Field(default=500, description="samples that are drawn at a time", examples=[100])
     first_stage_images: Annotated[Whole, Ge(4)] = Field(
         default=5000, description="test images for reconstruction, ELBO and hierarchy", examples=[10000]
     )
@@ -113,7 +117,7 @@ class Metrics(Section):
         examples=[1000],
     )
     likelihood_steps: Count = Field(
-        default=16, description="of its solver, four network evaluations each", examples=[16]
+        default=16, description="steps of the solver of that bound, of four network evaluations each", examples=[16]
     )
 
     def unread(self) -> set[str]:

@@ -29,8 +29,12 @@ Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or
 class Hardware(Section):
     """Where a run works. Put only settings here that cannot change a result: a run's identity ignores them."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where one works")
-    threads: Auto = Field(default="auto", description="per run, at most 4; slots × threads ≤ cores", examples=[2])
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where it works; auto takes a GPU where one works"
+    )
+    threads: Auto = Field(
+        default="auto", description="threads of a run, auto at most 4; slots × threads ≤ cores", examples=[2]
+    )
     slots: Auto = Field(
         default="auto",
         description="runs at a time: one per GPU, or one per four cores of the processor",
@@ -43,7 +47,7 @@ class Paths(Section):
     """Folders."""
 
     outputs: Annotated[UserPath, Words("a folder")] = Field(
-        description="runs lie in <outputs>/<study>/<run>", examples=["outputs"]
+        description="folder of all studies; runs lie in <outputs>/<study>/<run>", examples=["outputs"]
     )
 
 
@@ -61,14 +65,17 @@ class WandbTracker(Tracking, target="hldm.tracking.WandbTracker"):
     project: Word = Field(default="hldm", description="project on the server", examples=["hldm"])
     entity: Word | None = Field(default=None, description="user or team; null: WANDB_ENTITY or the key's own")
     mode: Literal["auto", "online", "offline"] = Field(
-        default="auto", description="auto: as WANDB_MODE says, else online with a key and offline without"
+        default="auto",
+        description="way of sending; auto: as WANDB_MODE says, else online with a key and offline without",
     )
 
 
 class RunConfig(Section):
     """The whole configuration of one run."""
 
-    seed: Annotated[Whole, Ge(0), Le(MAX_SEED)] = Field(default=0, description="of everything random", examples=[3])
+    seed: Annotated[Whole, Ge(0), Le(MAX_SEED)] = Field(
+        default=0, description="seed of everything random", examples=[3]
+    )
     study: Annotated[Word, Words("a folder name of letters, digits, '.', '-' and '_'")] = Field(
         default="main", pattern=r"^\w[\w.-]*$", description="folder of runs that are compared", examples=["main"]
     )
@@ -81,13 +88,13 @@ class RunConfig(Section):
     )
     paths: Paths = Field(description="folders")
     geometry: Geometry = Field(default=Geometry(), description="space of the latents")
-    curvature: Curvature = Field(default=FixedCurvature(), description="of the balls: a number, or learnable")
+    curvature: Curvature = Field(default=FixedCurvature(), description="curvature of the balls: a number, or learnable")
     dataset: Dataset = Field(default=MNIST(), description="images, or vectors")
     autoencoder: Autoencoder = Field(default=KL(), description="first stage")
     denoiser: Denoiser = Field(default=UNet(), description="network of the second stage")
     diffusion: Diffusion = Field(default=Diffusion(), description="process and sampler of the second stage")
     conditioning: Conditioning = Field(default=ClassConditioning(), description="what the second stage is told")
-    training: Training = Field(default=Training(), description="of both stages")
+    training: Training = Field(default=Training(), description="training of both stages")
     metrics: Metrics = Field(default=Metrics(), description="how a run is judged")
     tracking: Tracking = Field(default=WandbTracker(), description="where runs are shown")
     hardware: Hardware = Field(default=Hardware(), description="where a run works")

@@ -14,21 +14,23 @@ class Stage(Section):
 
     steps: Count = Field(default=400, description="training steps", examples=[100])
     batch_size: Count = Field(default=128, description="images of one step", examples=[100])
-    learning_rate: Positive = Field(default=2e-3, description="at its highest", examples=[1e-3])
+    learning_rate: Positive = Field(default=2e-3, description="learning rate at its highest", examples=[1e-3])
     schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="with warm-up down to 2 %, or constant"
+        default="cosine", description="course of the learning rate: warm-up, then a cosine down to 2 %, or constant"
     )
-    clip_norm: Positive | None = Field(default=1.0, description="of the gradient; null for none", examples=[1.0])
+    clip_norm: Positive | None = Field(
+        default=1.0, description="largest norm of the gradient, which is cut to it; null for none", examples=[1.0]
+    )
 
 
 class FirstStage(Stage):
     """Training of the autoencoder."""
 
     perceptual_weight: NotNegative = Field(
-        default=0.0, description="of a distance in features of a network; 0: none", examples=[1.0]
+        default=0.0, description="weight of a distance in features of a network; 0: none", examples=[1.0]
     )
     perceptual_features: Literal["digits", "lpips"] = Field(
-        default="digits", description="of the bundled classifier, or of VGG16, for natural images"
+        default="digits", description="network of these features: the bundled classifier, or VGG16, for natural images"
     )
     perceptual_backbone: Annotated[UserPath | None, Words("a file, or null")] = Field(
         default=None,
@@ -36,10 +38,10 @@ class FirstStage(Stage):
         examples=["vgg16-397923af.pth"],
     )
     adversarial_weight: NotNegative = Field(
-        default=0.0, description="of a patch discriminator; 0: none", examples=[0.5]
+        default=0.0, description="weight of the loss of a patch discriminator; 0: none", examples=[0.5]
     )
     adversarial_start: NotNegativeWhole = Field(
-        default=200, description="first step that it is trained and followed at", examples=[200]
+        default=200, description="first step at which the discriminator is trained and followed", examples=[200]
     )
 
     @property
@@ -62,7 +64,9 @@ class DiffusionStage(Stage):
     """Training of denoiser and conditioning."""
 
     steps: Count = Field(default=900, description="training steps", examples=[100])
-    ema_decay: Share = Field(default=0.995, description="of the average of the weights that is kept", examples=[0.995])
+    ema_decay: Share = Field(
+        default=0.995, description="decay of the average of the weights that is kept", examples=[0.995]
+    )
 
 
 class Optimizer(Section, family=True):
@@ -71,7 +75,7 @@ class Optimizer(Section, family=True):
     betas: tuple[Share, Share] = Field(
         default=(0.9, 0.999), description="decay of both moments", examples=["[0.9,0.99]"]
     )
-    fused: Switch = Field(default=True, description="all weights in one kernel")
+    fused: Switch = Field(default=True, description="one kernel updates all weights")
 
 
 class AdamW(Optimizer, target="torch.optim.AdamW"):
@@ -80,13 +84,19 @@ class AdamW(Optimizer, target="torch.optim.AdamW"):
     betas: tuple[Share, Share] = Field(
         default=(0.9, 0.99), description="decay of both moments", examples=["[0.9,0.99]"]
     )
-    weight_decay: NotNegative = Field(default=0.01, description="towards zero", examples=[0.01])
+    weight_decay: NotNegative = Field(
+        default=0.01,
+        description="decay of the weights towards zero, times the learning rate in each step",
+        examples=[0.01],
+    )
 
 
 class Adam(Optimizer, target="torch.optim.Adam"):
     """Adam, as Mathieu et al. (2019) use it with amsgrad."""
 
-    amsgrad: Switch = Field(default=False, description="with the largest second moment so far")
+    amsgrad: Switch = Field(
+        default=False, description="the largest second moment so far is taken in place of the present one"
+    )
 
 
 class Training(Section):
@@ -96,7 +106,7 @@ class Training(Section):
     diffusion: DiffusionStage | None = Field(
         default=DiffusionStage(), description="training of the denoiser; null: none"
     )
-    optimizer: Optimizer = Field(default=AdamW(), description="of both stages")
+    optimizer: Optimizer = Field(default=AdamW(), description="optimiser of both stages")
     checkpoint_every: Count = Field(default=100, description="steps between resume states", examples=[20])
     log_every: Count = Field(default=10, description="steps between lines of metrics.jsonl", examples=[20])
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from hldm import commands
 from hldm.config.options import Options
+from hldm.errors import UserError
 from hldm.paths import CHECKOUT as ROOT
 from hldm.run.directory import RunDirectory
 from tests.conftest import FAKE, Invoke
@@ -279,7 +281,9 @@ def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
         ("training.diffusion", ["training.diffusion.steps", "learning_rate"], "training.first_stage"),
         ("training.diffusion.learning_rate", ["a number > 0"], "training.diffusion.steps"),
         ("experiment=smoke", ["experiment=smoke"], "pvae"),
-        ("seed", ["whole number"], "Usage"),
+        ("seed", ["seed = 0", "seed of everything random [a whole number from 0 to 4294967295]"], "Usage"),
+        ("paths", ["paths.outputs", "[a folder]"], "a section"),
+        ("paths.outputs", ["paths.outputs", "[a folder]"], "a section"),
     ],
 )
 def test_help_about_one_thing(
@@ -301,12 +305,21 @@ def test_help_about_one_thing(
         ("lr", "learning_rate"),
         ("geometri", "--help geometry"),
         ("training.nothing", "--help training"),
+        ("paths.nothing", "--help paths"),
     ],
 )
 def test_help_about_nothing(topic: str, expected: str, invoke: Invoke) -> None:
     status, _, err = invoke("--help", topic, outputs="")
     assert status == 2
     assert expected in " ".join(err.split())
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_about_the_worker(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert commands.main(["worker", flag]) is None
+    assert capsys.readouterr().out.startswith("Usage: hldm worker DIRECTORY")
+    with pytest.raises(UserError, match="Usage: hldm worker"):
+        commands.main(["worker"])
 
 
 def test_help_fits_eighty_columns(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,8 @@ def test_defaults_never_change() -> None:
 def test_every_setting_says_what_it_is(section: type[Section], name: str) -> None:
     field = section.model_fields[name]
     assert field.description or section.is_family or "value" in name
+    first = (field.description or "").split(" ")[0]
+    assert first not in {"of", "from", "to", "towards", "with", "per", "at", "on", "by", "in"}, "a fragment, no noun"
     words = must_be(field)
     assert words
     assert "typing" not in words
