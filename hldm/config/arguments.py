@@ -221,7 +221,8 @@ def _refuse_changes_of_structure(typed: str, override: Override, options: Option
         known = options.keys
         if key not in known and (sentence := habit(key)):
             raise UserError(sentence)
-        guess = key if key in known else closest(key, known)
+        sections = {name.rpartition(".")[0] for name in known}
+        guess = key if key in known else closest(key, known.keys() - sections - options.groups.keys())
         hint = f" Type {guess}={typed.partition('=')[2]}." if guess else ""
         raise UserError(
             f"{typed} would add a setting that nothing reads. Those that there are already are changed without a + "
