@@ -54,6 +54,26 @@ def test_each_slot_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CUDA_VISIBLE_DEVICES" not in allot(hardware("cpu"), 3).environment(0)
 
 
+def test_gpus_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`hardware=auto` says that it takes the processor, and `hardware=gpu` refuses before any work."""
+    pretend(monkeypatch, 8, 2)
+    monkeypatch.setattr(resources, "why_torch_has_no_gpu", lambda: "the driver is too old")
+    assert allot(hardware(), 3).gpus == ()
+    assert "2 GPUs that PyTorch cannot use (the driver is too old)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="PyTorch cannot use them: the driver is too old"):
+        allot(hardware("cuda"), 3)
+
+
+def test_torch_is_asked_whether_it_can_use_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    monkeypatch.setattr("sys.executable", str(python))
+    assert resources.why_torch_has_no_gpu() == "FileNotFoundError"
+    for script, why in (("echo works", None), ("echo a; echo 'no driver' >&2; exit 1", "no driver")):
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        assert resources.why_torch_has_no_gpu() == why
+
+
 def test_the_users_threads_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

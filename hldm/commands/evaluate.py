@@ -60,6 +60,8 @@ class Recorded(BaseModel):
 
 def main(argv: list[str]) -> int:
     """0 where every recomputed number is the recorded one, 1 where one differs, 2 where a run cannot be evaluated."""
+    if argv[:1] == ["-sc"]:  # the completion of train.py is asked for every script of Python
+        return 0
     arguments = console.key_values(argv, {"run": str, "seeds": console.wholes}, usage=USAGE, required=("run",))
     load_extensions()
     directories = find_runs(arguments["run"])
