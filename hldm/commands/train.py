@@ -138,9 +138,11 @@ def searched(overrides: list[str]) -> list[Path]:
     Raises:
         UserError: one does not exist.
     """
-    from hldm.config.arguments import parsed
-
     texts = [argument for argument in overrides if argument.startswith("hydra.searchpath=")]
+    if not texts:
+        return []
+    from hldm.config.arguments import parsed  # late: `--help` needs none of Hydra
+
     values = [parsed(text).value() for text in texts]
     named = [str(item) for value in values for item in (value if isinstance(value, list) else [value])]
     folders = [Path(name.removeprefix("file://")).absolute() for name in named]
