@@ -8,7 +8,6 @@ from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hldm import console
-from hldm.config.options import load_extensions
 from hldm.errors import UserError
 from hldm.machine import Allotment
 from hldm.run.directory import RunDirectory
@@ -63,7 +62,6 @@ def main(argv: list[str]) -> int:
     if argv[:1] == ["-sc"]:  # the completion of train.py is asked for every script of Python
         return 0
     arguments = console.key_values(argv, {"run": str, "seeds": console.wholes}, usage=USAGE, required=("run",))
-    load_extensions()
     directories = find_runs(arguments["run"])
     status = 0
     for directory in directories:

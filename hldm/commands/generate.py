@@ -18,7 +18,6 @@ from pathlib import Path
 
 from hldm import console
 from hldm.config.conditioning import TextConditioning
-from hldm.config.options import load_extensions
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.machine import Allotment, cores
@@ -76,7 +75,6 @@ def main(argv: list[str]) -> None:
         usage=__doc__,
         required=("run",),
     )
-    load_extensions()
     runs = RunDirectory.find(arguments["run"])
     if len(runs) != 1:
         raise UserError(

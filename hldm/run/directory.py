@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from hldm.config.explain import sentences
-from hldm.config.options import Options
+from hldm.config.options import Options, load_extensions
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.files import write_text_atomically
@@ -104,6 +104,7 @@ class RunDirectory:
     @property
     def config(self) -> RunConfig:
         """The configuration the run was started with. It is data: nothing that it names is run, or looked up."""
+        load_extensions()
         file = self.path / "config.yaml"
         again = "The command that started the run writes it anew."
         try:
