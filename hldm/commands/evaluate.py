@@ -96,7 +96,7 @@ def find_runs(text: str) -> list[RunDirectory]:
 
 def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     """Recompute one run's results and say how they compare; with more seeds, write the extended results."""
-    recorded, config = Recorded.of(directory), directory.config
+    config, recorded = directory.config, Recorded.of(directory)
     provenance = recorded.provenance
     if seeds and not provenance.sampling_seeds:
         raise UserError(f"seeds=… draws samples, and {directory.path.name} is evaluated without any. Leave it out.")
