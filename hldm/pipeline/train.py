@@ -33,7 +33,7 @@ from hldm.run.identity import training_identity
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
-from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
+from hldm.training import DiffusionStage, FirstStage, encode, images_used, save_weights, stream, train
 
 SCALE_IMAGES = 5000
 """About how many images of the second stage's first batches the latent scale is measured on."""
@@ -88,12 +88,16 @@ def run(path: Path) -> dict[str, Any]:
 def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunLog) -> bool:
     """Whether another run here was trained in the same way: its weights and curves are this run's then.
 
-    So a run whose metrics, sampler or guidance were corrected is evaluated, not trained again.
+    So a run whose metrics, sampler or guidance were corrected is evaluated, not trained again. Version and commit of
+    the code that trained it are in the other run's results.
     """
     twin = next((run for run in directory.others(outputs) if run.status.get("training") == trained), None)
     if twin is None or not (twin.path / MODEL).is_file():
         return False
     print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
+    for stage in (FirstStage.name, DiffusionStage.name):  # what an earlier attempt of this run logged
+        log.resume_at(stage, 0)
+    diffusion_state(directory.path).unlink(missing_ok=True)
     for record in JsonLines(twin.path / "metrics.jsonl").records():
         figures = {key: float(value) for key, value in record.items() if key not in ("stage", "step")}
         log.log(record["stage"], record["step"], figures)
