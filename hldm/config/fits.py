@@ -452,7 +452,7 @@ def decay(c: RunConfig) -> Iterator[str]:
     if rate * optimizer.weight_decay >= 1:
         yield (
             f"training.optimizer.weight_decay={optimizer.weight_decay:g} times a learning rate of {rate:g} takes more "
-            "than all of a weight away in one step. Type training.optimizer.weight_decay=0.01, or a lower learning "
+            "than all of a weight away in one step. Type training.optimizer.weight_decay=0, or a lower learning "
             "rate, such as training.diffusion.learning_rate=0.001 training.first_stage.learning_rate=0.001."
         )
 

@@ -175,7 +175,7 @@ def test_results_say_which_code_made_them(finished):
 
 
 def test_a_diverging_run_is_shown_as_failed(tmp_path):
-    directory = prepare(tmp_path, "training.first_stage.learning_rate=1e30")
+    directory = prepare(tmp_path, "training.first_stage.learning_rate=1e30", "training.optimizer.weight_decay=0")
     with pytest.raises(UserError, match=r"first_stage: the loss is.*training\.first_stage\.learning_rate="):
         run(directory.path)
     assert directory.state == "failed"
