@@ -14,14 +14,22 @@ class Dataset(Section, family=True):
     takes_section = True
     has_pictures: ClassVar[bool] = True
     """Whether its rows are pictures rather than vectors."""
-    test_images: ClassVar[int | None] = None
-    """How many images there are to judge by, where that is known before they are read."""
-    image_side: ClassVar[int | None] = None
-    """Height and width of an image, likewise."""
+    has_digits: ClassVar[bool] = False
+    """Whether its classes are the ten digits, so that a classifier of digits can judge them."""
+
+    @property
+    def image_side(self) -> int | None:
+        """Height and width of an image, where that is known before any is read."""
+        return None
 
     @property
     def training_images(self) -> int | None:
         """How many images there are to train on, likewise."""
+        return None
+
+    @property
+    def test_images(self) -> int | None:
+        """How many images there are to judge by, likewise."""
         return None
 
     @property
@@ -33,8 +41,7 @@ class Dataset(Section, family=True):
 class MNIST(Dataset, target="hldm.data.mnist"):
     """60,000 training and 10,000 test digits."""
 
-    test_images = 10_000
-    image_side = 28
+    has_digits = True
 
     folder: UserPath | None = Field(
         default=None,
@@ -46,8 +53,16 @@ class MNIST(Dataset, target="hldm.data.mnist"):
     )
 
     @property
+    def image_side(self) -> int:
+        return 28
+
+    @property
     def training_images(self) -> int:
         return 60_000 - self.validation_images
+
+    @property
+    def test_images(self) -> int:
+        return 10_000
 
     @property
     def balanced_images(self) -> int:
@@ -80,4 +95,15 @@ class Branching(Dataset, target="hldm.data.branching"):
     train_share: Annotated[Number, Gt(0), Lt(1)] = Field(
         default=0.7, description="share of the observations to train on", examples=[0.7]
     )
+    validation_share: Annotated[Number, Ge(0), Lt(1)] = Field(
+        default=0.0, description="share of the observations, from those to train on, for choices", examples=[0.1]
+    )
     seed: NotNegativeWhole = Field(default=0, description="seed of the data; every run has the same", examples=[0])
+    label_level: Count | None = Field(
+        default=None,
+        description="level below the root whose nodes are the classes; null: every node is one",
+        examples=[2],
+    )
+
+    def unread(self) -> set[str]:
+        return {"label_level"} if self.label_level == self.depth else set()

@@ -55,6 +55,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         widths,
         sides,
         data,
+        known_trees,
         first_stage_losses,
         decay,
     ):
@@ -440,6 +441,23 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
             "metrics=inception with it, or leave it out."
         )
+
+
+def known_trees(c: RunConfig) -> Iterator[str]:
+    """Labels are a level that the tree has, and only digits are judged by the classifier of digits."""
+    dataset = c.dataset
+    if isinstance(dataset, Branching):
+        level, depth = dataset.label_level, dataset.depth
+        if level is not None and level > depth:
+            yield (
+                f"dataset.label_level={level} is below the last level of the tree, dataset.depth={depth}. Type "
+                "dataset.label_level=null for a class per node, or a level that there is."
+            )
+        if dataset.train_share <= dataset.validation_share:
+            yield (
+                f"dataset.validation_share={dataset.validation_share:g} is taken from dataset.train_share="
+                f"{dataset.train_share:g} and leaves nothing to train on. Type dataset.validation_share=0.1."
+            )
 
 
 def decay(c: RunConfig) -> Iterator[str]:

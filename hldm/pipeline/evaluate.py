@@ -234,7 +234,9 @@ def first_stage_metrics(
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
     if (depths := dataset.depths) is not None:
-        against["depth"] = depths[dataset.test.labels[: len(images)]]
+        of_images = depths[dataset.test.nodes[: len(images)]]
+        if of_images.min() < of_images.max():  # where all images lie at one depth there is nothing to follow
+            against["depth"] = of_images
     *maps, (manifold, v) = autoencoder.layout.factors(torch.cat(locs))
     # what diffusion sees: a posterior may be wider than its means are apart
     *map_draws, drawn = autoencoder.layout.factors(torch.cat(draws))
@@ -263,13 +265,13 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path:
         save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
 
     shown = min(2000, config.metrics.first_stage_images)
-    images, labels = dataset.test.first(shown), dataset.test.labels[:shown]
+    images, nodes = dataset.test.first(shown), dataset.test.nodes[:shown]
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
-        images, labels = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.labels, labels])
-    colours = labels if (depths := dataset.depths) is None else depths[labels]
+        images, nodes = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.nodes, nodes])
+    colours = nodes if (depths := dataset.depths) is None else depths[nodes]
     loc = encode(model, images).loc
     *_, (manifold, v) = model.autoencoder.layout.factors(loc)
-    save_latents(path / "latents.png", manifold, v.cpu(), colours, labels, dataset.parents)
+    save_latents(path / "latents.png", manifold, v.cpu(), colours, nodes, dataset.parents)
 
 
 def data_order(config: RunConfig, total: int) -> str:
