@@ -13,6 +13,7 @@ from rich.progress import Progress, track
 from torch import Tensor, nn
 
 from hldm.autoencoder import TrainableAutoencoder
+from hldm.autoencoder.base import Encoded
 from hldm.conditioning import Subjects
 from hldm.config.metrics import Metrics
 from hldm.config.schema import RunConfig
@@ -23,10 +24,8 @@ from hldm.geometry import LearnableCurvature
 from hldm.images import to_uint8, to_unit
 from hldm.metrics import (
     balanced_draw,
-    curvature_reach,
     frechet_distance,
     image_metrics,
-    latent_hierarchy,
     outputs,
     predictive_entropy,
     real_floor,
@@ -34,6 +33,7 @@ from hldm.metrics import (
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import build
+from hldm.pipeline.latents import latent_metrics
 from hldm.pipeline.pictures import save_grid, save_latents
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.provenance import provenance
@@ -220,12 +220,14 @@ def first_stage_metrics(
     """Reconstruction error, what else this kind of autoencoder is judged by, and the hierarchy of the latents."""
     autoencoder, images = model.autoencoder, dataset.test.first(settings.first_stage_images)
     means: dict[str, Tensor] = {}
-    mse, locs, draws = 0.0, [], []
+    mse, locs, scales, draws = 0.0, [], [], []
     for i in range(0, len(images), 500):
         batch = to_unit(images[i : i + 500].to(model.device))
         encoded = autoencoder.encode(batch)
         loc, weight = encoded.loc, len(batch) / len(images)
         locs.append(loc)
+        if encoded.scale is not None:
+            scales.append(encoded.scale)
         draws.append(autoencoder.draw(encoded, stream(seed, "draws", i, model.device)))
         if isinstance(autoencoder, TrainableAutoencoder):
             terms = autoencoder.test_terms(batch, encoded, stream(seed, "elbo", i, model.device))
@@ -233,20 +235,8 @@ def first_stage_metrics(
         mse += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
-    if (depths := dataset.depths) is not None:
-        of_images = depths[dataset.test.nodes[: len(images)]]
-        if of_images.min() < of_images.max():  # where all images lie at one depth there is nothing to follow
-            against["depth"] = of_images
-    *maps, (manifold, v) = autoencoder.layout.factors(torch.cat(locs))
-    # what diffusion sees: a posterior may be wider than its means are apart
-    *map_draws, drawn = autoencoder.layout.factors(torch.cat(draws))
-    hierarchy = latent_hierarchy(
-        manifold, v, against, seed=seed, points=settings.hierarchy.points, tries=settings.hierarchy.tries
-    )
-    hierarchy["sqrt_c_rms_drawn"] = curvature_reach(*drawn)["sqrt_c_rms"]
-    for of_map, map_drawn in zip(maps, map_draws, strict=True):
-        hierarchy |= {f"map_{name}": value for name, value in curvature_reach(*of_map).items()}
-        hierarchy["map_sqrt_c_rms_drawn"] = curvature_reach(*map_drawn)["sqrt_c_rms"]
+    whole = Encoded(torch.cat(locs), torch.cat(scales) if scales else None)
+    hierarchy = latent_metrics(autoencoder, dataset, whole, torch.cat(draws), against, settings.hierarchy, seed)
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
     figures = autoencoder.test_figures(means) if isinstance(autoencoder, TrainableAutoencoder) else {}
     return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}

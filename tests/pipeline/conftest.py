@@ -28,6 +28,8 @@ TINY = [
     "metrics.sampling_batch_size=40",
     "metrics.first_stage_images=100",
     "metrics.hierarchy.points=40",
+    "metrics.hierarchy.draws=3",
+    "metrics.hierarchy.test_points=20",
 ]
 
 POINT = [
