@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
 
 from hldm.config.autoencoder import (
     MAX_DIMENSION,
@@ -15,18 +18,20 @@ from hldm.config.autoencoder import (
     Published,
 )
 from hldm.config.conditioning import Guided, TextConditioning
-from hldm.config.dataset import Branching
+from hldm.config.dataset import MNIST, Branching
 from hldm.config.diffusion import (
     TRAIN_STEPS,
     CrossAttention,
     DiffusionSampler,
     FlowMatching,
     FlowSampler,
+    Sampler,
     TangentDDPM,
     UNet,
 )
+from hldm.config.explain import must_be
 from hldm.config.geometry import PoincareBall
-from hldm.config.metrics import InceptionFeatures
+from hldm.config.metrics import USUAL_SCALES, InceptionFeatures
 from hldm.config.schema import RunConfig
 from hldm.config.training import AdamW, Stage
 from hldm.console import shown
@@ -47,6 +52,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         parts,
         published,
         likelihoods,
+        curves,
         processes,
         noise_schedule,
         conditions,
@@ -214,8 +220,10 @@ def published(c: RunConfig) -> Iterator[str]:
 
 
 def likelihoods(c: RunConfig) -> Iterator[str]:
-    """Likelihoods need a posterior, a prior, and for the bound a flow."""
+    """Likelihoods need a posterior, a prior, and for the bound a flow. What auto asks for is left out instead."""
     images, process = c.metrics.likelihood_images, c.diffusion.process
+    if images == "auto":
+        images = 0
     if not c.autoencoder.is_variational:
         name, or_kl = _named(c.autoencoder), _or_kl(c.autoencoder)
         if c.metrics.likelihood is not None:
@@ -233,15 +241,66 @@ def likelihoods(c: RunConfig) -> Iterator[str]:
             f"metrics.likelihood_images={images} takes the diffusion model for the prior of the latents, and "
             "diffusion=none has none. Type metrics=likelihood for the likelihood under the autoencoder's own prior."
         )
-    is_cosine_noise = (
-        isinstance(process, TangentDDPM) and process.prediction == "epsilon" and process.schedule == "squaredcos_cap_v2"
-    )
-    if images and is_cosine_noise:
+    if images and c.autoencoder.is_variational and process is not None and not c.has_bound:
         yield (
             f"metrics.likelihood_images={images} follows the flow from the last step of the schedule, where "
             "diffusion.process.schedule=squaredcos_cap_v2 leaves 1/20000 of the latent, and "
             "diffusion.process.prediction=epsilon says nothing of it. Type diffusion.process.prediction=v."
         )
+
+
+def curves(c: RunConfig) -> Iterator[str]:
+    """What is tried on validation images is there to be tried, each value once, and there are such images.
+
+    The scales of guidance that conf/ recommends are left out without a word where there is no use for them.
+    """
+    metrics, sampler = c.metrics, c.diffusion.sampler
+    scales = () if metrics.guidance_scales == USUAL_SCALES else metrics.guidance_scales
+    asked = {
+        "guidance_scales": scales,
+        "sampler_steps": metrics.sampler_steps,
+        "sampler_methods": metrics.sampler_methods,
+    }
+    asked = {name: values for name, values in asked.items() if len(values) > 1}
+    for name, values in asked.items():
+        key = f"metrics.{name}={shown(list(values))}"
+        if len(set(values)) < len(values):
+            yield f"{key} has a value twice. Type metrics.{name}={shown(list(dict.fromkeys(values)))}."
+        if not metrics.extractors:
+            yield f"{key} compares samples, and metrics.extractors=[] draws none. Leave it out, or type metrics=digits."
+        elif c.dataset.has_validation is False:
+            yield (
+                f"{key} is chosen from on validation images, and there are none. Type metrics.{name}=[]"
+                + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST) else ".")
+            )
+        if not c.has_diffusion:
+            yield f"{key} is about sampling by diffusion, and diffusion=none has none. Type metrics.{name}=[]."
+        elif name == "guidance_scales" and not c.has_guidance:
+            yield (
+                f"{key} is about classifier-free guidance, which needs a condition that training leaves out at times. "
+                f"Type metrics.{name}=[], or conditioning=class conditioning.dropout=0.1."
+            )
+        elif name != "guidance_scales" and sampler is not None:
+            yield from _samplers(c, sampler, name, values)
+
+
+def _samplers(c: RunConfig, sampler: Sampler, name: str, values: tuple[Any, ...]) -> Iterator[str]:
+    """Each value suits the sampler, as if it were the sampler's own."""
+    setting = {"sampler_steps": "steps", "sampler_methods": "method"}[name]
+    if setting not in type(sampler).model_fields:
+        key = f"metrics.{name}={shown(list(values))}"
+        yield f"{key} varies a setting that this sampler lacks, {setting}. Type metrics.{name}=[]."
+        return
+    for value in values:
+        try:
+            other = type(sampler).model_validate({**dict(sampler), setting: value})
+        except ValidationError:
+            allowed = must_be(type(sampler).model_fields[setting])
+            yield f"metrics.{name} has {shown(value)}, and diffusion.sampler.{setting} must be {allowed}."
+            continue
+        varied = c.model_copy(update={"diffusion": c.diffusion.model_copy(update={"sampler": other})})
+        if value != getattr(sampler, setting):
+            yield from (f"metrics.{name} has {shown(value)}: {sentence}" for sentence in noise_schedule(varied))
 
 
 def processes(c: RunConfig) -> Iterator[str]:
@@ -404,7 +463,7 @@ def data(c: RunConfig) -> Iterator[str]:
             )
     asked: list[tuple[str, int]] = [
         ("metrics.first_stage_images", metrics.first_stage_images),
-        ("metrics.likelihood_images", metrics.likelihood_images),
+        ("metrics.likelihood_images", c.bound_images),
     ]
     for key, images in asked:
         if test and images > test:
@@ -416,11 +475,11 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.samples={metrics.samples} is too few: the inception score is a mean over {MIN_SAMPLES} parts of "
             f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
         )
-    most = c.dataset.balanced_images
+    most = c.dataset.floor_images
     if most and metrics.samples > most:
         yield (
-            f"metrics.samples={metrics.samples} asks for more real images of each class than the training set has, for "
-            f"the real-against-real floor: {most} at most have as many of each. Try "
+            f"metrics.samples={metrics.samples} asks for more real images of a class than the training set has, for "
+            f"the floor: {most} at most have classes as often as the test images. Try "
             f"metrics.samples={min(5000, most)}."
         )
     if len(set(metrics.sampling_seeds)) < len(metrics.sampling_seeds):

@@ -5,8 +5,7 @@ compare at equal n, and with the floor: the same numbers for n real images.
 Legend: N images of C channels and H × W pixels, D features, K classes.
 """
 
-import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from hldm.errors import UserError
 from hldm.metrics.classifier import label_accuracy, outputs
@@ -89,7 +88,7 @@ def real_floor(
     """The scores of real images in place of samples: no model can be expected to do better.
 
     Args:
-        real: uint8 (N, C, H, W) training images, as many of each class as the samples have; see `balanced_draw`.
+        real: uint8 (N, C, H, W) training images, of the classes that the samples were asked to show.
         reference: uint8 (M, C, H, W), disjoint from them.
 
     Returns:
@@ -97,22 +96,3 @@ def real_floor(
     """
     metrics = image_metrics(real, None, reference, extractor, None, batch_size=batch_size, seed=seed)
     return {f"floor_{name}": value for name, value in metrics.items()}
-
-
-def balanced_draw(labels: Tensor, n: int, seed: int) -> Tensor:
-    """Indices (n,) of a random draw without replacement in which class sizes differ by at most one.
-
-    Raises:
-        UserError: a class has too few images.
-    """
-    order = torch.randperm(len(labels), generator=Generator().manual_seed(seed))
-    classes = labels.unique().tolist()
-    sizes = [n // len(classes) + (i < n % len(classes)) for i in range(len(classes))]
-    draws = [order[labels[order] == label][:size] for label, size in zip(classes, sizes, strict=True)]
-    if sum(len(draw) for draw in draws) < n:
-        largest = len(classes) * int(labels.bincount()[classes].min())
-        raise UserError(
-            f"metrics.samples={n} asks for more real images of each class than the training set has, for the "
-            f"real-against-real floor. At most {largest} are possible."
-        )
-    return torch.cat(draws)
