@@ -34,7 +34,7 @@ from hldm.metrics import (
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import build
-from hldm.pipeline.pictures import save_grid, save_latents
+from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_latents
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.provenance import provenance
 from hldm.training import batch_indices, encode, stream
@@ -253,11 +253,12 @@ def first_stage_metrics(
 
 
 def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path: Path) -> None:
-    """samples.png (a column per class) and reconstructions.png (originals above), of pictures; latents.png."""
+    """samples.png (a column per class, of as many as fit), reconstructions.png (originals above); latents.png."""
     if dataset.has_pictures:
-        labels = balanced_labels(10 * dataset.classes, dataset.classes)
+        columns = min(dataset.classes, MOST_COLUMNS)
+        labels = torch.linspace(0, dataset.classes - 1, columns).round().long().repeat(10)
         samples = model.sample(labels.to(model.device), stream(config.seed, "picture", 0, model.device))
-        save_grid(path / "samples.png", samples, columns=dataset.classes)
+        save_grid(path / "samples.png", samples, columns=columns)
 
         originals = dataset.test.first(30)
         rebuilt = reconstructions(model, originals)
