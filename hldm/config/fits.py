@@ -169,7 +169,7 @@ def parts(c: RunConfig) -> Iterator[str]:
             "autoencoder.gyroplane_form=pvae is the authors' layer, which is defined on one ball. Type "
             "autoencoder.gyroplane_form=paper, or geometry=poincare with one ball."
         )
-    if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractor is not None):
+    if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractors):
         yield (
             "dataset=branching has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it; "
             "`experiment=pvae_tree` is the whole protocol."
@@ -413,7 +413,7 @@ def data(c: RunConfig) -> Iterator[str]:
     for key, images in asked:
         if test and images > test:
             yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
-    if metrics.extractor is None:
+    if not metrics.extractors:
         return
     if metrics.samples < MIN_SAMPLES:
         yield (
@@ -433,13 +433,24 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.sampling_seeds={shown(metrics.sampling_seeds)} has a seed twice, whose samples would be the same "
             f"ones. Type metrics.sampling_seeds={shown(distinct)}."
         )
-    side = c.dataset.image_side
-    if metrics.extractor.needs_digits and side not in (None, DIGIT_SIDE):
+    yield from extractors(c)
+
+
+def extractors(c: RunConfig) -> Iterator[str]:
+    """Every extractor is there once, and can see the images."""
+    metrics, side = c.metrics, c.dataset.image_side
+    names = [extractor.name for extractor in metrics.extractors]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         yield (
-            f"metrics=digits looks at pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and those of this data set have "
-            f"{side} × {side}. Type metrics=inception metrics.weights=<its file>."
+            f"metrics.extractors has {', '.join(twice)} twice, and its metrics would have one name. Type "
+            f"metrics.extractors=[{','.join(dict.fromkeys(names))}]."
         )
-    if metrics.weights is not None and not isinstance(metrics.extractor, InceptionFeatures):
+    if side not in (None, DIGIT_SIDE) and (blind := [e.name for e in metrics.extractors if e.needs_digits]):
+        yield (
+            f"metrics.extractors={shown(blind)} look at pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and those of "
+            f"this data set have {side} × {side}. Type metrics=inception metrics.weights=<its file>."
+        )
+    if metrics.weights is not None and not any(isinstance(e, InceptionFeatures) for e in metrics.extractors):
         yield (
             f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
             "metrics=inception with it, or leave it out."

@@ -19,7 +19,7 @@ _VGG = {"features.0.weight", "features.28.weight"}
 _DIGITS = {"body.0.weight", "body.12.weight", "head.weight", "head.bias"}
 
 DIGITS_REMEDY = (
-    "Use metrics.extractor.weights=null and metrics.classifier.weights=null for the bundled one, or train one: "
+    "Use metrics.extractors=[digits] metrics.classifier.weights=null for the bundled one, or train one: "
     "python -m hldm.training.digit_classifier --out <file>"
 )
 

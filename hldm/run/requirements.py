@@ -49,15 +49,15 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
     if isinstance(config.conditioning, TextConditioning) and config.has_diffusion:
         yield ("conditioning", config.conditioning.pretrained), _text_model(config.conditioning.pretrained)
     first_stage = config.first_stage or config.training.first_stage
-    parts = (config.metrics.extractor, config.metrics.classifier, first_stage)
+    parts = (*config.metrics.extractors, config.metrics.classifier, first_stage)
     yield ("weights", *parts), _weights(config)
 
 
 def _weights(config: RunConfig) -> Iterator[str]:
     metrics = config.metrics
-    if isinstance(extractor := metrics.extractor, InceptionFeatures):
-        yield from _refused(lambda: check_inception_weights(extractor.weights))
-    for part in (metrics.extractor, metrics.classifier):
+    for part in (*metrics.extractors, metrics.classifier):
+        if isinstance(part, InceptionFeatures):
+            yield from _refused(partial(check_inception_weights, part.weights))
         if isinstance(part, DigitFeatures | DigitClassifier):
             yield from _refused(partial(check_digit_weights, part.weights))
     backbone = config.training.first_stage.perceptual_backbone
