@@ -18,7 +18,7 @@ from hldm.config.autoencoder import (
     Published,
 )
 from hldm.config.conditioning import Guided, TextConditioning
-from hldm.config.dataset import MNIST, Branching
+from hldm.config.dataset import MNIST, Branching, TreeImages
 from hldm.config.diffusion import (
     TRAIN_STEPS,
     CrossAttention,
@@ -31,13 +31,16 @@ from hldm.config.diffusion import (
 )
 from hldm.config.explain import must_be
 from hldm.config.geometry import PoincareBall
-from hldm.config.metrics import USUAL_SCALES, InceptionFeatures
+from hldm.config.metrics import USUAL_SCALES, DigitClassifier, InceptionFeatures
 from hldm.config.schema import RunConfig
 from hldm.config.training import AdamW, Stage
 from hldm.console import shown
 
 DIGIT_SIDE = 28
 """Height and width of what the digit classifier sees."""
+
+MOST_IMAGES = 10**6
+"""Of a tree whose images are made and kept in memory: 784 MB."""
 
 MIN_SAMPLES = 10
 """Parts into which the inception score and the classes of a data set cut the samples."""
@@ -61,6 +64,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         widths,
         sides,
         data,
+        known_trees,
         first_stage_losses,
         decay,
     ):
@@ -509,6 +513,34 @@ def extractors(c: RunConfig) -> Iterator[str]:
         yield (
             f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
             "metrics=inception with it, or leave it out."
+        )
+
+
+def known_trees(c: RunConfig) -> Iterator[str]:
+    """Labels are a level that the tree has, and only digits are judged by the classifier of digits."""
+    dataset = c.dataset
+    if isinstance(c.metrics.classifier, DigitClassifier) and not dataset.has_digits:
+        yield (
+            "metrics.classifier tells digits from each other, and the classes of this data set are not digits. Type "
+            "metrics=trees, or metrics.classifier=null."
+        )
+    if not isinstance(dataset, Branching | TreeImages):
+        return
+    level, depth = dataset.label_level, dataset.depth
+    if level is not None and level > depth:
+        yield (
+            f"dataset.label_level={level} is below the last level of the tree, dataset.depth={depth}. Type "
+            "dataset.label_level=null for a class per node, or a level that there is."
+        )
+    if isinstance(dataset, Branching) and dataset.train_share <= dataset.validation_share:
+        yield (
+            f"dataset.validation_share={dataset.validation_share:g} is taken from dataset.train_share="
+            f"{dataset.train_share:g} and leaves nothing to train on. Type dataset.validation_share=0.1."
+        )
+    if isinstance(dataset, TreeImages) and dataset.nodes(depth) * dataset.siblings > MOST_IMAGES:
+        yield (
+            f"dataset.depth={depth}, dataset.children={dataset.children} and dataset.siblings={dataset.siblings} make "
+            f"more than the {MOST_IMAGES} images that a tree may have. Try dataset.depth=4 dataset.children=2."
         )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from hldm.config import fits
 from hldm.config.conditioning import TextConditioning
-from hldm.config.dataset import MNIST
+from hldm.config.dataset import MNIST, Omniglot
 from hldm.config.idx_files import MNIST_MD5, read_idx
 from hldm.config.metrics import DigitClassifier, DigitFeatures, InceptionFeatures
+from hldm.config.omniglot_files import read_drawings, training_images
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig
 from hldm.config.weights import check_digit_weights, check_inception_weights, check_vgg_weights
@@ -42,6 +43,9 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
         yield ("first_stage", config.first_stage, config.dataset, *own), given.problems(config, options)
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
         yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
+    if isinstance(config.dataset, Omniglot):
+        samples = config.metrics.samples if config.metrics.extractors else None
+        yield ("dataset", config.dataset, samples), _drawings(config.dataset, samples)
     if isinstance(config.conditioning, TextConditioning) and config.has_diffusion:
         yield ("conditioning", config.conditioning.pretrained), _text_model(config.conditioning.pretrained)
     first_stage = config.first_stage or config.training.first_stage
@@ -87,6 +91,19 @@ def _idx_files(folder: str) -> Iterator[str]:
         return
     for name in MNIST_MD5:
         yield from _refused(partial(read_idx, Path(folder), name))
+
+
+def _drawings(dataset: Omniglot, samples: int | None) -> Iterator[str]:
+    try:
+        drawings = read_drawings(dataset)
+    except UserError as error:
+        yield str(error)
+        return
+    if samples is not None and samples > (most := training_images(drawings, dataset)):
+        yield (
+            f"metrics.samples={samples} asks for more real images than the training set has, for the floor: there "
+            f"are {most}. Try metrics.samples={min(1500, most)}."
+        )
 
 
 def _text_model(name: str | None) -> Iterator[str]:
