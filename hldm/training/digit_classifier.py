@@ -3,9 +3,9 @@
     python -m hldm.training.digit_classifier                        # over the bundled file
     python -m hldm.training.digit_classifier --out other.safetensors --seed 1
 
-It sees the training digits without the last 5,000, on which runs choose their settings: it would take digits that it was
-trained on for clearer than they are. The test set is looked at once, after the last step. The same machine, versions and
-threads give the same weights.
+It sees the training digits without the last 5,000, on which runs choose their settings: it would take digits that it
+was trained on for clearer than they are. The test set is looked at once, after the last step. The same machine,
+versions and threads give the same weights.
 """
 
 import argparse
@@ -101,9 +101,8 @@ def main(argv: list[str] | None = None) -> None:
         torch=torch.__version__,
         threads=torch.get_num_threads(),
     )
-    print(
-        f"accuracy on validation {validation_accuracy:.2%}, on test {test_accuracy:.2%}, sha256 {sha256}, written to {arguments.out}"
-    )
+    print(f"accuracy on validation {validation_accuracy:.2%}, on test {test_accuracy:.2%}")
+    print(f"sha256 {sha256}, written to {arguments.out}")
 
 
 if __name__ == "__main__":
