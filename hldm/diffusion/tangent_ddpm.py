@@ -95,7 +95,9 @@ class TangentDDPM(Process):
             rescale_betas_zero_snr=zero_terminal_snr,
         )
 
-    def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
+    def loss(
+        self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator, labels: Tensor | None = None
+    ) -> Tensor:
         noise = torch.randn(v.shape, generator=generator, device=v.device)
         steps = torch.randint(self.train_steps, (len(v),), generator=generator, device=v.device)
         noisy = self.scheduler.add_noise(v, noise, steps)
