@@ -20,7 +20,6 @@ from hldm.config.autoencoder import (
 from hldm.config.conditioning import Guided, TextConditioning
 from hldm.config.dataset import MNIST, Branching, TreeImages
 from hldm.config.diffusion import (
-    TRAIN_STEPS,
     CrossAttention,
     DiffusionSampler,
     FlowMatching,
@@ -321,17 +320,7 @@ def noise_schedule(c: RunConfig) -> Iterator[str]:
     process, sampler = c.diffusion.process, c.diffusion.sampler
     if not isinstance(process, TangentDDPM) or not isinstance(sampler, DiffusionSampler):
         return
-    steps, method = sampler.steps, sampler.method
-    # the DDIM of diffusers steps back by 1000 // steps, wherever its next step is: 400 steps of length 2 cover 800
-    if method == "ddim" and TRAIN_STEPS % steps > 0.01 * TRAIN_STEPS:
-        divisors = [n for n in range(1, TRAIN_STEPS + 1) if TRAIN_STEPS % n == 0]
-        below, above = max(n for n in divisors if n < steps), min(n for n in divisors if n > steps)
-        length = TRAIN_STEPS // steps
-        yield (
-            f"diffusion.sampler.steps={steps} does not suit method=ddim: its steps have a whole length, here {length}, "
-            f"so they cover {steps * length} of {TRAIN_STEPS}. Try diffusion.sampler.steps={below} or {above}, or "
-            "another method, such as diffusion.sampler.method=dpm_solver++."
-        )
+    method = sampler.method
     if sampler.eta and method != "ddim":
         yield (
             f"diffusion.sampler.eta={sampler.eta:g} is the noise of method=ddim, and method={method} has none to set. "

@@ -31,7 +31,7 @@ from hldm.pipeline.samples import Results, decoded, evaluate_samples
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.provenance import provenance
-from hldm.training import batch_indices, encode, stream
+from hldm.training import batch_indices, encode, settled, settling, stream
 
 VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "scipy")
 """Packages whose version can move a number."""
@@ -69,7 +69,7 @@ def evaluate_run(
     per_image: dict[str, list[float]] = {}
     if isinstance(model, LatentDiffusion):
         if isinstance(c := model.denoiser.curvature, LearnableCurvature):
-            metrics["denoiser_curvature"] = float(c())
+            metrics |= {"denoiser_curvature": float(c()), **settled("denoiser_curvature", c)}
         if config.bound_images:
             with stopwatch.part("bound"):
                 bound = evidence_bound(
@@ -158,6 +158,7 @@ def first_stage_metrics(
         hierarchy |= {f"map_{name}": value for name, value in curvature_reach(*of_map).items()}
         hierarchy["map_sqrt_c_rms_drawn"] = curvature_reach(*map_drawn)["sqrt_c_rms"]
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
+    curvature |= settling(autoencoder.manifold)
     figures = autoencoder.test_figures(means) if isinstance(autoencoder, TrainableAutoencoder) else {}
     return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}
 

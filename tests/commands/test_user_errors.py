@@ -162,7 +162,6 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["diffusion=ddpm", "diffusion.process.prediction=epsilon", "diffusion.process.schedule=squaredcos_cap_v2"],
         ["diffusion.sampler.method=ddpm", "diffusion.process.prediction=v"],
     ),
-    "steps that DDIM cannot take": (["diffusion=ddpm", "diffusion.sampler.steps=400"], ["800 of 1000", "250 or 500"]),
     "a negative number of images": (["metrics.likelihood_images=-1"], ["likelihood_images=-1", "≥ 2"]),
     "a bound of one image": (["metrics.likelihood_images=1"], ["likelihood_images=1", "0 for none"]),
     "guidance without dropout": (["conditioning.dropout=0"], ["Type conditioning.guidance_scale=1"]),
