@@ -22,8 +22,10 @@ class Weights(Section):
 
 
 class Extractor(Section, family=True):
-    """Where FID, IS and KID look at images."""
+    """Where FID and the other metrics of samples look at images."""
 
+    name: ClassVar[str] = ""
+    """What the extractor calls itself, as in its metrics' names where it does not lead; "" where that is not known."""
     needs_digits: ClassVar[bool] = False
     """Whether it sees grey images of 28 × 28 pixels only."""
 
@@ -31,11 +33,27 @@ class Extractor(Section, family=True):
 class DigitFeatures(Weights, Extractor, target="hldm.metrics.DigitFeatures"):
     """Features of the bundled digit classifier."""
 
+    name = "digits"
+    needs_digits = True
+
+
+class UnlabelledFeatures(Weights, Extractor, target="hldm.metrics.UnlabelledFeatures"):
+    """Features of digits that were learned without labels."""
+
+    name = "unlabelled"
     needs_digits = True
 
 
 class InceptionFeatures(Weights, Extractor, target="hldm.metrics.InceptionFeatures"):
     """The field's usual extractor, for colour photographs."""
+
+    name = "inception"
+
+
+class DINOv2Features(Weights, Extractor, target="hldm.metrics.DINOv2Features"):
+    """A transformer that saw no labels, for colour photographs."""
+
+    name = "dinov2"
 
 
 class Classifier(Section, family=True):
