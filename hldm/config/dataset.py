@@ -18,6 +18,8 @@ class Dataset(Section, family=True):
     """How many images there are to judge by, where that is known before they are read."""
     image_side: ClassVar[int | None] = None
     """Height and width of an image, likewise."""
+    image_channels: ClassVar[int | None] = None
+    """How many channels it has, likewise."""
 
     @property
     def training_images(self) -> int | None:
@@ -35,6 +37,7 @@ class MNIST(Dataset, target="hldm.data.mnist"):
 
     test_images = 10_000
     image_side = 28
+    image_channels = 1
 
     folder: UserPath | None = Field(
         default=None,

@@ -26,7 +26,7 @@ from hldm.config.diffusion import (
     UNet,
 )
 from hldm.config.geometry import PoincareBall
-from hldm.config.metrics import InceptionFeatures
+from hldm.config.metrics import DINOv2Features, InceptionFeatures, Metrics
 from hldm.config.schema import RunConfig
 from hldm.config.training import AdamW, Stage
 from hldm.console import shown
@@ -409,6 +409,8 @@ def data(c: RunConfig) -> Iterator[str]:
     for key, images in asked:
         if test and images > test:
             yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
+    if side := c.dataset.image_side:
+        yield from pictures(metrics, (c.dataset.image_channels, side, side))
     if metrics.extractor is None:
         return
     if metrics.samples < MIN_SAMPLES:
@@ -429,16 +431,43 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.sampling_seeds={shown(metrics.sampling_seeds)} has a seed twice, whose samples would be the same "
             f"ones. Type metrics.sampling_seeds={shown(distinct)}."
         )
-    side = c.dataset.image_side
-    if metrics.extractor.needs_digits and side not in (None, DIGIT_SIDE):
+    if metrics.weights is not None and not isinstance(metrics.extractor, InceptionFeatures | DINOv2Features):
         yield (
-            f"metrics=digits looks at pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and those of this data set have "
-            f"{side} × {side}. Type metrics=inception metrics.weights=<its file>."
+            f"metrics.weights={metrics.weights} is the file of Inception or DINOv2, and these metrics use neither. "
+            "Type metrics=inception or metrics=dinov2 with it, or leave it out."
         )
-    if metrics.weights is not None and not isinstance(metrics.extractor, InceptionFeatures):
+
+
+def pictures(metrics: Metrics, shape: tuple[int | None, int, int]) -> Iterator[str]:
+    """Extractor and classifier see pictures of this shape (C, H, W); C is None where it is not known yet.
+
+    A run asks this again when its data have been read, which may be of a section that does not know their shape.
+    """
+    channels, height, width = shape
+    if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
+        return
+    given = f"those of this data set have {height} × {width}" + (f" in {channels} channels" if channels else "")
+    if metrics.extractor is not None and metrics.extractor.needs_digits:
         yield (
-            f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
-            "metrics=inception with it, or leave it out."
+            f"metrics={metrics.extractor.name} looks at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
+            f"{given}. Type metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
+            "metrics.classifier=null."
+        )
+    elif metrics.classifier is not None and metrics.classifier.needs_digits:
+        yield (
+            f"The classifier judges grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and {given}. Type "
+            "metrics.classifier=null, which leaves label_accuracy out, or name one of your own."
+        )
+
+
+def class_samples(metrics: Metrics, classes: int) -> Iterator[str]:
+    """Each class has more samples than there are features, where it is judged by itself; asked as `pictures` is."""
+    features = None if metrics.extractor is None else metrics.extractor.features
+    if metrics.per_class and features and metrics.samples // classes <= features:
+        yield (
+            f"metrics.per_class=true needs more samples of each class than the {features} features that FID looks at, "
+            f"and metrics.samples={metrics.samples} are {metrics.samples // classes} of each of {classes} classes. "
+            f"Type metrics.samples={(features + 1) * classes} or more, or metrics.per_class=false."
         )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 from pydantic import AfterValidator, Field
 
-from hldm.config.base import Count, NotNegativeWhole, Positive, Section, UserPath, Whole, Words
+from hldm.config.base import Count, NotNegativeWhole, Positive, Section, Switch, UserPath, Whole, Words
 from hldm.files import content_digest
 
 
@@ -28,6 +28,8 @@ class Extractor(Section, family=True):
     """What the extractor calls itself, as in its metrics' names where it does not lead; "" where that is not known."""
     needs_digits: ClassVar[bool] = False
     """Whether it sees grey images of 28 × 28 pixels only."""
+    features: ClassVar[int | None] = None
+    """How many there are, where that is known before its weights are read."""
 
 
 class DigitFeatures(Weights, Extractor, target="hldm.metrics.DigitFeatures"):
@@ -35,6 +37,7 @@ class DigitFeatures(Weights, Extractor, target="hldm.metrics.DigitFeatures"):
 
     name = "digits"
     needs_digits = True
+    features = 64
 
 
 class UnlabelledFeatures(Weights, Extractor, target="hldm.metrics.UnlabelledFeatures"):
@@ -42,12 +45,14 @@ class UnlabelledFeatures(Weights, Extractor, target="hldm.metrics.UnlabelledFeat
 
     name = "unlabelled"
     needs_digits = True
+    features = 64
 
 
 class InceptionFeatures(Weights, Extractor, target="hldm.metrics.InceptionFeatures"):
     """The field's usual extractor, for colour photographs."""
 
     name = "inception"
+    features = 2048
 
 
 class DINOv2Features(Weights, Extractor, target="hldm.metrics.DINOv2Features"):
@@ -59,9 +64,14 @@ class DINOv2Features(Weights, Extractor, target="hldm.metrics.DINOv2Features"):
 class Classifier(Section, family=True):
     """Judges whether samples show their label."""
 
+    needs_digits: ClassVar[bool] = False
+    """Whether it sees grey images of 28 × 28 pixels only."""
+
 
 class DigitClassifier(Weights, Classifier, target="hldm.metrics.DigitClassifier"):
     """The bundled digit classifier."""
+
+    needs_digits = True
 
 
 class Likelihood(Section, family=True):
@@ -112,13 +122,21 @@ class Metrics(Section):
         default=DigitClassifier(), description="judges whether samples show their label"
     )
     weights: UserPath | None = Field(
-        default=None, description="file with Inception's weights, of metrics=inception", examples=["<file>"]
+        default=None, description="file of metrics=inception or metrics=dinov2 with its weights", examples=["<file>"]
     )
     samples: Annotated[Whole, Ge(2)] = Field(default=5000, description="samples per sampling seed", examples=[5000])
     sampling_seeds: tuple[NotNegativeWhole, ...] = Field(
         default=(0,), min_length=1, description="seeds of sampling, with a set of samples each", examples=["[0,1]"]
     )
     sampling_batch_size: Count = Field(default=500, description="samples that are drawn at a time", examples=[100])
+    per_class: Switch = Field(
+        default=False, description="FID of each class too, which needs more samples of a class than features"
+    )
+    perceptual_weights: UserPath | None = Field(
+        default=None,
+        description="file with VGG16's weights, for reconstruction_lpips; null: that is not measured",
+        examples=["<file>"],
+    )
     first_stage_images: Annotated[Whole, Ge(4)] = Field(
         default=5000, description="test images for reconstruction, ELBO and hierarchy", examples=[10000]
     )
@@ -138,10 +156,14 @@ class Metrics(Section):
         default=16, description="steps of the solver of that bound, of four network evaluations each", examples=[16]
     )
 
+    def by_content(self) -> dict[str, str]:
+        file = self.perceptual_weights
+        return {"perceptual_weights": content_digest([Path(file)])} if file and Path(file).is_file() else {}
+
     def unread(self) -> set[str]:
         unread = {"weights"}  # it counts where the extractor reads it
         if not self.likelihood_images:
             unread.add("likelihood_steps")
         if self.extractor is None:
-            unread |= {"samples", "sampling_seeds", "sampling_batch_size", "classifier"}
+            unread |= {"samples", "sampling_seeds", "sampling_batch_size", "classifier", "per_class"}
         return unread

@@ -116,28 +116,34 @@ def check_dinov2_weights(weights: str | None) -> Path:
     return path
 
 
-def check_vgg_weights(weights: str | None) -> Path:
+def check_vgg_weights(weights: str | None, *, metric: bool = False) -> Path:
     """The file with the weights of torchvision's VGG16: the named one, else where torchvision keeps what it downloads.
+
+    Args:
+        metric: whether they are asked for by `metrics.perceptual_weights` rather than by the first stage's loss.
 
     Raises:
         UserError: it is missing or holds something else.
     """
     cache = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch")
     path = expanded(weights or cache / "hub" / "checkpoints" / "vgg16-397923af.pth")
+    key, asks, without = (
+        ("metrics.perceptual_weights", "reconstruction_lpips", "metrics.perceptual_weights=null leaves it out.")
+        if metric
+        else (
+            "training.first_stage.perceptual_backbone",
+            "training.first_stage.perceptual_features=lpips",
+            "perceptual_features=digits needs no download.",
+        )
+    )
     remedy = (
         "Download https://download.pytorch.org/models/vgg16-397923af.pth to there, or "
-        "type training.first_stage.perceptual_backbone=<that file>; perceptual_features=digits needs no download."
+        f"type {key}=<that file>; {without}"
     )
     if not path.is_file():
-        raise UserError(
-            "training.first_stage.perceptual_features=lpips needs the weights of VGG16, not bundled (528 MB), and "
-            f"{path} is not a file. {remedy}"
-        )
+        raise UserError(f"{asks} needs the weights of VGG16, not bundled (528 MB), and {path} is not a file. {remedy}")
     if reason := _lacks(path, _VGG):
-        raise UserError(
-            f"training.first_stage.perceptual_backbone={path} does not hold torchvision's VGG16 weights ({reason}). "
-            f"{remedy}"
-        )
+        raise UserError(f"{key}={path} does not hold torchvision's VGG16 weights ({reason}). {remedy}")
     return path
 
 
