@@ -101,6 +101,17 @@ def nearest(queries: Tensor, points: Tensor | Iterable[Tensor]) -> tuple[Tensor,
     return best.sqrt(), index
 
 
+def nearest_labels(queries: Tensor, points: Tensor, labels: Tensor, neighbours: int) -> Tensor:
+    """int64 (N,), the most frequent label among each query's nearest points; of equally frequent ones the least.
+
+    Args:
+        queries: (N, D).
+        points: (M, D), M ≥ neighbours, with int64 labels (M,).
+    """
+    found = [labels[block.topk(neighbours, largest=False).indices].mode(1).values for block in _blocks(queries, points)]
+    return torch.cat(found)
+
+
 def _rows(queries: Tensor, points: Tensor) -> Iterator[slice]:
     """The rows of `queries` that are compared at once."""
     step = max(1, NUMBERS_AT_ONCE // max(1, len(points)))

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from hldm.config.dataset import MNIST
 from hldm.data import mnist
@@ -66,7 +66,7 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int) -> DigitNet
     return network.eval()
 
 
-def save_classifier(network: DigitNetwork, path: Path, **metadata: object) -> str:
+def save_network(network: nn.Module, path: Path, **metadata: object) -> str:
     """Write the weights with what should be known about them, and return their hash."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     sha256 = weights_sha256(state)
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     digits = mnist(MNIST(folder=None, validation_images=0))
     network = train(digits.train.first(), digits.train.labels, epochs=arguments.epochs, seed=arguments.seed)
     test_accuracy = label_accuracy(network, digits.test.first(), digits.test.labels)
-    sha256 = save_classifier(
+    sha256 = save_network(
         network,
         arguments.out,
         test_accuracy=test_accuracy,
