@@ -165,7 +165,7 @@ def parts(c: RunConfig) -> Iterator[str]:
             "autoencoder.gyroplane_form=pvae is the authors' layer, which is defined on one ball. Type "
             "autoencoder.gyroplane_form=paper, or geometry=poincare with one ball."
         )
-    if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractor is not None):
+    if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractors):
         yield (
             "dataset=branching has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it; "
             "`experiment=pvae_tree` is the whole protocol."
@@ -411,7 +411,7 @@ def data(c: RunConfig) -> Iterator[str]:
             yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
     if side := c.dataset.image_side:
         yield from pictures(metrics, (c.dataset.image_channels, side, side))
-    if metrics.extractor is None:
+    if not metrics.extractors:
         return
     if metrics.samples < MIN_SAMPLES:
         yield (
@@ -431,7 +431,21 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.sampling_seeds={shown(metrics.sampling_seeds)} has a seed twice, whose samples would be the same "
             f"ones. Type metrics.sampling_seeds={shown(distinct)}."
         )
-    if metrics.weights is not None and not isinstance(metrics.extractor, InceptionFeatures | DINOv2Features):
+    yield from extractors(c)
+
+
+def extractors(c: RunConfig) -> Iterator[str]:
+    """Every extractor is there once."""
+    metrics = c.metrics
+    names = [extractor.name for extractor in metrics.extractors]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        yield (
+            f"metrics.extractors has {', '.join(twice)} twice, and its metrics would have one name. Type "
+            f"metrics.extractors=[{','.join(dict.fromkeys(names))}]."
+        )
+    if metrics.weights is not None and not any(
+        isinstance(e, InceptionFeatures | DINOv2Features) for e in metrics.extractors
+    ):
         yield (
             f"metrics.weights={metrics.weights} is the file of Inception or DINOv2, and these metrics use neither. "
             "Type metrics=inception or metrics=dinov2 with it, or leave it out."
@@ -447,9 +461,9 @@ def pictures(metrics: Metrics, shape: tuple[int | None, int, int]) -> Iterator[s
     if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
         return
     given = f"those of this data set have {height} × {width}" + (f" in {channels} channels" if channels else "")
-    if metrics.extractor is not None and metrics.extractor.needs_digits:
+    if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
         yield (
-            f"metrics={metrics.extractor.name} looks at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
+            f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
             f"{given}. Type metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
             "metrics.classifier=null."
         )
@@ -462,8 +476,8 @@ def pictures(metrics: Metrics, shape: tuple[int | None, int, int]) -> Iterator[s
 
 def class_samples(metrics: Metrics, classes: int) -> Iterator[str]:
     """Each class has more samples than there are features, where it is judged by itself; asked as `pictures` is."""
-    features = None if metrics.extractor is None else metrics.extractor.features
-    if metrics.per_class and features and metrics.samples // classes <= features:
+    features = max((extractor.features or 0 for extractor in metrics.extractors), default=0)
+    if metrics.per_class and metrics.samples // classes <= features:
         yield (
             f"metrics.per_class=true needs more samples of each class than the {features} features that FID looks at, "
             f"and metrics.samples={metrics.samples} are {metrics.samples // classes} of each of {classes} classes. "

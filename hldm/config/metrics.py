@@ -1,10 +1,11 @@
 """How a run is judged."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from annotated_types import Ge
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from hldm.config.base import Count, NotNegativeWhole, Positive, Section, Switch, UserPath, Whole, Words
 from hldm.files import content_digest
@@ -22,14 +23,31 @@ class Weights(Section):
 
 
 class Extractor(Section, family=True):
-    """Where FID and the other metrics of samples look at images."""
+    """Where FID and the other metrics of samples look at images.
 
-    name: ClassVar[str] = ""
-    """What the extractor calls itself, as in its metrics' names where it does not lead; "" where that is not known."""
+    A plain name, such as digits, stands for the one of that name.
+    """
+
+    name: ClassVar[str]
+    """By which it is chosen, and by which its metrics end where another one leads; the class's own in lower case where
+    it gives none."""
     needs_digits: ClassVar[bool] = False
     """Whether it sees grey images of 28 × 28 pixels only."""
     features: ClassVar[int | None] = None
     """How many there are, where that is known before its weights are read."""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls.name = cls.__dict__.get("name", cls.__name__.lower())
+
+    @classmethod
+    def chosen(cls, value: Any) -> Self:
+        if not isinstance(value, str):
+            return super().chosen(value)
+        names = {section.name: target for target, section in cls.options.items() if issubclass(section, Extractor)}
+        if value not in names:
+            raise PydanticCustomError("name", "{known}", {"known": ", ".join(names)})
+        return super().chosen({"_target_": names[value]})
 
 
 class DigitFeatures(Weights, Extractor, target="hldm.metrics.DigitFeatures"):
@@ -106,6 +124,11 @@ class Hierarchy(Section):
     tries: Count = Field(default=5, description="draws of such latents; 10 of 1,500 points are published", examples=[5])
 
 
+def _several(value: Any) -> Any:
+    """One extractor is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
 def _not_one(value: int) -> int:
     if value == 1:
         raise ValueError
@@ -115,8 +138,10 @@ def _not_one(value: int) -> int:
 class Metrics(Section):
     """What is measured when a run has been trained. None of it changes the trained weights."""
 
-    extractor: Extractor | None = Field(
-        default=DigitFeatures(), description="features for FID, IS and KID; null: no samples"
+    extractors: Annotated[tuple[Extractor, ...], BeforeValidator(_several)] = Field(
+        default=(DigitFeatures(),),
+        description="features for FID, IS and KID, the leading ones first; []: no samples",
+        examples=["[digits]"],
     )
     classifier: Classifier | None = Field(
         default=DigitClassifier(), description="judges whether samples show their label"
@@ -161,9 +186,9 @@ class Metrics(Section):
         return {"perceptual_weights": content_digest([Path(file)])} if file and Path(file).is_file() else {}
 
     def unread(self) -> set[str]:
-        unread = {"weights"}  # it counts where the extractor reads it
+        unread = {"weights"}  # it counts where an extractor reads it
         if not self.likelihood_images:
             unread.add("likelihood_steps")
-        if self.extractor is None:
+        if not self.extractors:
             unread |= {"samples", "sampling_seeds", "sampling_batch_size", "classifier", "per_class"}
         return unread

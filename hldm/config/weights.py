@@ -25,13 +25,13 @@ _DIGITS = {"body.0.weight", "body.12.weight", "head.weight", "head.bias"}
 _UNLABELLED = {"body.0.weight", "body.9.weight", "head.1.weight"}
 
 DIGITS_REMEDY = (
-    "Use metrics.extractor.weights=null and metrics.classifier.weights=null for the bundled one, or train one: "
+    "Use metrics.extractors=[digits] metrics.classifier.weights=null for the bundled one, or train one: "
     "python -m hldm.training.digit_classifier --out <file>"
 )
 
 
 UNLABELLED_REMEDY = (
-    "Give the extractor weights=null for the bundled ones, or train some: "
+    "Use metrics.extractors=[digits,unlabelled] for the bundled ones, or train some: "
     "python -m hldm.training.unlabelled_digits --out <file>"
 )
 

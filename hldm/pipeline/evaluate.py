@@ -22,6 +22,7 @@ from hldm.errors import UserError
 from hldm.geometry import LearnableCurvature
 from hldm.images import to_uint8, to_unit
 from hldm.metrics import (
+    FeatureExtractor,
     balanced_draw,
     curvature_reach,
     frechet_distance,
@@ -103,7 +104,7 @@ def evaluate_run(
     classifier = None if settings.classifier is None else build(settings.classifier).to(model.device)
     seeds = sampling_seeds or list(settings.sampling_seeds)
     of_samples = Results({}, {}, {"sampling_seeds": []})
-    if settings.extractor is not None:
+    if settings.extractors:
         of_samples = evaluate_samples(model, dataset, classifier, settings, seeds, seed)
     metrics = of_samples.metrics | first_stage_metrics(model, dataset, classifier, settings, seed)
     if settings.likelihood is not None:
@@ -170,33 +171,48 @@ def evaluate_samples(
     model: LatentModel, dataset: Dataset, classifier: Any, settings: Metrics, seeds: list[int], seed: int
 ) -> Results:
     """Samples against the test images, one evaluation per sampling seed, beside what real images score."""
-    assert settings.extractor is not None
-    extractor = build(settings.extractor).to(model.device)
+    extractors = build_extractors(settings, model.device)
     n, batch_size = settings.samples, settings.sampling_batch_size
     labels, reference = balanced_labels(n, dataset.classes), dataset.test.first()
     per_seed = {}
     for sampling_seed in seeds:
         samples = sample_images(model, labels, seed=sampling_seed, batch_size=batch_size)
         conditional = labels if model.uses_labels else None
-        per_seed[str(sampling_seed)] = image_metrics(
-            samples, conditional, reference, extractor, classifier, batch_size=batch_size, seed=seed
-        )
+        per_seed[str(sampling_seed)] = {
+            f"{name}{ending}": value
+            for ending, extractor in extractors.items()
+            for name, value in image_metrics(
+                samples,
+                None if ending else conditional,
+                reference,
+                extractor,
+                None if ending else classifier,
+                batch_size=batch_size,
+                seed=seed,
+            ).items()
+        }
     metrics = {name: fmean(run[name] for run in per_seed.values()) for name in per_seed[str(seeds[0])]}
     if len(seeds) > 1:
         metrics |= {f"{name}_seed_sd": stdev(run[name] for run in per_seed.values()) for name in list(metrics)}
     real = dataset.train.read(balanced_draw(dataset.train.labels, n, seed))
-    metrics |= real_floor(real, reference, extractor, seed=seed)
     # what the first stage leaves of the floor's digits: no diffusion in its latents can be expected to do better
     rebuilt = reconstructions(model, real, batch_size)
-    features, _ = outputs(extractor, rebuilt, batch_size)
-    metrics["reconstruction_fid"] = frechet_distance(features, extractor.reference_features(reference, batch_size))
+    for ending, extractor in extractors.items():
+        floor = real_floor(real, reference, extractor, seed=seed)
+        metrics |= {f"{name}{ending}": value for name, value in floor.items()}
+        features, _ = outputs(extractor, rebuilt, batch_size)
+        expected = extractor.reference_features(reference, batch_size)
+        metrics[f"reconstruction_fid{ending}"] = frechet_distance(features, expected)
     made_with: dict[str, Any] = {
         "samples": n,
         "sampling_seeds": seeds,
         "sampling_batch_size": batch_size,
         "network_evaluations": model.evaluations,
         "reference": f"{dataset.name} test images ({len(dataset.test)})",
-        "extractor": {"name": extractor.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy},
+        "extractors": [
+            {"name": section.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy}
+            for section, extractor in zip(settings.extractors, extractors.values(), strict=True)
+        ],
     }
     if classifier is not None:
         judge = {"name": classifier.name, "sha256": classifier.sha256, "accuracy": classifier.accuracy}
@@ -204,6 +220,12 @@ def evaluate_samples(
     if model.caption_template is not None:  # labels were asked for, and shown, by captions that training never saw
         made_with["caption_template"] = model.caption_template
     return Results(metrics, per_seed, made_with)
+
+
+def build_extractors(settings: Metrics, device: torch.device) -> dict[str, FeatureExtractor]:
+    """How the names of an extractor's metrics end → the extractor. Those of the leading one have plain names."""
+    endings = ["", *(f"_{section.name}" for section in settings.extractors[1:])]
+    return {ending: build(section).to(device) for ending, section in zip(endings, settings.extractors, strict=True)}
 
 
 @torch.no_grad()

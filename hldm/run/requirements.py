@@ -69,13 +69,13 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
         yield ("conditioning", config.conditioning.pretrained), _text_model(config.conditioning.pretrained)
     first_stage = config.first_stage or config.training.first_stage
     metrics = config.metrics
-    parts = (metrics.extractor, metrics.classifier, metrics.perceptual_weights, first_stage)
+    parts = (*metrics.extractors, metrics.classifier, metrics.perceptual_weights, first_stage)
     yield ("weights", *parts), _weights(config)
 
 
 def _weights(config: RunConfig) -> Iterator[str]:
     metrics = config.metrics
-    for part in (metrics.extractor, metrics.classifier):
+    for part in (*metrics.extractors, metrics.classifier):
         if isinstance(part, Weights) and (check := CHECKS.get(type(part))):
             yield from _refused(partial(check, part.weights))
     if (perceptual := metrics.perceptual_weights) is not None:

@@ -167,9 +167,11 @@ def _captions(rows: list[Row]) -> list[str]:
 
 
 def _extractor(provenance: Mapping[str, Any]) -> str:
-    extractor = provenance.get("extractor", "?")
+    """The extractor that leads, whose metrics are in the table."""
+    extractors = provenance.get("extractors")
+    extractor = extractors[0] if isinstance(extractors, list) and extractors else None
     if not isinstance(extractor, Mapping):
-        return str(extractor)
+        return "?"
     digest = str(extractor.get("sha256", ""))[:8]
     return f"{extractor.get('name', '?')}" + (f" ({digest})" if digest else "")
 

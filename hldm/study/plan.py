@@ -122,7 +122,7 @@ def units(config: RunConfig) -> dict[str, float]:
     if isinstance(config.autoencoder, MLP):  # a hidden layer on either side costs a small part of the convolutions
         first_stage *= 0.04
     second = training.diffusion if config.has_diffusion else None
-    samples = 0 if metrics.extractor is None else metrics.samples * len(metrics.sampling_seeds)
+    samples = metrics.samples * len(metrics.sampling_seeds) if metrics.extractors else 0
     return {
         "first_stage": first_stage,
         "diffusion": second.steps * second.batch_size / 128 if second else 0.0,

@@ -38,7 +38,7 @@ def test_other_weights_have_another_hash(tmp_path: Path) -> None:
 
 
 def test_wrong_files_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is not a file.*metrics\.extractor\.weights=null"):
+    with pytest.raises(UserError, match=r"is not a file.*metrics\.extractors=\[digits\]"):
         DigitClassifier(str(tmp_path / "absent.safetensors"))
     path = tmp_path / "wrong.safetensors"
     path.write_bytes(b"hello")

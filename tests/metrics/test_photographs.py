@@ -74,9 +74,7 @@ def authors_file(tmp_path: Path) -> Path:
 
 
 def photographs(n: int, channels: int = 3, side: int = 32, seed: int = 0) -> Tensor:
-    return torch.randint(
-        0, 256, (n, channels, side, side), generator=Generator().manual_seed(seed), dtype=torch.uint8
-    )
+    return torch.randint(0, 256, (n, channels, side, side), generator=Generator().manual_seed(seed), dtype=torch.uint8)
 
 
 def test_the_authors_weights_give_the_authors_network(

@@ -58,7 +58,10 @@ def test_a_run_is_judged_by_dinov2_and_without_a_classifier(tmp_path: Path, sect
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ([], r"metrics=digits looks at grey pictures of 28 × 28.* 32 × 32 in 3 channels\. Type metrics=inception"),
+        (
+            [],
+            r"metrics\.extractors=\[digits\] look at grey pictures of 28 × 28.* 32 × 32 in 3 channels\. Type metrics=",
+        ),
         (["metrics=dinov2"], r"The classifier judges grey pictures of 28 × 28.*Type metrics\.classifier=null"),
     ],
 )
@@ -84,7 +87,7 @@ def test_what_a_section_knows_is_refused_before_its_data_are_read(section: Datas
     base = compose([])
     assert said(base) == ""
     assert "28 × 28 in 3 channels" in said(base.model_copy(update={"dataset": Known()}))
-    without = base.metrics.model_copy(update={"extractor": None, "classifier": None})
+    without = base.metrics.model_copy(update={"extractors": (), "classifier": None})
     assert said(base.model_copy(update={"dataset": Known(), "metrics": without})) == ""
 
 

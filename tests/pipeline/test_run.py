@@ -37,8 +37,10 @@ def test_a_run_leaves_everything_it_should(finished, geometry):
     provenance = results["provenance"]
     assert provenance["samples"] == 60
     assert provenance["threads"] == 1
-    assert len(provenance["extractor"]["sha256"]) == 64
-    assert provenance["extractor"]["accuracy"] > 0.989
+    [extractor] = provenance["extractors"]
+    assert extractor["name"] == "digits"
+    assert len(extractor["sha256"]) == 64
+    assert extractor["accuracy"] > 0.989
     for name in ("samples.png", "reconstructions.png", "latents.png", "config.yaml", "checkpoints/model.safetensors"):
         assert (directory.path / name).stat().st_size > 100, name
     assert sorted(p.name for p in (directory.path / "checkpoints").iterdir()) == ["model.safetensors"]
