@@ -36,6 +36,11 @@ class Dataset(Section, family=True):
         return None
 
     @property
+    def image_channels(self) -> int | None:
+        """How many channels it has, likewise."""
+        return None
+
+    @property
     def training_images(self) -> int | None:
         """How many images there are to train on, likewise."""
         return None
@@ -73,6 +78,10 @@ class MNIST(Dataset, target="hldm.data.mnist"):
     @property
     def image_side(self) -> int:
         return 28
+
+    @property
+    def image_channels(self) -> int:
+        return 1
 
     @property
     def training_images(self) -> int:
@@ -173,6 +182,10 @@ class TreeImages(Dataset, target="hldm.data.tree_images"):
         return 28
 
     @property
+    def image_channels(self) -> int:
+        return 1
+
+    @property
     def split_siblings(self) -> tuple[int, int, int]:
         """Images of each node to train on, for choices, and to judge by: one at least."""
         validation, test = (max(1, int(share * self.siblings)) for share in (self.validation_share, self.test_share))
@@ -233,6 +246,10 @@ class Omniglot(Dataset, target="hldm.data.omniglot"):
     @property
     def image_side(self) -> int:
         return self.side
+
+    @property
+    def image_channels(self) -> int:
+        return 1
 
     @property
     def has_validation(self) -> bool:

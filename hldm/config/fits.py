@@ -30,7 +30,7 @@ from hldm.config.diffusion import (
 )
 from hldm.config.explain import must_be
 from hldm.config.geometry import PoincareBall
-from hldm.config.metrics import USUAL_SCALES, DigitClassifier, InceptionFeatures
+from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
 from hldm.config.schema import RunConfig
 from hldm.config.training import AdamW, Stage
 from hldm.console import shown
@@ -461,6 +461,8 @@ def data(c: RunConfig) -> Iterator[str]:
     for key, images in asked:
         if test and images > test:
             yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
+    if side := c.dataset.image_side:
+        yield from pictures(metrics, (c.dataset.image_channels, side, side))
     if not metrics.extractors:
         return
     if metrics.samples < MIN_SAMPLES:
@@ -485,23 +487,53 @@ def data(c: RunConfig) -> Iterator[str]:
 
 
 def extractors(c: RunConfig) -> Iterator[str]:
-    """Every extractor is there once, and can see the images."""
-    metrics, side = c.metrics, c.dataset.image_side
+    """Every extractor is there once."""
+    metrics = c.metrics
     names = [extractor.name for extractor in metrics.extractors]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         yield (
             f"metrics.extractors has {', '.join(twice)} twice, and its metrics would have one name. Type "
             f"metrics.extractors=[{','.join(dict.fromkeys(names))}]."
         )
-    if side not in (None, DIGIT_SIDE) and (blind := [e.name for e in metrics.extractors if e.needs_digits]):
+    if metrics.weights is not None and not any(
+        isinstance(e, InceptionFeatures | DINOv2Features) for e in metrics.extractors
+    ):
         yield (
-            f"metrics.extractors={shown(blind)} look at pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and those of "
-            f"this data set have {side} × {side}. Type metrics=inception metrics.weights=<its file>."
+            f"metrics.weights={metrics.weights} is the file of Inception or DINOv2, and these metrics use neither. "
+            "Type metrics=inception or metrics=dinov2 with it, or leave it out."
         )
-    if metrics.weights is not None and not any(isinstance(e, InceptionFeatures) for e in metrics.extractors):
+
+
+def pictures(metrics: Metrics, shape: tuple[int | None, int, int]) -> Iterator[str]:
+    """Extractor and classifier see pictures of this shape (C, H, W); C is None where it is not known yet.
+
+    A run asks this again when its data have been read, which may be of a section that does not know their shape.
+    """
+    channels, height, width = shape
+    if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
+        return
+    given = f"those of this data set have {height} × {width}" + (f" in {channels} channels" if channels else "")
+    if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
         yield (
-            f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
-            "metrics=inception with it, or leave it out."
+            f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
+            f"{given}. Type metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
+            "metrics.classifier=null."
+        )
+    elif metrics.classifier is not None and metrics.classifier.needs_digits:
+        yield (
+            f"The classifier judges grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and {given}. Type "
+            "metrics.classifier=null, which leaves label_accuracy out, or name one of your own."
+        )
+
+
+def class_samples(metrics: Metrics, classes: int) -> Iterator[str]:
+    """Each class has more samples than there are features, where it is judged by itself; asked as `pictures` is."""
+    features = max((extractor.features or 0 for extractor in metrics.extractors), default=0)
+    if metrics.per_class and metrics.samples // classes <= features:
+        yield (
+            f"metrics.per_class=true needs more samples of each class than the {features} features that FID looks at, "
+            f"and metrics.samples={metrics.samples} are {metrics.samples // classes} of each of {classes} classes. "
+            f"Type metrics.samples={(features + 1) * classes} or more, or metrics.per_class=false."
         )
 
 

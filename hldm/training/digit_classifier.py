@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from hldm.config.dataset import MNIST
 from hldm.data import mnist
@@ -69,7 +69,7 @@ def train(images: Tensor, labels: Tensor, *, epochs: int, seed: int) -> DigitNet
     return network.eval()
 
 
-def save_classifier(network: DigitNetwork, path: Path, **metadata: object) -> str:
+def save_network(network: nn.Module, path: Path, **metadata: object) -> str:
     """Write the weights with what should be known about them, and return their hash."""
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     sha256 = weights_sha256(state)
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     validation_accuracy, test_accuracy = (
         label_accuracy(network, split.first(), split.labels) for split in (digits.validation, digits.test)
     )
-    sha256 = save_classifier(
+    sha256 = save_network(
         network,
         arguments.out,
         test_accuracy=test_accuracy,
