@@ -102,7 +102,7 @@ def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values: those below .05 are shown together, with an error in any of them in 5 % at most.
 
-    p₍ᵢ₎ → max over j ≤ i of min(1, (m − j + 1) p₍ⱼ₎) for m values in rising order (Holm 1979). It needs no independence.
+    p₍ᵢ₎ → max over j ≤ i of min(1, (m − j + 1) p₍ⱼ₎), m values in rising order (Holm 1979). It needs no independence.
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
