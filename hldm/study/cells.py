@@ -63,7 +63,7 @@ def _numbers(value: object) -> dict[str, float]:
 
 def _is_curve(curve: object) -> bool:
     points = _mapping(curve).get("points")
-    return isinstance(points, list) and all(_is_number(_mapping(point).get("value")) for point in points)
+    return isinstance(points, list) and all(isinstance(_mapping(p).get("value"), str | int | float) for p in points)
 
 
 def _array(values: object) -> Sequence[float]:

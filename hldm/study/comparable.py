@@ -12,7 +12,7 @@ from typing import Any
 
 from hldm.config.schema import RunConfig
 from hldm.study.cells import Finished
-from hldm.study.measures import Figure
+from hldm.study.measures import CURVES, Figure
 
 Terms = tuple[tuple[str, str], ...]
 """(What it is, its value) of everything that a figure rests on."""
@@ -31,8 +31,8 @@ def terms(figure: Figure, run: Finished, config: RunConfig) -> Terms:
         found |= {"reference": made.get("reference"), "extractor": _extractor(made, figure.extractor)}
     if kind == "labels":
         found["classifier"] = _named(made.get("classifier"))
-    if figure.place == "best":
-        found["guidance scales"] = _scales(run.curves.get("guidance", {}))
+    if curve := CURVES.get(figure.place):
+        found[f"curve of {curve}"] = _scales(run.curves.get(curve, {}))
     if kind == "images":
         found["test images"] = config.metrics.first_stage_images
     if kind == "bound":
@@ -58,7 +58,7 @@ def _named(section: Any) -> str | None:
 
 def _scales(curve: Mapping[str, Any]) -> Any:
     values = [point["value"] for point in curve.get("points", ())]
-    return {"split": curve.get("split"), "n": curve.get("samples"), "scales": values} if values else None
+    return {"split": curve.get("split"), "n": curve.get("samples"), "values": values} if values else None
 
 
 def words(value: Any) -> str:

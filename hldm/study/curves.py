@@ -13,7 +13,7 @@ from hldm.study.statistics import Interval, paired_difference
 class CurvePoint:
     """A value of a sampler setting on validation: metric → mean of a cell, and its difference from the baseline."""
 
-    value: float
+    value: float | str
     means: Mapping[str, Interval]
     differences: Mapping[str, Interval]
 
@@ -26,15 +26,15 @@ class Curve:
         cell: its name.
         setting: as in "guidance".
         split, samples: what it was measured on: never the test images.
-        best: seed → the value that it chose.
-        points: by rising value.
+        best: extractor ("" for the leading one) → seed → the value that it chose.
+        points: in the order of the values tried.
     """
 
     cell: str
     setting: str
     split: str
     samples: int | None
-    best: Mapping[int, float]
+    best: Mapping[str, Mapping[int, float | str]]
     points: Sequence[CurvePoint]
 
 
@@ -43,7 +43,7 @@ def settings_of_curves(cell: Cell) -> list[str]:
     return list(dict.fromkeys(name for run in cell.runs.values() for name in run.curves))
 
 
-def _values_along(setting: str, runs: Mapping[int, Finished]) -> dict[int, dict[float, dict[str, float]]]:
+def _values_along(setting: str, runs: Mapping[int, Finished]) -> dict[int, dict[float | str, dict[str, float]]]:
     """Seed → value of the setting → metric → number."""
 
     def numbers(point: Mapping[str, Any]) -> dict[str, float]:
@@ -64,7 +64,7 @@ def curve(setting: str, name: str, cell: Cell, base: Cell | None) -> Curve:
         same = {seed: run for seed, run in pairs.items() if _curve_terms(run, setting) == leading}
         theirs = _values_along(setting, same)
     points = []
-    for value in sorted({value for values in ours.values() for value in values}):
+    for value in dict.fromkeys(value for values in ours.values() for value in values):
         metrics = dict.fromkeys(metric for values in ours.values() for metric in values.get(value, {}))
         means, differences = {}, {}
         for metric in metrics:
@@ -75,16 +75,21 @@ def curve(setting: str, name: str, cell: Cell, base: Cell | None) -> Curve:
                 differences[metric] = apart
         points.append(CurvePoint(value, means, differences))
     first = next(iter(alike.values())).curves[setting]
-    best = {seed: run.curves[setting].get("best") for seed, run in alike.items()}
-    known = {seed: value for seed, value in best.items() if isinstance(value, int | float)}
-    return Curve(name, setting, str(first.get("split", "?")), first.get("samples"), known, points)
+    best: dict[str, dict[int, float | str]] = {}
+    for seed, run in alike.items():
+        for key, value in run.curves[setting].items():
+            if key == "best" or key.startswith("best_"):
+                best.setdefault(key[len("best_") :], {})[seed] = value
+    return Curve(name, setting, str(first.get("split", "?")), first.get("samples"), best, points)
 
 
 def _has_pair(seed: int, run: Finished, base: Cell) -> bool:
     return seed in base.runs and data_difference(base.runs[seed], run) is None
 
 
-def _along(values: Mapping[int, Mapping[float, Mapping[str, float]]], at: float, metric: str) -> dict[int, float]:
+def _along(
+    values: Mapping[int, Mapping[float | str, Mapping[str, float]]], at: float | str, metric: str
+) -> dict[int, float]:
     return {seed: of_seed[at][metric] for seed, of_seed in values.items() if metric in of_seed.get(at, {})}
 
 

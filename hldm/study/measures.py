@@ -8,8 +8,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-PLACES = {"unguided": "no guidance", "best": "best guidance"}
-"""End of a name → where the samples were drawn, in words; "best" is each run's own choice on validation."""
+PLACES = {
+    "unguided": "no guidance",
+    "best": "best guidance",
+    "best_steps": "best steps",
+    "best_method": "best solver",
+    "drawn": "from draws",
+}
+"""End of a name → how the images were drawn, in words; what is best is each run's own choice on validation."""
+
+CURVES = {"best": "guidance", "best_steps": "steps", "best_method": "method"}
+"""Place → the curve on which its value was chosen."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ MEASURES = {
     "density": Measure("density", "samples", "samples", "higher", 3, 0.01, False),
     "coverage": Measure("coverage", "samples", "samples", "higher", 3, 0.01, False),
     "elbo_flow": Measure("bound with diffusion, nats", "likelihood", "bound", "higher", 1, 1.0, False),
+    "elbo_flow_rate": Measure("rate with diffusion, nats", "likelihood", "bound", "", 1, 1.0, False),
     "nll": Measure("−log p(x), nats", "likelihood", "likelihood", "lower", 2, 1.0, False),
     "reconstruction_fid": Measure("FID of reconstructions", "first stage", "rebuilt", "lower"),
     "reconstruction_mse": Measure("reconstruction error", "first stage", "images", "lower", 4),
@@ -59,7 +69,7 @@ MEASURES = {
 }
 """Metric → how it is compared, in the order of tables."""
 
-HEADLINES = ("fid", "kid", "precision", "recall", "label_accuracy", "elbo_flow", "nll", "reconstruction_fid",
+HEADLINES = ("fid", "kid", "precision", "recall", "label_accuracy", "elbo_flow", "elbo_flow_rate", "nll", "reconstruction_fid",
              "reconstruction_mse", "elbo", "elbo_kl")  # fmt: skip
 """Metrics that a comparison gives a verdict on unless it is told others: fewer comparisons, more power."""
 
@@ -94,7 +104,8 @@ class Figure:
     @property
     def is_headline(self) -> bool:
         """FID counts at every guidance; the others where the run stands."""
-        return self.metric in HEADLINES and (self.metric == "fid" or not self.place)
+        places = ("", "unguided", "best") if self.metric == "fid" else ("",)
+        return self.metric in HEADLINES and self.place in places
 
 
 def figure(name: str, extractors: Collection[str] = ()) -> Figure | None:
@@ -105,8 +116,8 @@ def figure(name: str, extractors: Collection[str] = ()) -> Figure | None:
     """
     rest, place = name, ""
     for end in PLACES:
-        if rest.endswith(f"_{end}"):
-            rest, place = rest.removesuffix(f"_{end}"), end
+        if name.endswith(f"_{end}"):
+            rest, place = name.removesuffix(f"_{end}"), end
     for extractor in ("", *extractors):
         metric = rest.removesuffix(f"_{extractor}") if extractor else rest
         if metric in MEASURES and (metric != rest or not extractor):

@@ -68,9 +68,9 @@ def test_results_of_earlier_versions_compare_with_nothing_not_even_each_other() 
 
 def test_the_best_guidance_is_the_best_of_the_same_scales() -> None:
     finer = {"guidance": {**CURVE, "points": [{"value": 1.0}, {"value": 1.25}]}}
-    assert "guidance scales" in (difference(of("fid_best"), of("fid_best", curves=finer)) or "")
+    assert "curve of guidance is" in (difference(of("fid_best"), of("fid_best", curves=finer)) or "")
     assert difference(of("fid"), of("fid", curves=finer)) is None
-    assert "do not say guidance scales" in (difference(of("fid_best"), of("fid_best", curves={})) or "")
+    assert "do not say curve of guidance" in (difference(of("fid_best"), of("fid_best", curves={})) or "")
 
 
 def test_bounds_rest_on_their_images() -> None:

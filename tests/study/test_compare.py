@@ -37,7 +37,7 @@ def test_cells_with_intervals_then_the_verdict(width: int, tmp_path: Path, capsy
     rows = {line.strip().split("  ")[0]: line for line in table.splitlines() if " ± " in line}
     assert list(rows) == ["euclidean", "poincare c=0.1", "poincare c=1", "hybrid c=0.1", "hybrid c=1"]  # aliases folded
     assert "2 of 3" in rows["hybrid c=1"]
-    assert table.count("FID") == (3 if width < 200 else 6)
+    assert table.count("FID") == {80: 3, 100: 5, 200: 6}[width]
     assert rows["euclidean"].count(" ± ") >= (3 if width < 200 else 9)
     words = " ".join(rest.split())
     assert "hybrid c=1, seed 2: failed." in words

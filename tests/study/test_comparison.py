@@ -176,7 +176,16 @@ def test_figures_can_be_chosen() -> None:
 
 def curve(points: Mapping[float, float], best: float, **more: Any) -> dict[str, Any]:
     each = [{"value": value, "fid": fid, "note": "x"} for value, fid in points.items()]
-    return {"guidance": {"split": "validation", "samples": 500, "points": each, "best": best, **more}}
+    return {
+        "guidance": {
+            "split": "validation",
+            "samples": 500,
+            "points": each,
+            "best": best,
+            "best_unlabelled": 1.0,
+            **more,
+        }
+    }
 
 
 def test_curves_have_means_and_differences_at_every_value() -> None:
@@ -196,9 +205,9 @@ def test_curves_have_means_and_differences_at_every_value() -> None:
         "validation",
         500,
     )
-    assert of_flat.best == {0: 1.5, 1: 1.5}
+    assert of_flat.best == {"": {0: 1.5, 1: 1.5}, "unlabelled": {0: 1.0, 1: 1.0}}
     assert all(not point.differences for point in of_flat.points)
-    assert of_ball.best == {0: 1.5, 1: 2.0}
+    assert of_ball.best[""] == {0: 1.5, 1: 2.0}
     means = {point.value: point.means["fid"].mean for point in of_ball.points}
     assert means == {1.0: 6.0, 1.5: 3.0, 2.0: 1.0}
     apart = {point.value: point.differences["fid"] for point in of_ball.points if point.differences}

@@ -16,6 +16,12 @@ from hldm.study.measures import HEADLINES, MEASURES, Figure, figure, figures
             Figure("fid_unlabelled_unguided", "fid", "unlabelled", "unguided"),
             "FID (unlabelled), no guidance",
         ),
+        ("kid_best_steps", Figure("kid_best_steps", "kid", "", "best_steps"), "KID, best steps"),
+        (
+            "reconstruction_fid_unlabelled_drawn",
+            Figure("reconstruction_fid_unlabelled_drawn", "reconstruction_fid", "unlabelled", "drawn"),
+            "FID of reconstructions (unlabelled), from draws",
+        ),
         ("kid_unlabelled", Figure("kid_unlabelled", "kid", "unlabelled"), "KID (unlabelled)"),
         ("reconstruction_fid", Figure("reconstruction_fid", "reconstruction_fid"), "FID of reconstructions"),
         (
