@@ -71,7 +71,7 @@ def _array(values: object) -> Sequence[float]:
     return array("d", values if isinstance(values, list) and all(map(_is_number, values)) else [])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # so that it can be a key
 class Cell:
     """Runs that differ in their seed alone.
 

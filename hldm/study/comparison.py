@@ -6,7 +6,8 @@ elsewhere: a `Comparison` is plain data, and `as_json` gives it to programs.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from statistics import fmean, variance
+from functools import cache
+from statistics import fmean
 from typing import Any
 
 from hldm.study import statistics
@@ -131,16 +132,17 @@ def compare(found: Sequence[Cell], chosen: Callable[[Figure], bool] = lambda fig
     shown = [one for one in figures({name for run in runs for name in run.metrics}, others) if chosen(one)]
     left_out = LeftOut()
     summaries, differences, curves = [], [], []
-    name_of = {id(cell): name for cell, name in zip(found, names, strict=True)}
+    name_of = dict(zip(found, names, strict=True))
+    rests = cache(_terms)  # a baseline is asked for every cell that is compared with it
     for cell, base in zip(found, against, strict=True):
-        name, base_name = name_of[id(cell)], None if base is None else name_of[id(base)]
+        name, base_name = name_of[cell], None if base is None else name_of[base]
         values: dict[str, dict[int, float]] = {}
         for one in shown:
-            alike, apart = _alike(one, cell, base)
+            alike, apart = _alike(rests(one, cell), {} if base is None else rests(one, base), has_base=base is not None)
             values[one.name] = {seed: cell.runs[seed].metrics[one.name] for seed in alike}
             left_out.add(name, base_name, one, apart, len(cell.runs))
             if base is not None and base_name is not None and not alike.keys() & apart.keys():
-                pairs, unpaired = _pairs(one, alike, cell, base)
+                pairs, unpaired = _pairs(alike, rests(one, base), cell, base)
                 left_out.add(name, base_name, one, unpaired, len(cell.runs))
                 if pairs:
                     differences.append(_difference(one, pairs, (name, cell), (base_name, base)))
@@ -168,20 +170,20 @@ def _terms(one: Figure, cell: Cell) -> dict[int, Terms]:
     return {seed: terms(one, run, cell.config) for seed, run in cell.runs.items() if one.name in run.metrics}
 
 
-def _alike(one: Figure, cell: Cell, base: Cell | None) -> tuple[dict[int, Terms], dict[int, str]]:
+def _alike(
+    own: Mapping[int, Terms], there: Mapping[int, Terms], *, has_base: bool
+) -> tuple[dict[int, Terms], dict[int, str]]:
     """The runs of a cell whose figure was measured as the baseline's was, and why the others are left out.
 
     Where none was, they are those that were measured as most of the cell were, and all of them have a reason: the cell
     has a mean then, and no difference.
     """
-    own = _terms(one, cell)
-    there = None if base is None else usual(_terms(one, base).values())
-    leading = usual(own.values()) if there is None else there
+    leading = usual(there.values()) or usual(own.values())
     if leading is None:
         return {}, {}
     reasons = {seed: difference(leading, mine) for seed, mine in own.items()}
     apart = {seed: reason for seed, reason in reasons.items() if reason}
-    if base is None:
+    if not has_base:
         # what is lacking everywhere keeps nobody from a mean; it is said where a difference would be made
         usual_ones = {seed: mine for seed, mine in own.items() if mine == leading}
         return usual_ones, {seed: reason for seed, reason in apart.items() if seed not in usual_ones}
@@ -191,9 +193,10 @@ def _alike(one: Figure, cell: Cell, base: Cell | None) -> tuple[dict[int, Terms]
     return {seed: mine for seed, mine in own.items() if seed not in apart}, apart
 
 
-def _pairs(one: Figure, alike: Mapping[int, Terms], cell: Cell, base: Cell) -> tuple[list[int], dict[int, str]]:
+def _pairs(
+    alike: Mapping[int, Terms], there: Mapping[int, Terms], cell: Cell, base: Cell
+) -> tuple[list[int], dict[int, str]]:
     """The seeds in which a cell and its baseline compare, and why others do not; seeds that one lacks are no matter."""
-    there = _terms(one, base)
     reasons = {
         seed: difference(there[seed], mine) or data_difference(base.runs[seed], cell.runs[seed])
         for seed, mine in alike.items()
@@ -248,7 +251,7 @@ def _sampling_variance(name: str, run: Finished, base: Finished) -> float | None
     drawn = [(of_seed, base.per_sampling_seed.get(seed, {})) for seed, of_seed in run.per_sampling_seed.items()]
     apart = [ours[name] - theirs[name] for ours, theirs in drawn if name in ours and name in theirs]
     if len(apart) > 1:
-        return variance(apart) / len(apart)
+        return statistics.sd_of(apart) ** 2 / len(apart)
     own = [_own_variance(name, one) for one in (run, base)]
     known = [value for value in own if value is not None]
     return sum(known) if len(known) == 2 else None

@@ -69,8 +69,10 @@ MEASURES = {
 }
 """Metric → how it is compared, in the order of tables."""
 
-HEADLINES = ("fid", "kid", "precision", "recall", "label_accuracy", "elbo_flow", "elbo_flow_rate", "nll", "reconstruction_fid",
-             "reconstruction_mse", "elbo", "elbo_kl")  # fmt: skip
+HEADLINES = frozenset({
+    "fid", "kid", "precision", "recall", "label_accuracy", "elbo_flow", "elbo_flow_rate", "nll", "reconstruction_fid",
+    "reconstruction_mse", "elbo", "elbo_kl",
+})  # fmt: skip
 """Metrics that a comparison gives a verdict on unless it is told others: fewer comparisons, more power."""
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean, stdev
+from statistics import fmean
 
 from scipy.special import nctdtr, stdtr, stdtrit
 
@@ -52,7 +52,7 @@ class Interval:
         n = len(known)
         if n == 1:
             return cls(known[0], None)
-        sd = stdev(known)
+        sd = sd_of(known)
         return cls(fmean(known), quantile(n, LEVEL) * sd / math.sqrt(n), n, sd)
 
     @property
@@ -81,6 +81,12 @@ class Interval:
     def text(self, digits: int = 2) -> str:
         """A signed mean with its margin, as "+0.30 ± 0.12"; a dash where the margin is not known."""
         return NOTHING if self.margin is None else f"{self.mean:+.{digits}f} ± {self.margin:.{digits}f}"
+
+
+def sd_of(values: Sequence[float]) -> float:
+    """Standard deviation with n − 1 in the denominator; much quicker than the exact one of the standard library."""
+    centre = fmean(values)
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
 @cache
@@ -170,7 +176,7 @@ def sampling_share(differences: Sequence[float], sampling: Sequence[float]) -> f
     """
     if len(differences) < 2 or not sampling:
         return None
-    total = stdev(differences) ** 2
+    total = sd_of(differences) ** 2
     return 0.0 if fmean(sampling) == 0 else min(1.0, fmean(sampling) / total) if total else 1.0
 
 
@@ -202,8 +208,8 @@ class ImagePairs:
             return None
         n = len(next(iter(apart.values())))
         over_seeds = [fmean(image) for image in zip(*apart.values(), strict=True)]
-        within = {seed: stdev(images) / math.sqrt(n) for seed, images in apart.items()}
-        return cls(n, within, stdev(over_seeds) / math.sqrt(n))
+        within = {seed: sd_of(images) / math.sqrt(n) for seed, images in apart.items()}
+        return cls(n, within, sd_of(over_seeds) / math.sqrt(n))
 
 
 def mean(values: Iterable[float], digits: int = 2) -> str:

@@ -128,7 +128,7 @@ def test_outputs_that_are_only_read_are_no_trouble(
     def refused(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("hldm.study.compare.write_json", refused)
+    monkeypatch.setattr("hldm.study.compare.write_text_atomically", refused)
     monkeypatch.setattr("hldm.study.compare.comparison_picture", refused)
     out = " ".join(printed(plan, 80, capsys).split())
     assert "comparison.json cannot be written (Permission denied)" in out
