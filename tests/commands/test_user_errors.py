@@ -370,7 +370,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "learnable from almost 0": (["curvature=learnable", "curvature.value=1e-60"], ["positive", "curvature=0"]),
     "a whole number of many digits": (["metrics.sampling_seeds=[99999999999999999999]"], ["too many digits"]),
     "steps without end": (["training.first_stage.steps=1e30"], ["too many digits"]),
-    "a batch larger than the data": (["training.diffusion.batch_size=100000"], ["60000", "batch_size=128"]),
+    "a batch larger than the data": (["training.diffusion.batch_size=100000"], ["55000", "batch_size=128"]),
     "a batch larger than what validation leaves": (
         ["dataset.validation_images=50000", "training.diffusion.batch_size=10001"],
         ["the 10000 images", "batch_size=128"],
