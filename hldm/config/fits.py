@@ -18,9 +18,8 @@ from hldm.config.autoencoder import (
     Published,
 )
 from hldm.config.conditioning import Guided, TextConditioning
-from hldm.config.dataset import MNIST, Branching
+from hldm.config.dataset import MNIST, Branching, TreeImages
 from hldm.config.diffusion import (
-    TRAIN_STEPS,
     CrossAttention,
     DiffusionSampler,
     FlowMatching,
@@ -31,13 +30,16 @@ from hldm.config.diffusion import (
 )
 from hldm.config.explain import must_be
 from hldm.config.geometry import PoincareBall
-from hldm.config.metrics import USUAL_SCALES, InceptionFeatures
+from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
 from hldm.config.schema import RunConfig
 from hldm.config.training import AdamW, Stage
 from hldm.console import shown
 
 DIGIT_SIDE = 28
 """Height and width of what the digit classifier sees."""
+
+MOST_IMAGES = 10**6
+"""Of a tree whose images are made and kept in memory: 784 MB."""
 
 MIN_SAMPLES = 10
 """Parts into which the inception score and the classes of a data set cut the samples."""
@@ -61,6 +63,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         widths,
         sides,
         data,
+        known_trees,
         first_stage_losses,
         decay,
     ):
@@ -317,17 +320,7 @@ def noise_schedule(c: RunConfig) -> Iterator[str]:
     process, sampler = c.diffusion.process, c.diffusion.sampler
     if not isinstance(process, TangentDDPM) or not isinstance(sampler, DiffusionSampler):
         return
-    steps, method = sampler.steps, sampler.method
-    # the DDIM of diffusers steps back by 1000 // steps, wherever its next step is: 400 steps of length 2 cover 800
-    if method == "ddim" and TRAIN_STEPS % steps > 0.01 * TRAIN_STEPS:
-        divisors = [n for n in range(1, TRAIN_STEPS + 1) if TRAIN_STEPS % n == 0]
-        below, above = max(n for n in divisors if n < steps), min(n for n in divisors if n > steps)
-        length = TRAIN_STEPS // steps
-        yield (
-            f"diffusion.sampler.steps={steps} does not suit method=ddim: its steps have a whole length, here {length}, "
-            f"so they cover {steps * length} of {TRAIN_STEPS}. Try diffusion.sampler.steps={below} or {above}, or "
-            "another method, such as diffusion.sampler.method=dpm_solver++."
-        )
+    method = sampler.method
     if sampler.eta and method != "ddim":
         yield (
             f"diffusion.sampler.eta={sampler.eta:g} is the noise of method=ddim, and method={method} has none to set. "
@@ -468,6 +461,8 @@ def data(c: RunConfig) -> Iterator[str]:
     for key, images in asked:
         if test and images > test:
             yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
+    if side := c.dataset.image_side:
+        yield from pictures(metrics, (c.dataset.image_channels, side, side))
     if not metrics.extractors:
         return
     if metrics.samples < MIN_SAMPLES:
@@ -492,23 +487,81 @@ def data(c: RunConfig) -> Iterator[str]:
 
 
 def extractors(c: RunConfig) -> Iterator[str]:
-    """Every extractor is there once, and can see the images."""
-    metrics, side = c.metrics, c.dataset.image_side
+    """Every extractor is there once."""
+    metrics = c.metrics
     names = [extractor.name for extractor in metrics.extractors]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         yield (
             f"metrics.extractors has {', '.join(twice)} twice, and its metrics would have one name. Type "
             f"metrics.extractors=[{','.join(dict.fromkeys(names))}]."
         )
-    if side not in (None, DIGIT_SIDE) and (blind := [e.name for e in metrics.extractors if e.needs_digits]):
+    if metrics.weights is not None and not any(
+        isinstance(e, InceptionFeatures | DINOv2Features) for e in metrics.extractors
+    ):
         yield (
-            f"metrics.extractors={shown(blind)} look at pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and those of "
-            f"this data set have {side} × {side}. Type metrics=inception metrics.weights=<its file>."
+            f"metrics.weights={metrics.weights} is the file of Inception or DINOv2, and these metrics use neither. "
+            "Type metrics=inception or metrics=dinov2 with it, or leave it out."
         )
-    if metrics.weights is not None and not any(isinstance(e, InceptionFeatures) for e in metrics.extractors):
+
+
+def pictures(metrics: Metrics, shape: tuple[int | None, int, int]) -> Iterator[str]:
+    """Extractor and classifier see pictures of this shape (C, H, W); C is None where it is not known yet.
+
+    A run asks this again when its data have been read, which may be of a section that does not know their shape.
+    """
+    channels, height, width = shape
+    if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
+        return
+    given = f"those of this data set have {height} × {width}" + (f" in {channels} channels" if channels else "")
+    if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
         yield (
-            f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
-            "metrics=inception with it, or leave it out."
+            f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
+            f"{given}. Type metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
+            "metrics.classifier=null."
+        )
+    elif metrics.classifier is not None and metrics.classifier.needs_digits:
+        yield (
+            f"The classifier judges grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and {given}. Type "
+            "metrics.classifier=null, which leaves label_accuracy out, or name one of your own."
+        )
+
+
+def class_samples(metrics: Metrics, classes: int) -> Iterator[str]:
+    """Each class has more samples than there are features, where it is judged by itself; asked as `pictures` is."""
+    features = max((extractor.features or 0 for extractor in metrics.extractors), default=0)
+    if metrics.per_class and metrics.samples // classes <= features:
+        yield (
+            f"metrics.per_class=true needs more samples of each class than the {features} features that FID looks at, "
+            f"and metrics.samples={metrics.samples} are {metrics.samples // classes} of each of {classes} classes. "
+            f"Type metrics.samples={(features + 1) * classes} or more, or metrics.per_class=false."
+        )
+
+
+def known_trees(c: RunConfig) -> Iterator[str]:
+    """Labels are a level that the tree has, and only digits are judged by the classifier of digits."""
+    dataset = c.dataset
+    if isinstance(c.metrics.classifier, DigitClassifier) and not dataset.has_digits:
+        yield (
+            "metrics.classifier tells digits from each other, and the classes of this data set are not digits. Type "
+            "metrics=trees, or metrics.classifier=null."
+        )
+    if not isinstance(dataset, Branching | TreeImages):
+        return
+    level, depth = dataset.label_level, dataset.depth
+    if level is not None and level > depth:
+        yield (
+            f"dataset.label_level={level} is below the last level of the tree, dataset.depth={depth}. Type "
+            "dataset.label_level=null for a class per node, or a level that there is."
+        )
+    if isinstance(dataset, Branching) and dataset.train_share <= dataset.validation_share:
+        yield (
+            f"dataset.validation_share={dataset.validation_share:g} is taken from dataset.train_share="
+            f"{dataset.train_share:g} and leaves nothing to train on. Type dataset.validation_share=0.1."
+        )
+    if isinstance(dataset, TreeImages) and dataset.nodes(depth) * dataset.siblings > MOST_IMAGES:
+        yield (
+            f"dataset.depth={depth}, dataset.children={dataset.children} and dataset.siblings={dataset.siblings} make "
+            f"more than the {MOST_IMAGES} images that a tree may have. Try dataset.depth=4 dataset.children=2."
         )
 
 

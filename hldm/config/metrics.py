@@ -13,6 +13,7 @@ from hldm.config.base import (
     NotNegativeWhole,
     Positive,
     Section,
+    Switch,
     UserPath,
     Whole,
     Word,
@@ -34,14 +35,18 @@ class Weights(Section):
 
 
 class Extractor(Section, family=True):
-    """Where FID, IS and KID look at images. A plain name, such as digits, stands for the one of that name."""
+    """Where FID and the other metrics of samples look at images.
+
+    A plain name, such as digits, stands for the one of that name.
+    """
 
     name: ClassVar[str]
     """By which it is chosen, and by which its metrics end where another one leads; the class's own in lower case where
     it gives none."""
-
     needs_digits: ClassVar[bool] = False
     """Whether it sees grey images of 28 × 28 pixels only."""
+    features: ClassVar[int | None] = None
+    """How many there are, where that is known before its weights are read."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -62,20 +67,41 @@ class DigitFeatures(Weights, Extractor, target="hldm.metrics.DigitFeatures"):
 
     name = "digits"
     needs_digits = True
+    features = 64
+
+
+class UnlabelledFeatures(Weights, Extractor, target="hldm.metrics.UnlabelledFeatures"):
+    """Features of digits that were learned without labels."""
+
+    name = "unlabelled"
+    needs_digits = True
+    features = 64
 
 
 class InceptionFeatures(Weights, Extractor, target="hldm.metrics.InceptionFeatures"):
     """The field's usual extractor, for colour photographs."""
 
     name = "inception"
+    features = 2048
+
+
+class DINOv2Features(Weights, Extractor, target="hldm.metrics.DINOv2Features"):
+    """A transformer that saw no labels, for colour photographs."""
+
+    name = "dinov2"
 
 
 class Classifier(Section, family=True):
     """Judges whether samples show their label."""
 
+    needs_digits: ClassVar[bool] = False
+    """Whether it sees grey images of 28 × 28 pixels only."""
+
 
 class DigitClassifier(Weights, Classifier, target="hldm.metrics.DigitClassifier"):
     """The bundled digit classifier."""
+
+    needs_digits = True
 
 
 class Likelihood(Section, family=True):
@@ -144,7 +170,7 @@ class Metrics(Section):
         default=DigitClassifier(), description="judges whether samples show their label"
     )
     weights: UserPath | None = Field(
-        default=None, description="file with Inception's weights, of metrics=inception", examples=["<file>"]
+        default=None, description="file of metrics=inception or metrics=dinov2 with its weights", examples=["<file>"]
     )
     samples: Annotated[Whole, Ge(2)] = Field(default=5000, description="samples per sampling seed", examples=[5000])
     sampling_seeds: tuple[NotNegativeWhole, ...] = Field(
@@ -165,6 +191,14 @@ class Metrics(Section):
     )
     validation_samples: Annotated[Whole, Ge(10)] = Field(
         default=1000, description="samples for each point of such a curve", examples=[1000]
+    )
+    per_class: Switch = Field(
+        default=False, description="FID of each class too, which needs more samples of a class than features"
+    )
+    perceptual_weights: UserPath | None = Field(
+        default=None,
+        description="file with VGG16's weights, for reconstruction_lpips; null: that is not measured",
+        examples=["<file>"],
     )
     first_stage_images: Annotated[Whole, Ge(4)] = Field(
         default=5000, description="test images for reconstruction, ELBO and hierarchy", examples=[10000]
@@ -187,6 +221,10 @@ class Metrics(Section):
         default=16, description="steps of the solver of that bound, of four network evaluations each", examples=[16]
     )
 
+    def by_content(self) -> dict[str, str]:
+        file = self.perceptual_weights
+        return {"perceptual_weights": content_digest([Path(file)])} if file and Path(file).is_file() else {}
+
     def unread(self) -> set[str]:
         unread = {"weights"}  # it counts where an extractor reads it
         if not self.likelihood_images:
@@ -197,5 +235,13 @@ class Metrics(Section):
         if len(short) == len(lists):
             unread.add("validation_samples")
         if not self.extractors:
-            unread |= {"samples", "sampling_seeds", "sampling_batch_size", "classifier", "validation_samples", *lists}
+            unread |= {
+                "samples",
+                "sampling_seeds",
+                "sampling_batch_size",
+                "classifier",
+                "per_class",
+                "validation_samples",
+                *lists,
+            }
         return unread

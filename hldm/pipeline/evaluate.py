@@ -26,12 +26,12 @@ from hldm.metrics import (
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import build
-from hldm.pipeline.pictures import save_grid, save_latents
-from hldm.pipeline.samples import Results, balanced_labels, decoded, evaluate_samples
+from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_latents
+from hldm.pipeline.samples import Results, decoded, evaluate_samples
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.provenance import provenance
-from hldm.training import batch_indices, encode, stream
+from hldm.training import batch_indices, encode, settled, settling, stream
 
 VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "scipy")
 """Packages whose version can move a number."""
@@ -69,7 +69,7 @@ def evaluate_run(
     per_image: dict[str, list[float]] = {}
     if isinstance(model, LatentDiffusion):
         if isinstance(c := model.denoiser.curvature, LearnableCurvature):
-            metrics["denoiser_curvature"] = float(c())
+            metrics |= {"denoiser_curvature": float(c()), **settled("denoiser_curvature", c)}
         if config.bound_images:
             with stopwatch.part("bound"):
                 bound = evidence_bound(
@@ -144,7 +144,9 @@ def first_stage_metrics(
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
     if (depths := dataset.depths) is not None:
-        against["depth"] = depths[dataset.test.labels[: len(images)]]
+        of_images = depths[dataset.test.nodes[: len(images)]]
+        if of_images.min() < of_images.max():  # where all images lie at one depth there is nothing to follow
+            against["depth"] = of_images
     *maps, (manifold, v) = autoencoder.layout.factors(torch.cat(locs))
     # what diffusion sees: a posterior may be wider than its means are apart
     *map_draws, drawn = autoencoder.layout.factors(torch.cat(draws))
@@ -156,16 +158,18 @@ def first_stage_metrics(
         hierarchy |= {f"map_{name}": value for name, value in curvature_reach(*of_map).items()}
         hierarchy["map_sqrt_c_rms_drawn"] = curvature_reach(*map_drawn)["sqrt_c_rms"]
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
+    curvature |= settling(autoencoder.manifold)
     figures = autoencoder.test_figures(means) if isinstance(autoencoder, TrainableAutoencoder) else {}
     return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}
 
 
 def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path: Path) -> None:
-    """samples.png (a column per class) and reconstructions.png (originals above), of pictures; latents.png."""
+    """samples.png (a column per class, of as many as fit), reconstructions.png (originals above); latents.png."""
     if dataset.has_pictures:
-        labels = balanced_labels(10 * dataset.classes, dataset.classes)
+        columns = min(dataset.classes, MOST_COLUMNS)
+        labels = torch.linspace(0, dataset.classes - 1, columns).round().long().repeat(10)
         samples = model.sample(labels.to(model.device), stream(config.seed, "picture", 0, model.device))
-        save_grid(path / "samples.png", samples, columns=dataset.classes)
+        save_grid(path / "samples.png", samples, columns=columns)
 
         originals = dataset.test.first(30)
         rebuilt = decoded(model, encode(model, originals).loc)
@@ -173,13 +177,13 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path:
         save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
 
     shown = min(2000, config.metrics.first_stage_images)
-    images, labels = dataset.test.first(shown), dataset.test.labels[:shown]
+    images, nodes = dataset.test.first(shown), dataset.test.nodes[:shown]
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
-        images, labels = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.labels, labels])
-    colours = labels if (depths := dataset.depths) is None else depths[labels]
+        images, nodes = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.nodes, nodes])
+    colours = nodes if (depths := dataset.depths) is None else depths[nodes]
     loc = encode(model, images).loc
     *_, (manifold, v) = model.autoencoder.layout.factors(loc)
-    save_latents(path / "latents.png", manifold, v.cpu(), colours, labels, dataset.parents)
+    save_latents(path / "latents.png", manifold, v.cpu(), colours, nodes, dataset.parents)
 
 
 def data_order(config: RunConfig, total: int) -> str:

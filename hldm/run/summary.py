@@ -67,7 +67,9 @@ GROUPS: dict[str, dict[str, Line]] = {
         "radius_entropy_spearman": Line("radius with entropy", ".2f", "", "", (("by chance", "radius_entropy_null"),)),
         "radius_depth_spearman": Line("radius with depth", ".2f", "", "", (("by chance", "radius_depth_null"),)),
         "sqrt_c_rms": Line("reach of curvature, √c · rms", ".3g", "", "", (("drawn", "sqrt_c_rms_drawn"),)),
-        "curvature_0": Line("curvature", ".3g"),
+        "curvature_0": Line(
+            "curvature", ".3g", "", "", (("started at", "curvature_0_start"), ("settled", "curvature_0_settled"))
+        ),
     },
 }
 """Group → metric → how it is shown."""

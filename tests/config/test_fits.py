@@ -40,7 +40,9 @@ def test_an_autoencoder_without_a_law_of_its_latents_is_refused_where_one_is_nee
 
 def test_the_classifier_of_digits_is_refused_for_larger_pictures() -> None:
     class Larger(Dataset, target="mylab.larger"):
-        image_side = 32
+        @property
+        def image_side(self) -> int:
+            return 32
 
     assert "28 × 28 pixels, and those of this data set have 32 × 32" in said(compose([]), dataset=Larger())
     assert said(compose(["experiment=pvae_mnist", "metrics=vectors"]), dataset=Larger()) == ""
@@ -55,3 +57,12 @@ def test_what_is_one_ball_or_one_flat_space() -> None:
     assert said(compose(layers)) == ""
     with pytest.raises(UserError, match="defined on one ball"):
         compose([*layers, "geometry.manifold.balls=2", "latent_dim=2"])
+
+
+def test_labels_are_of_a_level_that_the_tree_has() -> None:
+    tree = ["experiment=pvae_tree"]
+    assert said(compose([*tree, "dataset.label_level=6", "dataset.validation_share=0.1"])) == ""
+    with pytest.raises(UserError, match=r"dataset\.label_level=7 is below the last level"):
+        compose([*tree, "dataset.label_level=7"])
+    with pytest.raises(UserError, match="leaves nothing to train on"):
+        compose([*tree, "dataset.validation_share=0.7"])
