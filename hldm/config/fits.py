@@ -15,7 +15,7 @@ from hldm.config.autoencoder import (
     Published,
 )
 from hldm.config.conditioning import Guided, TextConditioning
-from hldm.config.dataset import Branching, TreeImages
+from hldm.config.dataset import Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
     TRAIN_STEPS,
     CrossAttention,
@@ -446,9 +446,10 @@ def extractors(c: RunConfig) -> Iterator[str]:
             f"metrics.extractors=[{','.join(dict.fromkeys(names))}]."
         )
     if side not in (None, DIGIT_SIDE) and (blind := [e.name for e in metrics.extractors if e.needs_digits]):
+        smaller = f"dataset.side={DIGIT_SIDE}, or " if isinstance(c.dataset, Omniglot) else ""
         yield (
             f"metrics.extractors={shown(blind)} look at pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and those of "
-            f"this data set have {side} × {side}. Type metrics=inception metrics.weights=<its file>."
+            f"this data set have {side} × {side}. Type {smaller}metrics=inception metrics.weights=<its file>."
         )
     if metrics.weights is not None and not any(isinstance(e, InceptionFeatures) for e in metrics.extractors):
         yield (

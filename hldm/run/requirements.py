@@ -44,7 +44,7 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
         yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
     if isinstance(config.dataset, Omniglot):
-        samples = None if config.metrics.extractor is None else config.metrics.samples
+        samples = config.metrics.samples if config.metrics.extractors else None
         yield ("dataset", config.dataset, samples), _drawings(config.dataset, samples)
     if isinstance(config.conditioning, TextConditioning) and config.has_diffusion:
         yield ("conditioning", config.conditioning.pretrained), _text_model(config.conditioning.pretrained)
