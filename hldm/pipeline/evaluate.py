@@ -180,7 +180,10 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path:
     images, nodes = dataset.test.first(shown), dataset.test.nodes[:shown]
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
         images, nodes = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.nodes, nodes])
-    colours = nodes if (depths := dataset.depths) is None else depths[nodes]
+    colours = nodes
+    if (depths := dataset.depths) is not None:
+        of_images = depths[nodes]
+        colours = of_images if of_images.min() < of_images.max() else dataset.ancestors(1)[nodes]
     loc = encode(model, images).loc
     *_, (manifold, v) = model.autoencoder.layout.factors(loc)
     save_latents(path / "latents.png", manifold, v.cpu(), colours, nodes, dataset.parents)
