@@ -111,7 +111,8 @@ class FlowMatching(Process, target="hldm.diffusion.FlowMatching"):
 
     time: Literal["logit_normal", "uniform"] = Field(default="logit_normal", description="law of the training times")
     pairing: Literal["independent", "optimal_transport"] = Field(
-        default="independent", description="pairing of noise and latents within a batch, and a class where there are labels"
+        default="independent",
+        description="pairing of noise and latents within a batch, and a class where there are labels",
     )
 
 

@@ -43,10 +43,10 @@ METHODS = ("ddim", *SCHEDULERS)
 def timesteps(spacing: str, n: int) -> list[int]:
     """The n different steps of the schedule that a sampler visits, in [0, 1000) and falling.
 
-        trailing    999, …, 1000/n − 1      Lin et al. (2024), table 2: from pure noise, but with a long last jump to data
-        leading     1000 − 1000/n, …, 0     from a step that has less noise than sampling starts from
-        linspace    999, …, 0               equal steps between both ends
-        quadratic   999, …, 0               steps as i², which are short near the data (Song et al. 2021, appendix D.2)
+    trailing    999, …, 1000/n − 1      Lin et al. (2024), table 2: from pure noise, but with a long last jump to data
+    leading     1000 − 1000/n, …, 0     from a step that has less noise than sampling starts from
+    linspace    999, …, 0               equal steps between both ends
+    quadratic   999, …, 0               steps as i², which are short near the data (Song et al. 2021, appendix D.2)
     """
     end, i = TRAIN_STEPS - 1, np.arange(n)
     if spacing == "trailing":

@@ -1,4 +1,4 @@
-"""The curvatures that a stage learns: a learning rate of their own, their path, and what is needed to see them settle."""
+"""The curvatures that a stage learns: their learning rates, their path, and whether they have settled."""
 
 from torch import nn
 
@@ -32,9 +32,7 @@ class LearnedCurvatures:
 
     def figures(self) -> dict[str, float]:
         """c, for the log: "curvature", and "curvature_1" for a second one."""
-        return {
-            f"curvature_{i}" if i else "curvature": float(c().detach()) for i, c in enumerate(self.of(self.model))
-        }
+        return {f"curvature_{i}" if i else "curvature": float(c().detach()) for i, c in enumerate(self.of(self.model))}
 
     def begin_last_fifth(self, peak: float, shares: float, *models: nn.Module) -> None:
         """Let each c note where it is, and how far it can go in what is left of the training.

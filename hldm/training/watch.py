@@ -12,6 +12,7 @@ from hldm.errors import UserError
 from hldm.geometry import Curvature
 from hldm.geometry.curvature import USUAL_CURVATURE
 
+
 class Watch:
     """Checks the loss of every step, and the weights before they are saved.
 

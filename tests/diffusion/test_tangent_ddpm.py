@@ -279,7 +279,7 @@ def test_a_spacing_visits_different_steps_of_the_schedule_in_order(spacing, n):
     steps = timesteps(spacing, n)
     assert len(steps) == n
     assert all(a > b for a, b in pairwise(steps))
-    assert 0 <= steps[-1]
+    assert steps[-1] >= 0
     assert steps[0] == (999 if spacing != "leading" else 1000 - -(-1000 // n))  # leading: noise that is not yet pure
     if n > 1:
         assert steps[-1] == (0 if spacing != "trailing" else round(1000 / n) - 1)

@@ -1,4 +1,4 @@
-"""A learned curvature finds the c of data that were drawn on a ball, from both sides, and says whether it has settled."""
+"""A learned curvature finds the c of data drawn on a ball, from both sides, and says whether it has settled."""
 
 import json
 import math
@@ -83,7 +83,9 @@ def trained(stage, tmp_path, **changed):
 
 
 @pytest.mark.parametrize("factor", [0.1, 10.0])
-@pytest.mark.parametrize(("stage", "truth"), [(Distances, 1.0), (Distances, 0.1), (Likelihood, 1.0), (Likelihood, 10.0)])
+@pytest.mark.parametrize(
+    ("stage", "truth"), [(Distances, 1.0), (Distances, 0.1), (Likelihood, 1.0), (Likelihood, 10.0)]
+)
 def test_it_finds_a_known_c_from_both_sides(tmp_path, stage, truth, factor):
     c, path = trained(stage(truth, truth * factor), tmp_path)
     assert float(c().detach()) == pytest.approx(truth, rel=0.1)
