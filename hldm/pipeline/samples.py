@@ -123,8 +123,9 @@ def evaluate_samples(
     with stopwatch.part("samples"):
         for seed in seeds:
             scored = {}
-            # what several places share is drawn once
-            for setting in dict.fromkeys(setting for chosen in wanted.values() for setting in chosen.values()):
+            # what several places share is drawn once; the run's own way last, whose evaluations provenance counts
+            different = dict.fromkeys(setting for chosen in wanted.values() for setting in chosen.values())
+            for setting in sorted(different, key=lambda setting: setting == Setting()):
                 samples = sample(setting, labels, seed, "sampling")
                 for ending, extractor in extractors.items():
                     if setting in (chosen[ending] for chosen in wanted.values()):
