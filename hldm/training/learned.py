@@ -1,4 +1,4 @@
-"""The curvatures that a stage learns: a learning rate of their own, their path, and what is needed to see them settle."""
+"""The curvatures that a stage learns: a learning rate of their own, their path, and what says that they settled."""
 
 from torch import nn
 
