@@ -3,9 +3,8 @@
     python benchmarks/extractors.py
 
 Samples are the first 5,000 training digits, altered; the reference are the 5,000 validation digits. The first row is
-the floor. Both sets were seen by the bundled classifier, which was trained on all 60,000 training digits; the network
-without labels saw the samples only. Accuracies are of validation digits, by features of 20,000 training digits. The
-test digits are not looked at.
+the floor. Both networks were trained on the first 55,000 training digits, samples included, and saw no validation
+digit. Accuracies are of validation digits, by features of 20,000 training digits. The test digits are not looked at.
 """
 
 import platform

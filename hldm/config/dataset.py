@@ -147,7 +147,7 @@ class Branching(Dataset, target="hldm.data.branching"):
 class TreeImages(Dataset, target="hldm.data.tree_images"):
     """Grey pictures of 28 × 28 pixels that branch: a child is its parent with a smooth change, smaller by level."""
 
-    depth: NotNegativeWhole = Field(default=4, description="levels below the root", examples=[3])
+    depth: Annotated[Whole, Ge(0), Le(20)] = Field(default=4, description="levels below the root", examples=[3])
     children: Count = Field(default=2, description="children of every node above the last level", examples=[3])
     siblings: Annotated[Whole, Ge(3)] = Field(default=400, description="images of each node", examples=[100])
     noise: NotNegative = Field(

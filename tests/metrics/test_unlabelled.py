@@ -47,7 +47,7 @@ def test_the_header_says_what_the_weights_are(digits: Dataset) -> None:
     assert (nearest_labels(unseen, seen, labels, 5) == expected).double().mean() > 0.9
     assert probe_accuracy(seen, labels, unseen, expected) > 0.9
     # in units of the training digits' own spread
-    assert seen.mean(0).abs().max() < 0.1
+    assert seen.mean(0).abs().max() < 0.2
     assert (seen.std(0) - 1).abs().max() < 0.1
 
 
