@@ -92,8 +92,8 @@ def main(argv: list[str]) -> None:
     os.environ.update(Allotment(1, threads).environment(0))
     # torch only now: a wrong argument is answered at once
     from hldm.pipeline.build import build, build_dataset, choose_device, load_model
-    from hldm.pipeline.evaluate import balanced_labels, sample_images, samples_taken_for
     from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_npz
+    from hldm.pipeline.samples import balanced_labels, sample_images, samples_taken_for
 
     dataset = build_dataset(config)
     labels = balanced_labels(n, dataset.classes)

@@ -72,14 +72,11 @@ def read_drawings(settings: Omniglot) -> dict[Drawing, Image.Image]:
     return {drawing: _ink(found[drawing], drawing, settings.folder) for drawing in sorted(found)}
 
 
-def balanced_images(drawings: Iterable[Drawing], settings: Omniglot) -> int:
-    """How many training images can be drawn with as many of each class."""
+def training_images(drawings: Iterable[Drawing], settings: Omniglot) -> int:
+    """How many drawings are left to train on, in which classes are as frequent as in the others."""
     of_character = Counter(drawing[:2] for drawing in drawings)
-    train = min(of_character.values()) - settings.validation_drawers - settings.test_drawers
-    if settings.label_level == "character":
-        return len(of_character) * train
-    characters = Counter(alphabet for alphabet, _ in of_character)
-    return len(characters) * min(characters.values()) * train
+    drawers = min(of_character.values())
+    return len(of_character) * (drawers - settings.validation_drawers - settings.test_drawers)
 
 
 def _members(path: Path) -> dict[Drawing, bytes]:

@@ -26,6 +26,8 @@ TINY = [
     "diffusion.sampler.steps=2",
     "metrics.samples=60",
     "metrics.sampling_batch_size=40",
+    "metrics.guidance_scales=[]",
+    "metrics.likelihood_images=0",
     "metrics.first_stage_images=100",
     "metrics.hierarchy.points=40",
 ]
