@@ -18,7 +18,7 @@ from hldm.config.autoencoder import (
     Published,
 )
 from hldm.config.conditioning import Guided, TextConditioning
-from hldm.config.dataset import MNIST, Branching, TreeImages
+from hldm.config.dataset import MNIST, Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
     CrossAttention,
     DiffusionSampler,
@@ -462,7 +462,8 @@ def data(c: RunConfig) -> Iterator[str]:
         if test and images > test:
             yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
     if side := c.dataset.image_side:
-        yield from pictures(metrics, (c.dataset.image_channels, side, side))
+        smaller = f"dataset.side={DIGIT_SIDE}, or " if isinstance(c.dataset, Omniglot) else ""
+        yield from pictures(metrics, (c.dataset.image_channels, side, side), smaller)
     if not metrics.extractors:
         return
     if metrics.samples < MIN_SAMPLES:
@@ -504,10 +505,11 @@ def extractors(c: RunConfig) -> Iterator[str]:
         )
 
 
-def pictures(metrics: Metrics, shape: tuple[int | None, int, int]) -> Iterator[str]:
+def pictures(metrics: Metrics, shape: tuple[int | None, int, int], smaller: str = "") -> Iterator[str]:
     """Extractor and classifier see pictures of this shape (C, H, W); C is None where it is not known yet.
 
     A run asks this again when its data have been read, which may be of a section that does not know their shape.
+    `smaller` is how this data set gives pictures of the size that they see, where it can.
     """
     channels, height, width = shape
     if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
@@ -516,7 +518,7 @@ def pictures(metrics: Metrics, shape: tuple[int | None, int, int]) -> Iterator[s
     if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
         yield (
             f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
-            f"{given}. Type metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
+            f"{given}. Type {smaller}metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
             "metrics.classifier=null."
         )
     elif metrics.classifier is not None and metrics.classifier.needs_digits:

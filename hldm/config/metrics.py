@@ -134,6 +134,23 @@ class Hierarchy(Section):
         default=400, description="latents that δ_rel is measured on", examples=[1500]
     )
     tries: Count = Field(default=5, description="draws of such latents; 10 of 1,500 points are published", examples=[5])
+    base_points: Count = Field(default=1, description="base points that one δ is the mean over", examples=[5])
+    draws: NotNegativeWhole = Field(
+        default=0,
+        description="draws of each null for tests of hierarchy, whose p is at least 1/(draws + 1); 0: no tests",
+        examples=[99],
+    )
+    test_points: Annotated[Whole, Ge(8)] = Field(
+        default=300, description="latents that the test without labels looks at", examples=[500]
+    )
+    pair_points: Annotated[Whole, Ge(8)] = Field(
+        default=2000,
+        description="latents, at most, whose pairs are looked at where the tree is known",
+        examples=[5000],
+    )
+
+    def unread(self) -> set[str]:
+        return set() if self.draws else {"test_points", "pair_points"}
 
 
 def _several(value: Any) -> Any:
@@ -203,7 +220,7 @@ class Metrics(Section):
     first_stage_images: Annotated[Whole, Ge(4)] = Field(
         default=5000, description="test images for reconstruction, ELBO and hierarchy", examples=[10000]
     )
-    hierarchy: Hierarchy = Field(default=Hierarchy(), description="δ_rel and its controls")
+    hierarchy: Hierarchy = Field(default=Hierarchy(), description="δ_rel, tests of hierarchy, a known tree")
     likelihood: Likelihood | None = Field(default=None, description="marginal likelihood of test images; null for none")
     others: tuple[Metric, ...] = Field(default=(), description="metrics of your own, see docs/extending.md")
     likelihood_images: Annotated[

@@ -5,7 +5,7 @@ from hldm.metrics.classifier import DigitClassifier, label_accuracy, outputs, pr
 from hldm.metrics.copying import Memorisation, memorisation, pixel_memorisation
 from hldm.metrics.extractors import DigitFeatures, FeatureExtractor
 from hldm.metrics.gromov import gromov_delta
-from hldm.metrics.hierarchy import curvature_reach, latent_hierarchy
+from hldm.metrics.hierarchy import curvature_reach, latent_hierarchy, signal_and_noise
 from hldm.metrics.images import (
     class_distances,
     feature_metrics,
@@ -19,6 +19,9 @@ from hldm.metrics.photographs import DINOv2Features, InceptionFeatures
 from hldm.metrics.reconstruction import reconstruction_metrics
 from hldm.metrics.references import Reference
 from hldm.metrics.shares import class_counts, draw_like, labels_like
+from hldm.metrics.tree_levels import level_metrics
+from hldm.metrics.tree_metrics import node_metrics
+from hldm.metrics.tree_test import tree_test
 from hldm.metrics.unlabelled import UnlabelledFeatures
 
 __all__ = [
@@ -42,7 +45,9 @@ __all__ = [
     "label_accuracy",
     "labels_like",
     "latent_hierarchy",
+    "level_metrics",
     "memorisation",
+    "node_metrics",
     "outputs",
     "pixel_memorisation",
     "precision_recall_density_coverage",
@@ -51,4 +56,6 @@ __all__ = [
     "reconstruction_metrics",
     "sample_spread",
     "share_spread",
+    "signal_and_noise",
+    "tree_test",
 ]

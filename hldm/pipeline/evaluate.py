@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hldm.autoencoder import TrainableAutoencoder
+from hldm.autoencoder.base import Encoded
 from hldm.config.metrics import Metrics
 from hldm.config.schema import RunConfig
 from hldm.config.training import Stage
@@ -19,13 +20,12 @@ from hldm.errors import UserError
 from hldm.geometry import LearnableCurvature
 from hldm.images import to_unit
 from hldm.metrics import (
-    curvature_reach,
-    latent_hierarchy,
     predictive_entropy,
 )
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import build
+from hldm.pipeline.latents import latent_metrics
 from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_latents
 from hldm.pipeline.samples import Results, decoded, evaluate_samples
 from hldm.pipeline.stopwatch import Stopwatch
@@ -130,12 +130,14 @@ def first_stage_metrics(
     """Reconstruction error, what else this kind of autoencoder is judged by, and the hierarchy of the latents."""
     autoencoder, images = model.autoencoder, dataset.test.first(settings.first_stage_images)
     means: dict[str, Tensor] = {}
-    mse, locs, draws = 0.0, [], []
+    mse, locs, scales, draws = 0.0, [], [], []
     for i in range(0, len(images), 500):
         batch = to_unit(images[i : i + 500].to(model.device))
         encoded = autoencoder.encode(batch)
         loc, weight = encoded.loc, len(batch) / len(images)
         locs.append(loc)
+        if encoded.scale is not None:
+            scales.append(encoded.scale)
         draws.append(autoencoder.draw(encoded, stream(seed, "draws", i, model.device)))
         if isinstance(autoencoder, TrainableAutoencoder):
             terms = autoencoder.test_terms(batch, encoded, stream(seed, "elbo", i, model.device))
@@ -143,20 +145,8 @@ def first_stage_metrics(
         mse += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
-    if (depths := dataset.depths) is not None:
-        of_images = depths[dataset.test.nodes[: len(images)]]
-        if of_images.min() < of_images.max():  # where all images lie at one depth there is nothing to follow
-            against["depth"] = of_images
-    *maps, (manifold, v) = autoencoder.layout.factors(torch.cat(locs))
-    # what diffusion sees: a posterior may be wider than its means are apart
-    *map_draws, drawn = autoencoder.layout.factors(torch.cat(draws))
-    hierarchy = latent_hierarchy(
-        manifold, v, against, seed=seed, points=settings.hierarchy.points, tries=settings.hierarchy.tries
-    )
-    hierarchy["sqrt_c_rms_drawn"] = curvature_reach(*drawn)["sqrt_c_rms"]
-    for of_map, map_drawn in zip(maps, map_draws, strict=True):
-        hierarchy |= {f"map_{name}": value for name, value in curvature_reach(*of_map).items()}
-        hierarchy["map_sqrt_c_rms_drawn"] = curvature_reach(*map_drawn)["sqrt_c_rms"]
+    whole = Encoded(torch.cat(locs), torch.cat(scales) if scales else None)
+    hierarchy = latent_metrics(autoencoder, dataset, whole, torch.cat(draws), against, settings.hierarchy, seed)
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
     curvature |= settling(autoencoder.manifold)
     figures = autoencoder.test_figures(means) if isinstance(autoencoder, TrainableAutoencoder) else {}

@@ -85,14 +85,19 @@ def figure_text(one: Figure, cell: CellFigures) -> str:
     return interval_text(cell.intervals.get(one.name), one.measure.digits, one.measure.scale)
 
 
-def interval_text(interval: Interval | None, otherwise: int, scale: float = 1.0) -> str:
-    """A mean with its margin, two digits of it; `otherwise`: decimals where it has none."""
+def interval_text(interval: Interval | None, otherwise: int, scale: float = 1.0, sign: str = "") -> str:
+    """A mean with its margin, two digits of it.
+
+    Args:
+        otherwise: decimals where it has no margin.
+        sign: "+" for a difference.
+    """
     if interval is None:
         return NOTHING
     if not interval.margin:
-        return f"{interval.mean * scale:.{otherwise}f}"
+        return f"{interval.mean * scale:{sign}.{otherwise}f}"
     digits = decimals(interval.margin * scale, otherwise)
-    return f"{interval.mean * scale:.{digits}f} ± {interval.margin * scale:.{digits}f}"
+    return f"{interval.mean * scale:{sign}.{digits}f} ± {interval.margin * scale:.{digits}f}"
 
 
 def _width(columns: Sequence[Sequence[str]]) -> int:

@@ -1,4 +1,4 @@
-"""The curvatures that a stage learns: a learning rate of their own, their path, and what says that they settled."""
+"""The curvatures that a stage learns: their learning rates, their path, and whether they have settled."""
 
 from torch import nn
 

@@ -271,6 +271,42 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["metrics.extractors=[{_target_:hldm.metrics.DigitFeatures,weights:nowhere}]"],
         ["nowhere", "metrics.extractors=[digits]"],
     ),
+    "scales without validation images": (
+        ["metrics.guidance_scales=[1,2]", "dataset.validation_images=0"],
+        ["metrics.guidance_scales=[1.0,2.0]", "validation images", "dataset.validation_images=5000"],
+    ),
+    "scales without guidance": (
+        ["metrics.guidance_scales=[1,2]", "conditioning=none"],
+        ["classifier-free guidance", "Type metrics.guidance_scales=[]"],
+    ),
+    "scales without diffusion": (
+        ["metrics.guidance_scales=[1,2]", "diffusion=none"],
+        ["sampling by diffusion", "Type metrics.guidance_scales=[]"],
+    ),
+    "scales without samples": (
+        ["metrics.guidance_scales=[1,2]", "metrics.extractors=[]"],
+        ["metrics.extractors=[] draws none"],
+    ),
+    "a scale twice": (["metrics.guidance_scales=[1,1.0,2]"], ["a value twice", "metrics.guidance_scales=[1.0,2.0]"]),
+    "a scale below zero": (["metrics.guidance_scales=[-1,2]"], ["metrics.guidance_scales=", "a list of numbers ≥ 0"]),
+    "a method that the sampler lacks": (
+        ["metrics.sampler_methods=[midpoint,ddim]"],
+        ["metrics.sampler_methods has ddim", "midpoint, euler, heun, rk4, adaptive"],
+    ),
+    "a number of steps that the sampler lacks": (
+        ["diffusion=ddpm", "metrics.sampler_steps=[50,2000]"],
+        ["metrics.sampler_steps has 2000", "diffusion.sampler.steps must be"],
+    ),
+    "a method that does not suit the process": (
+        [
+            "diffusion=ddpm",
+            "diffusion.process.prediction=epsilon",
+            "diffusion.process.schedule=squaredcos_cap_v2",
+            "diffusion.sampler.method=ddpm",
+            "metrics.sampler_methods=[ddpm,euler]",
+        ],
+        ["metrics.sampler_methods has euler: ", "diffusion.sampler.method=ddpm"],
+    ),
     "an unknown extractor": (["metrics.extractors=[digits,digitz]"], ["digitz is not one of digits, ", "inception"]),
     "an extractor twice": (["metrics.extractors=[digits,digits]"], ["digits twice", "metrics.extractors=[digits]"]),
     "extractors without brackets": (["metrics.extractors=digits,inception"], ["metrics.extractors=digits,inception"]),

@@ -30,6 +30,8 @@ TINY = [
     "metrics.likelihood_images=0",
     "metrics.first_stage_images=100",
     "metrics.hierarchy.points=40",
+    "metrics.hierarchy.draws=3",
+    "metrics.hierarchy.test_points=20",
 ]
 
 POINT = [

@@ -166,15 +166,15 @@ def test_a_setting_holds_while_its_block_lasts(drawn):
     model = load_model(config, dataset, drawn.path, torch.device("cpu"))
     labels = torch.arange(4)
 
-    def images() -> Tensor:
-        return model.sample(labels, stream(0, "sampling", 0))
+    def latents() -> Tensor:
+        return model.sample_latents(labels, stream(0, "sampling", 0))
 
-    sampler, usual = model.sampler, images()
+    sampler, usual = model.sampler, latents()
     for setting in (Setting(guidance=0.0), Setting(steps=1), Setting(method="rk4")):
         with drawn_with(setting, model, config):
-            assert not torch.equal(images(), usual)
+            assert not torch.equal(latents(), usual)
         assert model.sampler is sampler
-        assert torch.equal(images(), usual)
+        assert torch.equal(latents(), usual)
     assert Setting.of(config, "guidance", 3.0) == Setting() == Setting.of(config, "method", "midpoint")
     assert Setting.of(config, "steps", 7) == Setting(steps=7)
 

@@ -1,4 +1,4 @@
-"""A learned curvature finds the c of data that were drawn on a ball, from both sides, and says if it has settled."""
+"""A learned curvature finds the c of data drawn on a ball, from both sides, and says whether it has settled."""
 
 import json
 import math
