@@ -118,7 +118,8 @@ class FlowMatching(Process, target="hldm.diffusion.FlowMatching"):
     )
     time: Literal["logit_normal", "uniform"] = Field(default="logit_normal", description="law of the training times")
     pairing: Literal["independent", "optimal_transport"] = Field(
-        default="independent", description="pairing of noise and latents within a batch"
+        default="independent",
+        description="pairing of noise and latents within a batch, and a class where there are labels",
     )
 
 
@@ -182,6 +183,11 @@ class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
     method: Literal["ddim", "ddpm", "dpm_solver++", "unipc", "euler"] = Field(default="ddim", description="sampler")
     steps: Count = Field(default=50, le=TRAIN_STEPS, description="steps, each a network evaluation", examples=[50])
     eta: ZeroToOne = Field(default=0.0, description="noise of method=ddim: 0 none, 1 as much as ddpm", examples=[1])
+    spacing: Literal["trailing", "leading", "linspace", "quadratic"] = Field(
+        default="trailing",
+        description="steps of the schedule that are visited: equal ones from its end, up to its start, between both, "
+        "or shorter ones near the data",
+    )
 
     def unread(self) -> set[str]:
         return set() if self.method == "ddim" else {"eta"}

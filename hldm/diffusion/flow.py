@@ -36,6 +36,8 @@ class FlowMatching(Process):
             (Esser et al. 2024).
         pairing: which noise belongs to which latent of a batch: "independent", or "optimal_transport", which makes the
             sum of the squared distances smallest, for straighter paths (Tong et al. 2024, minibatch optimal transport).
+            A model that is told labels has it within each class. Across classes it would give every class the noise
+            that lies near it, while sampling starts any class from all of the prior.
     """
 
     prior_scale = 1.0  # latents have unit mean square, so the prior fits them at scale 1
@@ -67,7 +69,9 @@ class FlowMatching(Process):
 
         return velocity
 
-    def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
+    def loss(
+        self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator, labels: Tensor | None = None
+    ) -> Tensor:
         x0 = manifold.random(v.shape, self.prior_scale, generator, dim=1)
         if self.time == "uniform":
             t = torch.rand(len(v), generator=generator, device=v.device)
@@ -76,7 +80,7 @@ class FlowMatching(Process):
         x1 = manifold.from_tangent(v, dim=1)
         if self.pairing == "optimal_transport":
             # the noise moves, not the latents: they keep their labels
-            x0 = x0[optimal_pairing(manifold, x1, x0)]
+            x0 = x0[optimal_pairing(manifold, x1, x0) if labels is None else class_pairing(manifold, x1, x0, labels)]
         x_t, u_t = manifold.geodesic(x0, x1, t.view(-1, *[1] * (v.ndim - 1)), dim=1)
         target = manifold.to_frame(x_t, u_t, dim=1)
         # one division for all coordinates: a product manifold weighs its factors by their dimension
@@ -100,6 +104,19 @@ def optimal_pairing(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
     assert isinstance(cost, Tensor)
     _, indices = linear_sum_assignment(cost.cpu().numpy())
     return torch.as_tensor(indices, device=x.device)
+
+
+def class_pairing(manifold: Manifold, x: Tensor, y: Tensor, labels: Tensor) -> Tensor:
+    """`optimal_pairing` within each class: indices (B,), where x[i] and y[i] start out with label i of labels (B,).
+
+    The y of one class change places among themselves. So where they were drawn alike for all classes, a y has the same
+    law given its class, and given that its label was dropped, which happens without a look at the pairs.
+    """
+    indices = torch.arange(len(labels), device=labels.device)
+    for label in labels.unique():
+        own = (labels == label).nonzero().flatten()
+        indices[own] = own[optimal_pairing(manifold, x[own], y[own])]
+    return indices
 
 
 class FlowSampler(Sampler):

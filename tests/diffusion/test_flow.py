@@ -4,9 +4,10 @@ from itertools import permutations
 
 import pytest
 import torch
+from scipy.stats import kstest
 
 from hldm.diffusion import FlowMatching, FlowSampler
-from hldm.diffusion.flow import optimal_pairing
+from hldm.diffusion.flow import class_pairing, optimal_pairing
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall, ProductManifold
 
 SHAPE = (8, 4, 2, 2)
@@ -256,6 +257,56 @@ def test_optimal_transport_keeps_the_limits_bit_for_bit():
     assert torch.equal(value(Euclidean(4)), value(empty_ball))
     assert torch.equal(value(ball(0.5)), value(ProductManifold([Euclidean(0), ball(0.5)])))
     assert not torch.equal(value(ball(0.5)), loss(ball(0.5), v, lambda x, t: 0.3 * x))
+
+
+def noise_of_classes(labels_count, told, pairing="optimal_transport", batches=300):
+    """The noise that each class is trained with, 1-D: latents of class k of K at 2k − K + 1, batches of 12.
+
+    In flat space x_0 = (x_t − t·x_1)/(1 − t).
+    """
+    process, g = FlowMatching(time="uniform", pairing=pairing), generator(5)
+    labels = torch.arange(12) % labels_count
+    v = (2 * labels - labels_count + 1).float().view(-1, 1, 1, 1)
+    v = v + 0.1 * torch.randn(v.shape, generator=g)
+    found = []
+
+    def predict(x_t, t):
+        t = t.view(-1, 1, 1, 1)
+        found.append(((x_t - t * v) / (1 - t)).flatten())
+        return x_t
+
+    for _ in range(batches):
+        process.loss(Euclidean(1), predict, v, g, labels if told else None)
+    noise = torch.stack(found)
+    return [noise[:, labels == label].flatten() for label in range(labels_count)]
+
+
+@pytest.mark.parametrize("classes", [2, 5, 12])
+def test_given_the_label_the_noise_of_training_is_the_prior(classes):
+    """Kolmogorov and Smirnov against the normal law, class by class; 12 classes have one latent each."""
+    for noise in noise_of_classes(classes, told=True):
+        assert kstest(noise.numpy(), "norm").pvalue > 0.01 / classes
+
+
+def test_paired_across_classes_it_would_not_be():
+    """Why a model that is told labels pairs within them: each class would see the noise on its side."""
+    for noise, side in zip(noise_of_classes(2, told=False), (-1, 1), strict=True):
+        assert kstest(noise.numpy(), "norm").pvalue < 1e-6
+        assert (side * noise > 0).double().mean() > 0.8
+    together = torch.cat(noise_of_classes(2, told=False))
+    assert kstest(together.numpy(), "norm").pvalue > 0.01  # which is all that a model without labels needs
+
+
+def test_within_a_class_the_squared_distances_are_smallest():
+    manifold, labels = ball(1.0), torch.tensor([0, 1, 0, 1, 0, 2, 1, 0])
+    x, y = manifold.from_tangent(latents(), dim=1), manifold.from_tangent(latents().flip(0), dim=1)
+    chosen = class_pairing(manifold, x, y, labels)
+    assert sorted(chosen.tolist()) == list(range(8))
+    assert torch.equal(labels[chosen], labels)
+    for label in range(3):
+        own = (labels == label).nonzero().flatten()
+        costs = [manifold.sqdist(x[own], y[own[list(p)]], dim=1).sum().item() for p in permutations(range(len(own)))]
+        assert manifold.sqdist(x[own], y[chosen[own]], dim=1).sum().item() == pytest.approx(min(costs))
 
 
 def test_the_prior_has_the_scale_of_scaled_latents():

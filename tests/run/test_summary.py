@@ -1,6 +1,7 @@
 """The figures of one run in a terminal of 80 columns."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from rich.console import Console
 from hldm.run.summary import GROUPS, print_metrics
 
 METRICS = {
-    "fid": 438.63, "kid": 947.2, "kid_subset_sd": 4.879, "inception_score": 9.123, "inception_score_split_sd": 0.37,
+    "fid": 438.63, "fid_unguided": 800.1, "fid_best": 400.2, "best_guidance": 1.5, "fid_unlabelled": 16.3,
+    "fid_unlabelled_best": 7.3, "best_guidance_unlabelled": 1.25, "floor_fid_unlabelled": 0.9,
+    "reconstruction_fid_unlabelled_drawn": 7.4, "reconstruction_fid_drawn": 441.0, "floor_label_accuracy": 0.991,
+    "kid": 947.2, "kid_subset_sd": 4.879, "inception_score": 9.123, "inception_score_split_sd": 0.37,
     "label_accuracy": 0.967, "floor_fid": 0.6648, "floor_kid": -0.08526, "floor_kid_subset_sd": 0.07,
     "floor_inception_score": 4.969, "floor_inception_score_split_sd": 1.139, "reconstruction_fid": 440.2,
     "elbo_reconstruction": -465.8, "elbo_kl": 23.48, "elbo": -489.3, "reconstruction_mse": 0.1801,
@@ -36,9 +40,13 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
     rows = [name for group in GROUPS.values() for name in group]
     assert len(lines) == len(rows) + len(GROUPS) + 1  # nothing is folded; one line for the rest
     assert "FID ↓" in text
-    fid = next(line for line in lines if " FID" in line)
-    for part in ("439", "real images 0.665", "rebuilt 440"):
+    fid = next(line for line in lines if " FID ↓ " in line)
+    for part in ("439", "real images 0.665", "from draws 441"):
         assert part in fid
+    assert re.search(r"FID ↓, no guidance +800 ", text)
+    assert re.search(r"FID ↓, best guidance +400 +at 1.5 ", text)
+    assert re.search(r"FID ↓, label-free, best guidance +7.3 +at 1.25 ", text)
+    assert re.search(r"label accuracy ↑ +96.7% +real images 0.991", text)
     assert "label accuracy ↑" in text
     assert "± 4.9" in text
     assert "nats" in text
@@ -47,7 +55,8 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
 
 
 def test_several_sampling_seeds_have_their_spread() -> None:
-    assert "439 ± 3" in printed({**METRICS, "fid_seed_sd": 3.0})
+    assert "439 ± 2" in printed({**METRICS, "fid_bootstrap_sd": 2.0})
+    assert "439 ± 3" in printed({**METRICS, "fid_bootstrap_sd": 2.0, "fid_seed_sd": 3.0})
 
 
 @pytest.mark.parametrize("name", ["curvature_0", "delta_rel", "nll"])
