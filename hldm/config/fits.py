@@ -32,7 +32,7 @@ from hldm.config.explain import must_be
 from hldm.config.geometry import PoincareBall
 from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
 from hldm.config.schema import RunConfig
-from hldm.config.training import AdamW, Stage
+from hldm.config.training import AdamW, Muon, Stage
 from hldm.console import shown
 
 DIGIT_SIDE = 28
@@ -572,7 +572,7 @@ def known_trees(c: RunConfig) -> Iterator[str]:
 def decay(c: RunConfig) -> Iterator[str]:
     """A step of decoupled weight decay takes a part of every weight away, not more than all of it."""
     optimizer = c.training.optimizer
-    if not isinstance(optimizer, AdamW):
+    if not isinstance(optimizer, AdamW | Muon):
         return
     stages = (c.training.first_stage, c.training.diffusion)
     rate = max(stage.learning_rate for stage in stages if stage is not None)

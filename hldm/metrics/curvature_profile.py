@@ -74,7 +74,9 @@ def curvature_profiles(
 ) -> dict[str, Profile]:
     """The profile of each family of normal laws, whose centres and scales are fitted anew at every c.
 
-    Every group has its Fréchet mean and its scale in every ball, from every second image; the others are judged.
+    Every group has a law of its own in every ball, fitted to every second image; the others are judged. Wrapped normals
+    are at the Fréchet mean with any covariance in the frame there, so that a cloud that is long in some direction is no
+    sign of curvature by itself; Riemannian ones have one scale.
 
     Args:
         balls: latents as `balls_of` gives them, (N, K, n) each.
@@ -103,28 +105,43 @@ def _log_likelihood(v: Tensor, groups: Tensor, held: Tensor, c: float) -> Iterat
     """Family → log p_c of the held-out images, (N/2,), from the laws fitted to the others."""
     n = v.shape[-1]
     ball = PoincareBall(n, FixedCurvature(c))
-    centres, squares, own = [], [], torch.zeros(int(held.sum()), dtype=torch.long)
-    for i, group in enumerate(groups.unique()):
-        fitted = v[(groups == group) & ~held]
-        if not len(fitted):  # a group of one held-out image has no law: that of the last one stands in
-            fitted = v[~held]
-        points = fitted.transpose(0, 1)
-        centre = frechet_mean(points, points.new_ones(points.shape[:2]), c, steps=8)
-        w = ball.add_normal(-centre.expand_as(fitted), fitted)
-        centres.append(centre)
-        squares.append(w.square().sum(-1).mean(0).clamp(min=1e-12))
-        own[groups[held] == group] = i
-    square = torch.stack(squares)  # (groups, K) mean squared distance to the centre
-    w = ball.add_normal(-torch.stack(centres)[own], v[held])
-    distance2, chart = w.square().sum(-1), ball.log_volume(v[held])
-    wrapped = (square / n).sqrt()
-    log_z = n * wrapped.log() + 0.5 * n * math.log(2 * math.pi)
-    log_p = -0.5 * distance2 / wrapped[own].square() - log_z[own] - ball.log_volume(w) + chart
+    index = torch.unique(groups, return_inverse=True)[1]
+    fitted, own = v[~held], index[held]
+    members = [fitted[index[~held] == group] for group in range(int(index.max()) + 1)]
+    # a group that has held-out images alone takes the law of all
+    members = [part if len(part) else fitted for part in members]
+    centres = torch.stack([
+        frechet_mean(part.transpose(0, 1), part.new_ones(part.shape[1], len(part)), c, steps=8) for part in members
+    ])  # fmt: skip
+    frames = [ball.add_normal(-m.expand_as(part), part) for m, part in zip(centres, members, strict=True)]
+    w = ball.add_normal(-centres[own], v[held])
+    chart = ball.log_volume(v[held])
+
+    covariance = covariances(frames)
+    factor = torch.linalg.cholesky(covariance)
+    white = torch.linalg.solve_triangular(factor[own], w.unsqueeze(-1), upper=False).squeeze(-1)
+    log_z = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + 0.5 * n * math.log(2 * math.pi)
+    log_p = -0.5 * white.square().sum(-1) - log_z[own] - ball.log_volume(w) + chart
     yield "wrapped", log_p.sum(1)
-    riemannian = riemannian_scale(square, n, c)
+
+    square = torch.stack([part.square().sum(-1).mean(0) for part in frames]).clamp(min=1e-12)
+    scale = riemannian_scale(square, n, c)
     sphere = math.log(2) + 0.5 * n * math.log(math.pi) - math.lgamma(n / 2)
-    log_z = sphere + n * riemannian.log() + RadialLaw(c * riemannian.square(), n).log_integral()
-    yield "riemannian", (-0.5 * distance2 / riemannian[own].square() - log_z[own] + chart).sum(1)
+    log_z = sphere + n * scale.log() + RadialLaw(c * scale.square(), n).log_integral()
+    yield "riemannian", (-0.5 * w.square().sum(-1) / scale[own].square() - log_z[own] + chart).sum(1)
+
+
+def covariances(frames: list[Tensor]) -> Tensor:
+    """(groups, K, n, n) second moments of frame vectors (N_g, K, n) of each group.
+
+    Those of all groups together count as n + 1 more vectors, so that a small group has one of full rank.
+    """
+    sums = torch.stack([torch.einsum("ski,skj->kij", w, w) for w in frames])
+    counts = torch.tensor([len(w) for w in frames], dtype=sums.dtype).view(-1, 1, 1, 1)
+    pooled = sums.sum(0) / counts.sum()
+    n = sums.shape[-1]
+    floor = 1e-9 * pooled.diagonal(dim1=-2, dim2=-1).mean().clamp(min=1e-12) * torch.eye(n, dtype=sums.dtype)
+    return (sums + (n + 1) * pooled) / (counts + n + 1) + floor
 
 
 def riemannian_scale(square: Tensor, n: int, c: float) -> Tensor:

@@ -113,7 +113,7 @@ def words(report: dict[str, Any], profiles: dict[str, Profile]) -> list[str]:
         said.append(f"How far curvature reaches, √c·rms of a coordinate of the {of}: {numbers}.")
         far = max(far, kinds["means"]["sqrt_c_rms"])
     if not profiles:
-        return [*said, "c is unidentifiable: every ball has one dimension, and a line is flat at any c."]
+        return [*said, "c is unidentifiable. Every ball has one dimension, and a line is flat at any c."]
     best = profiles[report["better"]]
     at = best.gain.index(max(best.gain))
     gain = f"{best.gain[at]:.3g} ± {best.error[at]:.2g} nats per image"
@@ -125,10 +125,11 @@ def words(report: dict[str, Any], profiles: dict[str, Profile]) -> list[str]:
             f"{report['images']['held_out']} held-out images."
         )
     else:
-        said += [f"c is unidentifiable: {reason}" for reason in reasons(report, best, gain, far)]
+        said.append(" ".join(["c is unidentifiable.", *reasons(report, best, f"{laws}: {gain}", far)]))
     said.append(
-        "The profile holds the encoder fixed, which was trained at its own c and follows it, and believes that clouds "
-        "are round: a spread that is larger along the radius than across it reads as curvature, whatever its cause."
+        "The profile holds the encoder fixed, which was trained at its own c and follows it. Its laws are one cloud "
+        "for each centre and ball, wrapped normals of any covariance or round Riemannian ones, of which the likelier "
+        "speak here: what real clouds have beside that, skew or several lumps, may read as curvature, or hide it."
     )
     return said
 
@@ -137,16 +138,16 @@ def reasons(report: dict[str, Any], best: Profile, gain: str, far: float) -> lis
     """Why no c is told apart from flat space."""
     found = []
     if best.best >= best.curvatures[-1] and best.interval[0] > 0:
-        found.append(f"the likelihood still rises at c = {best.best:.3g}, where the grid ends ({gain}).")
+        found.append(f"The likelihood still rises at c = {best.best:.3g}, where the grid ends ({gain}).")
     else:
-        found.append(f"the profile is flat within its error, no c is better than flat space beyond it ({gain}).")
+        found.append(f"No c is better than flat space beyond the error ({gain} at the best of the grid).")
     if (worse := excluded_above(best)) is not None:
-        found.append(f"c above {worse:.2g} does worse than flat space by more than {ERRORS:g} standard errors.")
+        found.append(f"From c = {worse:.2g} on, all are worse than flat space by more than {ERRORS:g} standard errors.")
     if 0 < far < FLAT_REACH:
         found.append(f"√c·rms of the means is {far:.2g}, below {FLAT_REACH:g}: there, space is flat for them.")
     if report["balls"] > 1:
         found.append(
-            f"a latent is a point of {report['balls']} balls of dimension {report['dimension']}. They contain "
+            f"A latent is a point of {report['balls']} balls of dimension {report['dimension']}. They contain "
             f"flat space of {report['balls']} dimensions, so only what happens within single balls can tell."
         )
     return found

@@ -137,8 +137,9 @@ def evaluate_samples(
     with stopwatch.part("samples"):
         for seed in seeds:
             scored = {}
-            # what several places share is drawn once
-            for setting in dict.fromkeys(setting for chosen in wanted.values() for setting in chosen.values()):
+            # what several places share is drawn once; the run's own way last, whose evaluations provenance counts
+            different = dict.fromkeys(setting for chosen in wanted.values() for setting in chosen.values())
+            for setting in sorted(different, key=lambda setting: setting == Setting()):
                 samples = sample(setting, labels, seed, "sampling")
                 if settings.memorisation and setting == Setting() and not copies:
                     leading, folder = extractors[""], references(config)
