@@ -15,6 +15,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from hldm.data import trees
+
 NUMBERS_AT_ONCE = 2**26
 """Numbers in the images that are read at once where a whole split is gone through: 64 MiB of pixels."""
 
@@ -26,10 +28,24 @@ class Split(ABC):
     same run, if `read` gives the same bytes.
 
     Attributes:
-        labels: int64 (N,) on the CPU, each in [0, classes).
+        labels: int64 (N,) on the CPU, each in [0, classes): what conditioning and metrics take for the class.
     """
 
     labels: Tensor
+
+    @cached_property
+    def nodes(self) -> Tensor:
+        """Each image's node of the known tree, int64 (N,) in [0, nodes): as fine as the tree is, wherever the labels
+        stand in it. The labels themselves where there is no tree."""
+        return self.labels
+
+    @cached_property
+    def groups(self) -> Tensor:
+        """Images that depend on each other have one number, int64 (N,): siblings of a node, drawings by one hand.
+
+        What is resampled, or permuted, goes by whole groups. Each image is a group of its own where nothing is known.
+        """
+        return torch.arange(len(self))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,11 +72,13 @@ class Split(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over labels and images in their order, in hexadecimal: one for equal content, however it is stored.
+        """sha256 over labels, images and nodes in their order, in hexadecimal: one for equal content, however stored.
 
         Reads every image once. A source that has such a hash beside its files may override this.
         """
         digest = hashlib.sha256(self.labels.numpy().tobytes())
+        if not torch.equal(self.nodes, self.labels):
+            digest.update(self.nodes.numpy().tobytes())
         for images in self.chunks():
             digest.update(images.cpu().numpy().tobytes())
         return digest.hexdigest()
@@ -73,17 +91,23 @@ class InMemorySplit(Split):
     Args:
         images: uint8 (N, C, H, W), or float32 (N, D), on any device.
         labels: int64 (N,).
+        nodes: int64 (N,), see `Split.nodes`; None: the labels.
+        groups: int64 (N,), see `Split.groups`; None: each image on its own.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, nodes: Tensor | None = None, groups: Tensor | None = None
+    ) -> None:
         self.images = images
         self.labels = labels
+        self.nodes = labels if nodes is None else nodes
+        self.groups = torch.arange(len(labels)) if groups is None else groups
 
     def read(self, indices: Tensor) -> Tensor:
         return self.images[indices.to(self.images.device)]
 
     def to(self, device: torch.device) -> "InMemorySplit":
-        return InMemorySplit(self.images.to(device), self.labels)
+        return InMemorySplit(self.images.to(device), self.labels, self.nodes, self.groups)
 
 
 @final
@@ -99,7 +123,8 @@ class Dataset:
         validation: what settings are chosen on, disjoint from the other two; it may be empty.
         test: never trained on and never chosen on, the reference of every metric.
         class_words: what captions call each class, `class_names` by default.
-        parents: where the classes form a tree, int64 (classes,): the class above each one, the root's being itself.
+        parents: where the images are nodes of a known tree, int64 (nodes,): the node above each one, the root's being
+            itself. The labels are a level of that tree, or its nodes; `Split.nodes` says each image's node.
     """
 
     name: str
@@ -127,15 +152,16 @@ class Dataset:
 
     @property
     def depths(self) -> Tensor | None:
-        """How far each class is below the root, int64 (classes,); None where the classes form no tree."""
-        if self.parents is None:
-            return None
-        above, depths = self.parents, torch.zeros_like(self.parents)
-        at = torch.arange(self.classes)
-        while not torch.equal(at, above[at]):
-            depths += at != above[at]
-            at = above[at]
-        return depths
+        """How far each node is below the root, int64 (nodes,); None where there is no tree."""
+        return None if self.parents is None else trees.depths(self.parents)
+
+    def ancestors(self, level: int) -> Tensor:
+        """The node at depth `level` that each node is or lies below, int64 (nodes,); one above that level is its own.
+
+        So `dataset.ancestors(1)[split.nodes]` are the images' branches below the root.
+        """
+        assert self.parents is not None
+        return trees.ancestors(self.parents, level)
 
     @cached_property
     def fingerprint(self) -> str:

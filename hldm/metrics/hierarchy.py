@@ -1,7 +1,7 @@
 """Whether latents are arranged like a hierarchy, and whether curvature can act on them at all.
 
-A low δ is no evidence by itself: independent Gaussians reach it in high dimension, and a product of many balls
-contains a large flat space. So every δ stands beside the same statistic of two controls on the same manifold.
+δ_rel describes and tests nothing: independent Gaussians reach a low one in high dimension, heavy-tailed radii lie below
+both controls and a tree in the hyperbolic plane above them. What tests is `tree_test`.
 Legend: N latents, C channels, P positions (H·W; 1 for a global point); `v` normal coordinates, so that a point's |v| is
 its distance to the origin; a latent's squares add up over positions (the product metric).
 """
@@ -12,20 +12,28 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Generator, Tensor
 
 from hldm.errors import UserError
 from hldm.geometry import Manifold
+from hldm.metrics.distances import around, frechet_means, pairwise_dist
 from hldm.metrics.gromov import gromov_delta
+from hldm.metrics.resampling import rank_correlation
 
-PERMUTATIONS = 500
 QUANTILES = {"q05": 0.05, "median": 0.5, "q95": 0.95}
 
 
 @torch.no_grad()
 def latent_hierarchy(
-    manifold: Manifold, v: Tensor, against: Mapping[str, Tensor], *, points: int, tries: int, seed: int
+    manifold: Manifold,
+    v: Tensor,
+    against: Mapping[str, Tensor],
+    *,
+    points: int,
+    tries: int,
+    seed: int,
+    base_points: int = 1,
+    clusters: Tensor | None = None,
 ) -> dict[str, float]:
     """δ with its controls, the radii and their rank correlations, and how far curvature reaches.
 
@@ -35,8 +43,12 @@ def latent_hierarchy(
         points: how many latents one δ is computed from; all of them where there are fewer.
         tries: how many times so many latents are drawn.
         seed: seed of the draws, the controls and the permutations.
+        base_points: how many base points one δ is the mean over.
+        clusters: int64 (N,), which latents depend on each other, see `rank_correlation`; None: none does.
 
     Returns:
+        delta_points, delta_base_points: how many latents and base points a δ is of; it grows with the first and moves
+            with the second, so that δ of other numbers do not compare.
         delta_rel, delta_rel_sd, diameter: see `relative_delta`; mean and standard deviation over the tries. The same
             for the controls: <name>_gaussian of equal mean and covariance in normal coordinates, and
             <name>_shuffled, where each coordinate is permuted over the latents.
@@ -52,8 +64,11 @@ def latent_hierarchy(
         )
     v = v.detach().double().cpu()
     manifold = deepcopy(manifold).cpu()  # the caller's stays where it is
-    metrics: dict[str, float] = {}
-    results = [[relative_delta(manifold, latents) for latents in draw] for draw in _draws(v, points, tries, seed)]
+    n = min(points, len(v))
+    metrics = {"delta_points": float(n), "delta_base_points": float(min(base_points, n))}
+    results = [
+        [relative_delta(manifold, latents, base_points) for latents in draw] for draw in _draws(v, points, tries, seed)
+    ]
     for name, per_try in zip(("", "_gaussian", "_shuffled"), zip(*results, strict=True), strict=True):
         deltas, diameters = zip(*per_try, strict=True)
         metrics[f"delta_rel{name}"] = float(np.mean(deltas))
@@ -65,7 +80,7 @@ def latent_hierarchy(
         quantiles = np.quantile(values.numpy(), list(QUANTILES.values()))
         metrics |= {f"{name}_{key}": float(q) for key, q in zip(QUANTILES, quantiles, strict=True)}
     for other, values in against.items():
-        correlation = rank_correlation(radius, values.detach().double().cpu(), seed=seed)
+        correlation = rank_correlation(radius, values, seed=seed, clusters=clusters)
         metrics |= {f"radius_{other}_{name}": value for name, value in correlation.items()}
     metrics |= curvature_reach(manifold, v)
     metrics["saturation"] = float(manifold.saturation(manifold.from_tangent(v.float(), dim=1), dim=1))
@@ -75,7 +90,7 @@ def latent_hierarchy(
 def _draws(v: Tensor, points: int, tries: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """For each try: latents drawn without replacement, as many from the Gaussian control, and the shuffled control.
 
-    The first latent of a draw is the base point of δ.
+    The first latents of a draw are the base points of δ.
     """
     generator = Generator().manual_seed(seed)
     n = min(points, len(v))
@@ -89,55 +104,18 @@ def _draws(v: Tensor, points: int, tries: int, seed: int) -> Iterator[tuple[Tens
         yield draw, gaussian, torch.stack(shuffled, dim=1).view_as(draw)
 
 
-def relative_delta(manifold: Manifold, v: Tensor) -> tuple[float, float]:
+def relative_delta(manifold: Manifold, v: Tensor, base_points: int = 1) -> tuple[float, float]:
     """δ_rel = 2 δ / diameter and the diameter, of latents (n, C, *positions) in normal coordinates.
 
-    Khrulkov et al. (2020), section 3.2, but drawn without replacement: 0 for a tree, at most 1. Latents that are all
-    equal are a tree of one point: (0, 0).
+    Khrulkov et al. (2020), section 3.2, but drawn without replacement: 0 for a tree, at most 1. δ is the mean over the
+    first latents as base points. Latents that are all equal are a tree of one point: (0, 0).
     """
     dist = pairwise_dist(manifold, v)
     diameter = dist.max().item()
     if diameter <= 1e-9 * v.norm(dim=1).max().item():  # distances that are nothing but rounding have no shape
         return 0.0, 0.0
-    return 2 * gromov_delta(dist) / diameter, diameter
-
-
-def pairwise_dist(manifold: Manifold, v: Tensor) -> Tensor:
-    """(n, n) distances of latents (n, C, *positions): squares add up over the positions."""
-    z = manifold.from_tangent(v.view(*v.shape[:2], -1), dim=1)  # normal coordinates → points, one per position
-    total = torch.zeros(len(v), len(v), dtype=v.dtype)
-    for at_position in z.movedim(2, 0).contiguous():
-        total += manifold.pairwise_sqdist(at_position, at_position)
-    return total.sqrt()
-
-
-def rank_correlation(x: Tensor, y: Tensor, *, seed: int) -> dict[str, float]:
-    """Spearman's ρ of two samples (N,), with an interval and what chance alone would give.
-
-    Returns:
-        spearman: ρ in [−1, 1]; 0 where either side is constant and there is no order to speak of.
-        low, high: 95 % interval by Fisher's z with variance (1 + ρ²/2)/(N − 3), Bonett & Wright (2000).
-        null: the 95 % quantile of |ρ| over permutations.
-        p: share of permutations with at least this |ρ|, the observed order counted as one of them.
-    """
-    n = len(x)
-    ranks = np.stack([stats.rankdata(side.numpy()) for side in (x, y)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(ranks, axis=1, keepdims=True)
-    if n < 4 or not norms.all():
-        return {"spearman": 0.0, "low": -1.0, "high": 1.0, "null": 0.0, "p": 1.0}
-    a, b = ranks / norms
-    rho = float(np.clip(a @ b, -1, 1))
-    centre, half = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12)), 1.96 * math.sqrt((1 + rho**2 / 2) / (n - 3))
-    generator = np.random.default_rng(seed)
-    null = np.abs([a @ generator.permutation(b) for _ in range(PERMUTATIONS)])
-    return {
-        "spearman": rho,
-        "low": float(np.tanh(centre - half)),
-        "high": float(np.tanh(centre + half)),
-        "null": float(np.quantile(null, 0.95)),
-        "p": float((1 + (null >= abs(rho) - 1e-12).sum()) / (1 + PERMUTATIONS)),
-    }
+    deltas = [gromov_delta(dist, base) for base in range(min(base_points, len(v)))]
+    return 2 * float(np.mean(deltas)) / diameter, diameter
 
 
 def curvature_reach(manifold: Manifold, v: Tensor) -> dict[str, float]:
@@ -157,3 +135,38 @@ def curvature_reach(manifold: Manifold, v: Tensor) -> dict[str, float]:
             rms.append(reach)
             radius.append(reach * math.sqrt(leaf.ball_dim))
     return {"sqrt_c_rms": max(rms), "sqrt_c_radius": max(radius)}
+
+
+@torch.no_grad()
+def signal_and_noise(manifold: Manifold, loc: Tensor, drawn: Tensor) -> dict[str, float]:
+    """What of the latents' spread is between images, and what is the width of their posteriors.
+
+        signal² = mean |log_m(loc)|²,   noise² = mean |log_loc(drawn)|²,   share = noise² / (signal² + noise²)
+
+    with m the Fréchet mean of the means and squares per coordinate. Diffusion sees `drawn`; an encoder that says the
+    same of every image has signal 0 and a share of 1, and one that is sure has noise 0 and a share of 0.
+
+    Args:
+        loc: (N, C, *positions) normal coordinates of posterior means.
+        drawn: same shape, one draw from each posterior.
+
+    Returns:
+        signal_rms, noise_rms: root mean squares of a coordinate.
+        sqrt_c_rms_signal, sqrt_c_rms_noise, sqrt_c_rms_drawn: √c times each, as in `curvature_reach`.
+        posterior_noise_share: in [0, 1]; 0 where there is neither signal nor noise.
+    """
+    loc, drawn = loc.double().cpu(), drawn.double().cpu()
+    manifold = deepcopy(manifold).cpu()
+    mean = frechet_means(manifold, loc, torch.zeros(len(loc), dtype=torch.long))
+    between, within = around(manifold, loc, mean), around(manifold, drawn, loc)
+    signal, noise = float(between.square().mean()), float(within.square().mean())
+    if signal <= 1e-12 * float(loc.square().mean()):  # rounding of means that are all equal
+        signal = 0.0
+    return {
+        "signal_rms": math.sqrt(signal),
+        "noise_rms": math.sqrt(noise),
+        "sqrt_c_rms_signal": curvature_reach(manifold, between)["sqrt_c_rms"] if signal else 0.0,
+        "sqrt_c_rms_noise": curvature_reach(manifold, within)["sqrt_c_rms"],
+        "sqrt_c_rms_drawn": curvature_reach(manifold, drawn)["sqrt_c_rms"],
+        "posterior_noise_share": noise / (signal + noise) if signal + noise else 0.0,
+    }

@@ -11,6 +11,9 @@ from torch import Tensor
 from hldm.files import write_atomically
 from hldm.geometry import Manifold, is_plane
 
+MOST_COLUMNS = 32
+"""Of a grid with a column per class."""
+
 
 def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
     """uint8 images (N, C, H, W), C = 1 or 3, laid out row by row with a light gap between them."""
@@ -38,9 +41,9 @@ PALETTE = (
 
 
 def save_latents(
-    path: Path, manifold: Manifold, v: Tensor, colours: Tensor, labels: Tensor, parents: Tensor | None, side: int = 720
+    path: Path, manifold: Manifold, v: Tensor, colours: Tensor, nodes: Tensor, parents: Tensor | None, side: int = 720
 ) -> None:
-    """The latents, a dot each. In a tree of classes also the classes, joined by geodesics from parent to child.
+    """The latents, a dot each. Of a known tree also the nodes, joined by geodesics from parent to child.
 
     Points of a plane are drawn where they are, hyperbolic ones in the Poincaré disk with its boundary. Of any others
     these are the first two principal components of their normal coordinates, in units of the components' root mean
@@ -49,8 +52,9 @@ def save_latents(
     Args:
         v: (N, C, *positions) normal coordinates, on the CPU.
         colours: int64 (N,), each point's place in `PALETTE`.
-        labels: int64 (N,).
-        parents: int64 (classes,), see `Dataset`; drawn in a plane only.
+        nodes: int64 (N,), see `Split`.
+        parents: int64 (nodes,), see `Dataset`; drawn in a plane only. A node stands at the mean of its images, or,
+            where it has none of its own, of those below it.
     """
     manifold, v = deepcopy(manifold).cpu().double(), v.double()
     c = float(manifold.curvatures().max()) if manifold.channels else 0.0
@@ -64,14 +68,23 @@ def save_latents(
     if parents is not None:
         means = torch.stack([
             manifold.frechet_mean(own, torch.ones(len(own), dtype=own.dtype))
-            for own in (v[labels == label] for label in range(len(parents)))
+            for own in (v[_rows_of(node, nodes, parents)] for node in range(len(parents)))
         ])  # fmt: skip
-        nodes = manifold.from_tangent(means)
+        points = manifold.from_tangent(means)
         times = torch.linspace(0, 1, 33, dtype=v.dtype).view(1, -1, 1)
-        paths, _ = manifold.geodesic(nodes[parents].unsqueeze(1), nodes.unsqueeze(1), times)
+        paths, _ = manifold.geodesic(points[parents].unsqueeze(1), points.unsqueeze(1), times)
         canvas.lines(paths / unit)
     canvas.dots(z / unit, colours)
     return canvas.save(path)
+
+
+def _rows_of(node: int, nodes: Tensor, parents: Tensor) -> Tensor:
+    """bool (N,): the images of a node, or those below it where it has none of its own."""
+    rows, at = nodes == node, nodes
+    while not rows.any() and not torch.equal(at, parents[at]):
+        at = parents[at]
+        rows = at == node
+    return rows
 
 
 class Canvas:

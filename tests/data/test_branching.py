@@ -5,7 +5,6 @@ import torch
 
 from hldm.config.dataset import Branching
 from hldm.data import branching
-from hldm.data.branching import tree
 
 
 def made(**settings):
@@ -31,12 +30,34 @@ def test_the_published_size():
     torch.testing.assert_close(rows.std(0, correction=0), torch.ones(50), rtol=1e-5, atol=0)
 
 
-def test_parents_and_depths():
-    assert tree(2, 3).tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert tree(2, 1).tolist() == [0, 0, 1]
-    assert tree(0, 2).tolist() == [0]
-    depths = made().depths
-    assert depths.bincount().tolist() == [1, 2, 4, 8, 16, 32, 64]
+def test_the_content_of_the_default_tree_stays_as_it_is():
+    assert made().fingerprint == "26ea17eeeb921788143915418774a06f577427551ab398e511674e3c98c09283"
+
+
+def test_a_class_is_a_node_and_so_is_a_group():
+    data = made()
+    assert data.depths.bincount().tolist() == [1, 2, 4, 8, 16, 32, 64]
+    for split in (data.train, data.validation, data.test):
+        assert torch.equal(split.nodes, split.labels)
+        assert torch.equal(split.groups, split.nodes)
+
+
+def test_labels_of_a_level_leave_the_tree_and_the_rows_as_they_are():
+    data, coarse = made(), made(label_level=2)
+    assert coarse.class_names == tuple("0123456")
+    assert torch.equal(coarse.test.first(), data.test.first())
+    assert torch.equal(coarse.test.nodes, data.test.nodes)
+    assert torch.equal(coarse.parents, data.parents)
+    assert torch.equal(coarse.test.labels, data.ancestors(2)[data.test.nodes])
+    assert coarse.fingerprint != data.fingerprint
+    assert made(label_level=6).fingerprint == data.fingerprint
+
+
+def test_validation_is_taken_from_what_is_trained_on():
+    data, parted = made(), made(validation_share=0.1)
+    assert [len(split) for split in (parted.train, parted.validation, parted.test)] == [444 - 63, 63, 191]
+    assert torch.equal(torch.cat([parted.train.first(), parted.validation.first()]), data.train.first())
+    assert torch.equal(parted.test.first(), data.test.first())
 
 
 def test_the_seed_decides():

@@ -95,6 +95,21 @@ def test_the_fingerprint_is_that_of_the_content(memory: Dataset, streamed: Datas
     assert len({memory.fingerprint, *(other.fingerprint for other in others)}) == 5
 
 
+def test_what_a_split_knows_of_a_tree_and_of_dependence(memory: Dataset, streamed: Dataset) -> None:
+    """Nothing, where nothing is said: every image is its own group, and its label is all there is."""
+    for split in (memory.train, streamed.train):
+        assert torch.equal(split.nodes, split.labels)
+        assert split.groups.tolist() == list(range(25))
+    nodes, groups = torch.arange(25) + 3, torch.arange(25) // 5
+    images, labels = memory.train.first(), memory.train.labels
+    known = InMemorySplit(images, labels, nodes, groups)
+    for split in (known, known.to(torch.device("cpu"))):
+        assert torch.equal(split.nodes, nodes)
+        assert torch.equal(split.groups, groups)
+    assert known.fingerprint != memory.train.fingerprint
+    assert InMemorySplit(images, labels, groups=groups).fingerprint == memory.train.fingerprint
+
+
 def test_a_split_in_memory_goes_to_a_device_once() -> None:
     split = noise_digits(5).train
     assert isinstance(split, InMemorySplit)

@@ -10,7 +10,9 @@ from torch import Generator, Tensor
 from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall, ProductManifold
 from hldm.metrics import latent_hierarchy
-from hldm.metrics.hierarchy import curvature_reach, pairwise_dist, rank_correlation, relative_delta
+from hldm.metrics.distances import pairwise_dist
+from hldm.metrics.hierarchy import curvature_reach, relative_delta, signal_and_noise
+from hldm.metrics.resampling import rank_correlation
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -140,3 +142,32 @@ def test_too_few_latents_are_refused() -> None:
     for n, points, tries in [(3, 10, 1), (10, 3, 1), (10, 10, 0)]:
         with pytest.raises(UserError, match=r"metrics\.hierarchy"):
             latent_hierarchy(Euclidean(2), normal(n, 2), {}, points=points, tries=tries, seed=0)
+
+
+@pytest.mark.parametrize("manifold", MANIFOLDS)
+@pytest.mark.parametrize("positions", [(), (2, 3)])
+def test_signal_and_noise(manifold: Manifold, positions: tuple[int, ...]) -> None:
+    loc, noise = 0.3 * normal(500, 4, *positions), 0.4 * normal(500, 4, *positions, seed=1)
+    found = signal_and_noise(manifold, loc, manifold.add_normal(loc, noise, dim=1))
+    assert found["signal_rms"] == pytest.approx(0.3, rel=0.05)
+    assert found["noise_rms"] == pytest.approx(0.4, rel=0.05)
+    assert found["posterior_noise_share"] == pytest.approx(0.64, abs=0.03)
+    assert found["sqrt_c_rms_drawn"] >= found["sqrt_c_rms_noise"] * 0.99
+
+    # an encoder that says the same of every image, wherever it says it
+    same = torch.full_like(loc, 0.7)
+    nothing = signal_and_noise(manifold, same, manifold.add_normal(same, noise, dim=1))
+    assert nothing["signal_rms"] == nothing["sqrt_c_rms_signal"] == 0
+    assert nothing["posterior_noise_share"] == 1
+    # and one that is sure
+    sure = signal_and_noise(manifold, loc, loc)
+    assert sure["noise_rms"] == pytest.approx(0, abs=1e-6)
+    assert sure["posterior_noise_share"] == pytest.approx(0, abs=1e-9)
+
+
+def test_delta_is_a_mean_over_base_points() -> None:
+    v = normal(60, 4)
+    each = [relative_delta(ball(4), torch.cat([v[i:], v[:i]]))[0] for i in range(3)]
+    assert relative_delta(ball(4), v, 3)[0] == pytest.approx(sum(each) / 3)
+    found = latent_hierarchy(ball(4), v, {}, points=50, tries=1, base_points=3, seed=0)
+    assert (found["delta_points"], found["delta_base_points"]) == (50, 3)

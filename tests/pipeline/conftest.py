@@ -26,8 +26,12 @@ TINY = [
     "diffusion.sampler.steps=2",
     "metrics.samples=60",
     "metrics.sampling_batch_size=40",
+    "metrics.guidance_scales=[]",
+    "metrics.likelihood_images=0",
     "metrics.first_stage_images=100",
     "metrics.hierarchy.points=40",
+    "metrics.hierarchy.draws=3",
+    "metrics.hierarchy.test_points=20",
 ]
 
 POINT = [

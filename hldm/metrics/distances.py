@@ -1,0 +1,61 @@
+"""Distances and means of latents, vectors and maps alike.
+
+Legend: latents (n, C, *positions) in normal coordinates, with one point of a C-dimensional manifold at each of P
+positions; squared distances add up over the positions (the product metric).
+"""
+
+import torch
+from torch import Tensor
+
+from hldm.geometry import Manifold
+
+MEDIAN_STEPS = 30
+
+
+def pairwise_dist(manifold: Manifold, v: Tensor) -> Tensor:
+    """(n, n) distances of latents (n, C, *positions): squares add up over the positions."""
+    z = manifold.from_tangent(v.reshape(*v.shape[:2], -1), dim=1)  # normal coordinates → points, one per position
+    total = torch.zeros(len(v), len(v), dtype=v.dtype)
+    for at_position in z.movedim(2, 0).contiguous():
+        total += manifold.pairwise_sqdist(at_position, at_position)
+    return total.sqrt()
+
+
+def frechet_means(manifold: Manifold, v: Tensor, members: Tensor) -> Tensor:
+    """The latent with the least sum of squared distances to each class, (classes, C, *positions).
+
+    In a product the mean of a latent is that of its positions. An empty class has no mean: every class has a member.
+
+    Args:
+        v: (n, C, *positions).
+        members: int64 (n,), the class of each latent, all of 0 … classes − 1 present.
+    """
+    flat = v.reshape(*v.shape[:2], -1).movedim(2, 0)  # (P, n, C): the positions are batches of points
+    means = [
+        manifold.frechet_mean(own, own.new_ones(own.shape[:-1]))
+        for own in (flat[:, members == index] for index in range(int(members.max()) + 1))
+    ]
+    return torch.stack(means).movedim(2, 1).reshape(len(means), *v.shape[1:])
+
+
+def geometric_median(manifold: Manifold, v: Tensor) -> Tensor:
+    """The latent with the least sum of distances to all, (1, C, *positions): far latents do not draw it.
+
+    Weiszfeld's iteration with exp and log in place of sums (Fletcher et al. (2009), eq. 9).
+    """
+    median = v.mean(0, keepdim=True)
+    for _ in range(MEDIAN_STEPS):
+        steps = around(manifold, v, median)
+        dist = steps.flatten(1).norm(dim=1)
+        weights = 1 / dist.clamp(min=1e-3 * float(dist.median()) + 1e-12)
+        step = (weights / weights.sum()) @ steps.flatten(1)
+        median = manifold.add_normal(median, step.view_as(median), dim=1)
+    return median
+
+
+def around(manifold: Manifold, v: Tensor, centre: Tensor) -> Tensor:
+    """Latents as frame vectors at a centre (1 or n, C, *positions): normal coordinates with the centre as origin.
+
+    They are an isometry away from v, so that distances are the same.
+    """
+    return manifold.add_normal(-centre.expand_as(v), v, dim=1)

@@ -1,0 +1,129 @@
+"""The test of hierarchy without labels: it finds trees, and nothing where there is none."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.covariance import ledoit_wolf as ledoit_wolf_of_sklearn
+from torch import Generator, Tensor
+
+from hldm.data.trees import complete_tree
+from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall
+from hldm.metrics import tree_test
+from hldm.metrics.distances import pairwise_dist
+from hldm.metrics.tree_metrics import tree_distances
+from hldm.metrics.tree_test import (
+    cloud,
+    distinct_quadruples,
+    ledoit_wolf,
+    quartet_delta,
+    silhouette_clusters,
+)
+
+BALL = PoincareBall(8, FixedCurvature(1.0))
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def walk(manifold: Manifold, noise: float, *positions: int, seed: int = 0) -> Tensor:
+    """Four noisy latents of each node of a ternary tree of depth 3, each its parent and a step that shrinks."""
+    parents = complete_tree(3, 3)
+    steps, v = normal(40, manifold.channels, *positions, seed=seed), torch.zeros(40, manifold.channels, *positions)
+    v = v.double()
+    for node in range(1, 40):
+        depth = 1 if node < 4 else 2 if node < 13 else 3
+        above = v[parents[node]][None]
+        v[node] = manifold.add_normal(above, 0.7**depth * steps[node][None], dim=1)[0]
+    nodes = torch.arange(40).repeat(4)
+    return manifold.add_normal(v[nodes], noise * normal(160, manifold.channels, *positions, seed=seed + 99), dim=1)
+
+
+@pytest.mark.parametrize(
+    ("manifold", "positions"), [(Euclidean(8), ()), (BALL, ()), (BALL, (2, 2)), (Euclidean(50), ())]
+)
+def test_a_tree_is_found(manifold: Manifold, positions: tuple[int, ...]) -> None:
+    found = tree_test(manifold, walk(manifold, 0.2, *positions), points=160, draws=19, seed=0)
+    assert found["quartet_p"] == pytest.approx(0.05)
+    assert found["quartet_cloud_effect"] > 2
+    assert found["quartet_clusters_effect"] > 2
+    assert found["quartet_points"] == 160
+
+
+def heavy(manifold: Manifold, seed: int) -> Tensor:
+    """Log-normal radii, random directions."""
+    directions = torch.nn.functional.normalize(normal(100, manifold.channels, seed=seed), dim=1)
+    return directions * normal(100, 1, seed=seed + 1).exp().clamp(max=8)
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(2), Euclidean(50), BALL])
+def test_heavy_tails_are_no_tree(manifold: Manifold) -> None:
+    trials = [tree_test(manifold, heavy(manifold, 10 * seed), points=100, draws=19, seed=seed) for seed in range(12)]
+    # 5 of 36 at level .05: once in two hundred
+    assert sum(found["quartet_cloud_p"] <= 0.05 for found in trials) <= 3
+    assert sum(found["quartet_p"] <= 0.05 for found in trials) <= 2
+
+
+def test_flat_clusters_are_found_and_are_no_nesting() -> None:
+    false = 0
+    for seed in range(12):
+        centres = normal(8, 8, seed=seed)
+        v = centres[torch.arange(120) % 8] + 0.15 * normal(120, 8, seed=seed + 50)
+        found = tree_test(Euclidean(8), v, points=120, draws=19, seed=seed)
+        assert found["clusters"] == 8
+        assert found["quartet_cloud_p"] == pytest.approx(0.05)
+        false += found["quartet_p"] <= 0.05
+    assert false <= 2
+
+
+def test_delta_of_trees_and_of_noise() -> None:
+    tree = tree_distances(complete_tree(4, 2))
+    quadruples = distinct_quadruples(31, np.random.default_rng(0))
+    assert (np.diff(np.sort(quadruples, axis=0), axis=0) > 0).all()
+    assert quartet_delta(np.sqrt(tree), quadruples) == 0
+    noise = pairwise_dist(Euclidean(500), normal(31, 500)).numpy()
+    assert quartet_delta(noise, quadruples) == pytest.approx(0.5, abs=0.1)
+    assert quartet_delta(3 * noise, quadruples) == pytest.approx(quartet_delta(noise, quadruples))
+
+
+def test_shrinkage_is_scikit_learns() -> None:
+    for n, dim in [(100, 5), (30, 60)]:
+        x = normal(n, dim) * torch.linspace(0.2, 2, dim, dtype=torch.float64)
+        theirs, _ = ledoit_wolf_of_sklearn(x.numpy(), assume_centered=True)
+        assert np.allclose(ledoit_wolf(x), theirs)
+
+
+def test_a_cloud_keeps_radii_and_covariance() -> None:
+    scales = torch.tensor([3.0, 1, 1, 0.1], dtype=torch.float64)
+    w = normal(4000, 4) * scales
+    drawn = cloud(w, Generator().manual_seed(0))()
+    assert torch.allclose(drawn.norm(dim=1).sort().values, w.norm(dim=1).sort().values)
+    assert torch.allclose(drawn.std(0), scales, rtol=0.06)
+    groups = torch.arange(4000) % 2
+    grouped = cloud(w, Generator().manual_seed(0), groups=groups, stretch=2.0)()
+    for group in (0, 1):
+        own = w[groups == group].norm(dim=1).sort().values
+        assert torch.allclose(grouped[groups == group].norm(dim=1).sort().values, 2 * own)
+
+
+def test_silhouette_counts_clusters() -> None:
+    v = 4 * normal(5, 6)[torch.arange(60) % 5] + 0.1 * normal(60, 6, seed=1)
+    labels, silhouette = silhouette_clusters(pairwise_dist(Euclidean(6), v).numpy())
+    assert labels.max() + 1 == 5
+    assert (labels[:55] == labels[5:]).all()
+    assert silhouette > 0.9
+
+
+def test_knobs_seeds_and_degenerate_latents() -> None:
+    v = normal(60, 8)
+    found = tree_test(BALL, v, points=40, draws=5, seed=0)
+    assert found == tree_test(BALL, v, points=40, draws=5, seed=0)
+    for points, draws, seed in [(30, 5, 0), (40, 6, 0), (40, 5, 1)]:
+        assert tree_test(BALL, v, points=points, draws=draws, seed=seed) != found
+    equal = tree_test(BALL, torch.full((60, 8), 0.3), points=40, draws=5, seed=0)
+    assert equal.keys() == found.keys()
+    assert equal["quartet_p"] == 1
+    twice = tree_test(BALL, v[:10].repeat(4, 1), points=40, draws=5, seed=0)
+    assert all(math.isfinite(value) for value in twice.values())
