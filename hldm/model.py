@@ -121,7 +121,11 @@ class LatentDiffusion(LatentModel):
         condition = self.conditioning.for_training(labels, generator)
         scaled = v / self.layout.per_coordinate(self.latent_scale)
         return self.process.loss(
-            self.diffusion_manifold(), lambda x, t: self.denoiser(x, t, condition), scaled, generator
+            self.diffusion_manifold(),
+            lambda x, t: self.denoiser(x, t, condition),
+            scaled,
+            generator,
+            labels if self.uses_labels else None,
         )
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ from hldm.geometry import Curvature, Manifold, ProductManifold
 
 def curvature_of(section: config.Curvature) -> Curvature:
     """The curvature that a section describes: a number, or a parameter that starts at it."""
-    curvature: Curvature = section.described()(section.value)
+    curvature: Curvature = section.described()(**{name: value for name, value, _ in section.fields()})
     return curvature
 
 

@@ -10,11 +10,10 @@ in docs/results/pvae.json, so that another machine runs only what is missing the
 import sys
 from statistics import fmean
 
-from results_page import Column, ResultsPage, Table, spread, start
+from results_page import Column, ResultsPage, Row, Table, spread, start
 
 from hldm.config.autoencoder import MLP
 from hldm.study import statistics
-from hldm.study.cells import Cell
 
 PAPER = {
     ("2", "flat", "normal"): "144.5 ± 0.4",
@@ -33,56 +32,56 @@ AUTHORS = {("flat", "normal"): "56.75", ("1.2", "wrapped"): "57.33"}
 mean does not."""
 
 
-def dimension(cell: Cell) -> str:
+def dimension(row: Row) -> str:
     """The dimension n of the latents."""
-    return str(cell.config.autoencoder.latent_channels)
+    return str(row.config.autoencoder.latent_channels)
 
 
-def curvature(cell: Cell) -> str:
+def curvature(row: Row) -> str:
     """The curvature c, or "flat" for the model without gyroplanes."""
-    return cell.config.curvature_words
+    return row.config.curvature_words
 
 
-def posterior(cell: Cell) -> str:
+def posterior(row: Row) -> str:
     """The distribution of the posterior, which is a plain normal in flat space."""
-    return "normal" if cell.config.is_flat else _mlp(cell).posterior
+    return "normal" if row.config.is_flat else _mlp(row).posterior
 
 
-def form(cell: Cell) -> str:
+def form(row: Row) -> str:
     """The form of the gyroplane layer."""
-    return statistics.NOTHING if cell.config.is_flat else _mlp(cell).gyroplane_form
+    return statistics.NOTHING if row.config.is_flat else _mlp(row).gyroplane_form
 
 
-def paper(cell: Cell) -> str:
+def paper(row: Row) -> str:
     """The figure of the paper."""
-    return PAPER.get((dimension(cell), curvature(cell), posterior(cell)), statistics.NOTHING)
+    return PAPER.get((dimension(row), curvature(row), posterior(row)), statistics.NOTHING)
 
 
-def sampled(cell: Cell) -> list[float]:
+def sampled(row: Row) -> list[float]:
     """−log p(x) by importance sampling, which is `nll` itself where there is no quadrature beside it."""
-    return [run.get("nll_importance", run["nll"]) for run in cell.runs.values()]
+    return [run.metrics.get("nll_importance", run.metrics["nll"]) for run in row.cell.runs.values()]
 
 
-def importance(cell: Cell) -> str:
+def importance(row: Row) -> str:
     """The figure of each seed, with the largest standard error that was recorded."""
-    errors = cell.figures("nll_importance_error").values()
-    return statistics.spread(sampled(cell)) + (f" ± {max(errors):.1f}" if errors else "")
+    errors = row.figures("nll_importance_error").values()
+    return statistics.spread(sampled(row)) + (f" ± {max(errors):.1f}" if errors else "")
 
 
-def less_paper(cell: Cell) -> str:
+def less_paper(row: Row) -> str:
     """The difference from the paper's mean."""
-    known = paper(cell)
-    return known if known == statistics.NOTHING else f"{fmean(sampled(cell)) - float(known.split()[0]):+.1f}"
+    known = paper(row)
+    return known if known == statistics.NOTHING else f"{fmean(sampled(row)) - float(known.split()[0]):+.1f}"
 
 
-def quadrature(cell: Cell) -> str:
+def quadrature(row: Row) -> str:
     """−log p(x) by quadrature, which there is for n = 2."""
-    return spread("nll")(cell) if cell.figures("nll_importance") else statistics.NOTHING
+    return spread("nll")(row) if row.figures("nll_importance") else statistics.NOTHING
 
 
-def _mlp(cell: Cell) -> MLP:
-    assert isinstance(cell.config.autoencoder, MLP)
-    return cell.config.autoencoder
+def _mlp(row: Row) -> MLP:
+    assert isinstance(row.config.autoencoder, MLP)
+    return row.config.autoencoder
 
 
 MNIST: dict[str, Column] = {
@@ -94,12 +93,12 @@ MNIST: dict[str, Column] = {
     "importance sampling": importance,
     "difference": less_paper,
     "quadrature": quadrature,
-    "−ELBO": lambda cell: statistics.spread(-value for value in cell.figures("elbo").values()),
+    "−ELBO": lambda row: statistics.spread(-value for value in row.figures("elbo").values()),
 }
 TREE: dict[str, Column] = {
     "c": curvature,
     "posterior": posterior,
-    "authors' code, one seed": lambda cell: AUTHORS.get((curvature(cell), posterior(cell)), statistics.NOTHING),
+    "authors' code, one seed": lambda row: AUTHORS.get((curvature(row), posterior(row)), statistics.NOTHING),
     "quadrature": quadrature,
     "importance sampling": spread("nll_importance"),
     "radius against depth, ρ": spread("radius_depth_spearman"),

@@ -1,7 +1,8 @@
 """A page of docs/results/: its tables show grids of the study, and its command runs what is missing of them.
 
 A grid is what one types after `python train.py -m`. Its figures are read from the run directories, and kept beside the
-page as JSON under the settings of their point, so that another machine runs only what is missing there.
+page as JSON under the settings of their point, so that another machine runs only what is missing there. What tables say
+of them is the comparison that ends every grid (`hldm.study.comparison`): here is only how a page shows it.
 """
 
 import json
@@ -11,38 +12,85 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from hldm import console  # noqa: E402 - the folder above is not on the path of a script
 from hldm.config.options import LEAVES_RESULT  # noqa: E402
+from hldm.config.schema import RunConfig  # noqa: E402
 from hldm.errors import UserError  # noqa: E402
 from hldm.files import write_text_atomically  # noqa: E402
-from hldm.study import statistics  # noqa: E402
-from hldm.study.cells import Cell, cells  # noqa: E402
+from hldm.study import statistics, tables  # noqa: E402
+from hldm.study.cells import Cell, Finished, cells  # noqa: E402
+from hldm.study.comparison import CellFigures, Comparison, compare  # noqa: E402
 from hldm.study.grid import names, sweep  # noqa: E402
+from hldm.study.measures import figure  # noqa: E402
 from hldm.study.plan import Point, make_plan  # noqa: E402
 from hldm.study.points import points_of  # noqa: E402
+from hldm.study.statistics import NOTHING  # noqa: E402
+from hldm.study.tables import interval_text  # noqa: E402
+from hldm.study.verdict import footnotes, is_shown, numbers, verdict  # noqa: E402
 
 ABOUT = (
-    "Figures of runs under the settings of their point, which `python train.py` takes. The keys were written anew on "
-    "2026-11-26, with all figures as they were; run ids of figures before that day are those of earlier versions."
+    "Results of runs under the settings of their point, which `python train.py` takes: metrics, curves, values of "
+    "single images (to four digits after the point), and what of provenance says how they were made."
 )
 """What the JSON says of itself."""
 
-KEPT = ("hldm", "commit", "dirty", "network_evaluations", "machine", "threads")
-"""What is kept of a run's provenance, beside torch's version."""
+KEPT = ("samples", "sampling_seeds", "reference", "rule", "extractors", "classifier", "data", "hldm", "commit", "dirty",
+        "network_evaluations", "machine", "threads", "versions")  # fmt: skip
+"""What is kept of a run's provenance: what decides whether runs compare, and what made them."""
 
-Figures = dict[str, Any]
-"""Metric → value of one run, with where and when they were made."""
+SHOWN = "\\*"
+"""Behind a difference that is shown after the correction for their number; Markdown needs the backslash."""
+
+TO_MAKE = "The runs that say it are still to be made."
+"""In place of a table of nothing."""
+
+Record = dict[str, Any]
+"""What is kept of one run, as results.json has it, with when and how long."""
 
 Plans = dict[str, list[Point]]
-"""Grid → its points."""
+"""Table → the points of its grids."""
 
-Column = Callable[[Cell], str]
+
+@dataclass(frozen=True)
+class Row:
+    """A cell of a table, with the comparison that it stands in."""
+
+    cell: Cell
+    summary: CellFigures
+    comparison: Comparison
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What makes the cell."""
+        return self.cell.settings
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration of its first run."""
+        return self.cell.config
+
+    def figures(self, name: str, scale: float = 1.0) -> dict[int, float]:
+        """Seed → figure of that name, of the runs that have it."""
+        return self.cell.figures(name, scale)
+
+
+Column = Callable[[Row], str]
 """What a table shows of a cell."""
+
+
+class Shown(Protocol):
+    """What stands at a mark of the page."""
+
+    grids: Sequence[str]
+    """What is typed after `python train.py -m` for each grid."""
+
+    def lines(self, found: Sequence[Cell]) -> Iterator[str]:
+        """Its lines in Markdown, from the cells of all of its grids."""
 
 
 @dataclass(frozen=True)
@@ -50,39 +98,124 @@ class Table:
     """A table with a row for every cell of its grids that has figures.
 
     Attributes:
-        grids: what is typed after `python train.py -m` for each grid.
+        grids: what is typed after `python train.py -m` for each grid. They are compared together.
         columns: heading → what stands below it; the number of seeds is added.
     """
 
     grids: Sequence[str]
     columns: Mapping[str, Column]
 
-    def lines(self, found: Mapping[str, list[Cell]]) -> Iterator[str]:
-        """The lines of the table in Markdown, from the cells of each grid."""
+    def lines(self, found: Sequence[Cell]) -> Iterator[str]:
+        """The lines of the table in Markdown."""
+        if not any(cell.runs for cell in found):
+            yield TO_MAKE
+            return
+        comparison = compare(found)
         yield f"| {' | '.join([*self.columns, 'seeds'])} |"
         yield "|" + "---|" * (len(self.columns) + 1)
-        for cell in (cell for grid in self.grids for cell in found[grid] if cell.runs):
-            shown = [column(cell) for column in self.columns.values()]
-            yield f"| {' | '.join([*shown, str(len(cell.runs))])} |"
+        for cell, summary in zip(found, comparison.cells, strict=True):
+            if cell.runs:
+                shown = [column(Row(cell, summary, comparison)) for column in self.columns.values()]
+                yield f"| {' | '.join([*shown, str(len(cell.runs))])} |"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The comparison of the cells of some grids in sentences: what may be compared, and what differences say."""
+
+    grids: Sequence[str]
+
+    def lines(self, found: Sequence[Cell]) -> Iterator[str]:
+        """A list for each cell that has a baseline, and what the numbers mean."""
+        comparison = compare(found)
+        if not comparison.differences and not comparison.exclusions:
+            yield TO_MAKE
+            return
+        for sentence in [*comparison.exclusions, *comparison.cautions]:
+            yield f"- {sentence}"
+        for name in dict.fromkeys(one.cell for one in comparison.differences):
+            title, *sentences = verdict(comparison, name)
+            yield from ["", f"**{title}**" if sentences else title, ""]
+            yield from (f"- {sentence}" for sentence in sentences)
+        yield from ["", *footnotes(comparison)]
+
+
+@dataclass(frozen=True)
+class CurveTable:
+    """Metrics along a setting of the sampler on validation images: a row for each value, columns for each cell.
+
+    Attributes:
+        grids: as in `Table`.
+        setting: the curve, as in "guidance".
+        metrics: which of its metrics.
+    """
+
+    grids: Sequence[str]
+    setting: str
+    metrics: Sequence[str]
+
+    def lines(self, found: Sequence[Cell]) -> Iterator[str]:
+        """Means over seeds with their intervals and, after a comma, the difference from the baseline."""
+        curves = [curve for curve in compare(found).curves if curve.setting == self.setting and curve.points]
+        if not curves:
+            yield TO_MAKE
+            return
+        columns = [(curve, metric) for curve in curves for metric in self.metrics]
+        shown = {metric: figure(metric, [metric.split("_")[-1]]) for metric in self.metrics}
+        headings = [f"{curve.cell}: {one.heading if (one := shown[metric]) else metric}" for curve, metric in columns]
+        yield f"| {' | '.join([self.setting, *headings])} |"
+        yield "|" + "---|" * (len(columns) + 1)
+        for value in dict.fromkeys(point.value for curve in curves for point in curve.points):
+            texts = []
+            for curve, metric in columns:
+                point = next((point for point in curve.points if point.value == value), None)
+                one = shown[metric]
+                digits, scale = (one.measure.digits, one.measure.scale) if one else (3, 1.0)
+                text = interval_text(point.means.get(metric) if point else None, digits, scale)
+                if point and (apart := point.differences.get(metric)) and apart.margin is not None:
+                    text += f", {interval_text(apart, digits, scale, sign='+')}"
+                texts.append(text)
+            yield f"| {value} | {' | '.join(texts)} |"
+        for curve in curves:
+            best = curve.best.get("", {})
+            chosen = ", ".join(f"{value} (seed {seed})" for seed, value in best.items())
+            yield from [
+                "",
+                f"{curve.cell}: n = {curve.samples} on {curve.split}; chosen by the leading extractor: {chosen}.",
+            ]
 
 
 def mean(metric: str, digits: int = 2) -> Column:
     """A column with the mean of a metric over seeds."""
-    return lambda cell: statistics.mean(cell.figures(metric).values(), digits)
+    return lambda row: statistics.mean(row.figures(metric).values(), digits)
 
 
 def spread(metric: str, digits: int = 2, scale: float = 1.0) -> Column:
     """A column with the mean of a metric and, in brackets, its value for each seed."""
-    return lambda cell: statistics.spread(cell.figures(metric, scale).values(), digits)
+    return lambda row: statistics.spread(row.figures(metric, scale).values(), digits)
 
 
-def less_first(metric: str, digits: int = 2) -> Column:
-    """A column with the difference from the first cell of the grid, paired by seed, and its 95 % interval."""
+def compared(metric: str) -> Column:
+    """A column with the mean of a figure: of a baseline with its interval, of others with the difference from it.
 
-    def column(cell: Cell) -> str:
-        others = cell.first.figures(metric) if cell.first else {}
-        interval = statistics.paired_difference(cell.figures(metric), others)
-        return interval.text(digits) if interval else statistics.NOTHING
+    Of the others as in "0.306, -0.05 ± 0.06"; * where it is shown after the correction for the number of comparisons.
+    """
+
+    def column(row: Row) -> str:
+        one = next((one for one in row.comparison.figures if one.name == metric), None)
+        if one is None or metric not in row.summary.intervals:
+            return NOTHING
+        difference = row.comparison.of(row.summary.name, metric)
+        value = f"{row.summary.intervals[metric].mean * one.measure.scale:.{one.measure.digits}f}"
+        if difference is None:
+            return tables.figure_text(one, row.summary) if row.summary.baseline is None else f"{value}, not compared"
+        if difference.is_same:
+            return f"{value}, the same"
+        if difference.interval.margin is None:
+            return value
+        text, digits = numbers(one, difference)
+        value = f"{row.summary.intervals[metric].mean * one.measure.scale:.{digits}f}"
+        return f"{value}, {text}" + (SHOWN if is_shown(difference) else "")
 
     return column
 
@@ -96,7 +229,7 @@ class ResultsPage:
         draw: makes the page's picture from its plans.
     """
 
-    def __init__(self, name: str, tables: Mapping[str, Table], draw: Callable[[Plans], None] | None = None) -> None:
+    def __init__(self, name: str, tables: Mapping[str, Shown], draw: Callable[[Plans], None] | None = None) -> None:
         self.name, self.tables, self.draw = name, tables, draw
         self.page = ROOT / "docs" / "results" / f"{name}.md"
 
@@ -124,7 +257,7 @@ class ResultsPage:
         print(f"{len(runs) - len(self.missing(plans))} of {len(runs)} runs: {self.page}")
 
     def plans(self, settings: list[str]) -> Plans:
-        """The points of every grid of the page, at the place that these settings say."""
+        """The points of all grids of every table of the page, at the place that these settings say."""
         if wrong := [setting for setting in settings if not _is_neutral(setting)]:
             raise UserError(
                 f"{wrong[0]} is not a setting of this command: with it runs would not be those of the page. Settings "
@@ -132,7 +265,12 @@ class ResultsPage:
                 "after python train.py."
             )
         grids = dict.fromkeys(grid for table in self.tables.values() for grid in table.grids)
-        return {grid: make_plan(points_of([*grid.split(), f"study={self.name}", *settings])) for grid in grids}
+        points = {grid: points_of([*grid.split(), f"study={self.name}", *settings]) for grid in grids}
+        plans = {together: make_plan([p for grid in together for p in points[grid]]) for together in self._together()}
+        return {name: plans[tuple(table.grids)] for name, table in self.tables.items()}
+
+    def _together(self) -> set[tuple[str, ...]]:
+        return {tuple(table.grids) for table in self.tables.values()}
 
     def missing(self, plans: Plans) -> list[Point]:
         """A point for every run without figures, seed by seed, so that every cell has a figure early."""
@@ -141,14 +279,14 @@ class ResultsPage:
         return sorted((p for path, p in points.items() if path not in known), key=lambda point: point.config.seed)
 
     @property
-    def recorded(self) -> dict[str, Figures]:
+    def recorded(self) -> dict[str, Record]:
         """Settings of a point → its figures, as they are kept beside the page."""
         file = self.page.with_suffix(".json")
         return json.loads(file.read_text(encoding="utf-8"))["figures"] if file.is_file() else {}
 
-    def known(self, plans: Plans) -> dict[Path, Figures]:
+    def known(self, plans: Plans) -> dict[Path, Finished]:
         """Run → its recorded figures, whichever of the points that are this run they were recorded for."""
-        recorded = self.recorded
+        recorded = {key: Finished.of(record, record.get("seconds")) for key, record in self.recorded.items()}
         points = [point for plan in plans.values() for point in plan]
         return {point.run.path: recorded[key(point)] for point in points if key(point) in recorded}
 
@@ -156,10 +294,9 @@ class ResultsPage:
         """Record the figures of finished runs, then write the tables of all that is recorded."""
         self.collect(plans)
         known = self.known(plans)
-        found = {grid: cells(plan, lambda point: known.get(point.run.path)) for grid, plan in plans.items()}
         text = self.page.read_text(encoding="utf-8")
         for name, table in self.tables.items():
-            lines = "\n".join(table.lines(found))
+            lines = "\n".join(table.lines(cells(plans[name], lambda point: known.get(point.run.path))))
             marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
             text = marked.sub(lambda between, lines=lines: f"{between[1]}{lines}\n{between[2]}", text)
         write_text_atomically(self.page, text)
@@ -171,16 +308,25 @@ class ResultsPage:
         recorded = self.recorded
         for point in (point for plan in plans.values() for point in plan if point.original is None):
             run, before = point.run.snapshot(), recorded.get(key(point), {})
-            if run.state == "finished" and {name: before.get(name) for name in run.metrics} != run.metrics:
+            if run.state == "finished" and before.get("metrics") != run.metrics:
+                results = run.results or {}
                 recorded[key(point)] = {
-                    **run.metrics,
-                    **{name: run.provenance[name] for name in KEPT if name in run.provenance},
-                    "torch": run.provenance.get("versions", {}).get("torch"),
+                    "metrics": run.metrics,
+                    **{part: results[part] for part in ("per_sampling_seed", "curves") if results.get(part)},
+                    **({"per_image": _rounded(results["per_image"])} if results.get("per_image") else {}),
+                    "provenance": {name: run.provenance[name] for name in KEPT if name in run.provenance},
                     "date": date.today().isoformat(),
                     "seconds": run.status.get("seconds", {}),
                 }
-        text = json.dumps({"about": ABOUT, "figures": recorded}, indent=1, ensure_ascii=False) + "\n"
+        # a line for every run
+        each = (f"{json.dumps(name)}: {json.dumps(record, ensure_ascii=False)}" for name, record in recorded.items())
+        figures = ",\n".join(each)
+        text = f'{{"about": {json.dumps(ABOUT, ensure_ascii=False)},\n"figures": {{\n{figures}\n}}}}\n'
         write_text_atomically(self.page.with_suffix(".json"), text)
+
+
+def _rounded(per_image: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    return {name: [round(value, 4) for value in values] for name, values in per_image.items()}
 
 
 def key(point: Point) -> str:

@@ -42,7 +42,8 @@ def run(path: Path) -> None:
         directory.update_status(seconds={"first_stage": 60, "diffusion": 120, "evaluation": 60})
         Image.new("L", (604, 604), 255).save(path / "samples.png")
         extractor = {"name": "digits", "sha256": "abcdef0123"}
-        provenance = {"samples": 5000, "reference": "mnist test images (10000)", "extractor": extractor}
+        provenance = {"samples": 5000, "reference": "mnist test images (10000)", "extractors": [extractor]}
+        provenance |= {"rule": "classes as in the reference", "data": "0123", "classifier": extractor}
         directory.write_results({"metrics": METRICS, "provenance": provenance})
 
 

@@ -119,7 +119,7 @@ def test_the_package_that_extending_shows_trains_and_is_evaluated(arguments, myl
     results = json.loads(run.with_name("results.json").read_text(encoding="utf-8"))
     if "gentle" in arguments:
         assert results["metrics"]["curvature_0"] == pytest.approx(0.25)
-        assert results["provenance"]["extractor"]["name"] == "random"
+        assert results["provenance"]["extractors"][0]["name"] == "random"
         assert 0 < results["metrics"]["brightness"] < 1
         assert results["metrics"]["brightness_real"] == pytest.approx(0.13, abs=0.02)  # MNIST's mean grey level
     status, out, err = call("evaluate.py", f"run={run.parent}")

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
+from tests.fake_omniglot import written
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 
@@ -16,6 +20,16 @@ def test_the_tutorial_runs_and_draws_its_picture(tmp_path, capsys):
     assert "from 0 to x 3.00, from x to y 5.31" in out
     assert "half of the data lie within 0.17 of a node" in out
     assert (tmp_path / "tutorial.png").stat().st_size > 10_000
+
+
+def test_known_trees_are_drawn(tmp_path):
+    main = runpy.run_path(str(EXAMPLES / "known_trees.py"))["main"]
+    main(tmp_path, str(written(tmp_path / "archives")))
+    with Image.open(tmp_path / "tree_images.png") as picture:
+        assert picture.size == (2 * (16 * 30 + 2), 2 * (7 * 30 + 2))
+        assert picture.tobytes() == Image.open(ROOT / "docs" / "images" / "tree_images.png").tobytes()
+    with Image.open(tmp_path / "omniglot.png") as picture:
+        assert picture.size == (2 * (20 * 30 + 2), 2 * (3 * 30 + 2))
 
 
 def test_hyperbolic_classifier() -> None:

@@ -10,7 +10,7 @@ from hldm.autoencoder import Losses
 from hldm.config.compose import compose
 from hldm.config.options import Options
 from hldm.pipeline.build import build_model
-from hldm.training import DiffusionStage, FirstStage, encode
+from hldm.training import DiffusionStage, FirstStage, batch_indices, encode
 from tests.fake_data import noise_digits
 
 SMALL = [
@@ -79,6 +79,17 @@ def test_every_process_and_sampler_can_be_configured(dataset, settings):
     assert one.isfinite().all()
     assert torch.equal(one, same)
     assert model.evaluations >= 3
+
+
+@pytest.mark.parametrize(("conditioning", "told"), [("class", True), ("text", True), ("none", False)])
+def test_the_process_knows_the_labels_that_the_denoiser_may_be_told(dataset, conditioning, told):
+    model, seen = model_of(dataset, f"conditioning={conditioning}"), []
+    loss = model.process.loss
+    model.process.loss = lambda *args: seen.append(args[4]) or loss(*args)
+    stage = DiffusionStage(model, encode(model, dataset.train), dataset.train.labels, seed=0, batch_size=4)
+    stage.loss(0)
+    chosen = batch_indices(0, stage.name, 0, 4, len(dataset.train))
+    assert torch.equal(seen[0], dataset.train.labels[chosen]) if told else seen == [None]
 
 
 @pytest.mark.parametrize("autoencoder", ["kl", "vq"])

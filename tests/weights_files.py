@@ -5,6 +5,10 @@ from pathlib import Path
 import torch
 
 INCEPTION = ("Conv2d_1a_3x3.conv.weight", "Mixed_7c.branch_pool.conv.weight", "fc.weight", "fc.bias")
+DINOV2 = (
+    "cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.mlp.fc1.weight",
+    "norm.weight",
+)  # fmt: skip
 VGG = ("features.0.weight", "features.0.bias", "features.28.weight", "classifier.6.weight")
 
 

@@ -37,6 +37,8 @@ class Recorded(BaseModel):
 
     metrics: dict[str, Any]
     per_sampling_seed: dict[str, Any]
+    curves: dict[str, Any] = {}
+    per_image: dict[str, Any] = {}
     provenance: Provenance
 
     @classmethod
@@ -111,6 +113,7 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
 
     from hldm.pipeline import evaluate_run
     from hldm.pipeline.build import build_dataset, choose_device, load_model
+    from hldm.pipeline.stopwatch import Stopwatch
 
     print(f"{directory.path.name}")
     device = choose_device(config.hardware)
@@ -118,14 +121,17 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     dataset = build_dataset(config)
     model = load_model(config, dataset, directory.path, device)
     wanted = sorted({*provenance.sampling_seeds, *(seeds or [])})
-    results = evaluate_run(model, dataset, config, directory, wanted)
+    results = evaluate_run(model, dataset, config, directory, wanted, stopwatch := Stopwatch())
+    if stopwatch.words:
+        print(f"    evaluation: {stopwatch.words}")
     if wanted != sorted(provenance.sampling_seeds):
         directory.write_results(results)
         print(f"    results.json now holds {len(wanted)} sampling seeds: {', '.join(map(str, wanted))}")
     print_metrics(results["metrics"], console.terminal())
-    differences = list(differing(recorded.per_sampling_seed, results["per_sampling_seed"]))
+    parts = ["per_sampling_seed", "curves", "per_image"]
     if wanted == sorted(provenance.sampling_seeds):
-        differences += list(differing(recorded.metrics, results["metrics"]))
+        parts.append("metrics")
+    differences = [row for part in parts for row in differing(getattr(recorded, part), results[part], part)]
     for name, before, after in differences:
         print(f"    {name}: recorded {before!r}, now {after!r}")
     for key in ("machine", "versions", "threads", "weights"):
@@ -144,4 +150,8 @@ def differing(recorded: Any, recomputed: Any, name: str = "") -> list[tuple[str,
             for key, value in recorded.items()
             for row in differing(value, recomputed.get(key) if isinstance(recomputed, dict) else None, f"{name}/{key}")
         ]
+    is_list = isinstance(recorded, list) and isinstance(recomputed, list) and len(recorded) == len(recomputed)
+    if is_list and any(isinstance(item, dict) for item in recorded):  # the points of a curve
+        pairs = enumerate(zip(recorded, recomputed, strict=True))
+        return [row for number, pair in pairs for row in differing(*pair, f"{name}/{number}")]
     return [] if recorded == recomputed else [(name.lstrip("/"), recorded, recomputed)]

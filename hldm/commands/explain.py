@@ -112,10 +112,8 @@ def rows_of(options: Options, group: str, option: str) -> Iterator[list[str]]:
 def section_of(group: str, written: dict[str, Any]) -> Any:
     """The section that describes an option, by the class that its file names; None for presets."""
     from hldm.config.explain import section_of_field
-    from hldm.config.options import load_extensions
     from hldm.config.schema import RunConfig
 
-    load_extensions()
     field = RunConfig.model_fields.get(group)
     if field is None:
         return None

@@ -92,8 +92,8 @@ def main(argv: list[str]) -> None:
     os.environ.update(Allotment(1, threads).environment(0))
     # torch only now: a wrong argument is answered at once
     from hldm.pipeline.build import build, build_dataset, choose_device, load_model
-    from hldm.pipeline.evaluate import balanced_labels, sample_images, samples_taken_for
-    from hldm.pipeline.pictures import save_grid, save_npz
+    from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_npz
+    from hldm.pipeline.samples import balanced_labels, sample_images, samples_taken_for
 
     dataset = build_dataset(config)
     labels = balanced_labels(n, dataset.classes)
@@ -118,5 +118,5 @@ def main(argv: list[str]) -> None:
     if out.suffix == ".npz":
         save_npz(out, images, labels if prompt is None else None)
     else:
-        save_grid(out, images, columns=dataset.classes)
+        save_grid(out, images, columns=min(dataset.classes, MOST_COLUMNS))
     print(f"{n} images of {directory.path.name}{source}: {out}")

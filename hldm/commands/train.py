@@ -63,9 +63,7 @@ def main(argv: list[str]) -> None:
     if "--resolve" in flags and not shows:
         raise UserError("--resolve is for printing a configuration: `python train.py --cfg job --resolve`.")
     from hldm.config.arguments import read
-    from hldm.config.options import load_extensions
 
-    load_extensions()
     given = read(overrides, options, is_grid=is_grid)
     composed = composed_by_hydra(flags, given, options)
     if composed is not None:

@@ -128,7 +128,8 @@ class Section(BaseModel):
                 if (own := value.delta()) and own != (default.delta() if isinstance(default, Section) else None):
                     changed[name] = own
             elif isinstance(value, tuple) and any(isinstance(item, Section) for item in value):
-                changed[name] = [item.delta() for item in value]
+                if value != default:
+                    changed[name] = [item.delta() for item in value]
             elif value != default:
                 changed[name] = list(value) if isinstance(value, tuple) else value
         return changed

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hldm.config import arguments, fits
 from hldm.config.arguments import in_our_words, register_resolvers
 from hldm.config.explain import sentences
-from hldm.config.options import Options, load_extensions
+from hldm.config.options import Options
 from hldm.config.published import architecture, latent_channels, located
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
@@ -22,7 +22,6 @@ from hldm.paths import CONF
 def compose(overrides: list[str]) -> RunConfig:
     """The checked configuration of one run, as `python train.py OVERRIDES` makes it."""
     options = Options()
-    load_extensions()
     register_resolvers()
     given = arguments.read(overrides, options)
     with in_our_words(given, options), hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -41,6 +41,9 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
         default=1, description="ResNet blocks per level on the way down, one more up", examples=[1]
     )
     head_channels: Count = Field(default=32, description="channels of one attention head", examples=[32])
+    modulation: Literal["shift", "scale_shift"] = Field(
+        default="shift", description="what time and label do to the channels of a ResNet block"
+    )
     stem: Literal["linear", "gyroplane"] = Field(
         default="linear", description="first layer: a convolution, or distances of patches to gyroplanes"
     )
@@ -109,9 +112,14 @@ class Process(Section, family=True):
 class FlowMatching(Process, target="hldm.diffusion.FlowMatching"):
     """Riemannian flow matching (Chen & Lipman 2023): geodesic paths."""
 
+    prediction: Literal["velocity", "residual"] = Field(
+        default="velocity",
+        description="what the network predicts: the velocity, or what is left of it beside a known share of the latent",
+    )
     time: Literal["logit_normal", "uniform"] = Field(default="logit_normal", description="law of the training times")
     pairing: Literal["independent", "optimal_transport"] = Field(
-        default="independent", description="pairing of noise and latents within a batch"
+        default="independent",
+        description="pairing of noise and latents within a batch, and a class where there are labels",
     )
 
 
@@ -175,6 +183,11 @@ class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
     method: Literal["ddim", "ddpm", "dpm_solver++", "unipc", "euler"] = Field(default="ddim", description="sampler")
     steps: Count = Field(default=50, le=TRAIN_STEPS, description="steps, each a network evaluation", examples=[50])
     eta: ZeroToOne = Field(default=0.0, description="noise of method=ddim: 0 none, 1 as much as ddpm", examples=[1])
+    spacing: Literal["trailing", "leading", "linspace", "quadratic"] = Field(
+        default="trailing",
+        description="steps of the schedule that are visited: equal ones from its end, up to its start, between both, "
+        "or shorter ones near the data",
+    )
 
     def unread(self) -> set[str]:
         return set() if self.method == "ddim" else {"eta"}

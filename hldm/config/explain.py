@@ -124,6 +124,8 @@ def _sentence(problem: Mapping[str, Any], root: type[Section], data: Any, option
         return _unknown(".".join(map(str, problem["loc"])), value, section, options)
     if kind == "target":
         return f"{key}._target_={problem['ctx']['found']} is not one of {problem['ctx']['known']}."
+    if kind == "name":
+        return f"{key}={shown(value)} is not one of {problem['ctx']['known']}."
     if kind == "missing":
         return f"{key} is missing: it must be {must_be(field)}." if field else f"{key} is missing."
     if kind in ("section", "model_type", "model_attributes_type", "dict_type") or field is None:

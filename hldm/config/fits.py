@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
 
 from hldm.config.autoencoder import (
     MAX_DIMENSION,
@@ -15,24 +18,28 @@ from hldm.config.autoencoder import (
     Published,
 )
 from hldm.config.conditioning import Guided, TextConditioning
-from hldm.config.dataset import Branching
+from hldm.config.dataset import MNIST, Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
-    TRAIN_STEPS,
     CrossAttention,
     DiffusionSampler,
     FlowMatching,
     FlowSampler,
+    Sampler,
     TangentDDPM,
     UNet,
 )
+from hldm.config.explain import must_be
 from hldm.config.geometry import PoincareBall
-from hldm.config.metrics import InceptionFeatures
+from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
 from hldm.config.schema import RunConfig
-from hldm.config.training import AdamW, Stage
+from hldm.config.training import AdamW, Muon, Stage
 from hldm.console import shown
 
 DIGIT_SIDE = 28
 """Height and width of what the digit classifier sees."""
+
+MOST_IMAGES = 10**6
+"""Of a tree whose images are made and kept in memory: 784 MB."""
 
 MIN_SAMPLES = 10
 """Parts into which the inception score and the classes of a data set cut the samples."""
@@ -47,6 +54,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         parts,
         published,
         likelihoods,
+        curves,
         processes,
         noise_schedule,
         conditions,
@@ -166,7 +174,7 @@ def parts(c: RunConfig) -> Iterator[str]:
             "autoencoder.gyroplane_form=pvae is the authors' layer, which is defined on one ball. Type "
             "autoencoder.gyroplane_form=paper, or geometry=poincare with one ball."
         )
-    if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractor is not None):
+    if not c.dataset.has_pictures and (autoencoder.is_convolutional or c.metrics.extractors):
         yield (
             "dataset=branching has vectors, not pictures. Type autoencoder=mlp diffusion=none metrics=vectors with it; "
             "`experiment=pvae_tree` is the whole protocol."
@@ -215,8 +223,10 @@ def published(c: RunConfig) -> Iterator[str]:
 
 
 def likelihoods(c: RunConfig) -> Iterator[str]:
-    """Likelihoods need a posterior, a prior, and for the bound a flow."""
+    """Likelihoods need a posterior, a prior, and for the bound a flow. What auto asks for is left out instead."""
     images, process = c.metrics.likelihood_images, c.diffusion.process
+    if images == "auto":
+        images = 0
     if not c.autoencoder.is_variational:
         name, or_kl = _named(c.autoencoder), _or_kl(c.autoencoder)
         if c.metrics.likelihood is not None:
@@ -234,15 +244,66 @@ def likelihoods(c: RunConfig) -> Iterator[str]:
             f"metrics.likelihood_images={images} takes the diffusion model for the prior of the latents, and "
             "diffusion=none has none. Type metrics=likelihood for the likelihood under the autoencoder's own prior."
         )
-    is_cosine_noise = (
-        isinstance(process, TangentDDPM) and process.prediction == "epsilon" and process.schedule == "squaredcos_cap_v2"
-    )
-    if images and is_cosine_noise:
+    if images and c.autoencoder.is_variational and process is not None and not c.has_bound:
         yield (
             f"metrics.likelihood_images={images} follows the flow from the last step of the schedule, where "
             "diffusion.process.schedule=squaredcos_cap_v2 leaves 1/20000 of the latent, and "
             "diffusion.process.prediction=epsilon says nothing of it. Type diffusion.process.prediction=v."
         )
+
+
+def curves(c: RunConfig) -> Iterator[str]:
+    """What is tried on validation images is there to be tried, each value once, and there are such images.
+
+    The scales of guidance that conf/ recommends are left out without a word where there is no use for them.
+    """
+    metrics, sampler = c.metrics, c.diffusion.sampler
+    scales = () if metrics.guidance_scales == USUAL_SCALES else metrics.guidance_scales
+    asked = {
+        "guidance_scales": scales,
+        "sampler_steps": metrics.sampler_steps,
+        "sampler_methods": metrics.sampler_methods,
+    }
+    asked = {name: values for name, values in asked.items() if len(values) > 1}
+    for name, values in asked.items():
+        key = f"metrics.{name}={shown(list(values))}"
+        if len(set(values)) < len(values):
+            yield f"{key} has a value twice. Type metrics.{name}={shown(list(dict.fromkeys(values)))}."
+        if not metrics.extractors:
+            yield f"{key} compares samples, and metrics.extractors=[] draws none. Leave it out, or type metrics=digits."
+        elif c.dataset.has_validation is False:
+            yield (
+                f"{key} is chosen from on validation images, and there are none. Type metrics.{name}=[]"
+                + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST) else ".")
+            )
+        if not c.has_diffusion:
+            yield f"{key} is about sampling by diffusion, and diffusion=none has none. Type metrics.{name}=[]."
+        elif name == "guidance_scales" and not c.has_guidance:
+            yield (
+                f"{key} is about classifier-free guidance, which needs a condition that training leaves out at times. "
+                f"Type metrics.{name}=[], or conditioning=class conditioning.dropout=0.1."
+            )
+        elif name != "guidance_scales" and sampler is not None:
+            yield from _samplers(c, sampler, name, values)
+
+
+def _samplers(c: RunConfig, sampler: Sampler, name: str, values: tuple[Any, ...]) -> Iterator[str]:
+    """Each value suits the sampler, as if it were the sampler's own."""
+    setting = {"sampler_steps": "steps", "sampler_methods": "method"}[name]
+    if setting not in type(sampler).model_fields:
+        key = f"metrics.{name}={shown(list(values))}"
+        yield f"{key} varies a setting that this sampler lacks, {setting}. Type metrics.{name}=[]."
+        return
+    for value in values:
+        try:
+            other = type(sampler).model_validate({**dict(sampler), setting: value})
+        except ValidationError:
+            allowed = must_be(type(sampler).model_fields[setting])
+            yield f"metrics.{name} has {shown(value)}, and diffusion.sampler.{setting} must be {allowed}."
+            continue
+        varied = c.model_copy(update={"diffusion": c.diffusion.model_copy(update={"sampler": other})})
+        if value != getattr(sampler, setting):
+            yield from (f"metrics.{name} has {shown(value)}: {sentence}" for sentence in noise_schedule(varied))
 
 
 def processes(c: RunConfig) -> Iterator[str]:
@@ -259,17 +320,7 @@ def noise_schedule(c: RunConfig) -> Iterator[str]:
     process, sampler = c.diffusion.process, c.diffusion.sampler
     if not isinstance(process, TangentDDPM) or not isinstance(sampler, DiffusionSampler):
         return
-    steps, method = sampler.steps, sampler.method
-    # the DDIM of diffusers steps back by 1000 // steps, wherever its next step is: 400 steps of length 2 cover 800
-    if method == "ddim" and TRAIN_STEPS % steps > 0.01 * TRAIN_STEPS:
-        divisors = [n for n in range(1, TRAIN_STEPS + 1) if TRAIN_STEPS % n == 0]
-        below, above = max(n for n in divisors if n < steps), min(n for n in divisors if n > steps)
-        length = TRAIN_STEPS // steps
-        yield (
-            f"diffusion.sampler.steps={steps} does not suit method=ddim: its steps have a whole length, here {length}, "
-            f"so they cover {steps * length} of {TRAIN_STEPS}. Try diffusion.sampler.steps={below} or {above}, or "
-            "another method, such as diffusion.sampler.method=dpm_solver++."
-        )
+    method = sampler.method
     if sampler.eta and method != "ddim":
         yield (
             f"diffusion.sampler.eta={sampler.eta:g} is the noise of method=ddim, and method={method} has none to set. "
@@ -405,23 +456,26 @@ def data(c: RunConfig) -> Iterator[str]:
             )
     asked: list[tuple[str, int]] = [
         ("metrics.first_stage_images", metrics.first_stage_images),
-        ("metrics.likelihood_images", metrics.likelihood_images),
+        ("metrics.likelihood_images", c.bound_images),
     ]
     for key, images in asked:
         if test and images > test:
             yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
-    if metrics.extractor is None:
+    if side := c.dataset.image_side:
+        smaller = f"dataset.side={DIGIT_SIDE}, or " if isinstance(c.dataset, Omniglot) else ""
+        yield from pictures(metrics, (c.dataset.image_channels, side, side), smaller)
+    if not metrics.extractors:
         return
     if metrics.samples < MIN_SAMPLES:
         yield (
             f"metrics.samples={metrics.samples} is too few: the inception score is a mean over {MIN_SAMPLES} parts of "
             f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
         )
-    most = c.dataset.balanced_images
+    most = c.dataset.floor_images
     if most and metrics.samples > most:
         yield (
-            f"metrics.samples={metrics.samples} asks for more real images of each class than the training set has, for "
-            f"the real-against-real floor: {most} at most have as many of each. Try "
+            f"metrics.samples={metrics.samples} asks for more real images of a class than the training set has, for "
+            f"the floor: {most} at most have classes as often as the test images. Try "
             f"metrics.samples={min(5000, most)}."
         )
     if len(set(metrics.sampling_seeds)) < len(metrics.sampling_seeds):
@@ -430,40 +484,95 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.sampling_seeds={shown(metrics.sampling_seeds)} has a seed twice, whose samples would be the same "
             f"ones. Type metrics.sampling_seeds={shown(distinct)}."
         )
-    side = c.dataset.image_side
-    if metrics.extractor.needs_digits and side not in (None, DIGIT_SIDE):
+    yield from extractors(c)
+
+
+def extractors(c: RunConfig) -> Iterator[str]:
+    """Every extractor is there once."""
+    metrics = c.metrics
+    names = [extractor.name for extractor in metrics.extractors]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         yield (
-            f"metrics=digits looks at pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and those of this data set have "
-            f"{side} × {side}. Type metrics=inception metrics.weights=<its file>."
+            f"metrics.extractors has {', '.join(twice)} twice, and its metrics would have one name. Type "
+            f"metrics.extractors=[{','.join(dict.fromkeys(names))}]."
         )
-    if metrics.weights is not None and not isinstance(metrics.extractor, InceptionFeatures):
+    if metrics.weights is not None and not any(
+        isinstance(e, InceptionFeatures | DINOv2Features) for e in metrics.extractors
+    ):
         yield (
-            f"metrics.weights={metrics.weights} is the file of Inception, and these metrics do not use it. Type "
-            "metrics=inception with it, or leave it out."
+            f"metrics.weights={metrics.weights} is the file of Inception or DINOv2, and these metrics use neither. "
+            "Type metrics=inception or metrics=dinov2 with it, or leave it out."
+        )
+
+
+def pictures(metrics: Metrics, shape: tuple[int | None, int, int], smaller: str = "") -> Iterator[str]:
+    """Extractor and classifier see pictures of this shape (C, H, W); C is None where it is not known yet.
+
+    A run asks this again when its data have been read, which may be of a section that does not know their shape.
+    `smaller` is how this data set gives pictures of the size that they see, where it can.
+    """
+    channels, height, width = shape
+    if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
+        return
+    given = f"those of this data set have {height} × {width}" + (
+        f" in {channels} channels" if channels not in (None, 1) else ""
+    )
+    if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
+        yield (
+            f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
+            f"{given}. Type {smaller}metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
+            "metrics.classifier=null."
+        )
+    elif metrics.classifier is not None and metrics.classifier.needs_digits:
+        yield (
+            f"The classifier judges grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and {given}. Type "
+            "metrics.classifier=null, which leaves label_accuracy out, or name one of your own."
+        )
+
+
+def class_samples(metrics: Metrics, classes: int) -> Iterator[str]:
+    """Each class has more samples than there are features, where it is judged by itself; asked as `pictures` is."""
+    features = max((extractor.features or 0 for extractor in metrics.extractors), default=0)
+    if metrics.per_class and metrics.samples // classes <= features:
+        yield (
+            f"metrics.per_class=true needs more samples of each class than the {features} features that FID looks at, "
+            f"and metrics.samples={metrics.samples} are {metrics.samples // classes} of each of {classes} classes. "
+            f"Type metrics.samples={(features + 1) * classes} or more, or metrics.per_class=false."
         )
 
 
 def known_trees(c: RunConfig) -> Iterator[str]:
     """Labels are a level that the tree has, and only digits are judged by the classifier of digits."""
     dataset = c.dataset
-    if isinstance(dataset, Branching):
-        level, depth = dataset.label_level, dataset.depth
-        if level is not None and level > depth:
-            yield (
-                f"dataset.label_level={level} is below the last level of the tree, dataset.depth={depth}. Type "
-                "dataset.label_level=null for a class per node, or a level that there is."
-            )
-        if dataset.train_share <= dataset.validation_share:
-            yield (
-                f"dataset.validation_share={dataset.validation_share:g} is taken from dataset.train_share="
-                f"{dataset.train_share:g} and leaves nothing to train on. Type dataset.validation_share=0.1."
-            )
+    if isinstance(c.metrics.classifier, DigitClassifier) and not dataset.has_digits:
+        yield (
+            "metrics.classifier tells digits from each other, and the classes of this data set are not digits. Type "
+            "metrics=trees, or metrics.classifier=null."
+        )
+    if not isinstance(dataset, Branching | TreeImages):
+        return
+    level, depth = dataset.label_level, dataset.depth
+    if level is not None and level > depth:
+        yield (
+            f"dataset.label_level={level} is below the last level of the tree, dataset.depth={depth}. Type "
+            "dataset.label_level=null for a class per node, or a level that there is."
+        )
+    if isinstance(dataset, Branching) and dataset.train_share <= dataset.validation_share:
+        yield (
+            f"dataset.validation_share={dataset.validation_share:g} is taken from dataset.train_share="
+            f"{dataset.train_share:g} and leaves nothing to train on. Type dataset.validation_share=0.1."
+        )
+    if isinstance(dataset, TreeImages) and dataset.nodes(depth) * dataset.siblings > MOST_IMAGES:
+        yield (
+            f"dataset.depth={depth}, dataset.children={dataset.children} and dataset.siblings={dataset.siblings} make "
+            f"more than the {MOST_IMAGES} images that a tree may have. Try dataset.depth=4 dataset.children=2."
+        )
 
 
 def decay(c: RunConfig) -> Iterator[str]:
     """A step of decoupled weight decay takes a part of every weight away, not more than all of it."""
     optimizer = c.training.optimizer
-    if not isinstance(optimizer, AdamW):
+    if not isinstance(optimizer, AdamW | Muon):
         return
     stages = (c.training.first_stage, c.training.diffusion)
     rate = max(stage.learning_rate for stage in stages if stage is not None)

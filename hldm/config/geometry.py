@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from hldm.config.base import Count, NotNegative, Number, Refusal, Section, Whole, Word, Words
+from hldm.config.base import Count, NotNegative, Number, Positive, Refusal, Section, Whole, Word, Words
 
 _RANGE = (
     "c must be a finite number ≥ 0 that float32 can hold (the ball has sectional curvature −c). For flat space type "
@@ -52,6 +52,11 @@ class LearnableCurvature(Curvature, target="hldm.geometry.LearnableCurvature"):
             "float32 has to hold it. Try {key}.value=1e-2, or {key}=0 for a flat ball that stays flat."
         ),
     ] = Field(default=1.0, description="c at the start of training, exactly", examples=[1.0])
+    learning_rate: Positive | None = Field(
+        default=None,
+        description="learning rate of log c at its highest, without weight decay; null: both as of any other weight",
+        examples=[0.05],
+    )
 
 
 class Manifold(Section, family=True):

@@ -1,12 +1,25 @@
 """How a run is judged."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from annotated_types import Ge
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
-from hldm.config.base import Count, NotNegativeWhole, Positive, Section, UserPath, Whole, Words
+from hldm.config.base import (
+    Count,
+    NotNegative,
+    NotNegativeWhole,
+    Positive,
+    Section,
+    Switch,
+    UserPath,
+    Whole,
+    Word,
+    Words,
+    whole,
+)
 from hldm.files import content_digest
 
 
@@ -22,28 +35,73 @@ class Weights(Section):
 
 
 class Extractor(Section, family=True):
-    """Where FID, IS and KID look at images."""
+    """Where FID and the other metrics of samples look at images.
 
+    A plain name, such as digits, stands for the one of that name.
+    """
+
+    name: ClassVar[str]
+    """By which it is chosen, and by which its metrics end where another one leads; the class's own in lower case where
+    it gives none."""
     needs_digits: ClassVar[bool] = False
     """Whether it sees grey images of 28 × 28 pixels only."""
+    features: ClassVar[int | None] = None
+    """How many there are, where that is known before its weights are read."""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls.name = cls.__dict__.get("name", cls.__name__.lower())
+
+    @classmethod
+    def chosen(cls, value: Any) -> Self:
+        if not isinstance(value, str):
+            return super().chosen(value)
+        names = {section.name: target for target, section in cls.options.items() if issubclass(section, Extractor)}
+        if value not in names:
+            raise PydanticCustomError("name", "{known}", {"known": ", ".join(names)})
+        return super().chosen({"_target_": names[value]})
 
 
 class DigitFeatures(Weights, Extractor, target="hldm.metrics.DigitFeatures"):
     """Features of the bundled digit classifier."""
 
+    name = "digits"
     needs_digits = True
+    features = 64
+
+
+class UnlabelledFeatures(Weights, Extractor, target="hldm.metrics.UnlabelledFeatures"):
+    """Features of digits that were learned without labels."""
+
+    name = "unlabelled"
+    needs_digits = True
+    features = 64
 
 
 class InceptionFeatures(Weights, Extractor, target="hldm.metrics.InceptionFeatures"):
     """The field's usual extractor, for colour photographs."""
 
+    name = "inception"
+    features = 2048
+
+
+class DINOv2Features(Weights, Extractor, target="hldm.metrics.DINOv2Features"):
+    """A transformer that saw no labels, for colour photographs."""
+
+    name = "dinov2"
+
 
 class Classifier(Section, family=True):
     """Judges whether samples show their label."""
 
+    needs_digits: ClassVar[bool] = False
+    """Whether it sees grey images of 28 × 28 pixels only."""
+
 
 class DigitClassifier(Weights, Classifier, target="hldm.metrics.DigitClassifier"):
     """The bundled digit classifier."""
+
+    needs_digits = True
 
 
 class Likelihood(Section, family=True):
@@ -95,29 +153,73 @@ class Hierarchy(Section):
         return set() if self.draws else {"test_points", "pair_points"}
 
 
-def _not_one(value: int) -> int:
+def _several(value: Any) -> Any:
+    """One extractor is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _auto(value: Any) -> Any:
+    return value if value == "auto" else whole(value)
+
+
+def _not_one(value: Any) -> Any:
     if value == 1:
         raise ValueError
     return value
 
 
+USUAL_SCALES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5)
+"""The scales of guidance that conf/ recommends. A run that has no use for a curve leaves them out without a word."""
+
+BOUND_IMAGES = 200
+"""Test images of likelihood_images=auto: geometries are compared image by image, which so many tell apart by a nat."""
+
+
 class Metrics(Section):
     """What is measured when a run has been trained. None of it changes the trained weights."""
 
-    extractor: Extractor | None = Field(
-        default=DigitFeatures(), description="features for FID, IS and KID; null: no samples"
+    extractors: Annotated[tuple[Extractor, ...], BeforeValidator(_several)] = Field(
+        default=(DigitFeatures(),),
+        description="features for FID, IS and KID, the leading ones first; []: no samples",
+        examples=["[digits]"],
     )
     classifier: Classifier | None = Field(
         default=DigitClassifier(), description="judges whether samples show their label"
     )
     weights: UserPath | None = Field(
-        default=None, description="file with Inception's weights, of metrics=inception", examples=["<file>"]
+        default=None, description="file of metrics=inception or metrics=dinov2 with its weights", examples=["<file>"]
     )
     samples: Annotated[Whole, Ge(2)] = Field(default=5000, description="samples per sampling seed", examples=[5000])
     sampling_seeds: tuple[NotNegativeWhole, ...] = Field(
         default=(0,), min_length=1, description="seeds of sampling, with a set of samples each", examples=["[0,1]"]
     )
     sampling_batch_size: Count = Field(default=500, description="samples that are drawn at a time", examples=[100])
+    guidance_scales: Annotated[tuple[NotNegative, ...], Words("a list of numbers ≥ 0")] = Field(
+        default=(),
+        description="scales of guidance that are tried on validation images, of which a run takes its best to the test "
+        "images; one or none: no curve",
+        examples=["[1,1.5,2]"],
+    )
+    sampler_steps: Annotated[tuple[Count, ...], Words("a list of whole numbers ≥ 1")] = Field(
+        default=(), description="numbers of the sampler's steps that are tried likewise", examples=["[2,4,8]"]
+    )
+    sampler_methods: Annotated[tuple[Word, ...], Words("a list of the sampler's methods")] = Field(
+        default=(), description="methods of the sampler that are tried likewise", examples=["[midpoint,heun]"]
+    )
+    validation_samples: Annotated[Whole, Ge(10)] = Field(
+        default=1000, description="samples for each point of such a curve", examples=[1000]
+    )
+    memorisation: Switch = Field(
+        default=False, description="how near samples come to training images, against test images"
+    )
+    per_class: Switch = Field(
+        default=False, description="FID of each class too, which needs more samples of a class than features"
+    )
+    perceptual_weights: UserPath | None = Field(
+        default=None,
+        description="file with VGG16's weights, for reconstruction_lpips; null: that is not measured",
+        examples=["<file>"],
+    )
     first_stage_images: Annotated[Whole, Ge(4)] = Field(
         default=5000, description="test images for reconstruction, ELBO and hierarchy", examples=[10000]
     )
@@ -125,22 +227,42 @@ class Metrics(Section):
     likelihood: Likelihood | None = Field(default=None, description="marginal likelihood of test images; null for none")
     others: tuple[Metric, ...] = Field(default=(), description="metrics of your own, see docs/extending.md")
     likelihood_images: Annotated[
-        NotNegativeWhole,
+        Literal["auto"] | NotNegativeWhole,
+        BeforeValidator(_auto),
         AfterValidator(_not_one),
-        Words("0 for none, or a whole number ≥ 2, as it comes with its standard error"),
+        Words("auto, 0 for none, or a whole number ≥ 2, as it comes with its standard error"),
     ] = Field(
         default=0,
-        description="test images for the evidence bound with the diffusion model as prior",
+        description=f"test images for the evidence bound with the diffusion model as prior; auto: {BOUND_IMAGES} where "
+        "there is such a bound",
         examples=[1000],
     )
     likelihood_steps: Count = Field(
         default=16, description="steps of the solver of that bound, of four network evaluations each", examples=[16]
     )
 
+    def by_content(self) -> dict[str, str]:
+        file = self.perceptual_weights
+        return {"perceptual_weights": content_digest([Path(file)])} if file and Path(file).is_file() else {}
+
     def unread(self) -> set[str]:
-        unread = {"weights"}  # it counts where the extractor reads it
+        unread = {"weights"}  # it counts where an extractor reads it
         if not self.likelihood_images:
             unread.add("likelihood_steps")
-        if self.extractor is None:
-            unread |= {"samples", "sampling_seeds", "sampling_batch_size", "classifier"}
+        lists = ("guidance_scales", "sampler_steps", "sampler_methods")
+        short = {name for name in lists if len(getattr(self, name)) < 2}
+        unread |= short
+        if len(short) == len(lists):
+            unread.add("validation_samples")
+        if not self.extractors:
+            unread |= {
+                "samples",
+                "sampling_seeds",
+                "sampling_batch_size",
+                "classifier",
+                "memorisation",
+                "per_class",
+                "validation_samples",
+                *lists,
+            }
         return unread

@@ -1,18 +1,18 @@
 """The whole configuration of one run."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field
 
 from hldm.config.autoencoder import KL, Autoencoder
 from hldm.config.base import Count, Section, Switch, UserPath, Whole, Word, Words, whole
-from hldm.config.conditioning import ClassConditioning, Conditioning
+from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
 from hldm.config.dataset import MNIST, Dataset
-from hldm.config.diffusion import Denoiser, Diffusion, UNet
+from hldm.config.diffusion import Denoiser, Diffusion, Process, TangentDDPM, UNet
 from hldm.config.geometry import Curvature, FixedCurvature, Geometry
-from hldm.config.metrics import Metrics
+from hldm.config.metrics import BOUND_IMAGES, Metrics
 from hldm.config.training import Training
 
 MAX_SEED = 2**32 - 1
@@ -70,6 +70,13 @@ class WandbTracker(Tracking, target="hldm.tracking.WandbTracker"):
     )
 
 
+def _forgets(process: Process) -> bool:
+    """Whether the end of the schedule leaves too little of a latent for what the network predicts to say more of it."""
+    if not isinstance(process, TangentDDPM):
+        return False
+    return process.schedule == "squaredcos_cap_v2" and process.prediction == "epsilon"
+
+
 class RunConfig(Section):
     """The whole configuration of one run."""
 
@@ -113,6 +120,40 @@ class RunConfig(Section):
     def is_conditioned_on_balls(self) -> bool:
         """Whether labels or text are embedded as points of balls."""
         return self.has_diffusion and self.conditioning.is_hyperbolic
+
+    @property
+    def has_guidance(self) -> bool:
+        """Whether there is a prediction without a condition to lead away from."""
+        conditioning = self.conditioning
+        return self.has_diffusion and isinstance(conditioning, Guided) and conditioning.dropout > 0
+
+    @property
+    def curves(self) -> dict[str, tuple[Any, ...]]:
+        """Curve over validation images → the values that it tries; those that this run has a use for."""
+        metrics = self.metrics
+        wanted: dict[str, tuple[Any, ...]] = {
+            "guidance": metrics.guidance_scales if self.has_guidance else (),
+            "steps": metrics.sampler_steps if self.has_diffusion else (),
+            "method": metrics.sampler_methods if self.has_diffusion else (),
+        }
+        is_possible = metrics.extractors and self.dataset.has_validation is not False
+        return {name: values for name, values in wanted.items() if len(values) > 1 and is_possible}
+
+    @property
+    def bound_images(self) -> int:
+        """Test images for the evidence bound with the diffusion model as prior."""
+        images = self.metrics.likelihood_images
+        if images != "auto":
+            return images
+        known = self.dataset.test_images
+        return min(BOUND_IMAGES, known or BOUND_IMAGES) if self.has_bound else 0
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether the diffusion model gives a bound of the likelihood of images: it is a law of posteriors' draws, and
+        its flow can be followed to the noise."""
+        process = self.diffusion.process
+        return self.autoencoder.is_variational and process is not None and not _forgets(process)
 
     @property
     def is_flat(self) -> bool:

@@ -22,11 +22,22 @@ class FlowMatching(Process):
 
     The transported form of u_t has no singularity at t = 1 (Chen & Lipman 2023, sec. 3.2).
 
+    With `prediction="residual"` the network predicts what is left of the velocity beside a share of x_t itself,
+
+        w = (2t − 1)/D · v_t + F(v_t/√D, t)/√D,   D = t² + (1 − t)²,   v_t the normal coordinates of x_t
+
+    which is the preconditioning of Karras et al. (2022, table 1) for straight paths: on flat latents of mean zero and
+    unit variance the share is the best that is linear in x_t, and F has inputs and targets of unit variance at all
+    times. For latents that are N(0, I), F = 0 is exact. On balls it is the same formula, and F learns the rest.
+
     Args:
+        prediction: what the network is asked for: "velocity", w itself, or "residual", F.
         time: law of the training times: "uniform", or "logit_normal", which spends more of the training in the middle
             (Esser et al. 2024).
         pairing: which noise belongs to which latent of a batch: "independent", or "optimal_transport", which makes the
             sum of the squared distances smallest, for straighter paths (Tong et al. 2024, minibatch optimal transport).
+            A model that is told labels has it within each class. Across classes it would give every class the noise
+            that lies near it, while sampling starts any class from all of the prior.
     """
 
     prior_scale = 1.0  # latents have unit mean square, so the prior fits them at scale 1
@@ -34,15 +45,33 @@ class FlowMatching(Process):
     def __init__(
         self,
         *,
+        prediction: Literal["velocity", "residual"] = "velocity",
         time: Literal["uniform", "logit_normal"] = "logit_normal",
         pairing: Literal["independent", "optimal_transport"] = "independent",
     ) -> None:
+        assert prediction in ("velocity", "residual"), prediction
         assert time in ("uniform", "logit_normal"), time
         assert pairing in ("independent", "optimal_transport"), pairing
+        self.prediction = prediction
         self.time = time
         self.pairing = pairing
 
-    def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
+    def frame_velocity(self, predict: Predict) -> Predict:
+        """w, the velocity in the orthonormal frame at x_t, from what the network predicts."""
+        if self.prediction == "velocity":
+            return predict
+
+        def velocity(v: Tensor, t: Tensor) -> Tensor:
+            ahead = t.view(-1, *[1] * (v.ndim - 1))
+            variance = ahead.square() + (1 - ahead).square()
+            inner = predict(v * variance.rsqrt(), t)
+            return (2 * ahead - 1) / variance * v + inner * variance.rsqrt()
+
+        return velocity
+
+    def loss(
+        self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator, labels: Tensor | None = None
+    ) -> Tensor:
         x0 = manifold.random(v.shape, self.prior_scale, generator, dim=1)
         if self.time == "uniform":
             t = torch.rand(len(v), generator=generator, device=v.device)
@@ -51,15 +80,15 @@ class FlowMatching(Process):
         x1 = manifold.from_tangent(v, dim=1)
         if self.pairing == "optimal_transport":
             # the noise moves, not the latents: they keep their labels
-            x0 = x0[optimal_pairing(manifold, x1, x0)]
+            x0 = x0[optimal_pairing(manifold, x1, x0) if labels is None else class_pairing(manifold, x1, x0, labels)]
         x_t, u_t = manifold.geodesic(x0, x1, t.view(-1, *[1] * (v.ndim - 1)), dim=1)
         target = manifold.to_frame(x_t, u_t, dim=1)
         # one division for all coordinates: a product manifold weighs its factors by their dimension
-        return (predict(manifold.to_tangent(x_t, dim=1), t) - target).square().mean()
+        return (self.frame_velocity(predict)(manifold.to_tangent(x_t, dim=1), t) - target).square().mean()
 
     def velocity(self, manifold: Manifold, predict: Predict, v: Tensor, t: float) -> Tensor:
         origin, x = torch.zeros_like(v), manifold.from_tangent(v, dim=1)
-        u = manifold.from_frame(x, predict(v, v.new_full((len(v),), t)), dim=1)
+        u = manifold.from_frame(x, self.frame_velocity(predict)(v, v.new_full((len(v),), t)), dim=1)
         return manifold.to_frame(origin, manifold.normal_velocity(origin, x, u, dim=1), dim=1)
 
 
@@ -75,6 +104,19 @@ def optimal_pairing(manifold: Manifold, x: Tensor, y: Tensor) -> Tensor:
     assert isinstance(cost, Tensor)
     _, indices = linear_sum_assignment(cost.cpu().numpy())
     return torch.as_tensor(indices, device=x.device)
+
+
+def class_pairing(manifold: Manifold, x: Tensor, y: Tensor, labels: Tensor) -> Tensor:
+    """`optimal_pairing` within each class: indices (B,), where x[i] and y[i] start out with label i of labels (B,).
+
+    The y of one class change places among themselves. So where they were drawn alike for all classes, a y has the same
+    law given its class, and given that its label was dropped, which happens without a look at the pairs.
+    """
+    indices = torch.arange(len(labels), device=labels.device)
+    for label in labels.unique():
+        own = (labels == label).nonzero().flatten()
+        indices[own] = own[optimal_pairing(manifold, x[own], y[own])]
+    return indices
 
 
 class FlowSampler(Sampler):
@@ -103,9 +145,12 @@ class FlowSampler(Sampler):
     def sample(
         self, process: Process, manifold: Manifold, predict: Predict, shape: tuple[int, ...], generator: Generator
     ) -> Tensor:
+        assert isinstance(process, FlowMatching), "the check refuses others"
+        frame_velocity = process.frame_velocity(predict)
+
         def velocity(x: Tensor, t: float) -> Tensor:
             times = torch.full((shape[0],), t, device=x.device)
-            return manifold.from_frame(x, predict(manifold.to_tangent(x, dim=1), times), dim=1)
+            return manifold.from_frame(x, frame_velocity(manifold.to_tangent(x, dim=1), times), dim=1)
 
         x = manifold.random(shape, FlowMatching.prior_scale, generator, dim=1)
         if self.method == "adaptive":

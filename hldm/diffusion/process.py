@@ -18,8 +18,15 @@ class Process(ABC):
     """
 
     @abstractmethod
-    def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
-        """Mean squared error per coordinate, a scalar, at random times, for latents v (B, C, *positions)."""
+    def loss(
+        self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator, labels: Tensor | None = None
+    ) -> Tensor:
+        """Mean squared error per coordinate, a scalar, at random times, for latents v (B, C, *positions).
+
+        Args:
+            labels: int64 (B,), what the model may be told of each latent; None where it is told nothing. Given its
+                label, the noise that a latent is trained with has the law that sampling starts from.
+        """
 
     @abstractmethod
     def velocity(self, manifold: Manifold, predict: Predict, v: Tensor, t: float) -> Tensor:

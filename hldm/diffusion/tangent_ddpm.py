@@ -3,16 +3,18 @@
 It is the same on every manifold, and depends on the choice of the origin: the noise is Gaussian in the chart, not on
 the manifold. What the geometry changes is where the latents lie and how they are decoded.
 
-Legend: v_t = √ᾱ_t·v + √(1 − ᾱ_t)·ε at step t of 1000, SNR_t = ᾱ_t/(1 − ᾱ_t). Schedules and samplers are diffusers'.
+Legend: v_t = √ᾱ_t·v + √(1 − ᾱ_t)·ε at step t of 1000, SNR_t = ᾱ_t/(1 − ᾱ_t). Schedules and samplers are diffusers',
+but for DDIM, which there steps back by 1000 // steps wherever its next step is.
 """
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from diffusers import (
-    DDIMScheduler,
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
@@ -28,12 +30,34 @@ PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction", "x0": "sample"}
 """What the network can predict → what diffusers calls it."""
 
 SCHEDULERS = {
-    "ddim": DDIMScheduler,  # Song et al. (2021)
     "ddpm": DDPMScheduler,  # Ho et al. (2020)
     "dpm_solver++": DPMSolverMultistepScheduler,  # Lu et al. (2022), second order, multistep
     "unipc": UniPCMultistepScheduler,  # Zhao et al. (2023), second order
     "euler": EulerDiscreteScheduler,  # Karras et al. (2022)
 }
+"""Sampler → scheduler of diffusers. "ddim" (Song et al. 2021) stands in `DiffusionSampler`."""
+
+METHODS = ("ddim", *SCHEDULERS)
+
+
+def timesteps(spacing: str, n: int) -> list[int]:
+    """The n different steps of the schedule that a sampler visits, in [0, 1000) and falling.
+
+    trailing    999, …, 1000/n − 1      Lin et al. (2024), table 2: from pure noise, but with a long last jump to data
+    leading     1000 − 1000/n, …, 0     from a step that has less noise than sampling starts from
+    linspace    999, …, 0               equal steps between both ends
+    quadratic   999, …, 0               steps as i², which are short near the data (Song et al. 2021, appendix D.2)
+    """
+    end, i = TRAIN_STEPS - 1, np.arange(n)
+    if spacing == "trailing":
+        return [int(step) for step in np.round(TRAIN_STEPS - i * (TRAIN_STEPS / n)) - 1]
+    if spacing == "leading":
+        return [int(step) for step in i * TRAIN_STEPS // n][::-1]
+    if n == 1:
+        return [end]
+    rising = np.round(end * (i / (n - 1)) ** {"linspace": 1, "quadratic": 2}[spacing])
+    # near 0 several squares round to one step: the later ones move up, and the last of 1000 still is 999
+    return [int(step) for step in np.maximum.accumulate(rising - i) + i][::-1]
 
 
 class TangentDDPM(Process):
@@ -71,7 +95,9 @@ class TangentDDPM(Process):
             rescale_betas_zero_snr=zero_terminal_snr,
         )
 
-    def loss(self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator) -> Tensor:
+    def loss(
+        self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator, labels: Tensor | None = None
+    ) -> Tensor:
         noise = torch.randn(v.shape, generator=generator, device=v.device)
         steps = torch.randint(self.train_steps, (len(v),), generator=generator, device=v.device)
         noisy = self.scheduler.add_noise(v, noise, steps)
@@ -85,6 +111,20 @@ class TangentDDPM(Process):
         if self.prediction == "epsilon":
             return noise
         return v if self.prediction == "x0" else self.scheduler.get_velocity(v, noise, steps)
+
+    def estimates(self, output: Tensor, v: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The latent and the noise that the network's output at v_t stands for, both shaped like v."""
+        signal, noise = self.shares(step)
+        if self.prediction == "epsilon":
+            return (v - noise * output) / signal, output
+        if self.prediction == "x0":
+            return output, (v - signal * output) / noise
+        return signal * v - noise * output, noise * v + signal * output
+
+    def shares(self, step: int) -> tuple[float, float]:
+        """√ᾱ and √(1 − ᾱ) at a step; 1 and 0 for what is before the first step, the data."""
+        alpha_bar = float(self.scheduler.alphas_cumprod[step]) if step >= 0 else 1.0
+        return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
     def velocity(self, manifold: Manifold, predict: Predict, v: Tensor, t: float) -> Tensor:
         """Along the angle φ with √ᾱ = cos φ the flow is dv/dφ = v-prediction (Salimans & Ho 2022, appendix D).
@@ -115,41 +155,77 @@ class TangentDDPM(Process):
 
 
 class DiffusionSampler(Sampler):
-    """Runs `TangentDDPM` backwards with a scheduler of diffusers. All noise is the generator's.
+    """Runs `TangentDDPM` backwards with a scheduler of diffusers, or with DDIM. All noise is the generator's.
 
     Args:
-        steps: network evaluations, 1 to 1000. With "ddim" a divisor of 1000, or nearly: diffusers rounds the length of
-            its steps down, and the rest of the way is lost.
+        steps: network evaluations, 1 to 1000.
         method: "ddim", "dpm_solver++", "unipc" and "euler" are deterministic given the first noise; "ddpm" adds noise
             at every step.
         eta: share of DDPM's noise that "ddim" adds, 0 to 1.
+        spacing: which steps of the schedule are visited, see `timesteps`.
     """
 
-    def __init__(self, *, method: str = "ddim", steps: int, eta: float = 0.0) -> None:
-        assert method in SCHEDULERS, method
+    def __init__(
+        self,
+        *,
+        method: str = "ddim",
+        steps: int,
+        eta: float = 0.0,
+        spacing: Literal["trailing", "leading", "linspace", "quadratic"] = "trailing",
+    ) -> None:
+        assert method in METHODS, method
+        assert spacing in ("trailing", "leading", "linspace", "quadratic"), spacing
         assert not eta or method == "ddim", "the other methods have no noise to set"
         self.evaluations = steps
         self.method = method
         self.eta = eta
+        self.timesteps = timesteps(spacing, steps)
 
     def sample(
         self, process: Process, manifold: Manifold, predict: Predict, shape: tuple[int, ...], generator: Generator
     ) -> Tensor:
         if not isinstance(process, TangentDDPM):
             raise TypeError("DiffusionSampler runs TangentDDPM backwards and nothing else")
-        # trailing: start at the last step, where training saw the noise that sampling starts from (Lin et al. 2024)
-        scheduler = SCHEDULERS[self.method].from_config(process.scheduler.config, timestep_spacing="trailing")
-        scheduler.set_timesteps(self.evaluations)
-        noise: dict[str, Any] = {"generator": generator} if self.method in ("ddim", "ddpm") else {}
+
+        def at(v: Tensor, step: float) -> Tensor:
+            return predict(v, torch.full((shape[0],), step / process.train_steps, device=v.device))
+
+        v = torch.randn(shape, generator=generator, device=generator.device)
         if self.method == "ddim":
-            noise["eta"] = self.eta
+            return self._ddim(process, at, v, generator)
+        scheduler = self._scheduler(process)
+        noise: dict[str, Any] = {"generator": generator} if self.method == "ddpm" else {}
         # Euler's own coordinates are v_t/√ᾱ_t, of scale √(1/ᾱ_t − 1) at the first step. Its init_noise_sigma is the
         # largest σ of all steps, which with zero_terminal_snr is not that of the first one
-        start = scheduler.sigmas[0] if self.method == "euler" else scheduler.init_noise_sigma
-        v = torch.randn(shape, generator=generator, device=generator.device) * start
+        v = v * (scheduler.sigmas[0] if self.method == "euler" else scheduler.init_noise_sigma)
         for step in scheduler.timesteps:
-            times = torch.full((shape[0],), step.item() / process.train_steps, device=v.device)
             # the network sees v_t
-            output = predict(scheduler.scale_model_input(v, step), times)
+            output = at(scheduler.scale_model_input(v, step), step.item())
             v = scheduler.step(output, step, v, **noise).prev_sample
+        return v
+
+    def _scheduler(self, process: TangentDDPM) -> Any:
+        """The scheduler of diffusers at this sampler's steps, which not all of them take as an argument."""
+        scheduler = SCHEDULERS[self.method].from_config(process.scheduler.config, timestep_spacing="trailing")
+        scheduler.set_timesteps(self.evaluations)
+        scheduler.timesteps = torch.tensor(self.timesteps, dtype=scheduler.timesteps.dtype)
+        if hasattr(scheduler, "sigmas"):
+            sigmas = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod) ** 0.5
+            scheduler.sigmas = torch.cat([sigmas[self.timesteps], sigmas.new_zeros(1)])
+        return scheduler
+
+    def _ddim(
+        self, process: TangentDDPM, at: Callable[[Tensor, float], Tensor], v: Tensor, generator: Generator
+    ) -> Tensor:
+        """v_s = √ᾱ_s·v̂ + √(1 − ᾱ_s − σ²)·ε̂ + σz from each step t to the next one s, and from the last to the data.
+
+        σ² = η²·(1 − ᾱ_s)/(1 − ᾱ_t)·(1 − ᾱ_t/ᾱ_s)           Song et al. (2021), eq. 12 and 16
+        """
+        for step, after in pairwise([*self.timesteps, -1]):
+            latent, noise = process.estimates(at(v, step), v, step)
+            (signal, share), (signal_after, share_after) = process.shares(step), process.shares(after)
+            sigma = self.eta * share_after / share * math.sqrt(max(0.0, 1 - (signal / signal_after) ** 2))
+            v = signal_after * latent + math.sqrt(share_after**2 - sigma**2) * noise
+            if sigma:
+                v = v + sigma * torch.randn(v.shape, generator=generator, device=v.device)
         return v

@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from hldm.geometry.ops import promote
 from hldm.geometry.shapes import Number, Scalar
 
+USUAL_CURVATURE = (1e-6, 1e4)
+"""c at which float32 is no trouble by itself for latents of the usual size, with room on both sides."""
+
+STILL = 0.05
+"""How far log c may move in the last fifth of a training that has settled: 5 % of c."""
+
 
 class Curvature(nn.Module, ABC):
     """A scalar c ≥ 0. Call it for a tensor; geometry reads `operand`, a plain number where c is fixed."""
@@ -66,18 +72,25 @@ class LearnableCurvature(Curvature):
 
     Args:
         value: c > 0 at the start; exactly this number, rounded once to the parameter's dtype.
+        learning_rate: the peak learning rate of raw, without weight decay; None: both as of any other weight.
 
     The start value travels with the state dict (as float64), so a checkpoint restores c even into a module that was
-    built with another start value.
+    built with another start value. So does where c stood when the last fifth of its training began.
+
+    Attributes:
+        late: raw when the last fifth of its training began, and how far its learning rates could carry it from there;
+            None before that.
     """
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: float, learning_rate: float | None = None) -> None:
         super().__init__()
         if not 0 < value < math.inf:
             raise ValueError(
                 f"A learned curvature cannot start at c={value}: it is value·exp(raw), so c must be > 0 and finite."
             )
         self.value = float(value)
+        self.learning_rate = learning_rate
+        self.late: tuple[float, float] | None = None
         self.raw = nn.Parameter(torch.zeros(()))
 
     @property
@@ -87,11 +100,31 @@ class LearnableCurvature(Curvature):
     def rescaled(self, s: Scalar) -> "RescaledCurvature":
         return RescaledCurvature(self, s)
 
+    def begin_last_fifth(self, farthest: float) -> None:
+        """Remember where c is; from here its learning rates could carry log c `farthest`, their sum."""
+        self.late = (float(self.raw.detach()), farthest)
+
+    @property
+    def has_settled(self) -> bool | None:
+        """Whether training found a c, rather than ended on the way; None where no training has said.
+
+        In its last fifth log c moved by at most `STILL`, and by at most a quarter of what its learning rates allowed:
+        a rate that cannot move it proves nothing. And c is within `USUAL_CURVATURE`, not at an end of the number format
+        or of what can be told from flat.
+        """
+        if self.late is None:
+            return None
+        before, farthest = self.late
+        low, high = USUAL_CURVATURE
+        moved = abs(float(self.raw.detach()) - before)
+        return moved <= min(STILL, farthest / 4) and low <= float(self().detach()) <= high
+
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.value, dtype=torch.float64)
+        return torch.tensor(self.value if self.late is None else [self.value, *self.late], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.value = float(state)
+        self.value, *late = state.reshape(-1).tolist()
+        self.late = (late[0], late[1]) if late else None
 
     def extra_repr(self) -> str:
         return f"start={self.value:g}"

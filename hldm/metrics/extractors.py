@@ -1,40 +1,88 @@
-"""Feature extractors: where FID, KID and IS look at images.
+"""Feature extractors: where FID, KID and the other measures of samples look at images.
 
 An extractor maps a batch of uint8 images (N, C, H, W) to features (N, D) and logits (N, K), and knows its `name`, the
-`sha256` of its weights and, where it is a classifier of the data set at hand, its test `accuracy`.
+`sha256` of its weights and, where it is a classifier of the data set at hand, its test `accuracy`. One that knows no
+classes gives logits (N, 0).
 """
 
 import hashlib
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from hldm.config.weights import check_inception_weights
-from hldm.errors import UserError
-from hldm.metrics.classifier import DigitClassifier, outputs
+from hldm.metrics.classifier import DigitClassifier, outputs, weights_sha256
+from hldm.metrics.references import Reference, load_features, save_features, tensor_digest
+
+REMEMBERED = 4
+"""References that an extractor keeps: test and validation images, training images, the floor's."""
 
 
 class FeatureExtractor(nn.Module, ABC):
-    """A frozen network in evaluation mode. It remembers the outputs of the last reference, which seldom changes."""
+    """A frozen network in evaluation mode. It remembers the last references, which seldom change.
+
+    Attributes:
+        name: what it is called in tables, and what the names of its metrics end in where it does not lead.
+        sha256: of its weights.
+        accuracy: share of test images classified as labelled; None where it classifies nothing.
+        preprocessing: what it does to images besides its weights, in words that change whenever that changes. Features
+            of references are kept on the disk by it; None: they never are.
+    """
 
     name: str
     sha256: str
     accuracy: float | None
+    preprocessing: str | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self._reference: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
+        self._references: list[tuple[Tensor, Reference]] = []
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, C, H, W) → features (N, D) and logits (N, K)."""
 
-    def reference_features(self, reference: Tensor, batch_size: int) -> Tensor:
-        """Features (N, D) in float64 of a uint8 tensor. The same tensor as in the last call is not looked at again."""
-        if self._reference is None or self._reference[0] is not reference:
-            self._reference = reference, outputs(self, reference, batch_size)
-        return self._reference[1][0]
+    def reference(self, images: Tensor, batch_size: int, cache: Path | None = None) -> Reference:
+        """What metrics need to know of real images.
+
+        Args:
+            images: uint8 (M, C, H, W). One of the last tensors handed in is not looked at again.
+            batch_size: how many images are looked at at once.
+            cache: folder of features that earlier runs have computed; None: look at the images.
+        """
+        for known, reference in self._references:
+            if known is images:
+                return reference
+        path = None
+        if cache is not None and self.preprocessing is not None:
+            path = cache / f"{self.name}-{self._identity(images, batch_size)}.safetensors"
+        features = load_features(path) if path else None
+        if features is None:
+            features = outputs(self, images, batch_size)[0]
+            if path:
+                save_features(path, features)
+        reference = Reference(features)
+        self._references = [(images, reference), *self._references[: REMEMBERED - 1]]
+        return reference
+
+    def reference_features(self, reference: Tensor, batch_size: int, cache: Path | None = None) -> Tensor:
+        """The features (M, D) of `reference`, in float64."""
+        return self.reference(reference, batch_size, cache).features
+
+    def _identity(self, images: Tensor, batch_size: int) -> str:
+        """A hash over all that decides the features of images to the last bit: what is kept serves equal runs only."""
+        state = self.state_dict()
+        device = next((tensor.device for tensor in state.values()), torch.device("cpu"))
+        processor = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        )
+        known = (
+            *(f"{type(self).__module__}.{type(self).__qualname__}", self.sha256, self.preprocessing),
+            *(weights_sha256(state), tensor_digest(images)),
+            *(batch_size, torch.__version__, torch.get_num_threads(), processor),
+        )
+        return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
 
 
 class DigitFeatures(FeatureExtractor):
@@ -45,6 +93,7 @@ class DigitFeatures(FeatureExtractor):
     """
 
     name = "digits"
+    preprocessing = "28 × 28 grey, of mean 0.1307 and deviation 0.3081"
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
@@ -54,41 +103,3 @@ class DigitFeatures(FeatureExtractor):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.classifier(images)
-
-
-class InceptionFeatures(FeatureExtractor):
-    """torch-fidelity's port of the Inception v3 that the literature's FID is defined by: D = 2048, K = 1008.
-
-    Grey images are repeated over the three channels.
-
-    Args:
-        weights: torch-fidelity's file pt_inception-2015-12-05-6726825d.pth; nothing is ever downloaded.
-
-    Raises:
-        UserError: no file is named, it is missing, or it does not hold these weights.
-    """
-
-    name = "inception-v3-compat"
-    accuracy: float | None = None
-
-    def __init__(self, weights: str | None = None) -> None:
-        super().__init__()
-        # late: it takes seconds to import, and only this extractor needs it
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        path = check_inception_weights(weights)
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        try:
-            torch.load(path, weights_only=True)  # torch-fidelity would run whatever code the file holds
-            self.network = FeatureExtractorInceptionV3(
-                self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
-            )
-        except Exception as error:  # a damaged pickle can raise anything
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(
-                f"metrics.weights={path} does not hold torch-fidelity's Inception weights ({reason}). "
-                "Download the file again, or use metrics=digits."
-            ) from None
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network(images.expand(-1, 3, -1, -1))

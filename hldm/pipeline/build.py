@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
+from hldm.config import fits
 from hldm.config.base import Section
 from hldm.config.schema import Hardware, RunConfig
 from hldm.config.training import Stage, Training
@@ -54,9 +55,26 @@ def choose_device(hardware: Hardware) -> torch.device:
 
 
 def build_dataset(config: RunConfig) -> Dataset:
-    """The data set of a run."""
+    """The data set of a run.
+
+    Raises:
+        UserError: it cannot be read, or its pictures are not what the metrics look at: before anything is trained.
+    """
     dataset: Dataset = build(config.dataset)
+    if dataset.has_pictures:
+        channels, height, width = dataset.image_shape
+        found = [
+            *fits.pictures(config.metrics, (channels, height, width)),
+            *fits.class_samples(config.metrics, dataset.classes),
+        ]
+        if found:
+            raise UserError.of(found)
     return dataset
+
+
+def references(config: RunConfig) -> Path:
+    """The folder in which features of real images are kept for all runs of these outputs."""
+    return Path(config.paths.outputs) / "references"
 
 
 def build_model(config: RunConfig, dataset: Dataset, curvature: Curvature | None = None) -> LatentModel:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hldm.config.schema import RunConfig
 from hldm.pipeline.build import build
@@ -28,6 +29,13 @@ class RunLog:
 
     def image(self, name: str, path: Path) -> None:
         self.tracker.image(name, path)
+
+    def curves(self, curves: Mapping[str, Any]) -> None:
+        """Show each curve over validation images as a stage of its own, whose steps are its points in order."""
+        for curve, drawn in curves.items():
+            for step, point in enumerate(drawn["points"], start=1):
+                figures = {name: value for name, value in point.items() if not isinstance(value, str)}
+                self.tracker.log(step, figures, f"{curve}_curve")
 
     def summary(self, metrics: Mapping[str, float]) -> None:
         self.tracker.summary({f"final/{name}": value for name, value in metrics.items()})

@@ -11,6 +11,9 @@ from torch import Tensor
 from hldm.files import write_atomically
 from hldm.geometry import Manifold, is_plane
 
+MOST_COLUMNS = 32
+"""Of a grid with a column per class."""
+
 
 def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
     """uint8 images (N, C, H, W), C = 1 or 3, laid out row by row with a light gap between them."""

@@ -28,6 +28,7 @@ from hldm.pipeline.build import (
 from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, train_first_stage
 from hldm.pipeline.log import RunLog, run_log
+from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import training_identity
 from hldm.run.summary import print_metrics
@@ -71,13 +72,18 @@ def run(path: Path) -> dict[str, Any]:
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
-            draw_pictures(model, dataset, config, path)
-            results = evaluate_run(model, dataset, config, directory)
+            with (stopwatch := Stopwatch()).part("pictures"):
+                draw_pictures(model, dataset, config, path)
+            results = evaluate_run(model, dataset, config, directory, stopwatch=stopwatch, pictures=path)
             directory.write_results(results)
+        directory.update_status(evaluation_seconds=stopwatch.seconds)
+        if stopwatch.words:
+            print(f"    evaluation: {stopwatch.words}", flush=True)
         print_metrics(results["metrics"], terminal())
-        for name in ("samples", "reconstructions", "latents"):
+        for name in ("samples", "reconstructions", "latents", "neighbours"):
             if (picture := path / f"{name}.png").is_file():
                 log.image(name, picture)
+        log.curves(results["curves"])
         log.summary(results["metrics"])
         # kilobytes on Linux, bytes on macOS
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

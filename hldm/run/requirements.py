@@ -6,15 +6,39 @@ from functools import partial
 from pathlib import Path
 
 from hldm.config import fits
+from hldm.config.base import Section
 from hldm.config.conditioning import TextConditioning
-from hldm.config.dataset import MNIST
+from hldm.config.dataset import MNIST, Omniglot
 from hldm.config.idx_files import MNIST_MD5, read_idx
-from hldm.config.metrics import DigitClassifier, DigitFeatures, InceptionFeatures
+from hldm.config.metrics import (
+    DigitClassifier,
+    DigitFeatures,
+    DINOv2Features,
+    InceptionFeatures,
+    UnlabelledFeatures,
+    Weights,
+)
+from hldm.config.omniglot_files import read_drawings, training_images
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig
-from hldm.config.weights import check_digit_weights, check_inception_weights, check_vgg_weights
+from hldm.config.weights import (
+    check_digit_weights,
+    check_dinov2_weights,
+    check_inception_weights,
+    check_unlabelled_weights,
+    check_vgg_weights,
+)
 from hldm.errors import UserError
 from hldm.run import given
+
+CHECKS: dict[type[Section], Callable[[str | None], object]] = {
+    DigitClassifier: check_digit_weights,
+    DigitFeatures: check_digit_weights,
+    UnlabelledFeatures: check_unlabelled_weights,
+    InceptionFeatures: check_inception_weights,
+    DINOv2Features: check_dinov2_weights,
+}
+"""Part of the metrics → what looks at its file of weights."""
 
 
 def refuse(configs: Iterable[RunConfig], options: Options) -> None:
@@ -42,20 +66,24 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
         yield ("first_stage", config.first_stage, config.dataset, *own), given.problems(config, options)
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
         yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
+    if isinstance(config.dataset, Omniglot):
+        samples = config.metrics.samples if config.metrics.extractors else None
+        yield ("dataset", config.dataset, samples), _drawings(config.dataset, samples)
     if isinstance(config.conditioning, TextConditioning) and config.has_diffusion:
         yield ("conditioning", config.conditioning.pretrained), _text_model(config.conditioning.pretrained)
     first_stage = config.first_stage or config.training.first_stage
-    parts = (config.metrics.extractor, config.metrics.classifier, first_stage)
+    metrics = config.metrics
+    parts = (*metrics.extractors, metrics.classifier, metrics.perceptual_weights, first_stage)
     yield ("weights", *parts), _weights(config)
 
 
 def _weights(config: RunConfig) -> Iterator[str]:
     metrics = config.metrics
-    if isinstance(extractor := metrics.extractor, InceptionFeatures):
-        yield from _refused(lambda: check_inception_weights(extractor.weights))
-    for part in (metrics.extractor, metrics.classifier):
-        if isinstance(part, DigitFeatures | DigitClassifier):
-            yield from _refused(partial(check_digit_weights, part.weights))
+    for part in (*metrics.extractors, metrics.classifier):
+        if isinstance(part, Weights) and (check := CHECKS.get(type(part))):
+            yield from _refused(partial(check, part.weights))
+    if (perceptual := metrics.perceptual_weights) is not None:
+        yield from _refused(lambda: check_vgg_weights(perceptual, metric=True))
     backbone = config.training.first_stage.perceptual_backbone
     if config.first_stage is None and config.training.first_stage.uses_lpips:
         yield from _refused(lambda: check_vgg_weights(backbone))
@@ -87,6 +115,19 @@ def _idx_files(folder: str) -> Iterator[str]:
         return
     for name in MNIST_MD5:
         yield from _refused(partial(read_idx, Path(folder), name))
+
+
+def _drawings(dataset: Omniglot, samples: int | None) -> Iterator[str]:
+    try:
+        drawings = read_drawings(dataset)
+    except UserError as error:
+        yield str(error)
+        return
+    if samples is not None and samples > (most := training_images(drawings, dataset)):
+        yield (
+            f"metrics.samples={samples} asks for more real images than the training set has, for the floor: there "
+            f"are {most}. Try metrics.samples={min(1500, most)}."
+        )
 
 
 def _text_model(name: str | None) -> Iterator[str]:

@@ -15,7 +15,8 @@ class Line:
         heading: what it is called, with ↑ or ↓ where that is better.
         form: how its number is written.
         unit: "" for none.
-        spread: the metric that is its ±, beside `<name>_seed_sd`, which counts first.
+        spread: the metric that is its ±, where there is neither `<name>_seed_sd`, which counts first, nor
+            `<name>_bootstrap_sd`.
         controls: (what it is, metric) of what it is compared with.
     """
 
@@ -28,22 +29,35 @@ class Line:
 
 GROUPS: dict[str, dict[str, Line]] = {
     "samples": {
-        "fid": Line("FID ↓", controls=(("real images", "floor_fid"), ("rebuilt", "reconstruction_fid"))),
+        "fid_unguided": Line("FID ↓, no guidance"),
+        "fid_best": Line("FID ↓, best guidance", controls=(("at", "best_guidance"),)),
+        "fid": Line("FID ↓", controls=(("real images", "floor_fid"), ("from draws", "reconstruction_fid_drawn"))),
+        "fid_unlabelled_best": Line("FID ↓, label-free, best", controls=(("at", "best_guidance_unlabelled"),)),
+        "fid_unlabelled": Line(
+            "FID ↓, label-free",
+            controls=(("real images", "floor_fid_unlabelled"), ("from draws", "reconstruction_fid_unlabelled_drawn")),
+        ),
         "kid": Line("KID ↓", ".3g", "", "kid_subset_sd", (("real images", "floor_kid"),)),
         "inception_score": Line(
             "inception score ↑", ".2f", "", "inception_score_split_sd", (("real images", "floor_inception_score"),)
         ),
-        "label_accuracy": Line("label accuracy ↑", ".1%"),
+        "precision": Line("precision ↑", ".1%", controls=(("real images", "floor_precision"),)),
+        "recall": Line("recall ↑", ".1%", controls=(("real images", "floor_recall"),)),
+        "density": Line("density, 1 is best", ".2f", controls=(("real images", "floor_density"),)),
+        "coverage": Line("coverage ↑", ".1%", controls=(("real images", "floor_coverage"),)),
+        "memorisation_share": Line("near copies (real: 5 %)", ".1%"),
+        "label_accuracy": Line("label accuracy ↑", ".1%", controls=(("real images", "floor_label_accuracy"),)),
     },
     "likelihood": {
         "nll": Line("−log p(x) ↓", ".2f", "nats", "nll_error", (("importance sampling", "nll_importance"),)),
         "elbo": Line("evidence bound, own prior ↑", ".2f", "nats", "", (("KL", "elbo_kl"),)),
         "elbo_flow": Line(
-            "evidence bound, diffusion ↑", ".2f", "nats", "elbo_flow_error", (("gain", "elbo_flow_gain"),)
+            "evidence bound, diffusion ↑", ".2f", "nats", "elbo_flow_error", (("rate", "elbo_flow_rate"),)
         ),
     },
     "first stage": {
         "reconstruction_mse": Line("reconstruction error ↓", ".4f", "squared grey levels"),
+        "reconstruction_psnr": Line("PSNR ↑", ".1f", "dB", "", (("SSIM", "reconstruction_ssim"),)),
         "codebook_used": Line("codes in use ↑", ".1%", "", "", (("perplexity", "codebook_perplexity"),)),
     },
     "hierarchy": {
@@ -59,14 +73,17 @@ GROUPS: dict[str, dict[str, Line]] = {
         "radius_entropy_spearman": Line("radius with entropy", ".2f", "", "", (("by chance", "radius_entropy_null"),)),
         "radius_depth_spearman": Line("radius with depth", ".2f", "", "", (("by chance", "radius_depth_null"),)),
         "sqrt_c_rms": Line("reach of curvature, √c · rms", ".3g", "", "", (("drawn", "sqrt_c_rms_drawn"),)),
-        "curvature_0": Line("curvature", ".3g"),
+        "curvature_0": Line(
+            "curvature", ".3g", "", "", (("started at", "curvature_0_start"), ("settled", "curvature_0_settled"))
+        ),
     },
 }
 """Group → metric → how it is shown."""
 
 FAMILIES = (
-    "codebook_", "curvature_", "delta_rel_", "denoiser_curvature", "diameter", "elbo_", "floor_", "inception_score_",
-    "kid_", "map_", "nll_", "point_", "radius_", "reconstruction_", "saturation", "sqrt_c_",
+    "best_", "codebook_", "coverage_", "curvature_", "delta_rel_", "denoiser_curvature", "density_", "diameter",
+    "elbo_", "fid_", "floor_", "inception_score_", "kid_", "label_accuracy_", "map_", "memorisation_", "nll_", "point_",
+    "precision_", "radius_", "recall_", "reconstruction_", "saturation", "sqrt_c_",
 )  # fmt: skip
 """How the other metrics of this project begin: they are left to results.json. What begins otherwise is shown."""
 
@@ -74,20 +91,22 @@ FAMILIES = (
 def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
     """The metrics that people look at first and those of extensions, in groups; what is left stands in results.json.
 
-    ± is the standard deviation over sampling seeds where there are several, else what the metric brings along.
+    ± is the standard deviation over sampling seeds where there are several, else over the draw of the samples
+    (bootstrap), else what the metric brings along.
     """
     shown: set[str] = set()
     table = Table(box=None, show_header=False, pad_edge=False)
     for _ in range(3):
         table.add_column(overflow="fold")
     own = {name for lines in GROUPS.values() for name in lines}
-    others = [name for name in metrics if name.removesuffix("_seed_sd") not in own and not name.startswith(FAMILIES)]
+    others = [name for name in metrics if name not in own and not name.startswith(FAMILIES) and name[-3:] != "_sd"]
     for group, lines in [*GROUPS.items(), ("others", {name: Line(name) for name in others})]:
         there = {name: line for name, line in lines.items() if name in metrics}
         if there:
             table.add_row(group, style="bold")
         for name, line in there.items():
-            spread = next((key for key in (f"{name}_seed_sd", line.spread) if key in metrics), None)
+            spreads = (f"{name}_seed_sd", f"{name}_bootstrap_sd", line.spread)
+            spread = next((key for key in spreads if key in metrics), None)
             controls = {what: key for what, key in line.controls if key in metrics}
             shown |= {name, *([spread] if spread else []), *controls.values()}
             beside = ", ".join(f"{what} {metrics[key]:.3g}" for what, key in controls.items())

@@ -1,49 +1,223 @@
-"""The cells of a grid: runs that differ in their seed alone, and the figures that each of them has."""
+"""The cells of a comparison: runs that differ in their seed alone, and the cell that each is compared with."""
 
-from collections.abc import Callable, Iterable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Self
 
+from hldm.config.options import LEAVES_RESULT
 from hldm.config.schema import RunConfig
+from hldm.run.directory import RunDirectory, Snapshot
 from hldm.study.plan import Point
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Runs of a grid that differ in their seed alone.
+class Finished:
+    """What a comparison knows of a finished run.
 
     Attributes:
-        settings: setting → value, of the overrides that the runs share.
+        metrics: name → number.
+        provenance: where they come from.
+        per_sampling_seed: sampling seed → name → number.
+        per_image: name → its value for every test image, in their order.
+        curves: name of a setting → its curve, as results.json has it.
+        seconds: stage → how long it took.
+    """
+
+    metrics: Mapping[str, float]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    per_sampling_seed: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    per_image: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, results: Mapping[str, Any], seconds: object = None) -> Self:
+        """From results.json, or a record with the same entries; what is not as it should be is left out."""
+        return cls(
+            _numbers(results.get("metrics")),
+            _mapping(results.get("provenance")),
+            {seed: _numbers(of_seed) for seed, of_seed in _mapping(results.get("per_sampling_seed")).items()},
+            {name: _array(values) for name, values in _mapping(results.get("per_image")).items()},
+            {name: curve for name, curve in _mapping(results.get("curves")).items() if _is_curve(curve)},
+            _numbers(seconds),
+        )
+
+    @classmethod
+    def of_snapshot(cls, run: Snapshot) -> Self | None:
+        """From the files of a run; None where it has not finished."""
+        return cls.of(run.results or {}, run.status.get("seconds")) if run.state == "finished" else None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(value: object) -> dict[str, float]:
+    return {name: number for name, number in _mapping(value).items() if _is_number(number)}
+
+
+def _is_curve(curve: object) -> bool:
+    points = _mapping(curve).get("points")
+    return isinstance(points, list) and all(isinstance(_mapping(p).get("value"), str | int | float) for p in points)
+
+
+def _array(values: object) -> Sequence[float]:
+    """Eight bytes a number where a list takes thirty: a comparison holds those of every run."""
+    return array("d", values if isinstance(values, list) and all(map(_is_number, values)) else [])
+
+
+@dataclass(frozen=True, eq=False)  # so that it can be a key
+class Cell:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        settings: setting → value, of what the runs share and other cells may not.
         config: the configuration of the first of them.
-        first: the first cell of the grid, which the others are compared with; None for that one itself.
-        runs: seed → figures, of the runs that have figures.
+        runs: seed → finished run.
+        unfinished: seed → state, of the other runs.
     """
 
     settings: Mapping[str, str]
     config: RunConfig
-    first: Optional["Cell"] = None
-    runs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    runs: dict[int, Finished] = field(default_factory=dict)
+    unfinished: dict[int, str] = field(default_factory=dict)
 
     def figures(self, name: str, scale: float = 1.0) -> dict[int, float]:
         """Seed → figure of that name, of the runs that have it."""
-        return {seed: scale * run[name] for seed, run in self.runs.items() if run.get(name) is not None}
+        return {seed: scale * run.metrics[name] for seed, run in self.runs.items() if name in run.metrics}
 
 
-def cells(plan: Iterable[Point], figures: Callable[[Point], Mapping[str, Any] | None]) -> list[Cell]:
+def cells(plan: Iterable[Point], known: Callable[[Point], Finished | None]) -> list[Cell]:
     """The cells of a grid in the order of its points; a point that is an earlier point's run has no cell of its own.
 
     Args:
         plan: the points of the grid.
-        figures: what is known of a point's run, None where nothing is.
+        known: what is known of a point's run, None where it has not finished.
     """
     found: dict[tuple[str, ...], Cell] = {}
     for point in plan:
         if point.original is not None:
             continue
         shared = tuple(part for part in point.overrides if not part.startswith("seed="))
-        if shared not in found:
-            settings = dict(part.split("=", 1) for part in shared)
-            found[shared] = Cell(settings, point.config, next(iter(found.values()), None))
-        if known := figures(point):
-            found[shared].runs[point.config.seed] = known
+        settings = dict(part.split("=", 1) for part in shared if part.split(".")[0].split("=")[0] not in LEAVES_RESULT)
+        cell = found.setdefault(tuple(sorted(shared)), Cell(settings, point.config))
+        _add(cell, point.config.seed, known(point), point.state)
     return list(found.values())
+
+
+def cells_of_runs(runs: Iterable[RunDirectory]) -> list[Cell]:
+    """The cells of run directories, which say by their configurations what they differ in."""
+    there = [(run.config, run.snapshot()) for run in runs]
+    settings = [dict(_settings(config, config.dump())) for config, _ in there]
+    keys = dict.fromkeys(key for of_run in settings for key in of_run)
+    differing = [key for key in keys if len({of_run.get(key) for of_run in settings}) > 1]
+    # a data set that is drawn anew for every seed, as sweep=pvae_tree has it, is what the seed decides
+    if all(getattr(config.dataset, "seed", None) == config.seed for config, _ in there):
+        differing = [key for key in differing if key != "dataset.seed"]
+    found: dict[tuple[str, ...], Cell] = {}
+    for (config, run), of_run in zip(there, settings, strict=True):
+        own = {key: of_run[key] for key in differing if key in of_run}
+        cell = found.setdefault(tuple(f"{key}={value}" for key, value in own.items()), Cell(own, config))
+        _add(cell, config.seed, Finished.of_snapshot(run), run.state)
+    return list(found.values())
+
+
+def _add(cell: Cell, seed: int, run: Finished | None, state: str) -> None:
+    if run is not None:
+        cell.runs[seed] = run
+    else:
+        cell.unfinished[seed] = state
+
+
+def _settings(config: RunConfig, content: Mapping[str, Any], within: str = "") -> Iterable[tuple[str, str]]:
+    """Setting → value as text, of what can change a result; not the seed."""
+    for name, value in content.items():
+        key = f"{within}{name}"
+        if key in LEAVES_RESULT or key == "seed" or (key == "curvature" and config.is_flat):
+            continue
+        if isinstance(value, Mapping):
+            yield from _settings(config, value, f"{key}.")
+        else:
+            yield key, str(value)
+
+
+def baselines(found: Sequence[Cell]) -> list[Cell | None]:
+    """For each cell the one that it is compared with; None for a baseline.
+
+    That is the cell with flat latents and otherwise equal settings, at the same curvature where something reads it.
+    In a grid where no cell has one, as in an ablation, it is the first cell.
+    """
+    flat: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in found:
+        if cell.config.has_flat_latents:
+            flat.setdefault(_others(cell), []).append(cell)
+    matched: list[Cell | None] = []
+    for cell in found:
+        candidates = [] if cell.config.has_flat_latents else flat.get(_others(cell), [])
+        same = [other for other in candidates if other.config.curvature == cell.config.curvature]
+        matched.append(next(iter(same or candidates), None))
+    if any(matched):
+        return matched
+    return [None if cell is found[0] else found[0] for cell in found]
+
+
+def _others(cell: Cell) -> tuple[str, ...]:
+    """The settings beside geometry and curvature."""
+    shown = (f"{key}={value}" for key, value in cell.settings.items() if not is_of_geometry(key))
+    return tuple(sorted(shown))
+
+
+def is_of_geometry(key: str) -> bool:
+    """Whether a setting belongs to the geometry of the latents or its curvature."""
+    return key.split(".")[0] in ("geometry", "curvature")
+
+
+def cell_names(found: Sequence[Cell]) -> list[str]:
+    """What each cell is called: its geometry with c where these vary, and the other settings that do.
+
+    Where one setting alone varies and its values are names, as those of ablation=, they are the cells' names.
+    """
+    if not found:
+        return []
+    varying = varying_settings(found)
+    short = short_names([key for key in varying if not is_of_geometry(key)])
+    has_geometry = any(map(is_of_geometry, varying)) or not short
+    values = [cell.settings.get(key, "") for key in short for cell in found]
+    if len(short) == 1 and not has_geometry and all(v.isidentifier() and v.lower() not in _NO_NAMES for v in values):
+        return values
+    names = []
+    for cell in found:
+        parts = [_geometry(cell.config)] if has_geometry else []
+        parts += [f"{short[key]}={cell.settings[key]}" for key in short if key in cell.settings]
+        names.append(" ".join(parts))
+    return names
+
+
+_NO_NAMES = ("true", "false", "null")
+
+
+def varying_settings(found: Sequence[Cell]) -> list[str]:
+    """The settings in which cells differ."""
+    keys = dict.fromkeys(key for cell in found for key in cell.settings)
+    return [key for key in keys if len({cell.settings.get(key) for cell in found}) > 1]
+
+
+def _geometry(config: RunConfig) -> str:
+    c = config.curvature_words
+    return config.geometry.name + ("" if c == "flat" else f" c={c}" if c[0].isdigit() else f" c {c}")
+
+
+def short_names(keys: Sequence[str], taken: Sequence[str] = ("geometry", "curvature", "seed")) -> dict[str, str]:
+    """Setting → the shortest end of its name that no other of these settings, and no column, has."""
+
+    def ends(key: str) -> list[str]:
+        parts = key.split(".")
+        return [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+
+    known = [*taken, *(end for key in keys for end in ends(key))]
+    return {key: next((end for end in ends(key) if known.count(end) == 1), key) for key in keys}

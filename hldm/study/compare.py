@@ -1,60 +1,43 @@
-"""The results of several runs beside each other: a table for the terminal and a picture."""
+"""The results of several runs beside each other: tables for the terminal, a verdict in words, and a picture."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import json
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from hldm.config.options import LEAVES_RESULT
-from hldm.config.schema import RunConfig
-from hldm.run.directory import Snapshot
+from hldm.files import write_text_atomically
+from hldm.study.cells import Finished, cells, short_names
+from hldm.study.comparable import words
+from hldm.study.comparison import Comparison, compare
 from hldm.study.pictures import comparison_picture, terminal_picture
 from hldm.study.plan import Point
-
-COLUMNS = {
-    "−log p(x)": ("nll", "{:.2f}"),
-    "FID": ("fid", "{:.3g}"),
-    "IS": ("inception_score", "{:.2f}"),
-    "KID": ("kid", "{:.2g}"),
-    "δ_rel": ("delta_rel", "{:.3f}"),
-    "label acc": ("label_accuracy", "{:.1%}"),
-}
-"""Heading → name in results.json and how it is written. One that no run has is left out."""
-
-IN_COLUMNS = ("geometry", "curvature", "seed")
-
+from hldm.study.tables import COLUMNS, Row, more_settings, other_settings, print_cells, print_runs, row_names, written
+from hldm.study.verdict import ONE_SEED, footnotes, verdict
 
 MOST_TILES = 60
 """Sample grids in one picture: with hundreds of runs it would be larger than anybody opens."""
 
-
 MANY_TILES = 12
 """Beyond so many, they are drawn smaller."""
 
+MOST_VERDICTS = 12
+"""Cells that have their verdict printed; the others have it in comparison.json."""
 
-@dataclass(frozen=True)
-class Row:
-    """A point with the files of its run, read once."""
-
-    point: Point
-    run: Snapshot
+MOST_SENTENCES = 12
+"""Exclusions that are printed."""
 
 
 def print_comparison(plan: list[Point], console: Console) -> None:
-    """The table of all points, a caption that says what the numbers rest on, and the picture's path."""
-    runs = {point.run.path: point.run for point in plan}
-    snapshots = {path: run.snapshot() for path, run in runs.items()}
-    rows = [Row(point, snapshots[point.run.path]) for point in plan]
-    print_table(rows, console)
-    for line in _captions(rows):
-        console.print(line)
-    finished = [row for row in rows if row.point.original is None and row.run.state == "finished"]
-    short = short_names({key for row in rows for key in _others(row.point)})
+    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the picture's path."""
+    rows = _rows(plan)
+    finished = [row for row in rows if row.point.original is None and row.run]
+    short = short_names(sorted({key for row in rows for key in other_settings(row.point)}))
     pictures = [(_title(row, short), file) for row in finished if (file := _picture(row.point))]
+    _print_figures(rows, console)
+    del rows, finished  # a picture of many runs takes as much memory as their figures
     if len(pictures) > 1:
         _print_picture(pictures, plan[0].config.study_folder / "comparison.png", console)
     elif pictures:
@@ -63,34 +46,106 @@ def print_comparison(plan: list[Point], console: Console) -> None:
         console.print(f"{_kind(pictures)}: {pictures[0][1]}", soft_wrap=True)
 
 
-def print_table(rows: list[Row], console: Console) -> None:
-    """A line for each point."""
-    keys = {key for row in rows for key in _others(row.point)}
-    short = short_names(keys)
-    has_more = len(rows) > 1 and bool(keys)
-    # where all differ in one other setting alone it is the heading, which leaves its values more room
-    only = next(iter(keys)) if len(keys) == 1 else None
-    table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=has_more)
-    table.add_column("#", justify="right")
-    for name in ("geometry", "curvature"):
-        table.add_column(name)
-    table.add_column("seed", justify="right")
-    also = [_others(row.point).get(only, "") if only else _more(row.point, short) for row in rows]
-    if has_more:
-        heading = short[only] if only else "also"
-        table.add_column(heading, overflow="fold", min_width=min(18, max(map(len, also))))
-    columns = {name: column for name, column in COLUMNS.items() if any(column[0] in row.run.metrics for row in rows)}
-    for name in (*columns, "minutes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for number, row in enumerate(rows, start=1):
-        table.add_row(
-            str(number),
-            *_names(row),
-            *(also[number - 1 : number] if has_more else ()),
-            *_figures(row.run, columns.values()),
-            style="red" if row.run.state == "failed" else None,
+def _print_figures(rows: list[Row], console: Console) -> None:
+    known = {row.point.run.path: row.run for row in rows}
+    found = cells([row.point for row in rows], lambda point: known[point.run.path])
+    comparison = compare(found)
+    has_seeds = any(len(cell.runs) + len(cell.unfinished) > 1 for cell in found)
+    if has_seeds:
+        print_cells(comparison, console)
+    else:
+        print_runs(rows, console)
+    for line in _captions(rows):
+        console.print(line)
+    if len(found) > 1:
+        print_verdict(comparison, console)
+    if len(found) > 1 or has_seeds:
+        _write(comparison, rows[0].point.config.study_folder / "comparison.json", console)
+
+
+def _rows(plan: list[Point]) -> list[Row]:
+    found: dict[Path, Row] = {}
+    rows = []
+    for point in plan:
+        if (first := found.get(point.run.path)) is None:
+            run = point.run.snapshot()
+            first = Row(point, run.state, Finished.of_snapshot(run), run.status.get("minutes"))
+            found[point.run.path] = first
+        rows.append(Row(point, first.state, first.run, first.minutes))
+    return rows
+
+
+def _captions(rows: list[Row]) -> list[str]:
+    """One line per way in which the numbers were made: as a rule, one."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        if row.run is None or "samples" not in row.run.provenance:
+            continue
+        made = row.run.provenance
+        line = (
+            f"n = {made['samples']} samples against {words(made.get('reference'))}, features of {_extractors(made)}; "
+            f"FID of real images at this n: {written(row.metrics.get('floor_fid'), '{:.3g}')}"
         )
-    console.print(table)
+        if "floor_label_accuracy" in row.metrics:
+            line += f", label accuracy of real images: {row.metrics['floor_label_accuracy']:.1%}"
+        lines[f"{line}."] = None
+    return list(lines)
+
+
+def _extractors(made: Mapping[str, Any]) -> str:
+    """The extractors, of which the first one leads."""
+    there = made.get("extractors")
+    sections = [one for one in there if isinstance(one, Mapping)] if isinstance(there, list) else []
+    known = [f"{one.get('name', '?')} ({str(one.get('sha256', '?'))[:8]})" for one in sections]
+    return " and ".join(known) or "?"
+
+
+# ------------------------------------------------------------------------------------------------------------- verdict
+
+
+def print_verdict(comparison: Comparison, console: Console) -> None:
+    """What cannot be compared and why, then what the differences say."""
+    for sentence in comparison.exclusions[:MOST_SENTENCES]:
+        _print_wrapped(sentence, console)
+    if (more := len(comparison.exclusions) - MOST_SENTENCES) > 0:
+        console.print(f"{more} more exclusions are in comparison.json.")
+    for sentence in comparison.cautions:
+        _print_wrapped(f"Caution: {sentence}", console)
+    compared = list(dict.fromkeys(one.cell for one in comparison.differences))
+    if not any(len(one.seeds) > 1 for one in comparison.differences):
+        if compared:
+            _print_wrapped(ONE_SEED, console)
+        return
+    for cell in compared[:MOST_VERDICTS]:
+        title, *sentences = verdict(comparison, cell)
+        console.print()
+        _print_wrapped(title, console, style="bold" if sentences else None)
+        for sentence in sentences:
+            _print_wrapped(sentence, console, indent="  ")
+    console.print()
+    if (more := len(compared) - MOST_VERDICTS) > 0:
+        console.print(f"The verdicts on {more} more cells are in comparison.json.")
+    for sentence in footnotes(comparison):
+        _print_wrapped(sentence, console)
+
+
+def _print_wrapped(text: str, console: Console, indent: str = "", style: str | None = None) -> None:
+    lines = textwrap.wrap(text, console.width, initial_indent=indent, subsequent_indent=f"{indent}  ")
+    console.print("\n".join(lines), style=style, highlight=False)
+
+
+def _write(comparison: Comparison, file: Path, console: Console) -> None:
+    """All of it for programs, with the sentences."""
+    compared = dict.fromkeys(one.cell for one in comparison.differences)
+    content = {**comparison.as_json(), "verdicts": {cell: verdict(comparison, cell) for cell in compared}}
+    try:
+        # in one line: indented, a thousand runs take a second and 25 MB more
+        write_text_atomically(file, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:  # outputs that are only read
+        console.print(f"{file} cannot be written ({error.strerror or error}).", soft_wrap=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- picture
 
 
 def _print_picture(pictures: list[tuple[str, Path]], target: Path, console: Console) -> None:
@@ -104,76 +159,6 @@ def _print_picture(pictures: list[tuple[str, Path]], target: Path, console: Cons
         console.print(f"{_kind(pictures)} side by side{first}: {target}", soft_wrap=True)
 
 
-def _names(row: Row) -> list[str]:
-    config, original = row.point.config, row.point.original
-    same = f" (= {original})" if original else ""
-    return [f"{config.geometry.name}{same}", _curvature(config, row.run), str(config.seed)]
-
-
-def _curvature(config: RunConfig, run: Snapshot) -> str:
-    if config.is_flat or not config.curvature.is_learnable:
-        return config.curvature_words
-    learned = [value for name, value in sorted(run.metrics.items()) if name.startswith("curvature_") and value]
-    if learned:
-        return "learned " + ", ".join(f"{c:.3g}" for c in learned)
-    return f"learnable from {config.curvature.value:g}"
-
-
-def _others(point: Point) -> dict[str, str]:
-    """Overrides that have no column of their own, setting → value."""
-    parts = (override.partition("=") for override in point.overrides)
-    shown = (*IN_COLUMNS, *LEAVES_RESULT)
-    return {key: value for key, _, value in parts if key.split(".")[0] not in shown}
-
-
-def _more(point: Point, short: Mapping[str, str]) -> str:
-    return " ".join(f"{short[key]}={value}" for key, value in _others(point).items())
-
-
-def short_names(keys: Collection[str]) -> dict[str, str]:
-    """Setting → the shortest end of its name that no other of these settings, and no column, has."""
-
-    def ends(key: str) -> list[str]:
-        parts = key.split(".")
-        return [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
-
-    taken = [*IN_COLUMNS, *(end for key in keys for end in ends(key))]
-    return {key: next((end for end in ends(key) if taken.count(end) == 1), key) for key in keys}
-
-
-def _figures(run: Snapshot, columns: Collection[tuple[str, str]]) -> list[str]:
-    if run.state != "finished":
-        return [run.state, *[""] * len(columns)]
-    figures = [_written(run.metrics.get(name), form) for name, form in columns]
-    return [*figures, _written(run.status.get("minutes"), "{:.1f}")]
-
-
-def _written(value: Any, form: str) -> str:
-    return form.format(value) if isinstance(value, int | float) else "–"
-
-
-def _captions(rows: list[Row]) -> list[str]:
-    """One line per way in which the numbers were made: as a rule, one."""
-    lines: dict[str, None] = {}
-    for row in rows:
-        provenance = row.run.provenance
-        if row.run.state != "finished" or "samples" not in provenance:
-            continue
-        floor = _written(row.run.metrics.get("floor_fid"), "{:.3g}")
-        reference = provenance.get("reference", "the test images")
-        line = f"n = {provenance['samples']} samples against {reference}, features of {_extractor(provenance)};"
-        lines[f"{line} FID of real images at this n: {floor}."] = None
-    return list(lines)
-
-
-def _extractor(provenance: Mapping[str, Any]) -> str:
-    extractor = provenance.get("extractor", "?")
-    if not isinstance(extractor, Mapping):
-        return str(extractor)
-    digest = str(extractor.get("sha256", ""))[:8]
-    return f"{extractor.get('name', '?')}" + (f" ({digest})" if digest else "")
-
-
 def _picture(point: Point) -> Path | None:
     """The samples of a run, or its latents where it has none."""
     files = (point.run.path / f"{name}.png" for name in ("samples", "latents"))
@@ -185,10 +170,10 @@ def _kind(pictures: list[tuple[str, Path]]) -> str:
 
 
 def _title(row: Row, short: Mapping[str, str]) -> str:
-    geometry, curvature, seed = _names(row)
+    geometry, curvature, seed = row_names(row)
     c = "" if curvature == "flat" else f" c = {curvature}" if curvature[0].isdigit() else f" c {curvature}"
-    more = f" {_more(row.point, short)}" if _others(row.point) else ""
+    more = f" {more_settings(row.point, short)}" if other_settings(row.point) else ""
     name, (key, form) = next(
-        ((h, column) for h, column in COLUMNS.items() if column[0] in row.run.metrics), ("FID", COLUMNS["FID"])
+        ((h, column) for h, column in COLUMNS.items() if column[0] in row.metrics), ("FID", COLUMNS["FID"])
     )
-    return f"{geometry}{c}, seed {seed}{more}: {name} {_written(row.run.metrics.get(key), form)}"
+    return f"{geometry}{c}, seed {seed}{more}: {name} {written(row.metrics.get(key), form)}"

@@ -55,7 +55,7 @@ def needs(config: RunConfig) -> Iterator[tuple[str, int, float, str]]:
         size = training.diffusion.batch_size
         least = _step(size, denoiser.block_channels, side, denoiser.layers_per_block)
         yield "training.diffusion.batch_size", size, least, "denoiser.block_channels"
-    if config.metrics.extractor is not None:
+    if config.metrics.extractors:
         size = min(config.metrics.sampling_batch_size, config.metrics.samples)
         least = FLOAT * size * denoiser.block_channels[0] * side**2
         yield "metrics.sampling_batch_size", size, least, "denoiser.block_channels"

@@ -18,24 +18,22 @@ def comparison_picture(grids: list[tuple[str, Path]], target: Path, columns: int
         width: of one grid, in pixels.
     """
     font = ImageFont.load_default(size=18)
-    titled = []
-    for title, file in grids:
-        with Image.open(file) as picture:
-            tile = picture.convert("RGB")
-        tile = tile.resize((width, round(tile.height * width / tile.width)), Image.Resampling.LANCZOS)
-        titled.append((_fitting(title, font, width), tile))
-    columns = min(columns, len(titled))
-    rows = [titled[i : i + columns] for i in range(0, len(titled), columns)]
-    line = 28
-    heights = [max(tile.height for _, tile in row) + line + GAP for row in rows]
+    # one grid at a time is in memory, beside the sheet
+    tall = [_height(file, width) for _, file in grids]
+    columns, line = min(columns, len(grids)), 28
+    starts = range(0, len(grids), columns)
+    rows = [grids[i : i + columns] for i in starts]
+    heights = [max(tall[i : i + columns]) + line + GAP for i in starts]
     sheet = Image.new("RGB", (columns * (width + GAP) + GAP, sum(heights) + GAP), "white")
     draw = ImageDraw.Draw(sheet)
     top = GAP
     for row, height in zip(rows, heights, strict=True):
-        for i, (title, tile) in enumerate(row):
+        for i, (title, file) in enumerate(row):
             left = GAP + i * (width + GAP)
-            draw.text((left, top), title, fill="black", font=font)
-            sheet.paste(tile, (left, top + line))
+            draw.text((left, top), _fitting(title, font, width), fill="black", font=font)
+            with Image.open(file) as picture:
+                tile = picture.convert("RGB")
+            sheet.paste(tile.resize((width, _height(file, width)), Image.Resampling.LANCZOS), (left, top + line))
         top += height
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     sheet.save(temporary, format="PNG")
@@ -61,6 +59,12 @@ def terminal_picture(png: Path, columns: int = 80, crop: tuple[int, int] = (302,
         for y in range(0, height, 2)
     )
     return "\n".join(lines)
+
+
+def _height(file: Path, width: int) -> int:
+    """Of a picture at that width; its file is opened, not read."""
+    with Image.open(file) as picture:
+        return round(picture.height * width / picture.width)
 
 
 def _fitting(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

@@ -122,12 +122,21 @@ def units(config: RunConfig) -> dict[str, float]:
     if isinstance(config.autoencoder, MLP):  # a hidden layer on either side costs a small part of the convolutions
         first_stage *= 0.04
     second = training.diffusion if config.has_diffusion else None
-    samples = 0 if metrics.extractor is None else metrics.samples * len(metrics.sampling_seeds)
+    samples = _samples(config) if metrics.extractors else 0
     return {
         "first_stage": first_stage,
         "diffusion": second.steps * second.batch_size / 128 if second else 0.0,
         "evaluation": samples * sampler.network_evaluations if sampler else 0.0,
     }
+
+
+def _samples(config: RunConfig) -> float:
+    """How many samples are drawn, in units of guided ones where there is guidance: one without is half the work."""
+    metrics, curves = config.metrics, config.curves
+    of_curves = sum(map(len, curves.values())) * metrics.validation_samples
+    # at most: the best value may be the run's own
+    sets = 1 + (0.5 if "guidance" in curves else 0) + len(curves) * len(metrics.extractors)
+    return of_curves + metrics.samples * len(metrics.sampling_seeds) * sets
 
 
 def kind(config: RunConfig) -> tuple[str | None, ...]:

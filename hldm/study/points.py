@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from hldm.config import arguments
 from hldm.config.arguments import in_our_words, register_resolvers
 from hldm.config.compose import Composer
-from hldm.config.options import PRESETS, Options, load_extensions
+from hldm.config.options import PRESETS, Options
 from hldm.config.schema import RunConfig
 from hldm.paths import CONF
 from hldm.study.grid import checked
@@ -52,7 +52,6 @@ def points_of(typed: list[str]) -> list[tuple[tuple[str, ...], RunConfig]]:
         UserError: an argument or a point is wrong, or what a point needs is not there.
     """
     options = Options()
-    load_extensions()
     register_resolvers()
     given = arguments.read(typed, options, is_grid=True)
     texts = [argument.hydra for argument in given]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hldm.errors import UserError
 from hldm.training.checkpoint import load_state, save_state
 from hldm.training.ema import Ema
+from hldm.training.learned import LearnedCurvatures
 from hldm.training.memory import within_memory
 from hldm.training.optimizer import Optimizer
 from hldm.training.watch import Watch, is_finite
@@ -86,13 +87,17 @@ def train(
     Raises:
         UserError: the loss or a weight is no longer finite, or a step does not fit in memory. What is saved is finite.
     """
-    optimizer = Optimizer(stage.model.parameters(), make_optimizer)
+    learned = LearnedCurvatures(stage.model)
+    optimizer = Optimizer(stage.model.parameters(), make_optimizer, learned.rates)
     ema = None if ema_decay is None else Ema(stage.model, ema_decay)
     kept = [stage.model] if ema is None else [stage.model, ema.model]
     first = _resume(state_path, stage, optimizer, ema)
     on_start(first)
     watch = Watch(stage.name, stage.curved, optimizer.peak)
     device = next(stage.model.parameters()).device
+
+    def share(step: int) -> float:
+        return scheduled(step, steps) if schedule == "cosine" else 1.0
 
     columns = (
         TextColumn("{task.description:>12}"),
@@ -105,7 +110,7 @@ def train(
     with Progress(*columns, refresh_per_second=2) as progress, within_memory(stage.name, device):
         bar = progress.add_task(stage.name.replace("_", " "), total=steps, completed=first, figures="")
         for step in range(first, steps):
-            optimizer.set_rate(optimizer.peak * (scheduled(step, steps) if schedule == "cosine" else 1))
+            optimizer.set_rate(optimizer.peak * share(step))
             with watch.overflow(step):
                 terms = stage.loss(step)
                 optimizer.zero_grad()
@@ -118,9 +123,12 @@ def train(
             watch.loss(step, terms["loss"])
 
             done = step + 1
+            if done == steps - steps // 5:
+                learned.begin_last_fifth(optimizer.peak, sum(map(share, range(done, steps))), *kept)
             if done % log_every == 0 or done == steps:
                 watch.settle()
                 figures = {name: float(value.detach()) for name, value in terms.items()}
+                figures |= learned.figures()
                 figures["steps_per_second"] = (done - images_first) / (time.perf_counter() - started)
                 log(done, figures)
                 progress.update(bar, figures=f"loss {figures['loss']:.4g}")

@@ -1,7 +1,7 @@
-"""One optimiser for a model of ordinary parameters and of points on balls."""
+"""One optimiser for a model of ordinary parameters, of points on balls, and of curvatures that are learned."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,16 +21,24 @@ class Optimizer:
     Args:
         parameters: all parameters of the model. Some must be ordinary; points are geoopt's manifold parameters.
         make: makes the configured optimiser from ordinary parameters, with its peak learning rate.
+        rates: parameter → a peak learning rate of its own, for ordinary ones that weight decay has no business with:
+            log c of a learned curvature. They follow the schedule like all others.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+        self,
+        parameters: Iterable[nn.Parameter],
+        make: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        rates: Mapping[nn.Parameter, float] | None = None,
     ) -> None:
+        rates = rates or {}
         self.parameters = list(parameters)
         self.points = [p for p in self.parameters if is_point(p)]
-        ordinary = make([p for p in self.parameters if not is_point(p)])
+        ordinary = make([p for p in self.parameters if not is_point(p) and p not in rates])
         self.parts = [ordinary]
         self.peak: float = ordinary.defaults["lr"]
+        for parameter, rate in rates.items():
+            ordinary.add_param_group({"params": [parameter], "weight_decay": 0.0, "length": rate / self.peak})
         if self.points:
             from geoopt.optim import RiemannianAdam
 
@@ -39,7 +47,7 @@ class Optimizer:
             self.parts.append(RiemannianAdam(groups, lr=self.peak, **shared))
 
     def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the next step."""
+        """Set the learning rate of the next step; `length` says how many times as large a group's own is."""
         for part in self.parts:
             for group in part.param_groups:
                 group["lr"] = rate * group.get("length", 1.0)

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from hldm.errors import UserError
 from hldm.geometry import Curvature
-
-USUAL_CURVATURE = (1e-6, 1e4)
-"""c at which float32 is no trouble by itself for latents of the usual size, with room on both sides."""
+from hldm.geometry.curvature import USUAL_CURVATURE
 
 
 class Watch:

@@ -162,7 +162,6 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["diffusion=ddpm", "diffusion.process.prediction=epsilon", "diffusion.process.schedule=squaredcos_cap_v2"],
         ["diffusion.sampler.method=ddpm", "diffusion.process.prediction=v"],
     ),
-    "steps that DDIM cannot take": (["diffusion=ddpm", "diffusion.sampler.steps=400"], ["800 of 1000", "250 or 500"]),
     "a negative number of images": (["metrics.likelihood_images=-1"], ["likelihood_images=-1", "≥ 2"]),
     "a bound of one image": (["metrics.likelihood_images=1"], ["likelihood_images=1", "0 for none"]),
     "guidance without dropout": (["conditioning.dropout=0"], ["Type conditioning.guidance_scale=1"]),
@@ -258,7 +257,60 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "weights that are not bundled": (["metrics=inception"], ["metrics.weights=<that file>", "metrics=digits"]),
     "missing weights": (["metrics=inception", "metrics.weights=nowhere"], ["nowhere is not a file"]),
     "weights of something else": (["metrics=inception", f"metrics.weights={__file__}"], ["does not hold", "Inception"]),
-    "missing weights of digits": (["metrics.extractor.weights=nowhere"], ["nowhere", "metrics.extractor.weights=null"]),
+    "weights of dinov2 that are not bundled": (["metrics=dinov2"], ["dinov2_vits14_pretrain.pth", "metrics.weights="]),
+    "dinov2 weights of something else": (
+        ["metrics=dinov2", f"metrics.weights={__file__}"],
+        ["does not hold", "DINOv2's weights"],
+    ),
+    "weights that nothing reads": (["metrics.weights=some.pth"], ["metrics=dinov2 and metrics=inception only"]),
+    "missing weights for lpips": (
+        ["metrics.perceptual_weights=nowhere"],
+        ["reconstruction_lpips", "vgg16-397923af.pth", "metrics.perceptual_weights=null"],
+    ),
+    "missing weights of digits": (
+        ["metrics.extractors=[{_target_:hldm.metrics.DigitFeatures,weights:nowhere}]"],
+        ["nowhere", "metrics.extractors=[digits]"],
+    ),
+    "scales without validation images": (
+        ["metrics.guidance_scales=[1,2]", "dataset.validation_images=0"],
+        ["metrics.guidance_scales=[1.0,2.0]", "validation images", "dataset.validation_images=5000"],
+    ),
+    "scales without guidance": (
+        ["metrics.guidance_scales=[1,2]", "conditioning=none"],
+        ["classifier-free guidance", "Type metrics.guidance_scales=[]"],
+    ),
+    "scales without diffusion": (
+        ["metrics.guidance_scales=[1,2]", "diffusion=none"],
+        ["sampling by diffusion", "Type metrics.guidance_scales=[]"],
+    ),
+    "scales without samples": (
+        ["metrics.guidance_scales=[1,2]", "metrics.extractors=[]"],
+        ["metrics.extractors=[] draws none"],
+    ),
+    "a scale twice": (["metrics.guidance_scales=[1,1.0,2]"], ["a value twice", "metrics.guidance_scales=[1.0,2.0]"]),
+    "a scale below zero": (["metrics.guidance_scales=[-1,2]"], ["metrics.guidance_scales=", "a list of numbers ≥ 0"]),
+    "a method that the sampler lacks": (
+        ["metrics.sampler_methods=[midpoint,ddim]"],
+        ["metrics.sampler_methods has ddim", "midpoint, euler, heun, rk4, adaptive"],
+    ),
+    "a number of steps that the sampler lacks": (
+        ["diffusion=ddpm", "metrics.sampler_steps=[50,2000]"],
+        ["metrics.sampler_steps has 2000", "diffusion.sampler.steps must be"],
+    ),
+    "a method that does not suit the process": (
+        [
+            "diffusion=ddpm",
+            "diffusion.process.prediction=epsilon",
+            "diffusion.process.schedule=squaredcos_cap_v2",
+            "diffusion.sampler.method=ddpm",
+            "metrics.sampler_methods=[ddpm,euler]",
+        ],
+        ["metrics.sampler_methods has euler: ", "diffusion.sampler.method=ddpm"],
+    ),
+    "an unknown extractor": (["metrics.extractors=[digits,digitz]"], ["digitz is not one of digits, ", "inception"]),
+    "an extractor twice": (["metrics.extractors=[digits,digits]"], ["digits twice", "metrics.extractors=[digits]"]),
+    "extractors without brackets": (["metrics.extractors=digits,inception"], ["metrics.extractors=digits,inception"]),
+    "an extractor, not a list": (["metrics.extractor=digits"], ["Did you mean metrics.extractors=…"]),
     "other weights of digits": ([f"metrics.classifier.weights={__file__}"], ["does not hold a digit classifier"]),
     "grid and --cfg": (["-m", "--cfg", "job"], ["--cfg", "-m"]),
     "--cfg and grid": (["--cfg=job", "--multirun"], ["--cfg", "-m"]),
@@ -354,7 +406,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "learnable from almost 0": (["curvature=learnable", "curvature.value=1e-60"], ["positive", "curvature=0"]),
     "a whole number of many digits": (["metrics.sampling_seeds=[99999999999999999999]"], ["too many digits"]),
     "steps without end": (["training.first_stage.steps=1e30"], ["too many digits"]),
-    "a batch larger than the data": (["training.diffusion.batch_size=100000"], ["60000", "batch_size=128"]),
+    "a batch larger than the data": (["training.diffusion.batch_size=100000"], ["55000", "batch_size=128"]),
     "a batch larger than what validation leaves": (
         ["dataset.validation_images=50000", "training.diffusion.batch_size=10001"],
         ["the 10000 images", "batch_size=128"],

@@ -59,7 +59,35 @@ def test_what_is_one_ball_or_one_flat_space() -> None:
         compose([*layers, "geometry.manifold.balls=2", "latent_dim=2"])
 
 
+@pytest.mark.parametrize("dataset", ["tree_images", "omniglot"])
+def test_the_classifier_of_digits_judges_digits_alone(dataset: str) -> None:
+    config = compose([f"dataset={dataset}"])
+    assert config.metrics.classifier is None
+    assert config.metrics.extractors
+    refused = "metrics.classifier tells digits from each other, and the classes of this data set are not"
+    for metrics in ("digits", "likelihood"):
+        with pytest.raises(UserError, match=refused):
+            compose([f"dataset={dataset}", f"metrics={metrics}"])
+    assert refused in said(compose([]), dataset=config.dataset)
+    assert said(compose(["metrics=trees"])) == ""
+
+
+def test_small_drawings_are_the_remedy_for_what_sees_only_those() -> None:
+    with pytest.raises(UserError, match=r"have 32 × 32 in 1 channels\. Type dataset\.side=28, or metrics=inception"):
+        compose(["dataset=omniglot", "dataset.side=32"])
+    assert compose(["dataset=omniglot", "dataset.side=32", "metrics=vectors"]).dataset.image_side == 32
+
+
+def test_a_tree_of_images_fits_into_memory() -> None:
+    assert compose(["dataset=tree_images", "dataset.depth=10"]).dataset.training_images == 2047 * 280
+    with pytest.raises(UserError, match=r"dataset\.depth=20, .* more than the 1000000 images"):
+        compose(["dataset=tree_images", "dataset.depth=20", "dataset.children=9"])
+
+
 def test_labels_are_of_a_level_that_the_tree_has() -> None:
+    for level in (5, 10**12):
+        with pytest.raises(UserError, match=rf"dataset\.label_level={level} is below the last level"):
+            compose(["dataset=tree_images", f"dataset.label_level={level}"])
     tree = ["experiment=pvae_tree"]
     assert said(compose([*tree, "dataset.label_level=6", "dataset.validation_share=0.1"])) == ""
     with pytest.raises(UserError, match=r"dataset\.label_level=7 is below the last level"):

@@ -39,6 +39,8 @@ def default(section: type[Section], name: str) -> Any:
     value = section.model_fields[name].get_default(call_default_factory=True)
     if isinstance(value, Section):
         return value.dump()
+    if isinstance(value, tuple):
+        return [item.dump() if isinstance(item, Section) else item for item in value]
     return "(required)" if "PydanticUndefined" in repr(value) else value
 
 
@@ -144,3 +146,19 @@ def test_a_number_of_images_is_read_as_any_whole_number_is(value: Any) -> None:
 def test_a_bound_comes_with_its_standard_error(value: Any) -> None:
     with pytest.raises(ValidationError):
         Metrics.model_validate({"likelihood_images": value})
+
+
+@pytest.mark.parametrize("value", [["digits"], "digits", [{"_target_": "hldm.metrics.DigitFeatures"}]])
+def test_a_name_stands_for_an_extractor_with_its_defaults(value: Any) -> None:
+    """So the same run is meant, however it is written."""
+    metrics = Metrics.model_validate({"extractors": value})
+    assert metrics == Metrics()
+    assert metrics.delta() == {}
+    assert [extractor.name for extractor in metrics.extractors] == ["digits"]
+
+
+def test_extractors_keep_their_order() -> None:
+    names = [["digits", "inception"], ["inception", "digits"]]
+    first, second = (Metrics.model_validate({"extractors": value}) for value in names)
+    assert [extractor.name for extractor in first.extractors] == names[0]
+    assert first.delta() != second.delta() != {}

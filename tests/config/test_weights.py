@@ -10,15 +10,25 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hldm.config.weights import check_digit_weights, check_inception_weights, check_vgg_weights
+from hldm.config.weights import (
+    check_digit_weights,
+    check_dinov2_weights,
+    check_inception_weights,
+    check_unlabelled_weights,
+    check_vgg_weights,
+)
 from hldm.errors import UserError
 from hldm.metrics.classifier import BUNDLED_WEIGHTS
-from tests.weights_files import INCEPTION, VGG, torch_file
+from tests.weights_files import DINOV2, INCEPTION, VGG, torch_file
 
 CHECKS = {
     "inception": (check_inception_weights, INCEPTION, "fc.weight"),
     "vgg": (check_vgg_weights, VGG, "features.28.weight"),
+    "dinov2": (check_dinov2_weights, DINOV2, "pos_embed"),
 }
+EVERY_CHECK = [
+    check_inception_weights, check_vgg_weights, check_digit_weights, check_unlabelled_weights, check_dinov2_weights,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
@@ -42,7 +52,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
-@pytest.mark.parametrize("check", [check_inception_weights, check_vgg_weights, check_digit_weights])
+@pytest.mark.parametrize("check", EVERY_CHECK)
 def test_other_files_are_refused(tmp_path: Path, check, content: bytes) -> None:
     path = tmp_path / "other.pth"
     path.write_bytes(content)
@@ -70,7 +80,7 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
 
 
 def test_absent_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for check in (check_inception_weights, check_vgg_weights, check_digit_weights):
+    for check in EVERY_CHECK:
         with pytest.raises(UserError, match=r"absent\.pth"):
             check(str(tmp_path / "absent.pth"))
     with pytest.raises(UserError, match=r"not bundled.*metrics\.weights=<that file>"):
@@ -78,7 +88,10 @@ def test_absent_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UserError, match=r"hub/checkpoints/vgg16-397923af\.pth is not a file"):
         check_vgg_weights(None)
+    with pytest.raises(UserError, match=r"reconstruction_lpips needs .* metrics\.perceptual_weights=<that file>"):
+        check_vgg_weights(str(tmp_path / "absent.pth"), metric=True)
     assert check_digit_weights(None) is None
+    assert check_unlabelled_weights(None) is None
 
 
 def test_the_bundled_digits_pass_and_what_is_not_whole_does_not(tmp_path: Path) -> None:

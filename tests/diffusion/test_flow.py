@@ -4,9 +4,10 @@ from itertools import permutations
 
 import pytest
 import torch
+from scipy.stats import kstest
 
 from hldm.diffusion import FlowMatching, FlowSampler
-from hldm.diffusion.flow import optimal_pairing
+from hldm.diffusion.flow import class_pairing, optimal_pairing
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall, ProductManifold
 
 SHAPE = (8, 4, 2, 2)
@@ -134,6 +135,68 @@ def test_all_methods_draw_the_same_samples_where_the_steps_are_small():
             torch.testing.assert_close(end, ends[0], atol=2e-3, rtol=0)
 
 
+def test_what_a_residual_leaves_of_normal_latents_has_unit_variance_at_all_times():
+    """F = 0 is then the best prediction: what is left is 1/D on average, and E 1/D = π/2 for uniform times."""
+    seen = []
+
+    def predict(v, t):
+        seen.append((v, t))
+        return torch.zeros_like(v)
+
+    v = torch.randn(40000, 4, 1, 1, generator=generator(1))
+    process = FlowMatching(prediction="residual", time="uniform")
+    assert process.loss(Euclidean(4), predict, v, generator(2)).item() == pytest.approx(torch.pi / 2, rel=0.01)
+    [(inputs, t)] = seen
+    for early in (t < 0.2, (t > 0.4) & (t < 0.6), t > 0.8):
+        assert inputs[early].std().item() == pytest.approx(1, rel=0.02)
+    plain = loss(Euclidean(4), v, lambda v, t: torch.zeros_like(v))
+    assert plain.item() == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(4), ball(1.0), ProductManifold([Euclidean(2), ball(1.0, 2)])])
+def test_without_a_residual_samples_are_the_noise_itself(manifold):
+    """The share of x_t alone moves every point along its radius, and back to where it was at t = 1."""
+    noise = manifold.to_tangent(manifold.random(SHAPE, 1.0, generator(3), dim=1), dim=1)
+    residual = FlowMatching(prediction="residual")
+    sampler = FlowSampler(method="rk4", steps=40)
+    end = sampler.sample(residual, manifold, lambda v, t: torch.zeros_like(v), SHAPE, generator(3))
+    torch.testing.assert_close(end, noise, atol=1e-4, rtol=1e-4)
+    velocity = residual.velocity(manifold, lambda v, t: torch.zeros_like(v), noise, 0.3)
+    torch.testing.assert_close(velocity, -0.4 / 0.58 * noise, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(4), ball(1.0)])
+def test_a_residual_and_the_velocity_that_it_makes_are_one_process(manifold):
+    """Loss, samples and velocity of F are those of w = (2t − 1)/D v + F(v/√D, t)/√D, predicted as it is."""
+
+    def inner(v, t):
+        return torch.sin(2 * v) - t.view(-1, 1, 1, 1)
+
+    def outer(v, t):
+        t = t.view(-1, 1, 1, 1)
+        d = t**2 + (1 - t) ** 2
+        return (2 * t - 1) / d * v + inner(v / d**0.5, t.flatten()) / d**0.5
+
+    residual, velocity = FlowMatching(prediction="residual"), FlowMatching()
+    v = latents(torch.float32)
+    ours = residual.loss(manifold, inner, v, generator(2))
+    torch.testing.assert_close(ours, velocity.loss(manifold, outer, v, generator(2)), rtol=1e-5, atol=0)
+    assert not torch.isclose(ours, velocity.loss(manifold, inner, v, generator(2)), rtol=1e-3)
+    sampler = FlowSampler(steps=3)
+    ends = (sampler.sample(p, manifold, f, SHAPE, generator(3)) for p, f in ((residual, inner), (velocity, outer)))
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-4)
+
+
+def test_a_residual_at_c_zero_is_that_of_flat_space_bit_for_bit():
+    process, v = FlowMatching(prediction="residual"), latents(torch.float32)
+    flat, same, curved = (
+        process.loss(manifold, lambda v, t: torch.sin(v), v, generator(2))
+        for manifold in (Euclidean(4), ball(0.0), ball(1.0))
+    )
+    assert torch.equal(flat, same)
+    assert not torch.isclose(flat, curved, rtol=1e-3)
+
+
 def test_the_time_distribution_is_the_one_asked_for():
     seen = {}
     for time in ("uniform", "logit_normal"):
@@ -196,6 +259,56 @@ def test_optimal_transport_keeps_the_limits_bit_for_bit():
     assert not torch.equal(value(ball(0.5)), loss(ball(0.5), v, lambda x, t: 0.3 * x))
 
 
+def noise_of_classes(labels_count, told, pairing="optimal_transport", batches=300):
+    """The noise that each class is trained with, 1-D: latents of class k of K at 2k − K + 1, batches of 12.
+
+    In flat space x_0 = (x_t − t·x_1)/(1 − t).
+    """
+    process, g = FlowMatching(time="uniform", pairing=pairing), generator(5)
+    labels = torch.arange(12) % labels_count
+    v = (2 * labels - labels_count + 1).float().view(-1, 1, 1, 1)
+    v = v + 0.1 * torch.randn(v.shape, generator=g)
+    found = []
+
+    def predict(x_t, t):
+        t = t.view(-1, 1, 1, 1)
+        found.append(((x_t - t * v) / (1 - t)).flatten())
+        return x_t
+
+    for _ in range(batches):
+        process.loss(Euclidean(1), predict, v, g, labels if told else None)
+    noise = torch.stack(found)
+    return [noise[:, labels == label].flatten() for label in range(labels_count)]
+
+
+@pytest.mark.parametrize("classes", [2, 5, 12])
+def test_given_the_label_the_noise_of_training_is_the_prior(classes):
+    """Kolmogorov and Smirnov against the normal law, class by class; 12 classes have one latent each."""
+    for noise in noise_of_classes(classes, told=True):
+        assert kstest(noise.numpy(), "norm").pvalue > 0.01 / classes
+
+
+def test_paired_across_classes_it_would_not_be():
+    """Why a model that is told labels pairs within them: each class would see the noise on its side."""
+    for noise, side in zip(noise_of_classes(2, told=False), (-1, 1), strict=True):
+        assert kstest(noise.numpy(), "norm").pvalue < 1e-6
+        assert (side * noise > 0).double().mean() > 0.8
+    together = torch.cat(noise_of_classes(2, told=False))
+    assert kstest(together.numpy(), "norm").pvalue > 0.01  # which is all that a model without labels needs
+
+
+def test_within_a_class_the_squared_distances_are_smallest():
+    manifold, labels = ball(1.0), torch.tensor([0, 1, 0, 1, 0, 2, 1, 0])
+    x, y = manifold.from_tangent(latents(), dim=1), manifold.from_tangent(latents().flip(0), dim=1)
+    chosen = class_pairing(manifold, x, y, labels)
+    assert sorted(chosen.tolist()) == list(range(8))
+    assert torch.equal(labels[chosen], labels)
+    for label in range(3):
+        own = (labels == label).nonzero().flatten()
+        costs = [manifold.sqdist(x[own], y[own[list(p)]], dim=1).sum().item() for p in permutations(range(len(own)))]
+        assert manifold.sqdist(x[own], y[chosen[own]], dim=1).sum().item() == pytest.approx(min(costs))
+
+
 def test_the_prior_has_the_scale_of_scaled_latents():
     """σ₀² = E|v|²/n; the model divides latents by their root mean square, so σ₀ = 1 fits."""
     v = 3.7 * latents()
@@ -211,6 +324,7 @@ def test_unknown_choices_are_refused():
         lambda: FlowSampler(method="rk45", steps=3),
         lambda: FlowMatching(time="cosine"),
         lambda: FlowMatching(pairing="sinkhorn"),
+        lambda: FlowMatching(prediction="noise"),
     ):
         with pytest.raises(AssertionError):
             make()

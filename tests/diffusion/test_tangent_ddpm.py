@@ -1,12 +1,13 @@
 """Tangent diffusion: with the exact denoiser of a Gaussian, every sampler reproduces that Gaussian."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from hldm.diffusion import DiffusionSampler, FlowMatching, TangentDDPM
-from hldm.diffusion.tangent_ddpm import PREDICTIONS, SCHEDULERS
+from hldm.diffusion.tangent_ddpm import METHODS, PREDICTIONS, timesteps
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall
 
 DATA_SD = 0.5
@@ -77,7 +78,7 @@ def test_it_does_not_run_another_process():
         DiffusionSampler(steps=5).sample(FlowMatching(), Euclidean(4), lambda v, t: v, (1, 4, 1, 1), torch.Generator())
 
 
-@pytest.mark.parametrize("method", SCHEDULERS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("schedule", "prediction", "zero_terminal_snr"), PROCESSES)
 def test_every_sampler_reproduces_mean_and_variance(schedule, prediction, zero_terminal_snr, method):
     process = TangentDDPM(schedule=schedule, prediction=prediction, zero_terminal_snr=zero_terminal_snr)
@@ -88,7 +89,7 @@ def test_every_sampler_reproduces_mean_and_variance(schedule, prediction, zero_t
     assert v.std().item() == pytest.approx(DATA_SD, abs=0.025)
 
 
-@pytest.mark.parametrize("method", SCHEDULERS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("schedule", "prediction", "zero_terminal_snr"), PROCESSES)
 def test_mean_and_variance_are_right_for_any_number_of_steps(schedule, prediction, zero_terminal_snr, method):
     """Near 1,000 steps Euler meets steps with a larger σ than the first one, where the terminal SNR is zero."""
@@ -112,7 +113,7 @@ def test_ddim_with_noise_reproduces_mean_and_variance(eta):
     assert v.std().item() == pytest.approx(DATA_SD, abs=0.025)
 
 
-@pytest.mark.parametrize(("method", "eta"), [*((method, 0.0) for method in SCHEDULERS), ("ddim", 0.5)])
+@pytest.mark.parametrize(("method", "eta"), [*((method, 0.0) for method in METHODS), ("ddim", 0.5)])
 def test_all_noise_is_the_generators(method, eta):
     process, state = TangentDDPM(), torch.random.get_rng_state()
 
@@ -158,7 +159,7 @@ def test_every_combination_trains_and_samples_finite(schedule, prediction, zero_
     assert loss.isfinite()
     assert weight.grad.isfinite().all()
     assert weight.grad.norm() > 0
-    for method in SCHEDULERS:
+    for method in METHODS:
         with torch.no_grad():
             drawn = DiffusionSampler(method=method, steps=7).sample(
                 process, Euclidean(4), predict, (3, 4, 2, 2), generator()
@@ -247,6 +248,7 @@ def test_what_cannot_work_is_refused():
         lambda: TangentDDPM(prediction="epsilon", zero_terminal_snr=True),
         lambda: DiffusionSampler(method="plms", steps=5),
         lambda: DiffusionSampler(method="euler", steps=5, eta=0.5),
+        lambda: DiffusionSampler(steps=5, spacing="karras"),
     ):
         with pytest.raises(AssertionError):
             make()
@@ -262,20 +264,98 @@ def test_noise_prediction_on_the_cosine_schedule_needs_a_sampler_that_forgets():
         .sample(process, Euclidean(4), lambda v, t: 1.01 * exact(process)(v, t), (500, 4, 1, 1), generator())
         .std()
         .item()
-        for method in SCHEDULERS
+        for method in METHODS
     }
     assert sd.pop("ddpm") == pytest.approx(DATA_SD, abs=0.05)
     assert min(sd.values()) > 1.5 * DATA_SD
 
 
-def test_ddim_needs_steps_of_whole_length():
-    """Why the configuration refuses the others: 400 steps of length 2 cover 800 of 1000."""
-    process, means = TangentDDPM(), {}
-    for method, steps in (("ddim", 400), ("ddim", 500), ("dpm_solver++", 400)):
-        predict = exact(process, mean=0.7)
-        v = DiffusionSampler(method=method, steps=steps).sample(
-            process, Euclidean(4), predict, (2000, 4, 1, 1), generator()
-        )
-        means[method, steps] = v.mean().item()
-    assert means.pop(("ddim", 400)) < 0.63
-    assert list(means.values()) == pytest.approx([0.7, 0.7], abs=0.02)
+SPACINGS = ("trailing", "leading", "linspace", "quadratic")
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("n", [1, 2, 7, 50, 400, 667, 999, 1000])
+def test_a_spacing_visits_different_steps_of_the_schedule_in_order(spacing, n):
+    steps = timesteps(spacing, n)
+    assert len(steps) == n
+    assert all(a > b for a, b in pairwise(steps))
+    assert steps[-1] >= 0
+    assert steps[0] == (999 if spacing != "leading" else 1000 - -(-1000 // n))  # leading: noise that is not yet pure
+    if n > 1:
+        assert steps[-1] == (0 if spacing != "trailing" else round(1000 / n) - 1)
+    if spacing == "quadratic" and n == 50:
+        assert steps[:3] == [999, 959, 919]
+        assert steps[-3:] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading"])
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_ddim_is_that_of_diffusers_where_its_steps_have_a_whole_length(spacing, eta, prediction):
+    process, g = TangentDDPM(prediction=prediction), generator()
+    predict = exact(process, mean=0.7)
+    ours = DiffusionSampler(steps=20, eta=eta, spacing=spacing).sample(
+        process, Euclidean(4), predict, (50, 4, 1, 1), generator()
+    )
+    scheduler = DDIMScheduler.from_config(process.scheduler.config, timestep_spacing=spacing)
+    scheduler.set_timesteps(20)
+    assert scheduler.timesteps.tolist() == timesteps(spacing, 20)
+    v = torch.randn(50, 4, 1, 1, generator=g)
+    for step in scheduler.timesteps:
+        output = predict(v, torch.full((50,), step.item() / 1000))
+        v = scheduler.step(output, step, v, eta=eta, generator=g).prev_sample
+    torch.testing.assert_close(ours, v, rtol=1e-4, atol=1e-4)
+
+
+def spread(method, spacing, steps, sd, schedule="scaled_linear"):
+    """The standard deviation of samples with the exact predictor of N(0, sd²), as a share of sd.
+
+    Without noise on the way the sampler is linear, so it is compared with the noise that it started from.
+    """
+    process = TangentDDPM(schedule=schedule)
+
+    def predict(v, t):
+        alpha_bar = alpha_bars(process, t)
+        noise = (1 - alpha_bar).sqrt()
+        return alpha_bar.sqrt() * noise * (1 - sd**2) * v / (alpha_bar * sd**2 + noise.square())
+
+    sampler = DiffusionSampler(method=method, steps=steps, spacing=spacing)
+    shape = (20_000 if method == "ddpm" else 10, 1, 1, 1)
+    v = sampler.sample(process, Euclidean(1), predict, shape, generator())
+    start = 1.0 if method == "ddpm" else torch.randn(shape, generator=generator()).norm() / shape[0] ** 0.5
+    return (v.norm() / shape[0] ** 0.5 / start).item() / sd
+
+
+SPREADS = {  # share of the standard deviation .3 that is left with 20 and with 50 steps
+    "ddim": {"trailing": (0.68, 0.83), "leading": (0.75, 0.87), "linspace": (0.74, 0.87), "quadratic": (0.91, 0.96)},
+    "ddpm": {"trailing": (0.66, 0.79), "leading": (0.67, 0.79), "linspace": (0.66, 0.79), "quadratic": (0.84, 0.92)},
+    "dpm_solver++": {"trailing": (0.71, 0.86), "leading": (1.11, 1.08), "linspace": (1.11, 1.08),
+                     "quadratic": (1.02, 1.0)},
+    "unipc": {"trailing": (0.71, 0.86), "leading": (1.11, 1.08), "linspace": (1.11, 1.08), "quadratic": (1.01, 0.99)},
+    "euler": {"trailing": (0.68, 0.83), "leading": (0.75, 0.87), "linspace": (0.74, 0.87), "quadratic": (0.91, 0.96)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_spread_of_a_gaussian_that_a_sampler_keeps(method, spacing):
+    """From noise of the last step to the data: what is lost is the length of the steps where the noise is small."""
+    found = [spread(method, spacing, steps, 0.3) for steps in (20, 50)]
+    assert found == pytest.approx(SPREADS[method][spacing], abs=0.02 if method == "ddpm" else 0.006)
+    assert spread(method, spacing, 1000, 0.3) == pytest.approx(0.99, abs=0.02)  # the schedule ends at σ = .039
+
+
+@pytest.mark.parametrize("sd", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_that_are_short_near_the_data_lose_least(method, sd):
+    lost = {spacing: abs(1 - spread(method, spacing, 50, sd)) for spacing in SPACINGS}
+    assert min(lost, key=lost.get) == "quadratic"
+
+
+@pytest.mark.parametrize("steps", [3, 400, 667])
+def test_ddim_takes_any_number_of_steps(steps):
+    """That of diffusers steps back by 1000 // steps: 400 steps of length 2 would cover 800 of 1000."""
+    process = TangentDDPM()
+    predict = exact(process, mean=0.7)
+    v = DiffusionSampler(steps=steps).sample(process, Euclidean(4), predict, (2000, 4, 1, 1), generator())
+    assert v.mean().item() == pytest.approx(0.7, abs=0.02)

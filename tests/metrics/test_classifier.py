@@ -13,7 +13,7 @@ from hldm.data import mnist
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier, DigitFeatures, label_accuracy, predictive_entropy
 from hldm.metrics.classifier import BUNDLED_WEIGHTS, weights_sha256
-from hldm.training.digit_classifier import distorted, save_classifier, train
+from hldm.training.digit_classifier import distorted, save_network, train
 
 
 def test_accuracy_and_hash_are_the_recorded_ones() -> None:
@@ -38,7 +38,7 @@ def test_other_weights_have_another_hash(tmp_path: Path) -> None:
 
 
 def test_wrong_files_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is not a file.*metrics\.extractor\.weights=null"):
+    with pytest.raises(UserError, match=r"is not a file.*metrics\.extractors=\[digits\]"):
         DigitClassifier(str(tmp_path / "absent.safetensors"))
     path = tmp_path / "wrong.safetensors"
     path.write_bytes(b"hello")
@@ -55,7 +55,7 @@ def test_training_is_deterministic_and_can_be_loaded(tmp_path: Path, monkeypatch
     images, labels = digits.train.first(1280), digits.train.labels[:1280]
     networks = [train(images, labels, epochs=1, seed=seed) for seed in (0, 0, 1)]
     hashes = [
-        save_classifier(network, tmp_path / f"{i}.safetensors", test_accuracy=0.5) for i, network in enumerate(networks)
+        save_network(network, tmp_path / f"{i}.safetensors", test_accuracy=0.5) for i, network in enumerate(networks)
     ]
     assert hashes[0] == hashes[1] != hashes[2]
     classifier = DigitClassifier(str(tmp_path / "0.safetensors"))

@@ -7,7 +7,6 @@ import torch
 
 from hldm.commands import evaluate
 from hldm.config.compose import compose
-from hldm.config.metrics import Metrics
 from hldm.distributions import WrappedNormal
 from hldm.pipeline import run
 from hldm.pipeline.bound import evidence_bound
@@ -15,7 +14,7 @@ from hldm.pipeline.build import build_model
 from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY, prepare
 
-SETTINGS = Metrics(likelihood_images=3, likelihood_steps=1)
+SETTINGS = {"images": 3, "steps": 1}
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +52,12 @@ def test_a_flow_that_is_the_prior_gains_nothing(dataset, geometry, posterior, mo
     )
     model.latent_scale.fill_(0.5)
     monkeypatch.setattr(model.denoiser, "forward", lambda x, t, condition: 0 * x)
-    figures = evidence_bound(model, dataset, SETTINGS, seed=0)
+    figures = evidence_bound(model, dataset, **SETTINGS, seed=0).metrics
     assert figures["elbo_flow_gain"] == pytest.approx(0, abs=1e-3)
     assert figures["elbo_flow_bits_per_dim"] == pytest.approx(-figures["elbo_flow"] / 784 / math.log(2))
     # twice as wide, it differs, and by the same amount from either
     model.latent_scale.fill_(1.0)
-    wider = evidence_bound(model, dataset, SETTINGS, seed=0)
+    wider = evidence_bound(model, dataset, **SETTINGS, seed=0).metrics
     gain = wider["elbo_flow"] - figures["elbo_flow"]
     assert gain == pytest.approx(wider["elbo_flow_gain"], abs=1e-2)
     assert abs(gain) > 10
@@ -68,7 +67,7 @@ def test_the_bound_is_that_of_the_denoiser_without_guidance(dataset):
     # two channels per normalisation group: with one, the tiny network forgets its condition
     wide = "denoiser.block_channels=[32,32]"
     bounds = [
-        evidence_bound(model_of(dataset, wide, *overrides), dataset, SETTINGS, seed=0)
+        evidence_bound(model_of(dataset, wide, *overrides), dataset, **SETTINGS, seed=0)
         for overrides in (["conditioning.guidance_scale=1"], ["conditioning.guidance_scale=5"], ["conditioning=none"])
     ]
     assert bounds[0] == bounds[1]
@@ -83,5 +82,19 @@ def test_a_run_reports_it_and_evaluation_reproduces_it(tmp_path, monkeypatch, di
     metrics = directory.results["metrics"]
     for name in ("elbo_flow", "elbo_flow_error", "elbo_flow_bits_per_dim", "elbo_flow_gain"):
         assert math.isfinite(metrics[name])
+    per_image = directory.results["per_image"]
+    assert {len(row) for row in per_image.values()} == {5}
+    assert sum(per_image["elbo_flow"]) / 5 == pytest.approx(metrics["elbo_flow"], abs=1e-3)
+    assert metrics["elbo_flow"] == pytest.approx(-metrics["elbo_flow_distortion"] - metrics["elbo_flow_rate"])
     argv = [f"run={directory.path}"]
     assert evaluate.main(argv) == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "images"),
+    [([], 200), (["autoencoder=vq"], 0), (["diffusion=none"], 0), (["metrics.likelihood_images=7"], 7),
+     (["diffusion=ddpm", "diffusion.process.prediction=epsilon", "diffusion.process.schedule=squaredcos_cap_v2",
+       "diffusion.sampler.method=ddpm"], 0)],
+)  # fmt: skip
+def test_a_run_that_was_not_asked_leaves_the_bound_out_where_there_is_none(overrides, images):
+    assert compose(overrides).bound_images == images

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import hldm
+import hldm.metrics as metrics_module
 from hldm.commands import evaluate
 from hldm.errors import UserError
 from hldm.images import to_unit
@@ -20,7 +21,11 @@ from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import curve, prepare, weights
 
 IN_EVERY_RUN = {
-    "fid", "inception_score", "kid", "label_accuracy", "floor_fid", "floor_kid", "reconstruction_fid",
+    "fid", "fid_unlabelled", "precision", "recall", "density", "coverage", "coverage_unlabelled", "floor_precision",
+    "reconstruction_psnr", "reconstruction_ssim",
+    "inception_score", "kid", "label_accuracy", "floor_fid", "floor_kid", "reconstruction_fid",
+    "reconstruction_fid_drawn", "floor_label_accuracy", "fid_bootstrap_sd", "kid_bootstrap_sd",
+    "inception_score_bootstrap_sd", "label_accuracy_bootstrap_sd",
     "reconstruction_mse", "elbo", "elbo_reconstruction", "elbo_kl",
     "delta_rel", "delta_rel_gaussian", "delta_rel_shuffled", "saturation", "sqrt_c_rms",
     "sqrt_c_rms_drawn",
@@ -37,8 +42,11 @@ def test_a_run_leaves_everything_it_should(finished, geometry):
     provenance = results["provenance"]
     assert provenance["samples"] == 60
     assert provenance["threads"] == 1
-    assert len(provenance["extractor"]["sha256"]) == 64
-    assert provenance["extractor"]["accuracy"] > 0.989
+    extractor, other = provenance["extractors"]
+    assert (extractor["name"], other["name"]) == ("digits", "unlabelled")
+    assert len(extractor["sha256"]) == len(other["sha256"]) == 64
+    assert other["accuracy"] is None
+    assert extractor["accuracy"] > 0.989
     for name in ("samples.png", "reconstructions.png", "latents.png", "config.yaml", "checkpoints/model.safetensors"):
         assert (directory.path / name).stat().st_size > 100, name
     assert sorted(p.name for p in (directory.path / "checkpoints").iterdir()) == ["model.safetensors"]
@@ -50,10 +58,41 @@ def test_a_first_stage_that_loses_nothing_scores_the_floor(finished, monkeypatch
     directory = finished["poincare"]
     dataset = build_dataset(directory.config)
     model = load_model(directory.config, dataset, directory.path, torch.device("cpu"))
-    module = importlib.import_module("hldm.pipeline.evaluate")
-    monkeypatch.setattr(module, "reconstructions", lambda model, images, batch_size: images)
+    module = importlib.import_module("hldm.pipeline.samples")
+    real = []
+
+    def draw_like(wanted, labels, seed):
+        real.append(dataset.train.read(chosen := metrics_module.draw_like(wanted, labels, seed)))
+        return chosen
+
+    monkeypatch.setattr(module, "draw_like", draw_like)
+    monkeypatch.setattr(module, "decoded", lambda model, v, batch_size: real[0])
     metrics = evaluate_run(model, dataset, directory.config, directory)["metrics"]
     assert metrics["reconstruction_fid"] == pytest.approx(metrics["floor_fid"], rel=1e-9)
+    assert metrics["reconstruction_fid_drawn"] == metrics["reconstruction_fid"]
+
+
+def test_one_rule_for_samples_floor_and_reconstructions(finished, monkeypatch):
+    """All show classes as often as the test images, and label accuracy stands beside that of these images."""
+    directory = finished["poincare"]
+    dataset = build_dataset(directory.config)
+    model = load_model(directory.config, dataset, directory.path, torch.device("cpu"))
+    module, asked, real = importlib.import_module("hldm.pipeline.samples"), [], []
+    sample, encode = module.sample_images, module.encode
+    monkeypatch.setattr(
+        module, "sample_images", lambda m, labels, **how: asked.append(labels) or sample(m, labels, **how)
+    )
+    monkeypatch.setattr(module, "encode", lambda m, images, **how: real.append(images) or encode(m, images, **how))
+    results = evaluate_run(model, dataset, directory.config, directory)
+    counts = metrics_module.class_counts(dataset.test.labels, 60)
+    assert counts.tolist() == [6, 7, 6, 6, 6, 5, 6, 6, 6, 6]
+    [labels], [images] = asked, real
+    assert torch.equal(labels.bincount(), counts)
+    found = [dataset.train.labels[(dataset.train.images == image).flatten(1).all(1)][0] for image in images]
+    assert torch.equal(torch.stack(found).bincount(), counts)
+    assert results["metrics"]["floor_label_accuracy"] > 0.98
+    assert "floor_label_accuracy" not in results["per_sampling_seed"]["0"]
+    assert "as often as in the reference" in results["provenance"]["rule"]
 
 
 def test_the_reach_of_curvature_is_also_that_of_what_diffusion_sees(finished):

@@ -13,7 +13,7 @@ from tests.conftest import Invoke
 DAMAGE = [
     "", "{", "[]", "null", "3", '"x"', "{}", "\x00\x01", '{"state": 3}', '{"state": "finished"}', '{"metrics": null}',
     '{"metrics": [], "provenance": []}', '{"metrics": {"fid": "x"}, "provenance": {"samples": 3}}',
-    '{"metrics": {"fid": null}, "provenance": {"samples": [], "extractor": 3}}',
+    '{"metrics": {"fid": null}, "provenance": {"samples": [], "extractors": 3}}',
     '{"state": "finished", "minutes": "x", "seconds": 3}', '{"state": "finished", "seconds": {"diffusion": "x"}}',
     '{"state": "running", "minutes": [], "pid": {}}', '{"state": "failed", "error": 3, "minutes": "long"}',
 ]  # fmt: skip

@@ -154,7 +154,8 @@ def test_files_count_by_their_content(tmp_path: Path) -> None:
         return run_identity(compose(["conditioning=text", f"conditioning.pretrained={folder}"]))
 
     def features(folder: Path) -> Any:
-        return run_identity(compose([f"metrics.extractor.weights={folder / 'model.safetensors'}"]))
+        extractor = f"_target_:hldm.metrics.DigitFeatures,weights:{folder / 'model.safetensors'}"
+        return run_identity(compose([f"metrics.extractors=[{{{extractor}}}]"]))
 
     for identity in (text, features):
         assert identity(other) == identity(one)

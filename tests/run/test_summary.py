@@ -1,6 +1,7 @@
 """The figures of one run in a terminal of 80 columns."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from rich.console import Console
 from hldm.run.summary import GROUPS, print_metrics
 
 METRICS = {
-    "fid": 438.63, "kid": 947.2, "kid_subset_sd": 4.879, "inception_score": 9.123, "inception_score_split_sd": 0.37,
+    "fid": 438.63, "fid_unguided": 800.1, "fid_best": 400.2, "best_guidance": 1.5, "fid_unlabelled": 16.3,
+    "fid_unlabelled_best": 7.3, "best_guidance_unlabelled": 1.25, "floor_fid_unlabelled": 0.9,
+    "reconstruction_fid_unlabelled_drawn": 7.4, "reconstruction_fid_drawn": 441.0, "floor_label_accuracy": 0.991,
+    "kid": 947.2, "kid_subset_sd": 4.879, "inception_score": 9.123, "inception_score_split_sd": 0.37,
     "label_accuracy": 0.967, "floor_fid": 0.6648, "floor_kid": -0.08526, "floor_kid_subset_sd": 0.07,
     "floor_inception_score": 4.969, "floor_inception_score_split_sd": 1.139, "reconstruction_fid": 440.2,
     "elbo_reconstruction": -465.8, "elbo_kl": 23.48, "elbo": -489.3, "reconstruction_mse": 0.1801,
@@ -19,6 +23,8 @@ METRICS = {
     "delta_rel_gaussian_sd": 0.0166, "delta_rel_shuffled": 0.201, "radius_q05": 4.3, "radius_median": 5.07,
     "radius_q95": 5.87, "radius_entropy_spearman": 0.2254, "radius_entropy_null": 0.19, "radius_entropy_p": 0.02,
     "sqrt_c_rms": 0.3292, "sqrt_c_rms_drawn": 1.062, "saturation": 0.0, "curvature_0": 1.0, "codebook_used": 0.9,
+    "precision": 0.912, "floor_precision": 0.93, "recall": 0.871, "density": 1.234, "coverage": 0.95,
+    "memorisation_share": 0.048, "memorisation_ct": 0.5, "reconstruction_psnr": 21.34, "reconstruction_ssim": 0.87,
     "codebook_perplexity": 200.0, "radius_depth_spearman": 0.9, "radius_depth_null": 0.1,
 }  # fmt: skip
 
@@ -36,10 +42,16 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
     rows = [name for group in GROUPS.values() for name in group]
     assert len(lines) == len(rows) + len(GROUPS) + 1  # nothing is folded; one line for the rest
     assert "FID ↓" in text
-    fid = next(line for line in lines if " FID" in line)
-    for part in ("439", "real images 0.665", "rebuilt 440"):
+    fid = next(line for line in lines if " FID ↓ " in line)
+    for part in ("439", "real images 0.665", "from draws 441"):
         assert part in fid
+    assert re.search(r"FID ↓, no guidance +800 ", text)
+    assert re.search(r"FID ↓, best guidance +400 +at 1.5 ", text)
+    assert re.search(r"FID ↓, label-free, best +7.3 +at 1.25 ", text)
+    assert re.search(r"label accuracy ↑ +96.7% +real images 0.991", text)
     assert "label accuracy ↑" in text
+    assert re.search(r"precision ↑ +91.2% +real images 0.93", text)
+    assert re.search(r"PSNR ↑ +21.3 +dB, SSIM 0.87", text)
     assert "± 4.9" in text
     assert "nats" in text
     assert "more metrics are in results.json" in lines[-1]
@@ -47,7 +59,8 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
 
 
 def test_several_sampling_seeds_have_their_spread() -> None:
-    assert "439 ± 3" in printed({**METRICS, "fid_seed_sd": 3.0})
+    assert "439 ± 2" in printed({**METRICS, "fid_bootstrap_sd": 2.0})
+    assert "439 ± 3" in printed({**METRICS, "fid_bootstrap_sd": 2.0, "fid_seed_sd": 3.0})
 
 
 @pytest.mark.parametrize("name", ["curvature_0", "delta_rel", "nll"])

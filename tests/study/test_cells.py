@@ -1,24 +1,112 @@
-"""The cells of a grid: one per run and seed, in the order of the points."""
+"""The cells of a comparison: one per model whatever its seed, and the one that each is compared with."""
 
+from array import array
 from pathlib import Path
 
-from hldm.study.cells import cells
+import pytest
+
+from hldm.run.directory import RunDirectory
+from hldm.study.cells import Cell, Finished, baselines, cell_names, cells, cells_of_runs
 from hldm.study.plan import make_plan
 from hldm.study.points import points_of
+from tests.study.made_runs import made, usual
+
+
+def of_grid(typed: str, tmp_path: Path) -> list[Cell]:
+    return cells(make_plan(points_of([*typed.split(), f"paths.outputs={tmp_path}"])), lambda point: None)
 
 
 def test_points_that_are_one_run_are_one_cell(tmp_path: Path) -> None:
     plan = make_plan(
         points_of(["geometry=euclidean,poincare", "curvature=0.1,1", "seed=0,1", f"paths.outputs={tmp_path}"])
     )
-    known = {point.run.path: {"fid": float(i), "kid": None} for i, point in enumerate(plan) if point.config.seed == 0}
+    known = {point.run.path: Finished({"fid": float(i)}) for i, point in enumerate(plan) if point.config.seed == 0}
     found = cells(plan, lambda point: known.get(point.run.path))
     assert [(cell.settings["geometry"], cell.settings["curvature.value"]) for cell in found] == [
         ("euclidean", "0.1"),
         ("poincare", "0.1"),
         ("poincare", "1"),
     ]
-    assert [cell.first for cell in found] == [None, found[0], found[0]]
     assert [cell.config.geometry.name for cell in found] == ["euclidean", "poincare", "poincare"]
     assert found[1].figures("fid", scale=10) == {0: 40.0}
     assert found[1].figures("kid") == found[1].figures("floor_fid") == {}
+    assert found[1].unfinished == {1: "new"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "names", "against"),
+    [
+        (
+            "geometry=poincare,euclidean curvature=0.1,1 seed=0,1",
+            ["poincare c=0.1", "poincare c=1", "euclidean"],
+            [2, 2, None],
+        ),
+        # matched on the other settings
+        (
+            "diffusion=flow,ddpm geometry=euclidean,poincare curvature=1",
+            ["euclidean diffusion=flow", "poincare c=1 diffusion=flow", "euclidean diffusion=ddpm",
+             "poincare c=1 diffusion=ddpm"],
+            [None, 0, None, 2],
+        ),
+        # flat latents that are conditioned on balls: the baseline at the same curvature
+        (
+            "geometry=euclidean,poincare curvature=0.1,1 conditioning.hyperbolic=true",
+            ["euclidean c=0.1", "euclidean c=1", "poincare c=0.1", "poincare c=1"],
+            [None, None, 0, 1],
+        ),
+        # no flat cell, or none with otherwise equal settings: the first
+        ("geometry=poincare curvature=0.1,1,3", ["poincare c=0.1", "poincare c=1", "poincare c=3"], [None, 0, 0]),
+        ("metrics.samples=100,200 seed=0,1", ["samples=100", "samples=200"], [None, 0]),
+        ("sweep=ablation ablation=baseline,stem,latent seed=0,1",
+         ["baseline", "stem", "latent"], [None, 0, 0]),
+        ("conditioning.hyperbolic=true,false", ["hyperbolic=True", "hyperbolic=False"], [None, 0]),
+        ("seed=0,1,2", ["euclidean"], [None]),
+    ],
+)  # fmt: skip
+def test_every_cell_has_a_name_and_a_baseline(
+    typed: str, names: list[str], against: list[int | None], tmp_path: Path
+) -> None:
+    found = of_grid(typed, tmp_path)
+    assert cell_names(found) == names
+    assert baselines(found) == [None if i is None else found[i] for i in against]
+
+
+def test_nothing_has_no_cells() -> None:
+    assert cells([], lambda point: None) == cell_names([]) == baselines([]) == []
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "geometry=euclidean,poincare curvature=0.1,1 seed=0,1",
+        "geometry=euclidean,poincare diffusion.sampler.steps=8,10 seed=0,1",
+        "sweep=pvae_tree",
+    ],
+)
+def test_run_directories_alone_give_the_cells_of_their_grid(typed: str, tmp_path: Path) -> None:
+    plan = made(tmp_path, typed, lambda point: usual(point) if point.config.seed else None)
+    expected = cells(plan, lambda point: Finished.of_snapshot(point.run.snapshot()))
+    found = cells_of_runs(RunDirectory.find(str(plan[0].config.study_folder)))
+    assert sorted(cell_names(found)) == sorted(cell_names(expected))
+    by_name = dict(zip(cell_names(expected), expected, strict=True))
+    for name, cell, base in zip(cell_names(found), found, baselines(found), strict=True):
+        same = by_name[name]
+        assert cell.runs == same.runs
+        assert cell.unfinished == same.unfinished
+        assert (base is None) == (baselines(expected)[expected.index(same)] is None)
+
+
+def test_what_is_not_as_it_should_be_is_left_out() -> None:
+    damaged = {
+        "metrics": {"fid": "x", "kid": 1.0, "precision": None, "recall": True},
+        "provenance": 3,
+        "per_sampling_seed": {"0": {"fid": 1}, "1": 3},
+        "per_image": {"elbo_flow": [1, 2.5], "other": [1, "x"], "more": 4},
+        "curves": {"guidance": {"points": [{"value": 1, "fid": 2}]}, "steps": [], "solver": {"points": [{}]}},
+    }
+    found = Finished.of(damaged, seconds="x")
+    assert found.metrics == {"kid": 1.0}
+    assert found.provenance == found.seconds == {}
+    assert found.per_sampling_seed == {"0": {"fid": 1}, "1": {}}
+    assert found.per_image == {"elbo_flow": array("d", [1, 2.5]), "other": array("d"), "more": array("d")}
+    assert found.curves.keys() == {"guidance"}

@@ -25,8 +25,8 @@ def test_the_bound_is_below_what_the_default_takes() -> None:
 @pytest.mark.parametrize(
     ("typed", "setting"),
     [
-        ("training.first_stage.batch_size=60000", "training.first_stage.batch_size"),
-        ("training.diffusion.batch_size=60000", "training.diffusion.batch_size"),
+        ("training.first_stage.batch_size=50000", "training.first_stage.batch_size"),
+        ("training.diffusion.batch_size=50000", "training.diffusion.batch_size"),
         ("denoiser.block_channels=[16000000,16000000]", "denoiser.block_channels"),
         ("autoencoder.block_channels=[800000000,800000000]", "autoencoder.block_channels"),
         ("autoencoder.padded_side=32768", "training.first_stage.batch_size"),
@@ -39,7 +39,7 @@ def test_what_cannot_fit_is_refused_with_what_to_type(typed: str, setting: str) 
 
 def test_the_advice_fits() -> None:
     with pytest.raises(UserError) as error:
-        refuse_more_than(GIB, compose(["training.diffusion.batch_size=60000"]))
+        refuse_more_than(GIB, compose(["training.diffusion.batch_size=50000"]))
     advice = next(word for word in str(error.value).split() if word.startswith("training.diffusion.batch_size="))
     assert "Type" in str(error.value)
     typed = str(error.value).partition("Type ")[2].split()[0]

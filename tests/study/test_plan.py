@@ -17,13 +17,18 @@ def test_makespan() -> None:
 
 def test_units_count_steps_and_network_evaluations() -> None:
     overrides = ["training.first_stage.steps=10", "training.diffusion.steps=20", "training.diffusion.batch_size=64"]
-    work = units(compose([*overrides, "metrics.samples=100", "metrics.sampling_seeds=[0,1]", "diffusion=ddpm"]))
+    samples = ["metrics.samples=100", "metrics.sampling_seeds=[0,1]", "metrics.guidance_scales=[]"]
+    work = units(compose([*overrides, *samples, "diffusion=ddpm"]))
     assert work == {"first_stage": 10, "diffusion": 10, "evaluation": 100 * 2 * 50}
 
-    settings = ["diffusion.sampler.steps=5", "metrics.samples=100", "metrics.sampling_seeds=[0]"]
+    settings = ["diffusion.sampler.steps=5", "metrics.samples=100", "metrics.sampling_seeds=[0]", samples[-1]]
     for method, evaluations in (("euler", 5), ("midpoint", 10), ("rk4", 20), ("adaptive", 20)):
         work = units(compose([*settings, f"diffusion.sampler.method={method}"]))
         assert work["evaluation"] == 100 * evaluations
+    # three points of 10 samples, then 100 without guidance, 100 at the best one, 100 at the run's own
+    curve = ["metrics.guidance_scales=[1,2,3]", "metrics.validation_samples=10"]
+    work = units(compose([*settings[:-1], *curve]))
+    assert work["evaluation"] == (3 * 10 + 50 + 100 + 100) * 10
 
 
 def test_an_estimate_scales_what_was_measured(tmp_path: Path) -> None:

@@ -80,6 +80,39 @@ def test_a_stopped_stage_goes_on_bit_for_bit(tmp_path, stop_at, ema_decay):
     assert {step: figures["loss"] for step, figures in straight_log} == {step: figures["loss"] for step, figures in log}
 
 
+class Curved(Regression):
+    """With a curvature that the loss wants to be small, learned at a rate of its own."""
+
+    def __init__(self, stop_at=None):
+        super().__init__(stop_at)
+        self.net = self.model
+        self.model = nn.ModuleList([self.net, LearnableCurvature(0.3, learning_rate=0.05)])
+
+    def loss(self, step):
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        x = torch.randn(16, 4, generator=stream(0, "x", step))
+        return {"loss": (self.net(x) - x.sum(1, keepdim=True)).square().mean() + self.model[1]()}
+
+
+@pytest.mark.parametrize("stop_at", [5, 9, 17, 18])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_curvature_with_a_rate_of_its_own_goes_on_bit_for_bit(tmp_path, stop_at, ema_decay):
+    """With its path and with what says whether it has settled, which is noted after step 16 of 20."""
+
+    straight_log, log = [], []
+    straight = run(Curved(), tmp_path / "a.pt", ema_decay, logged=straight_log)
+    with pytest.raises(KeyboardInterrupt):
+        run(Curved(stop_at), tmp_path / "b.pt", ema_decay, logged=log)
+    resumed = run(Curved(), tmp_path / "b.pt", ema_decay, logged=log)
+    assert straight[1].late is not None
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    path = {step: figures["curvature"] for step, figures in log}
+    assert path == {step: figures["curvature"] for step, figures in straight_log}
+    assert path[20] < path[1] < 0.3
+
+
 def test_a_state_of_another_model_is_named(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(Regression(7), tmp_path / "a.pt")

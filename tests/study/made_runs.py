@@ -1,0 +1,76 @@
+"""Run directories with results that a test makes up, for what compares runs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hldm.run.directory import RunDirectory
+from hldm.study.plan import Point, make_plan
+from hldm.study.points import points_of
+
+EXTRACTORS = [{"name": "digits", "sha256": "a" * 64}, {"name": "unlabelled", "sha256": "b" * 64}]
+
+PROVENANCE: dict[str, Any] = {
+    "samples": 5000,
+    "sampling_seeds": [0],
+    "rule": "classes as often as in the reference",
+    "reference": {"data": "mnist", "split": "test", "images": 10000},
+    "extractors": EXTRACTORS,
+    "classifier": EXTRACTORS[0],
+    "data": "d" * 64,
+    "hldm": "0.2.0",
+    "threads": 1,
+    "machine": "x86_64",
+    "versions": {"torch": "2.14.1"},
+}
+"""What this version says of its numbers."""
+
+Results = Callable[[Point], Mapping[str, Any] | None]
+"""results.json of a point; None for a run that failed."""
+
+
+def made(tmp_path: Path, typed: str, results: Results) -> list[Point]:
+    """The plan of `python train.py -m TYPED` with the files of all of its runs."""
+    argv = [*typed.split(), f"paths.outputs={tmp_path}", "tracking=none"]
+    for point in make_plan(points_of(argv)):
+        if point.original is None:
+            run = RunDirectory.create(point.run.path, point.config)
+            if content := results(point):
+                run.write_results({"provenance": PROVENANCE, **content})
+                run.update_status(state="finished", minutes=4.5, seconds={"diffusion": 200.0})
+            else:
+                run.update_status(state="failed", error="no luck")
+    return make_plan(points_of(argv))
+
+
+def usual(point: Point, ball: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Results as those of the default model: each seed moves both geometries, the ball by `ball` from flat space."""
+    seed, is_ball = point.config.seed, not point.config.has_flat_latents
+    rng = np.random.default_rng([seed, is_ball])
+    both = np.random.default_rng([seed, 7]).normal(0, 0.03)
+    apart = {"fid_unguided": 0.38, "elbo_flow": -6.1, "reconstruction_fid": -0.01, **(ball or {})}
+    flat = {
+        "fid_unguided": (0.82, 0.05), "fid_best": (0.28, 0.01), "fid": (0.36, 0.02),
+        "fid_unlabelled_unguided": (15.5, 0.5), "fid_unlabelled_best": (7.3, 0.2), "fid_unlabelled": (16.3, 0.5),
+        "kid": (0.015, 0.001), "precision": (0.9, 0.004), "recall": (0.8, 0.004), "label_accuracy": (0.985, 0.001),
+        "elbo_flow": (-108.0, 0.5), "reconstruction_fid": (0.17, 0.003), "reconstruction_mse": (0.0046, 0.0001),
+        "elbo": (-170.0, 0.8), "elbo_kl": (108.0, 1.0),
+    }  # fmt: skip
+    metrics = {
+        name: value + both * sd + float(rng.normal(0, sd)) + (apart.get(name, 0) if is_ball else 0)
+        for name, (value, sd) in flat.items()
+    }
+    images = np.random.default_rng([seed, 3]).normal(0, 20, 200) + rng.normal(0, 5, 200)
+    images += metrics["elbo_flow"] - images.mean()
+    points = [
+        {"value": scale, "fid": metrics["fid"] + (scale - 1.5) ** 2, "label_accuracy": 0.9 + 0.05 * scale}
+        for scale in (1.0, 1.5, 2.0)
+    ]
+    return {
+        "metrics": metrics | {"floor_fid": 0.047, "floor_label_accuracy": 0.991, "fid_bootstrap_sd": 0.012},
+        "per_image": {"elbo_flow": images.tolist()},
+        "curves": {"guidance": {"split": "validation", "samples": 1000, "points": points, "best": 1.5}},
+        "provenance": PROVENANCE,
+    }
