@@ -514,7 +514,9 @@ def pictures(metrics: Metrics, shape: tuple[int | None, int, int], smaller: str 
     channels, height, width = shape
     if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
         return
-    given = f"those of this data set have {height} × {width}" + (f" in {channels} channels" if channels else "")
+    given = f"those of this data set have {height} × {width}" + (
+        f" in {channels} channels" if channels not in (None, 1) else ""
+    )
     if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
         yield (
             f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "

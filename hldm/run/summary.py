@@ -32,7 +32,7 @@ GROUPS: dict[str, dict[str, Line]] = {
         "fid_unguided": Line("FID ↓, no guidance"),
         "fid_best": Line("FID ↓, best guidance", controls=(("at", "best_guidance"),)),
         "fid": Line("FID ↓", controls=(("real images", "floor_fid"), ("from draws", "reconstruction_fid_drawn"))),
-        "fid_unlabelled_best": Line("FID ↓, label-free, best guidance", controls=(("at", "best_guidance_unlabelled"),)),
+        "fid_unlabelled_best": Line("FID ↓, label-free, best", controls=(("at", "best_guidance_unlabelled"),)),
         "fid_unlabelled": Line(
             "FID ↓, label-free",
             controls=(("real images", "floor_fid_unlabelled"), ("from draws", "reconstruction_fid_unlabelled_drawn")),

@@ -80,7 +80,7 @@ def test_a_run_is_judged_by_dinov2_and_without_a_classifier(
     [
         (
             [],
-            r"metrics\.extractors=\[digits\] look at grey pictures of 28 × 28.* 32 × 32 in 3 channels\. Type metrics=",
+            r"metrics\.extractors=\[digits,unlabelled\] look at grey pictures of 28 × 28.* in 3 channels\. Type metr",
         ),
         (["metrics=dinov2"], r"The classifier judges grey pictures of 28 × 28.*Type metrics\.classifier=null"),
     ],

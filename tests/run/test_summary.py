@@ -47,7 +47,7 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
         assert part in fid
     assert re.search(r"FID ↓, no guidance +800 ", text)
     assert re.search(r"FID ↓, best guidance +400 +at 1.5 ", text)
-    assert re.search(r"FID ↓, label-free, best guidance +7.3 +at 1.25 ", text)
+    assert re.search(r"FID ↓, label-free, best +7.3 +at 1.25 ", text)
     assert re.search(r"label accuracy ↑ +96.7% +real images 0.991", text)
     assert "label accuracy ↑" in text
     assert re.search(r"precision ↑ +91.2% +real images 0.93", text)
