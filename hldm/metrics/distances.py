@@ -6,10 +6,12 @@ positions; squared distances add up over the positions (the product metric).
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hldm.geometry import Manifold
 
 MEDIAN_STEPS = 30
+NUMBERS_AT_ONCE = 2**20
 
 
 def pairwise_dist(manifold: Manifold, v: Tensor) -> Tensor:
@@ -30,12 +32,19 @@ def frechet_means(manifold: Manifold, v: Tensor, members: Tensor) -> Tensor:
         v: (n, C, *positions).
         members: int64 (n,), the class of each latent, all of 0 … classes − 1 present.
     """
-    flat = v.reshape(*v.shape[:2], -1).movedim(2, 0)  # (P, n, C): the positions are batches of points
-    means = [
-        manifold.frechet_mean(own, own.new_ones(own.shape[:-1]))
-        for own in (flat[:, members == index] for index in range(int(members.max()) + 1))
-    ]
-    return torch.stack(means).movedim(2, 1).reshape(len(means), *v.shape[1:])
+    flat = v.reshape(*v.shape[:2], -1)
+    sizes = members.bincount()
+    rows = members.argsort(stable=True).split(sizes.tolist())
+    # classes of about one size at a time: the smaller ones are filled up with latents of weight 0
+    order = sizes.argsort()
+    means = torch.empty(len(sizes), *flat.shape[1:], dtype=v.dtype)
+    at_once = max(1, NUMBERS_AT_ONCE // max(1, int(sizes.max()) * flat[0].numel()))
+    for part in order.split(at_once):
+        chosen = pad_sequence([rows[index] for index in part], batch_first=True)
+        weights = (torch.arange(chosen.shape[1]) < sizes[part, None]).to(v.dtype)
+        points = flat[chosen].movedim(3, 1)  # (classes, P, members, C)
+        means[part] = manifold.frechet_mean(points, weights.unsqueeze(1).expand(points.shape[:-1])).movedim(2, 1)
+    return means.view(len(sizes), *v.shape[1:])
 
 
 def geometric_median(manifold: Manifold, v: Tensor) -> Tensor:

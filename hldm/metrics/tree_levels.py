@@ -29,6 +29,7 @@ class Level:
     """One level of the tree as these latents have it.
 
     Attributes:
+        nodes: int64 (K,), their places among all nodes that have latents, in the order of the tree's numbers.
         rows: int64 (n,), the latents that have a class here.
         node: int64 (n,), each one's node in 0 … K − 1.
         classes: int64 (K,), each node's class in 0 … L − 1.
@@ -37,6 +38,7 @@ class Level:
             others of the same node.
     """
 
+    nodes: Labels
     rows: Labels
     node: Labels
     classes: Labels
@@ -79,7 +81,9 @@ def levels(nodes: Tensor, parents: Tensor) -> dict[int, Level]:
             position = np.full(lines.shape[1], -1)
             position[present] = np.arange(len(present))
             rows = np.flatnonzero(position[known] >= 0)
-            found[level] = Level(rows, position[known[rows]], classes, within, is_finest)
+            found[level] = Level(
+                np.searchsorted(held, present), rows, position[known[rows]], classes, within, is_finest
+            )
     return found
 
 
@@ -104,11 +108,14 @@ def level_metrics(
         level<l>_majority: the accuracy of naming the largest class.
     """
     dist = pairwise_dist(manifold, v).numpy()
+    means = frechet_means(manifold, v, nodes.unique(return_inverse=True)[1])
+    between = pairwise_dist(manifold, means).numpy()
     found: dict[str, float] = {}
     for depth, level in levels(nodes, parents).items():
         generator = np.random.default_rng([seed, depth])
-        rows = level.rows
-        values = _Values(level, dist[np.ix_(rows, rows)], manifold, v[torch.from_numpy(rows)], generator)
+        rows, own_nodes = level.rows, level.nodes
+        x = v.flatten(1).double().numpy()[rows]
+        values = _Values(level, dist[np.ix_(rows, rows)], between[np.ix_(own_nodes, own_nodes)], x, generator)
         own = values.of(level.classes)
         null = [] if level.is_finest else [values.of(level.permuted(generator)) for _ in range(draws)]
         for name, value in own.items():
@@ -120,19 +127,14 @@ def level_metrics(
 class _Values:
     """The numbers of a level as they depend on which class a node has; all else is worked out once."""
 
-    def __init__(
-        self, level: Level, dist: Array, manifold: Manifold, v: Tensor, generator: np.random.Generator
-    ) -> None:
+    def __init__(self, level: Level, dist: Array, between: Array, x: Array, generator: np.random.Generator) -> None:
         self.node = level.node
         count = len(level.classes)
         self.sums = dist @ np.eye(count)[level.node]  # of distances from each latent to each node
-        self.joined = None
-        if not level.is_finest:
-            means = frechet_means(manifold, v, torch.from_numpy(level.node))
-            self.joined = linkage(squareform(pairwise_dist(manifold, means).numpy(), checks=False), "average")
+        self.joined = None if level.is_finest else linkage(squareform(between, checks=False), "average")
         self.nearest = nearest(dist, None if level.is_finest else level.node)
         folds = generator.permutation(len(level.node) if level.is_finest else count) % FOLDS
-        self.probe = Probe(v.flatten(1).numpy(), folds if level.is_finest else folds[level.node])
+        self.probe = Probe(x, folds if level.is_finest else folds[level.node])
 
     def of(self, classes: Labels) -> dict[str, float]:
         labels, one_hot = classes[self.node], np.eye(classes.max() + 1)

@@ -17,12 +17,15 @@ from scipy.spatial.distance import squareform
 from torch import Generator, Tensor
 
 from hldm.geometry import Manifold
-from hldm.metrics.distances import around, geometric_median, pairwise_dist
-from hldm.metrics.resampling import with_control
+from hldm.metrics.distances import around, frechet_means, geometric_median, pairwise_dist
 
 QUADRUPLES = 10_000
 MOST_CLUSTERS = 64
+SHAPE_STEPS = 8
+CUTS = 4
+TOLERANCE = 0.05
 Draw = Callable[[], Tensor]
+Quadruples = NDArray[np.int64]
 
 
 @torch.no_grad()
@@ -32,7 +35,8 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
     Null *cloud*: one cloud with the latents' own distances to their geometric median and random directions of the same
     covariance. A cluster is one level of a tree, so clusters are found too.
     Null *clusters*: as many clusters as the silhouette finds, each a cloud of that kind about a centre, and the centres
-    such a cloud themselves. Flat clusters are within it; what is left is nesting.
+    such a cloud themselves. Flat clusters are within it; what is left is nesting. Where the silhouette is nearly as
+    good for other numbers of clusters, the one whose p is largest counts.
 
     Args:
         v: (N, C, *positions) normal coordinates of posterior means.
@@ -41,9 +45,8 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
         seed: of all that is drawn.
 
     Returns:
-        quartet_delta: the mean over quadruples, see `quartet_delta`; quartet_<null>: its mean over the null's draws;
-            quartet_<null>_effect: how many standard deviations of the null the latents lie below it.
-        quartet_<null>_p: share of draws at most as large, the latents' own counted.
+        quartet_<null>_delta: the mean over quadruples, see `quartet_delta`, for the null *clusters* over those that
+            clusters leave open; quartet_<null>_null: the mean of it over draws; _effect, _p: see `against_null`.
         quartet_p: the larger of both, the test of hierarchy: ≤ .05 says that the latents are nested.
         clusters, clusters_silhouette: how many the silhouette finds, and its mean.
         quartet_points: how many latents were looked at.
@@ -58,68 +61,112 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
     found = {"quartet_points": float(len(w))}
     if len(w) < 8 or dist.max() <= 1e-9 * float(v.flatten(1).norm(dim=1).max()) + 1e-12:
         return found | nothing_found()
-    labels, silhouette = silhouette_clusters(dist)
-    found |= {"clusters": float(labels.max() + 1), "clusters_silhouette": silhouette}
-    quadruples = distinct_quadruples(len(w), np.random.default_rng(seed))
-    own = found["quartet_delta"] = quartet_delta(dist, quadruples)
-    nulls: dict[str, Draw] = {
-        "cloud": cloud(w.flatten(1), generator),
-        "clusters": clusters(manifold, w, torch.from_numpy(labels), generator),
+    cuts = silhouette_clusters(dist)
+    found |= {"clusters": float(cuts[0][0].max() + 1), "clusters_silhouette": cuts[0][1]}
+    numbers = np.random.default_rng(seed)
+
+    def test(draw: Draw, kinds: list[Quadruples]) -> dict[str, float]:
+        deltas = [[quartet_delta(dist, kind) for kind in kinds]]
+        for _ in range(draws):
+            drawn = pairwise_dist(manifold, draw().view_as(w)).numpy()
+            deltas.append([quartet_delta(drawn, kind) for kind in kinds])
+        return against_null(np.array(deltas))
+
+    of_cloud = test(cloud(w.flatten(1), generator), [distinct_quadruples(len(w), numbers)])
+    of_clusters = max(
+        (
+            test(clusters(manifold, w, torch.from_numpy(labels), generator), open_quadruples(labels, numbers))
+            for labels, _ in cuts
+        ),
+        key=lambda result: result["p"],
+    )
+    for null, result in (("cloud", of_cloud), ("clusters", of_clusters)):
+        found |= {f"quartet_{null}_{what}": value for what, value in result.items()}
+    return found | {"quartet_p": max(of_cloud["p"], of_clusters["p"])}
+
+
+def against_null(deltas: NDArray[np.float64]) -> dict[str, float]:
+    """The first row of δ (1 + draws, kinds of quadruples) against the others: less is more like a tree.
+
+    Each kind is measured in standard deviations over all rows, and the row's own most tree-like kind is what counts.
+    All rows are treated alike, so that p is exact where the latents are a draw of the null.
+    """
+    spread = deltas.std(axis=0)
+    scores = ((deltas - deltas.mean(axis=0)) / np.where(spread > 0, spread, 1)).min(axis=1)
+    rest = deltas[1:].std(axis=0)
+    effects = (deltas[1:].mean(axis=0) - deltas[0]) / np.where(rest > 0, rest, np.inf)
+    return {
+        "delta": float(deltas[0].mean()),
+        "null": float(deltas[1:].mean()),
+        "effect": float(effects.max()),
+        "p": float((scores <= scores[0] + 1e-12).mean()),
     }
-    for null, draw in nulls.items():
-        drawn = [quartet_delta(pairwise_dist(manifold, draw().view_as(w)).numpy(), quadruples) for _ in range(draws)]
-        of_null = with_control("quartet", own, drawn, -1)
-        found[f"quartet_{null}"] = of_null["quartet_null"]
-        found |= {f"quartet_{null}_{what}": of_null[f"quartet_{what}"] for what in ("effect", "p")}
-    return found | {"quartet_p": max(found["quartet_cloud_p"], found["quartet_clusters_p"])}
 
 
 def nothing_found() -> dict[str, float]:
     """What too few latents, or latents that are all equal, give: no evidence of anything."""
-    found = {"clusters": 1.0, "clusters_silhouette": 0.0, "quartet_delta": 0.0, "quartet_p": 1.0}
+    found = {"clusters": 1.0, "clusters_silhouette": 0.0, "quartet_p": 1.0}
     for null in ("cloud", "clusters"):
-        found |= {f"quartet_{null}": 0.0, f"quartet_{null}_effect": 0.0, f"quartet_{null}_p": 1.0}
+        found |= {f"quartet_{null}_{what}": 0.0 for what in ("delta", "null", "effect")} | {f"quartet_{null}_p": 1.0}
     return found
 
 
-def quartet_delta(dist: NDArray[np.float64], quadruples: NDArray[np.int64]) -> float:
-    """Mean over quadruples of (largest − middle)/(largest − smallest) of the three sums d_ij + d_kl of *squares*.
+def quartet_delta(dist: NDArray[np.float64], quadruples: Quadruples) -> float:
+    """Mean over quadruples of (largest − middle)/(largest − smallest) of the three sums d_ij + d_kl.
 
-    The δ plot's mean of Holland et al. (2002): 0 where each quadruple lies on a tree with an inner edge, about ½ where
-    there is nothing but noise. Squared distances, because in flat space what differs between the three sums is then
-    inner products alone: radii, however heavy their tails, cancel.
+    The mean of a δ plot, Holland et al. (2002): 0 where each quadruple lies on a tree with an inner edge, about ½ where
+    there is nothing but noise. No unit, and no diameter that one far point decides.
 
     Args:
         dist: (n, n) distances.
         quadruples: (4, M) indices, different within each.
     """
     i, j, k, l = quadruples  # noqa: E741  # the names that the four-point condition has
-    squares = dist**2
-    sums = np.sort(
-        [squares[i, j] + squares[k, l], squares[i, k] + squares[j, l], squares[i, l] + squares[j, k]], axis=0
-    )
+    sums = np.sort([dist[i, j] + dist[k, l], dist[i, k] + dist[j, l], dist[i, l] + dist[j, k]], axis=0)
     spread = sums[2] - sums[0]
     return float(np.mean(np.divide(sums[2] - sums[1], spread, out=np.zeros_like(spread), where=spread > 0)))
 
 
-def distinct_quadruples(n: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """(4, about `QUADRUPLES`) indices below n ≥ 4, the four of a column being different."""
-    quadruples = generator.integers(0, n, (4, QUADRUPLES))
+def distinct_quadruples(n: int, generator: np.random.Generator, count: int = QUADRUPLES) -> Quadruples:
+    """(4, about `count`) indices below n ≥ 4, the four of a column being different."""
+    quadruples = generator.integers(0, n, (4, count))
     return quadruples[:, (np.diff(np.sort(quadruples, axis=0), axis=0) > 0).all(axis=0)]
 
 
-def silhouette_clusters(dist: NDArray[np.float64]) -> tuple[NDArray[np.int64], float]:
-    """The cut of Ward's tree with the largest mean silhouette (Rousseeuw (1987)): labels (n,) and that silhouette.
+def open_quadruples(labels: NDArray[np.int64], generator: np.random.Generator) -> list[Quadruples]:
+    """Two kinds of (4, at most `QUADRUPLES`) indices whose tree does not follow from the clusters they are in.
 
-    Cuts into 2 … n/4 clusters, at most `MOST_CLUSTERS`.
+    Two of one cluster and two others are joined already. What is left are three or four of one cluster, which see
+    what is within clusters, and four of four clusters, which see how these lie: flat clusters show noise alone. A kind
+    of which there are none is left out.
+
+    Args:
+        labels: (n,), the cluster of each latent.
+    """
+    quadruples = distinct_quadruples(len(labels), generator, 10 * QUADRUPLES)
+    of_cluster = np.sort(labels[quadruples], axis=0)
+    same = of_cluster[1:] == of_cluster[:-1]
+    equal = same.sum(axis=0)  # 0: four clusters; 1: two of one; 2: three of one, or two and two; 3: all of one
+    kinds = [quadruples[:, kept][:, :QUADRUPLES] for kept in ((equal >= 2) & same[1], equal == 0)]
+    return [kind for kind in kinds if kind.shape[1]]
+
+
+def silhouette_clusters(dist: NDArray[np.float64]) -> list[tuple[NDArray[np.int64], float]]:
+    """The `CUTS` cuts of Ward's tree with the largest mean silhouettes (Rousseeuw (1987)), the best one first.
+
+    Cuts into 2 … n/4 clusters, at most `MOST_CLUSTERS`, whose silhouette is within `TOLERANCE` of the best: two flat
+    clusters that happen to lie close are one to the best cut, and would look nested in it.
+
+    Returns:
+        Labels (n,) and the silhouette of each.
     """
     tree = linkage(squareform(dist, checks=False), "ward")
-    best = (np.zeros(len(dist), dtype=np.int64), -1.0)
+    found = []
     for count in range(2, min(MOST_CLUSTERS, len(dist) // 4) + 1):
         labels = fcluster(tree, count, "maxclust").astype(np.int64) - 1
-        if (mean := float(silhouettes(dist @ np.eye(labels.max() + 1)[labels], labels).mean())) > best[1]:
-            best = labels, mean
-    return best
+        found.append((labels, float(silhouettes(dist @ np.eye(labels.max() + 1)[labels], labels).mean())))
+    found.sort(key=lambda cut: -cut[1])
+    return [cut for cut in found[:CUTS] if cut[1] >= found[0][1] - TOLERANCE]
 
 
 def silhouettes(sums: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -146,8 +193,8 @@ def cloud(w: Tensor, generator: Generator, groups: Tensor | None = None, stretch
 
         x = |Σ^{-1/2} w| Σ^{1/2} u,   u uniform on the sphere;   then |x| is replaced, rank by rank, by |w|
 
-    which is exact for elliptical laws of any tails. Σ is the covariance of directions w/|w|, so that no tail enters it,
-    shrunk to the identity as Ledoit & Wolf (2004) do: in many dimensions the sample's own is far too uneven.
+    which is exact for elliptical laws of any tails. Σ is Tyler's (1987) shape, the covariance of w/|Σ^{-1/2} w|, which
+    no tail enters, shrunk to the identity as Ledoit & Wolf (2004) do: in many dimensions a sample's is far too uneven.
 
     Args:
         groups: int64 (n,): radii stay within their group.
@@ -155,10 +202,11 @@ def cloud(w: Tensor, generator: Generator, groups: Tensor | None = None, stretch
     """
     n, dim = w.shape
     radius = w.norm(dim=1)
-    directions = w / radius.clamp(min=1e-12).unsqueeze(1) * math.sqrt(dim)
-    values, vectors = torch.linalg.eigh(ledoit_wolf(directions))
-    scales = values.clamp(min=1e-10).sqrt()
-    whitened = (w @ vectors / scales).norm(dim=1)
+    vectors, scales, whitened = torch.eye(dim, dtype=w.dtype), torch.ones(dim, dtype=w.dtype), radius
+    for _ in range(SHAPE_STEPS):
+        values, vectors = torch.linalg.eigh(ledoit_wolf(w / whitened.clamp(min=1e-12).unsqueeze(1) * math.sqrt(dim)))
+        scales = (values / values.mean()).clamp(min=1e-6).sqrt()
+        whitened = (w @ vectors / scales).norm(dim=1)
     group = np.zeros(n) if groups is None else groups.numpy()
     own = torch.from_numpy(np.lexsort((radius.numpy(), group)))
 
@@ -180,7 +228,7 @@ def clusters(manifold: Manifold, w: Tensor, labels: Tensor, generator: Generator
     Centres lie about their own mean, which shortens their radii by √(1 − 1/K); the draws undo it.
     """
     count = int(labels.max()) + 1
-    centres = torch.cat([geometric_median(manifold, w[labels == index]) for index in range(count)])
+    centres = frechet_means(manifold, w, labels)
     rest = around(manifold, w, centres[labels])
     stretch = math.sqrt(count / (count - 1)) if count > 1 else 1.0
     of_centres = cloud(centres.flatten(1), generator, stretch=stretch)
