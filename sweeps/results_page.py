@@ -213,7 +213,9 @@ def compared(metric: str) -> Column:
             return f"{value}, the same"
         if difference.interval.margin is None:
             return value
-        return f"{value}, {numbers(one, difference)[0]}" + (SHOWN if is_shown(difference) else "")
+        text, digits = numbers(one, difference)
+        value = f"{row.summary.intervals[metric].mean * one.measure.scale:.{digits}f}"
+        return f"{value}, {text}" + (SHOWN if is_shown(difference) else "")
 
     return column
 

@@ -126,7 +126,7 @@ def test_differences_are_those_of_the_comparison_that_ends_a_grid(page) -> None:
     page, command = page
     text = fill(page, command, of("euclidean", [1.0, 2.0]) | of("poincare", [1.5, 2.501]))
     assert "| 1.50 (1.00, 2.00) | 1.5 ± 6.4 |" in text
-    assert "| 2.00 (1.50, 2.50) | 2.000, +0.5005 ± 0.0064\\* |" in text
+    assert "| 2.00 (1.50, 2.50) | 2.0005, +0.5005 ± 0.0064\\* |" in text
     assert "**poincare c=1 against euclidean over 2 seeds:**\n\n- FID: +0.5005 ± 0.0064, worse (p < .001 by" in text
     assert "| guidance | euclidean: FID | poincare c=1: FID |\n|---|---|---|\n" in text
     assert "| 2.0 | 0.250 | 0.250, +0.000 |\n" in text

@@ -41,6 +41,9 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
         default=1, description="ResNet blocks per level on the way down, one more up", examples=[1]
     )
     head_channels: Count = Field(default=32, description="channels of one attention head", examples=[32])
+    modulation: Literal["shift", "scale_shift"] = Field(
+        default="shift", description="what time and label do to the channels of a ResNet block"
+    )
     stem: Literal["linear", "gyroplane"] = Field(
         default="linear", description="first layer: a convolution, or distances of patches to gyroplanes"
     )
@@ -109,6 +112,10 @@ class Process(Section, family=True):
 class FlowMatching(Process, target="hldm.diffusion.FlowMatching"):
     """Riemannian flow matching (Chen & Lipman 2023): geodesic paths."""
 
+    prediction: Literal["velocity", "residual"] = Field(
+        default="velocity",
+        description="what the network predicts: the velocity, or what is left of it beside a known share of the latent",
+    )
     time: Literal["logit_normal", "uniform"] = Field(default="logit_normal", description="law of the training times")
     pairing: Literal["independent", "optimal_transport"] = Field(
         default="independent",

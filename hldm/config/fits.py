@@ -32,7 +32,7 @@ from hldm.config.explain import must_be
 from hldm.config.geometry import PoincareBall
 from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
 from hldm.config.schema import RunConfig
-from hldm.config.training import AdamW, Stage
+from hldm.config.training import AdamW, Muon, Stage
 from hldm.console import shown
 
 DIGIT_SIDE = 28
@@ -514,7 +514,9 @@ def pictures(metrics: Metrics, shape: tuple[int | None, int, int], smaller: str 
     channels, height, width = shape
     if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
         return
-    given = f"those of this data set have {height} × {width}" + (f" in {channels} channels" if channels else "")
+    given = f"those of this data set have {height} × {width}" + (
+        f" in {channels} channels" if channels not in (None, 1) else ""
+    )
     if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
         yield (
             f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
@@ -570,7 +572,7 @@ def known_trees(c: RunConfig) -> Iterator[str]:
 def decay(c: RunConfig) -> Iterator[str]:
     """A step of decoupled weight decay takes a part of every weight away, not more than all of it."""
     optimizer = c.training.optimizer
-    if not isinstance(optimizer, AdamW):
+    if not isinstance(optimizer, AdamW | Muon):
         return
     stages = (c.training.first_stage, c.training.diffusion)
     rate = max(stage.learning_rate for stage in stages if stage is not None)

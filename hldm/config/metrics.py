@@ -209,6 +209,9 @@ class Metrics(Section):
     validation_samples: Annotated[Whole, Ge(10)] = Field(
         default=1000, description="samples for each point of such a curve", examples=[1000]
     )
+    memorisation: Switch = Field(
+        default=False, description="how near samples come to training images, against test images"
+    )
     per_class: Switch = Field(
         default=False, description="FID of each class too, which needs more samples of a class than features"
     )
@@ -257,6 +260,7 @@ class Metrics(Section):
                 "sampling_seeds",
                 "sampling_batch_size",
                 "classifier",
+                "memorisation",
                 "per_class",
                 "validation_samples",
                 *lists,

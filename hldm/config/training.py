@@ -70,15 +70,20 @@ class DiffusionStage(Stage):
 
 
 class Optimizer(Section, family=True):
-    """An optimiser of torch; the learning rate and the weights come with the stage."""
+    """An optimiser; the learning rate and the weights come with the stage."""
 
     betas: tuple[Share, Share] = Field(
         default=(0.9, 0.999), description="decay of both moments", examples=["[0.9,0.99]"]
     )
+
+
+class Fused(Optimizer):
+    """An optimiser of torch."""
+
     fused: Switch = Field(default=True, description="one kernel updates all weights")
 
 
-class AdamW(Optimizer, target="torch.optim.AdamW"):
+class AdamW(Fused, target="torch.optim.AdamW"):
     """Adam with decoupled weight decay."""
 
     betas: tuple[Share, Share] = Field(
@@ -91,7 +96,21 @@ class AdamW(Optimizer, target="torch.optim.AdamW"):
     )
 
 
-class Adam(Optimizer, target="torch.optim.Adam"):
+class Muon(Optimizer, target="hldm.training.Muon"):
+    """Momentum whose matrices are made orthogonal (Jordan et al. 2024); AdamW for weights that are no matrices."""
+
+    betas: tuple[Share, Share] = Field(
+        default=(0.9, 0.99), description="decay of both moments", examples=["[0.9,0.99]"]
+    )
+    momentum: Share = Field(default=0.95, description="decay of the matrices' moment", examples=[0.95])
+    weight_decay: NotNegative = Field(
+        default=0.01,
+        description="decay of the weights towards zero, times the learning rate in each step",
+        examples=[0.01],
+    )
+
+
+class Adam(Fused, target="torch.optim.Adam"):
     """Adam, as Mathieu et al. (2019) use it with amsgrad."""
 
     amsgrad: Switch = Field(

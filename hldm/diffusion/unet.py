@@ -20,6 +20,10 @@ class UNetDenoiser(Denoiser):
     network is one ResNet block without attention. With text there is Stable Diffusion's transformer block, which
     attends to the text too, at the lowest level and in the middle.
 
+    Time and label reach every ResNet block between its two convolutions: with `modulation="shift"` they are added to
+    the features, h + b, as in Stable Diffusion; with "scale_shift" they scale and shift what is normalised,
+    GroupNorm(h)·(1 + a) + b (Dhariwal & Nichol 2021, adaptive group normalisation).
+
     With `stem="gyroplane"` the first layer is the signed distances from each patch of latents, joined to one point, to
     gyroplanes (Shimizu et al. 2021, section 3.3). Attention by distance is that of `DistanceAttention`. These layers
     have the usual initial weights and, up to a number per attention head, as many parameters. They share a curvature of
@@ -70,6 +74,7 @@ class UNetDenoiser(Denoiser):
             cross_attention_dim=context_channels or settings.head_channels,
             num_class_embeds=None if has_text else classes + 1,
             time_cond_proj_dim=point_channels or None,
+            resnet_time_scale_shift="scale_shift" if settings.modulation == "scale_shift" else "default",
         )
         if not has_text:
             self.unet.class_embedding = label_embedding(self.unet.class_embedding)

@@ -1,4 +1,4 @@
-"""Rank correlation where samples depend on each other: siblings of a node, drawings by one hand, views of one object.
+"""Numbers beside their null, and rank correlation where samples depend on each other: siblings, views of one object.
 
 Dependent samples form clusters, and clusters are what is resampled and permuted. Counted one by one, five siblings of a
 node give intervals that are too short and p-values that are too small.
@@ -6,6 +6,7 @@ Legend: N samples, G clusters.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,6 +16,29 @@ from torch import Tensor
 
 PERMUTATIONS = 500
 BOOTSTRAPS = 500
+
+
+def with_control(name: str, value: float, null: Sequence[float], sign: int = 1) -> dict[str, float]:
+    """A number beside its null.
+
+    Args:
+        null: its values where there is no relation, one for each draw.
+        sign: 1 where more is more like the tree, −1 where less is.
+
+    Returns:
+        name: the number; <name>_null: the mean of the null; <name>_effect: by how many standard deviations of the null
+        it is more like the tree; <name>_p: share of draws at least as much like it, the observed number counted.
+    """
+    if not len(null):
+        return {name: value}
+    others = np.asarray(null)
+    spread = float(others.std(ddof=1)) if len(others) > 1 else 0.0
+    return {
+        name: value,
+        f"{name}_null": float(others.mean()),
+        f"{name}_effect": sign * (value - float(others.mean())) / spread if spread > 1e-12 else 0.0,
+        f"{name}_p": float((1 + (sign * others >= sign * value - 1e-12).sum()) / (1 + len(others))),
+    }
 
 
 def rank_correlation(x: Tensor, y: Tensor, *, seed: int, clusters: Tensor | None = None) -> dict[str, float]:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from hldm.geometry import Manifold
 from hldm.metrics.distances import frechet_means, pairwise_dist
-from hldm.metrics.tree_metrics import Array, Labels, dendrogram_purity, lineage, with_control
+from hldm.metrics.resampling import with_control
+from hldm.metrics.tree_metrics import Array, Labels, dendrogram_purity, lineage
 from hldm.metrics.tree_test import silhouettes
 
 NEIGHBOURS = 5

@@ -6,7 +6,7 @@ Legend: N latents of K nodes that have any; `dist` (K, K) distances of the nodes
 the known tree, in edges.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hldm.geometry import Manifold
 from hldm.metrics.distances import frechet_means, pairwise_dist
+from hldm.metrics.resampling import with_control
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -67,29 +68,6 @@ def node_metrics(
     return found
 
 
-def with_control(name: str, value: float, null: Sequence[float], sign: int = 1) -> dict[str, float]:
-    """A number beside its null.
-
-    Args:
-        null: its values where there is no relation, one for each draw.
-        sign: 1 where more is more like the tree, −1 where less is.
-
-    Returns:
-        name: the number; <name>_null: the mean of the null; <name>_effect: by how many standard deviations of the null
-        it is more like the tree; <name>_p: share of draws at least as much like it, the observed number counted.
-    """
-    if not len(null):
-        return {name: value}
-    others = np.asarray(null)
-    spread = float(others.std(ddof=1)) if len(others) > 1 else 0.0
-    return {
-        name: value,
-        f"{name}_null": float(others.mean()),
-        f"{name}_effect": sign * (value - float(others.mean())) / spread if spread > 1e-12 else 0.0,
-        f"{name}_p": float((1 + (sign * others >= sign * value - 1e-12).sum()) / (1 + len(others))),
-    }
-
-
 def lineage(parents: Tensor) -> Labels:
     """(depths, nodes): who stands at each depth on the line from the root to each node; −1 at depths below the node."""
     above = parents.numpy()
@@ -104,7 +82,7 @@ def lineage(parents: Tensor) -> Labels:
 def tree_distances(parents: Tensor) -> Array:
     """(nodes, nodes) edges between each two nodes of a tree given by parents, in any order."""
     lines = lineage(parents)
-    depth = (lines >= 0).sum(axis=0)
+    depth = (lines >= 0).sum(axis=0) - 1
     common = np.full((len(depth), len(depth)), -1)  # depth of the lowest common ancestor
     for at in lines:
         common += (at[:, None] == at) & (at >= 0)

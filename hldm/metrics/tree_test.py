@@ -12,12 +12,13 @@ from copy import deepcopy
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import cophenet, fcluster, linkage
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from torch import Generator, Tensor
 
 from hldm.geometry import Manifold
 from hldm.metrics.distances import around, geometric_median, pairwise_dist
+from hldm.metrics.resampling import with_control
 
 QUADRUPLES = 10_000
 MOST_CLUSTERS = 64
@@ -45,8 +46,6 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
         quartet_<null>_p: share of draws at most as large, the latents' own counted.
         quartet_p: the larger of both, the test of hierarchy: ≤ .05 says that the latents are nested.
         clusters, clusters_silhouette: how many the silhouette finds, and its mean.
-        cophenetic, cophenetic_<null>, …: the same for the cophenetic correlation of the average-linkage tree, where
-            more is more like a tree.
         quartet_points: how many latents were looked at.
     """
     generator = Generator().manual_seed(seed)
@@ -62,35 +61,24 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
     labels, silhouette = silhouette_clusters(dist)
     found |= {"clusters": float(labels.max() + 1), "clusters_silhouette": silhouette}
     quadruples = distinct_quadruples(len(w), np.random.default_rng(seed))
-    observed = _statistics(dist, quadruples)
-    found |= {"quartet_delta": observed[0], "cophenetic": observed[1]}
+    own = found["quartet_delta"] = quartet_delta(dist, quadruples)
     nulls: dict[str, Draw] = {
         "cloud": cloud(w.flatten(1), generator),
         "clusters": clusters(manifold, w, torch.from_numpy(labels), generator),
     }
     for null, draw in nulls.items():
-        drawn = np.array(
-            [_statistics(pairwise_dist(manifold, draw().view_as(w)).numpy(), quadruples) for _ in range(draws)]
-        )
-        # either sign turned so that less is more like a tree
-        for name, sign, own, others in zip(("quartet", "cophenetic"), (1, -1), observed, drawn.T, strict=True):
-            found |= {
-                f"{name}_{null}": float(others.mean()),
-                f"{name}_{null}_effect": float(sign * (others.mean() - own) / (others.std(ddof=1) + 1e-12)),
-                f"{name}_{null}_p": float((1 + (sign * others <= sign * own + 1e-12).sum()) / (1 + draws)),
-            }
-    for name in ("quartet", "cophenetic"):
-        found[f"{name}_p"] = max(found[f"{name}_cloud_p"], found[f"{name}_clusters_p"])
-    return found
+        drawn = [quartet_delta(pairwise_dist(manifold, draw().view_as(w)).numpy(), quadruples) for _ in range(draws)]
+        of_null = with_control("quartet", own, drawn, -1)
+        found[f"quartet_{null}"] = of_null["quartet_null"]
+        found |= {f"quartet_{null}_{what}": of_null[f"quartet_{what}"] for what in ("effect", "p")}
+    return found | {"quartet_p": max(found["quartet_cloud_p"], found["quartet_clusters_p"])}
 
 
 def nothing_found() -> dict[str, float]:
     """What too few latents, or latents that are all equal, give: no evidence of anything."""
-    found = {"clusters": 1.0, "clusters_silhouette": 0.0}
-    for name, own in (("quartet", "quartet_delta"), ("cophenetic", "cophenetic")):
-        found |= {own: 0.0, f"{name}_p": 1.0}
-        for null in ("cloud", "clusters"):
-            found |= {f"{name}_{null}": 0.0, f"{name}_{null}_effect": 0.0, f"{name}_{null}_p": 1.0}
+    found = {"clusters": 1.0, "clusters_silhouette": 0.0, "quartet_delta": 0.0, "quartet_p": 1.0}
+    for null in ("cloud", "clusters"):
+        found |= {f"quartet_{null}": 0.0, f"quartet_{null}_effect": 0.0, f"quartet_{null}_p": 1.0}
     return found
 
 
@@ -118,16 +106,6 @@ def distinct_quadruples(n: int, generator: np.random.Generator) -> NDArray[np.in
     """(4, about `QUADRUPLES`) indices below n ≥ 4, the four of a column being different."""
     quadruples = generator.integers(0, n, (4, QUADRUPLES))
     return quadruples[:, (np.diff(np.sort(quadruples, axis=0), axis=0) > 0).all(axis=0)]
-
-
-def _statistics(dist: NDArray[np.float64], quadruples: NDArray[np.int64]) -> tuple[float, float]:
-    return quartet_delta(dist, quadruples), cophenetic_correlation(dist)
-
-
-def cophenetic_correlation(dist: NDArray[np.float64]) -> float:
-    """Correlation of (n, n) distances with the heights at which average linkage joins: 1 for an ultrametric."""
-    condensed = squareform(dist, checks=False)
-    return float(cophenet(linkage(condensed, "average"), condensed)[0])
 
 
 def silhouette_clusters(dist: NDArray[np.float64]) -> tuple[NDArray[np.int64], float]:

@@ -72,6 +72,11 @@ def build_dataset(config: RunConfig) -> Dataset:
     return dataset
 
 
+def references(config: RunConfig) -> Path:
+    """The folder in which features of real images are kept for all runs of these outputs."""
+    return Path(config.paths.outputs) / "references"
+
+
 def build_model(config: RunConfig, dataset: Dataset, curvature: Curvature | None = None) -> LatentModel:
     """The untrained model. Each part's initial weights depend on the seed alone, so all geometries share them.
 

@@ -9,7 +9,7 @@ from hldm.data import Dataset
 from hldm.metrics import FeatureExtractor, memorisation, outputs, pixel_memorisation
 from hldm.pipeline.pictures import save_grid
 
-COMPARED = 2000
+COMPARED = 1000
 """Samples and test images whose distances to all training images are measured."""
 COLUMNS = 10
 
@@ -24,7 +24,7 @@ def copy_metrics(
     cache: Path | None = None,
     picture: Path | None = None,
 ) -> dict[str, float]:
-    """`memorisation` in the extractor's features and in pixels, of the first 2,000 samples and test images.
+    """`memorisation` in the extractor's features and in pixels, of the first 1,000 samples and test images.
 
     Args:
         samples: uint8 (N, C, H, W).

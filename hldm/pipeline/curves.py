@@ -18,7 +18,7 @@ from hldm.config.schema import RunConfig
 from hldm.data import Dataset
 from hldm.metrics import FeatureExtractor, image_metrics, labels_like
 from hldm.model import LatentDiffusion, LatentModel
-from hldm.pipeline.build import build
+from hldm.pipeline.build import build, references
 
 UNGUIDED = "unguided"
 """Ending of metrics without guidance."""
@@ -136,6 +136,7 @@ def _scores(
             judged[1],
             batch_size=config.metrics.sampling_batch_size,
             seed=config.seed,
+            cache=references(config),
         )
         found |= {f"{name}{ending}": value for name, value in metrics.items() if not name.endswith("_sd")}
     return found

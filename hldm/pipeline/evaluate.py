@@ -15,12 +15,14 @@ from hldm.autoencoder.base import Encoded
 from hldm.config.metrics import Metrics
 from hldm.config.schema import RunConfig
 from hldm.config.training import Stage
+from hldm.config.weights import check_vgg_weights
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.geometry import LearnableCurvature
-from hldm.images import to_unit
+from hldm.images import to_uint8, to_unit
 from hldm.metrics import (
     predictive_entropy,
+    reconstruction_metrics,
 )
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.bound import evidence_bound
@@ -31,7 +33,7 @@ from hldm.pipeline.samples import Results, decoded, evaluate_samples
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.provenance import provenance
-from hldm.training import batch_indices, encode, settled, settling, stream
+from hldm.training import LPIPS, batch_indices, encode, settled, settling, stream
 
 VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "scipy")
 """Packages whose version can move a number."""
@@ -44,6 +46,7 @@ def evaluate_run(
     directory: RunDirectory,
     sampling_seeds: list[int] | None = None,
     stopwatch: Stopwatch | None = None,
+    pictures: Path | None = None,
 ) -> dict[str, Any]:
     """Everything that results.json holds. Bit for bit the same on the same machine, versions, threads and batch size.
 
@@ -51,6 +54,7 @@ def evaluate_run(
         sampling_seeds: seeds of the drawn samples; by default those of `metrics`. Metrics of samples are means over
             them; with two or more, `<name>_seed_sd` is their standard deviation.
         stopwatch: takes the seconds of each part.
+        pictures: folder for the picture that needs the drawn samples, neighbours.png; None: it is not drawn.
     """
     settings, seed = config.metrics, config.seed
     stopwatch = stopwatch or Stopwatch()
@@ -58,7 +62,8 @@ def evaluate_run(
     seeds = sampling_seeds or list(settings.sampling_seeds)
     of_samples = Results({}, {}, {}, {"sampling_seeds": []})
     if settings.extractors:
-        of_samples = evaluate_samples(model, dataset, classifier, config, seeds, stopwatch)
+        picture = None if pictures is None else pictures / "neighbours.png"
+        of_samples = evaluate_samples(model, dataset, classifier, config, seeds, stopwatch, picture)
     with stopwatch.part("first stage"):
         metrics = of_samples.metrics | first_stage_metrics(model, dataset, classifier, settings, seed)
     if settings.likelihood is not None:
@@ -130,7 +135,7 @@ def first_stage_metrics(
     """Reconstruction error, what else this kind of autoencoder is judged by, and the hierarchy of the latents."""
     autoencoder, images = model.autoencoder, dataset.test.first(settings.first_stage_images)
     means: dict[str, Tensor] = {}
-    mse, locs, scales, draws = 0.0, [], [], []
+    mse, locs, scales, draws, rebuilt = 0.0, [], [], [], []
     for i in range(0, len(images), 500):
         batch = to_unit(images[i : i + 500].to(model.device))
         encoded = autoencoder.encode(batch)
@@ -142,7 +147,10 @@ def first_stage_metrics(
         if isinstance(autoencoder, TrainableAutoencoder):
             terms = autoencoder.test_terms(batch, encoded, stream(seed, "elbo", i, model.device))
             means = {name: means.get(name, 0.0) + term.double() * weight for name, term in terms.items()}
-        mse += float((autoencoder.to_images(loc) - batch).square().mean()) * weight
+        decoded_batch = autoencoder.to_images(loc)
+        mse += float((decoded_batch - batch).square().mean()) * weight
+        if dataset.has_pictures:
+            rebuilt.append(to_uint8(decoded_batch).cpu())
 
     against = {} if classifier is None else {"entropy": predictive_entropy(classifier, images)}
     whole = Encoded(torch.cat(locs), torch.cat(scales) if scales else None)
@@ -150,6 +158,10 @@ def first_stage_metrics(
     curvature = {f"curvature_{i}": float(c) for i, c in enumerate(autoencoder.manifold.curvatures())}
     curvature |= settling(autoencoder.manifold)
     figures = autoencoder.test_figures(means) if isinstance(autoencoder, TrainableAutoencoder) else {}
+    if rebuilt:
+        weights = settings.perceptual_weights
+        distance = None if weights is None else LPIPS(check_vgg_weights(weights, metric=True)).to(model.device)
+        figures |= reconstruction_metrics(images, torch.cat(rebuilt), distance)
     return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}
 
 

@@ -1,6 +1,7 @@
 """Samples of a trained model, and what they score against the test images beside real and rebuilt images."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -16,9 +17,10 @@ from hldm.errors import UserError
 from hldm.images import to_uint8
 from hldm.metrics import (
     FeatureExtractor,
+    class_distances,
     draw_like,
+    feature_metrics,
     frechet_distance,
-    image_metrics,
     label_accuracy,
     labels_like,
     outputs,
@@ -28,7 +30,8 @@ from hldm.metrics import (
 )
 from hldm.metrics.shares import RULE
 from hldm.model import LatentModel
-from hldm.pipeline.build import build
+from hldm.pipeline.build import build, references
+from hldm.pipeline.copies import copy_metrics
 from hldm.pipeline.curves import Setting, best_values, draw_curves, drawn_with, places
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.training import encode, stream
@@ -103,10 +106,20 @@ def build_extractors(settings: Metrics, device: torch.device) -> dict[str, Featu
 
 
 def evaluate_samples(
-    model: LatentModel, dataset: Dataset, classifier: Any, config: RunConfig, seeds: list[int], stopwatch: Stopwatch
+    model: LatentModel,
+    dataset: Dataset,
+    classifier: Any,
+    config: RunConfig,
+    seeds: list[int],
+    stopwatch: Stopwatch,
+    picture: Path | None = None,
 ) -> Results:
     """Curves over validation images, then samples against the test images, one evaluation per sampling seed, beside
-    what real and rebuilt images score. All of them show classes as often as their reference does."""
+    what real and rebuilt images score. All of them show classes as often as their reference does.
+
+    Args:
+        picture: where samples are drawn above the training images that they are nearest to.
+    """
     settings, batch_size = config.metrics, config.metrics.sampling_batch_size
     extractors = build_extractors(settings, model.device)
 
@@ -119,17 +132,32 @@ def evaluate_samples(
         curves = draw_curves(sample, dataset, config, extractors, classifier)
     labels, reference = labels_like(dataset.test.labels, settings.samples), dataset.test.first()
     wanted = places(curves, config, extractors)
-    per_seed = {}
+    per_seed: dict[str, dict[str, float]] = {}
+    copies: dict[str, float] = {}
     with stopwatch.part("samples"):
         for seed in seeds:
             scored = {}
-            # what several places share is drawn once
-            for setting in dict.fromkeys(setting for chosen in wanted.values() for setting in chosen.values()):
+            # what several places share is drawn once; the run's own way last, whose evaluations provenance counts
+            different = dict.fromkeys(setting for chosen in wanted.values() for setting in chosen.values())
+            for setting in sorted(different, key=lambda setting: setting == Setting()):
                 samples = sample(setting, labels, seed, "sampling")
+                if settings.memorisation and setting == Setting() and not copies:
+                    leading, folder = extractors[""], references(config)
+                    copies = copy_metrics(
+                        samples,
+                        dataset,
+                        leading,
+                        batch_size=batch_size,
+                        seed=config.seed,
+                        cache=folder,
+                        picture=picture,
+                    )
                 for ending, extractor in extractors.items():
                     if setting in (chosen[ending] for chosen in wanted.values()):
                         judged = labels if not ending and model.uses_labels else None
-                        scored[setting, ending] = scores(samples, judged, reference, extractor, classifier, config)
+                        scored[setting, ending] = scores(
+                            samples, judged, dataset, reference, extractor, classifier, config
+                        )
             per_seed[str(seed)] = {
                 _full_name(name, ending, place): value
                 for place, chosen in wanted.items()
@@ -140,7 +168,7 @@ def evaluate_samples(
     if len(seeds) > 1:
         drawn = [name for name in metrics if "_sd" not in name]
         metrics |= {f"{name}_seed_sd": stdev(run[name] for run in per_seed.values()) for name in drawn}
-    metrics |= best_values(curves)
+    metrics |= best_values(curves) | copies
     with stopwatch.part("floor"):
         metrics |= floor(model, dataset, classifier, labels, reference, extractors, config)
     made_with: dict[str, Any] = {
@@ -172,16 +200,22 @@ def _full_name(name: str, ending: str, place: str) -> str:
 def scores(
     samples: Tensor,
     labels: Tensor | None,
+    dataset: Dataset,
     reference: Tensor,
     extractor: FeatureExtractor,
     classifier: nn.Module | None,
     config: RunConfig,
 ) -> dict[str, float]:
-    """`image_metrics` with `<name>_bootstrap_sd`, how far they would move with other samples."""
+    """`image_metrics` with `<name>_bootstrap_sd`, how far they would move with other samples, and FID of classes."""
     batch_size, seed = config.metrics.sampling_batch_size, config.seed
-    found = image_metrics(samples, labels, reference, extractor, classifier, batch_size=batch_size, seed=seed)
-    expected = extractor.reference_features(reference, batch_size)
-    spread = sample_spread(*outputs(extractor, samples, batch_size), expected, seed=seed)
+    features, logits = outputs(extractor, samples, batch_size)
+    expected = extractor.reference(reference, batch_size, references(config))
+    found = feature_metrics(features, logits, expected, seed=seed)
+    if labels is not None and classifier is not None:
+        found["label_accuracy"] = label_accuracy(classifier, samples, labels, batch_size)
+    if labels is not None and config.metrics.per_class:
+        found |= class_distances(features, labels, expected.features, dataset.test.labels, dataset.class_names)
+    spread = sample_spread(features, logits, expected.features, seed=seed)
     spread |= {name: share_spread(found[name], len(samples)) for name in SHARES if name in found}
     return found | {f"{name}_bootstrap_sd": value for name, value in spread.items() if name in found}
 
@@ -210,7 +244,7 @@ def floor(
     rebuilt = {"": decoded(model, encoded.loc, batch_size), "_drawn": decoded(model, drawn, batch_size)}
     found: dict[str, float] = {}
     for ending, extractor in extractors.items():
-        scored = real_floor(real, reference, extractor, batch_size=batch_size, seed=seed)
+        scored = real_floor(real, reference, extractor, batch_size=batch_size, seed=seed, cache=references(config))
         found |= {f"{name}{ending}": value for name, value in scored.items()}
         expected = extractor.reference_features(reference, batch_size)
         for how, images in rebuilt.items():

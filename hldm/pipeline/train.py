@@ -74,13 +74,13 @@ def run(path: Path) -> dict[str, Any]:
             model = load_model(config, dataset, path, device)
             with (stopwatch := Stopwatch()).part("pictures"):
                 draw_pictures(model, dataset, config, path)
-            results = evaluate_run(model, dataset, config, directory, stopwatch=stopwatch)
+            results = evaluate_run(model, dataset, config, directory, stopwatch=stopwatch, pictures=path)
             directory.write_results(results)
         directory.update_status(evaluation_seconds=stopwatch.seconds)
         if stopwatch.words:
             print(f"    evaluation: {stopwatch.words}", flush=True)
         print_metrics(results["metrics"], terminal())
-        for name in ("samples", "reconstructions", "latents"):
+        for name in ("samples", "reconstructions", "latents", "neighbours"):
             if (picture := path / f"{name}.png").is_file():
                 log.image(name, picture)
         log.curves(results["curves"])

@@ -32,7 +32,7 @@ GROUPS: dict[str, dict[str, Line]] = {
         "fid_unguided": Line("FID ↓, no guidance"),
         "fid_best": Line("FID ↓, best guidance", controls=(("at", "best_guidance"),)),
         "fid": Line("FID ↓", controls=(("real images", "floor_fid"), ("from draws", "reconstruction_fid_drawn"))),
-        "fid_unlabelled_best": Line("FID ↓, label-free, best guidance", controls=(("at", "best_guidance_unlabelled"),)),
+        "fid_unlabelled_best": Line("FID ↓, label-free, best", controls=(("at", "best_guidance_unlabelled"),)),
         "fid_unlabelled": Line(
             "FID ↓, label-free",
             controls=(("real images", "floor_fid_unlabelled"), ("from draws", "reconstruction_fid_unlabelled_drawn")),
@@ -41,6 +41,11 @@ GROUPS: dict[str, dict[str, Line]] = {
         "inception_score": Line(
             "inception score ↑", ".2f", "", "inception_score_split_sd", (("real images", "floor_inception_score"),)
         ),
+        "precision": Line("precision ↑", ".1%", controls=(("real images", "floor_precision"),)),
+        "recall": Line("recall ↑", ".1%", controls=(("real images", "floor_recall"),)),
+        "density": Line("density, 1 is best", ".2f", controls=(("real images", "floor_density"),)),
+        "coverage": Line("coverage ↑", ".1%", controls=(("real images", "floor_coverage"),)),
+        "memorisation_share": Line("near copies (real: 5 %)", ".1%"),
         "label_accuracy": Line("label accuracy ↑", ".1%", controls=(("real images", "floor_label_accuracy"),)),
     },
     "likelihood": {
@@ -52,6 +57,7 @@ GROUPS: dict[str, dict[str, Line]] = {
     },
     "first stage": {
         "reconstruction_mse": Line("reconstruction error ↓", ".4f", "squared grey levels"),
+        "reconstruction_psnr": Line("PSNR ↑", ".1f", "dB", "", (("SSIM", "reconstruction_ssim"),)),
         "codebook_used": Line("codes in use ↑", ".1%", "", "", (("perplexity", "codebook_perplexity"),)),
     },
     "hierarchy": {
@@ -75,9 +81,9 @@ GROUPS: dict[str, dict[str, Line]] = {
 """Group → metric → how it is shown."""
 
 FAMILIES = (
-    "best_", "codebook_", "curvature_", "delta_rel_", "denoiser_curvature", "diameter", "elbo_", "fid_", "floor_",
-    "inception_score_", "kid_", "label_accuracy_", "map_", "nll_", "point_", "radius_", "reconstruction_", "saturation",
-    "sqrt_c_",
+    "best_", "codebook_", "coverage_", "curvature_", "delta_rel_", "denoiser_curvature", "density_", "diameter",
+    "elbo_", "fid_", "floor_", "inception_score_", "kid_", "label_accuracy_", "map_", "memorisation_", "nll_", "point_",
+    "precision_", "radius_", "recall_", "reconstruction_", "saturation", "sqrt_c_",
 )  # fmt: skip
 """How the other metrics of this project begin: they are left to results.json. What begins otherwise is shown."""
 

@@ -54,7 +54,7 @@ MEASURES = {
     "recall": Measure("recall", "samples", "samples", "higher", 3, 0.01, False),
     "label_accuracy": Measure("label accuracy, %", "samples", "labels", "higher", 1, 0.01, False, 100),
     "inception_score": Measure("IS", "samples", "samples", "higher", 2, 0.01),
-    "density": Measure("density", "samples", "samples", "higher", 3, 0.01, False),
+    "density": Measure("density, 1 is best", "samples", "samples", "", 3, 0.01, False),
     "coverage": Measure("coverage", "samples", "samples", "higher", 3, 0.01, False),
     "elbo_flow": Measure("bound with diffusion, nats", "likelihood", "bound", "higher", 1, 1.0, False),
     "elbo_flow_rate": Measure("rate with diffusion, nats", "likelihood", "bound", "", 1, 1.0, False),

@@ -85,6 +85,8 @@ class Interval:
 
 def sd_of(values: Sequence[float]) -> float:
     """Standard deviation with n − 1 in the denominator; much quicker than the exact one of the standard library."""
+    if min(values) == max(values):
+        return 0.0  # the mean may be off in its last bit
     centre = fmean(values)
     return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from hldm.study.comparison import ERROR, Comparison, Difference
-from hldm.study.measures import PLACES, Figure
+from hldm.study.measures import CURVES, PLACES, Figure
 
 ONE_SEED = (
     "A difference of single runs has no error, so one seed shows nothing about the settings: seed=0,1,2,3,4 would."
@@ -156,9 +156,15 @@ def footnotes(comparison: Comparison) -> list[str]:
     if not tested:
         return []
     counts = ", ".join(f"{name} {n}" for name, n in tested.items())
+    has_places = any(one.place in CURVES for one in comparison.figures)
     return [
         "± is the 95 % interval of each difference by itself (Student's t over training seeds, paired by seed), and an "
         "effect is excluded where it lies beyond both ends. Verdicts are corrected by Holm for the number of "
         f"comparisons within a group ({counts}). Seeds that would show an effect: in 80 % of cases, by the spread "
         "found here."
+        + (
+            " Without a word of guidance figures are at the scale that the run has by its settings."
+            if has_places
+            else ""
+        )
     ]

@@ -3,6 +3,7 @@
 from hldm.training.checkpoint import load_weights, save_weights
 from hldm.training.learned import settled, settling
 from hldm.training.loop import Stage, train
+from hldm.training.muon import Muon
 from hldm.training.randomness import batch_indices, images_used, initialised, stream
 from hldm.training.realism import LPIPS, DigitDistance, RealisticFirstStage
 from hldm.training.stages import DiffusionStage, FirstStage, encode
@@ -12,6 +13,7 @@ __all__ = [
     "DiffusionStage",
     "DigitDistance",
     "FirstStage",
+    "Muon",
     "RealisticFirstStage",
     "Stage",
     "batch_indices",

@@ -201,7 +201,7 @@ def test_the_ablation_is_a_list_of_cells_with_seeds(invoke: Invoke) -> None:
     assert "11 runs to do" in out
     assert {run.parts[1] for run in runs()} == {"ablation"}
     assert len(runs()) == 11
-    rows = [line.split() for line in out[out.index("label acc") :].splitlines()]
+    rows = [line.split() for line in out[out.rindex(" curvature ") :].splitlines()]
     cells = [word for row in rows for word in row if word in Options().groups["ablation"]]
     assert sorted(cells) == sorted(Options().groups["ablation"])
     assert out.count("same run as") == 2

@@ -135,6 +135,68 @@ def test_all_methods_draw_the_same_samples_where_the_steps_are_small():
             torch.testing.assert_close(end, ends[0], atol=2e-3, rtol=0)
 
 
+def test_what_a_residual_leaves_of_normal_latents_has_unit_variance_at_all_times():
+    """F = 0 is then the best prediction: what is left is 1/D on average, and E 1/D = π/2 for uniform times."""
+    seen = []
+
+    def predict(v, t):
+        seen.append((v, t))
+        return torch.zeros_like(v)
+
+    v = torch.randn(40000, 4, 1, 1, generator=generator(1))
+    process = FlowMatching(prediction="residual", time="uniform")
+    assert process.loss(Euclidean(4), predict, v, generator(2)).item() == pytest.approx(torch.pi / 2, rel=0.01)
+    [(inputs, t)] = seen
+    for early in (t < 0.2, (t > 0.4) & (t < 0.6), t > 0.8):
+        assert inputs[early].std().item() == pytest.approx(1, rel=0.02)
+    plain = loss(Euclidean(4), v, lambda v, t: torch.zeros_like(v))
+    assert plain.item() == pytest.approx(2, rel=0.02)
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(4), ball(1.0), ProductManifold([Euclidean(2), ball(1.0, 2)])])
+def test_without_a_residual_samples_are_the_noise_itself(manifold):
+    """The share of x_t alone moves every point along its radius, and back to where it was at t = 1."""
+    noise = manifold.to_tangent(manifold.random(SHAPE, 1.0, generator(3), dim=1), dim=1)
+    residual = FlowMatching(prediction="residual")
+    sampler = FlowSampler(method="rk4", steps=40)
+    end = sampler.sample(residual, manifold, lambda v, t: torch.zeros_like(v), SHAPE, generator(3))
+    torch.testing.assert_close(end, noise, atol=1e-4, rtol=1e-4)
+    velocity = residual.velocity(manifold, lambda v, t: torch.zeros_like(v), noise, 0.3)
+    torch.testing.assert_close(velocity, -0.4 / 0.58 * noise, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(4), ball(1.0)])
+def test_a_residual_and_the_velocity_that_it_makes_are_one_process(manifold):
+    """Loss, samples and velocity of F are those of w = (2t − 1)/D v + F(v/√D, t)/√D, predicted as it is."""
+
+    def inner(v, t):
+        return torch.sin(2 * v) - t.view(-1, 1, 1, 1)
+
+    def outer(v, t):
+        t = t.view(-1, 1, 1, 1)
+        d = t**2 + (1 - t) ** 2
+        return (2 * t - 1) / d * v + inner(v / d**0.5, t.flatten()) / d**0.5
+
+    residual, velocity = FlowMatching(prediction="residual"), FlowMatching()
+    v = latents(torch.float32)
+    ours = residual.loss(manifold, inner, v, generator(2))
+    torch.testing.assert_close(ours, velocity.loss(manifold, outer, v, generator(2)), rtol=1e-5, atol=0)
+    assert not torch.isclose(ours, velocity.loss(manifold, inner, v, generator(2)), rtol=1e-3)
+    sampler = FlowSampler(steps=3)
+    ends = (sampler.sample(p, manifold, f, SHAPE, generator(3)) for p, f in ((residual, inner), (velocity, outer)))
+    torch.testing.assert_close(*ends, rtol=1e-4, atol=1e-4)
+
+
+def test_a_residual_at_c_zero_is_that_of_flat_space_bit_for_bit():
+    process, v = FlowMatching(prediction="residual"), latents(torch.float32)
+    flat, same, curved = (
+        process.loss(manifold, lambda v, t: torch.sin(v), v, generator(2))
+        for manifold in (Euclidean(4), ball(0.0), ball(1.0))
+    )
+    assert torch.equal(flat, same)
+    assert not torch.isclose(flat, curved, rtol=1e-3)
+
+
 def test_the_time_distribution_is_the_one_asked_for():
     seen = {}
     for time in ("uniform", "logit_normal"):
@@ -262,6 +324,7 @@ def test_unknown_choices_are_refused():
         lambda: FlowSampler(method="rk45", steps=3),
         lambda: FlowMatching(time="cosine"),
         lambda: FlowMatching(pairing="sinkhorn"),
+        lambda: FlowMatching(prediction="noise"),
     ):
         with pytest.raises(AssertionError):
             make()

@@ -63,6 +63,34 @@ def test_switches_change_what_is_computed(name: str) -> None:
     assert all(torch.equal(outs[name], out) == (name == other) for other, out in outs.items())
 
 
+@pytest.mark.parametrize("modulation", ["shift", "scale_shift"])
+def test_time_and_label_reach_a_block_as_the_formula_says(modulation: str) -> None:
+    """Between the convolutions: GroupNorm(h + b), or GroupNorm(h)·(1 + a) + b."""
+    block: Any = denoiser(modulation=modulation).unet.mid_block.resnets[0]
+    x, embedding = noise(3, 32, 4, 4), noise(3, 64, seed=1)
+    h = block.conv1(F.silu(block.norm1(x)))
+    steered = block.time_emb_proj(F.silu(embedding))[:, :, None, None]
+    if modulation == "shift":
+        h = block.norm2(h + steered)
+    else:
+        a, b = steered.chunk(2, 1)
+        h = block.norm2(h) * (1 + a) + b
+    torch.testing.assert_close(block(x, embedding), x + block.conv2(F.silu(h)))
+
+
+def test_the_modulation_changes_what_is_computed_and_not_what_there_is_to_compute_without_time_and_label() -> None:
+    shifted, scaled = denoiser(), denoiser(modulation="scale_shift")
+    common = {k: v for k, v in shifted.state_dict().items() if "time_emb_proj" not in k}
+    missing, _ = scaled.load_state_dict(common, strict=False)
+    assert all("time_emb_proj" in name for name in missing)
+    assert not torch.allclose(shifted(*batch()), scaled(*batch()), atol=1e-3)
+    for model in (shifted, scaled):
+        for name, parameter in model.named_parameters():
+            if "time_emb_proj" in name:
+                parameter.detach().zero_()
+    torch.testing.assert_close(shifted(*batch()), scaled(*batch()))
+
+
 @pytest.mark.parametrize(
     ("curved", "flat"),
     [

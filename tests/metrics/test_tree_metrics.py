@@ -14,6 +14,7 @@ from hldm.data.trees import complete_tree
 from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall, ProductManifold
 from hldm.metrics import node_metrics
 from hldm.metrics.distances import around, frechet_means, geometric_median, pairwise_dist
+from hldm.metrics.resampling import with_control
 from hldm.metrics.tree_metrics import (
     average_distortion,
     correlation,
@@ -22,7 +23,6 @@ from hldm.metrics.tree_metrics import (
     joined_sizes,
     mean_average_precision,
     tree_distances,
-    with_control,
 )
 
 PARENTS = complete_tree(3, 3)
@@ -78,7 +78,7 @@ def test_latents_that_are_the_tree_are_perfect() -> None:
     found = node_metrics(Euclidean(40), paths, torch.arange(40), PARENTS, draws=49, seed=0)
     assert found["tree_nodes"] == 40
     assert found["tree_map"] == 1
-    assert found["tree_distortion"] < 0.3 < found["tree_distortion_null"]
+    assert found["tree_distortion"] < found["tree_distortion_null"]
     assert all(found[f"tree_{name}_p"] == pytest.approx(0.02) for name in NAMES)
     assert all(found[f"tree_{name}_effect"] > 3 for name in NAMES)
 

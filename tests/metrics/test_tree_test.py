@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.cluster.hierarchy import cophenet, linkage
-from scipy.spatial.distance import squareform
 from sklearn.covariance import ledoit_wolf as ledoit_wolf_of_sklearn
 from torch import Generator, Tensor
 
@@ -17,7 +15,6 @@ from hldm.metrics.distances import pairwise_dist
 from hldm.metrics.tree_metrics import tree_distances
 from hldm.metrics.tree_test import (
     cloud,
-    cophenetic_correlation,
     distinct_quadruples,
     ledoit_wolf,
     quartet_delta,
@@ -89,13 +86,6 @@ def test_delta_of_trees_and_of_noise() -> None:
     noise = pairwise_dist(Euclidean(500), normal(31, 500)).numpy()
     assert quartet_delta(noise, quadruples) == pytest.approx(0.5, abs=0.1)
     assert quartet_delta(3 * noise, quadruples) == pytest.approx(quartet_delta(noise, quadruples))
-
-
-def test_cophenetic_correlation_is_scipys() -> None:
-    dist = pairwise_dist(Euclidean(3), normal(30, 3)).numpy()
-    condensed = squareform(dist, checks=False)
-    own = np.corrcoef(condensed, cophenet(linkage(condensed, "average")))[0, 1]
-    assert cophenetic_correlation(dist) == pytest.approx(own)
 
 
 def test_shrinkage_is_scikit_learns() -> None:

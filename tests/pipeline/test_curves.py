@@ -15,8 +15,10 @@ from hldm.data import Dataset, InMemorySplit, Split
 from hldm.pipeline import run
 from hldm.pipeline.build import build_dataset, build_model, load_model
 from hldm.pipeline.curves import Setting, draw_curves, drawn_with
+from hldm.pipeline.log import RunLog
 from hldm.pipeline.samples import build_extractors, sample_images
 from hldm.run.identity import run_identity, training_identity
+from hldm.tracking import NoTracker
 from hldm.training import stream
 from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY, prepare, weights
@@ -248,3 +250,21 @@ def test_training_does_not_depend_on_what_is_measured(drawn, finished):
     assert training_identity(drawn.config) == training_identity(finished["poincare"].config)
     assert run_identity(drawn.config) != run_identity(finished["poincare"].config)
     assert weights(drawn) == weights(finished["poincare"])
+
+
+def test_a_tracker_is_given_each_curve_as_a_stage_of_its_own(tmp_path):
+    rows = []
+
+    class Recording(NoTracker):
+        def log(self, step, metrics, stage):
+            rows.append((stage, step, dict(metrics)))
+
+    guidance = {"points": [{"value": 1.0, "kid": 0.2}, {"value": 1.5, "kid": 0.1}], "best": 1.5}
+    method = {"points": [{"value": "euler", "kid": 0.3}], "best": "euler"}
+    RunLog(tmp_path, Recording()).curves({"guidance": guidance, "method": method})
+    assert rows == [
+        ("guidance_curve", 1, {"value": 1.0, "kid": 0.2}),
+        ("guidance_curve", 2, {"value": 1.5, "kid": 0.1}),
+        ("method_curve", 1, {"kid": 0.3}),
+    ]
+    assert not (tmp_path / "metrics.jsonl").exists()  # it is the log of training

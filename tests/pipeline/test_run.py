@@ -21,7 +21,9 @@ from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import curve, prepare, weights
 
 IN_EVERY_RUN = {
-    "fid", "inception_score", "kid", "label_accuracy", "floor_fid", "floor_kid", "reconstruction_fid",
+    "fid", "fid_unlabelled", "precision", "recall", "density", "coverage", "coverage_unlabelled", "floor_precision",
+    "reconstruction_psnr", "reconstruction_ssim",
+    "inception_score", "kid", "label_accuracy", "floor_fid", "floor_kid", "reconstruction_fid",
     "reconstruction_fid_drawn", "floor_label_accuracy", "fid_bootstrap_sd", "kid_bootstrap_sd",
     "inception_score_bootstrap_sd", "label_accuracy_bootstrap_sd",
     "reconstruction_mse", "elbo", "elbo_reconstruction", "elbo_kl",
@@ -40,9 +42,10 @@ def test_a_run_leaves_everything_it_should(finished, geometry):
     provenance = results["provenance"]
     assert provenance["samples"] == 60
     assert provenance["threads"] == 1
-    [extractor] = provenance["extractors"]
-    assert extractor["name"] == "digits"
-    assert len(extractor["sha256"]) == 64
+    extractor, other = provenance["extractors"]
+    assert (extractor["name"], other["name"]) == ("digits", "unlabelled")
+    assert len(extractor["sha256"]) == len(other["sha256"]) == 64
+    assert other["accuracy"] is None
     assert extractor["accuracy"] > 0.989
     for name in ("samples.png", "reconstructions.png", "latents.png", "config.yaml", "checkpoints/model.safetensors"):
         assert (directory.path / name).stat().st_size > 100, name

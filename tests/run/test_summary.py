@@ -23,6 +23,8 @@ METRICS = {
     "delta_rel_gaussian_sd": 0.0166, "delta_rel_shuffled": 0.201, "radius_q05": 4.3, "radius_median": 5.07,
     "radius_q95": 5.87, "radius_entropy_spearman": 0.2254, "radius_entropy_null": 0.19, "radius_entropy_p": 0.02,
     "sqrt_c_rms": 0.3292, "sqrt_c_rms_drawn": 1.062, "saturation": 0.0, "curvature_0": 1.0, "codebook_used": 0.9,
+    "precision": 0.912, "floor_precision": 0.93, "recall": 0.871, "density": 1.234, "coverage": 0.95,
+    "memorisation_share": 0.048, "memorisation_ct": 0.5, "reconstruction_psnr": 21.34, "reconstruction_ssim": 0.87,
     "codebook_perplexity": 200.0, "radius_depth_spearman": 0.9, "radius_depth_null": 0.1,
 }  # fmt: skip
 
@@ -45,9 +47,11 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
         assert part in fid
     assert re.search(r"FID ↓, no guidance +800 ", text)
     assert re.search(r"FID ↓, best guidance +400 +at 1.5 ", text)
-    assert re.search(r"FID ↓, label-free, best guidance +7.3 +at 1.25 ", text)
+    assert re.search(r"FID ↓, label-free, best +7.3 +at 1.25 ", text)
     assert re.search(r"label accuracy ↑ +96.7% +real images 0.991", text)
     assert "label accuracy ↑" in text
+    assert re.search(r"precision ↑ +91.2% +real images 0.93", text)
+    assert re.search(r"PSNR ↑ +21.3 +dB, SSIM 0.87", text)
     assert "± 4.9" in text
     assert "nats" in text
     assert "more metrics are in results.json" in lines[-1]
