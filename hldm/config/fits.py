@@ -258,24 +258,14 @@ def curves(c: RunConfig) -> Iterator[str]:
     The scales of guidance that conf/ recommends are left out without a word where there is no use for them.
     """
     metrics, sampler = c.metrics, c.diffusion.sampler
-    scales = () if metrics.guidance_scales == USUAL_SCALES else metrics.guidance_scales
-    asked = {
-        "guidance_scales": scales,
-        "sampler_steps": metrics.sampler_steps,
-        "sampler_methods": metrics.sampler_methods,
-    }
-    asked = {name: values for name, values in asked.items() if len(values) > 1}
-    for name, values in asked.items():
+    if metrics.extractors and c.dataset.has_validation is False:
+        yield from chosen_on_nothing(c)
+    for name, values in _asked(c).items():
         key = f"metrics.{name}={shown(list(values))}"
         if len(set(values)) < len(values):
             yield f"{key} has a value twice. Type metrics.{name}={shown(list(dict.fromkeys(values)))}."
         if not metrics.extractors:
             yield f"{key} compares samples, and metrics.extractors=[] draws none. Leave it out, or type metrics=digits."
-        elif c.dataset.has_validation is False:
-            yield (
-                f"{key} is chosen from on validation images, and there are none. Type metrics.{name}=[]"
-                + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST) else ".")
-            )
         if not c.has_diffusion:
             yield f"{key} is about sampling by diffusion, and diffusion=none has none. Type metrics.{name}=[]."
         elif name == "guidance_scales" and not c.has_guidance:
@@ -285,6 +275,28 @@ def curves(c: RunConfig) -> Iterator[str]:
             )
         elif name != "guidance_scales" and sampler is not None:
             yield from _samplers(c, sampler, name, values)
+
+
+def chosen_on_nothing(c: RunConfig) -> Iterator[str]:
+    """A sentence for everything that a user asked to be tried on validation images; of data that have too few."""
+    for name, values in _asked(c).items():
+        yield (
+            f"metrics.{name}={shown(list(values))} is chosen from on validation images, and there are none, or fewer "
+            f"than {MIN_SAMPLES}. Type metrics.{name}=[]"
+            + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST) else ".")
+        )
+
+
+def _asked(c: RunConfig) -> dict[str, tuple[Any, ...]]:
+    """Setting → values of the curves that a user asked for."""
+    metrics = c.metrics
+    scales = () if metrics.guidance_scales == USUAL_SCALES else metrics.guidance_scales
+    wanted: dict[str, tuple[Any, ...]] = {
+        "guidance_scales": scales,
+        "sampler_steps": metrics.sampler_steps,
+        "sampler_methods": metrics.sampler_methods,
+    }
+    return {name: values for name, values in wanted.items() if len(values) > 1}
 
 
 def _samplers(c: RunConfig, sampler: Sampler, name: str, values: tuple[Any, ...]) -> Iterator[str]:

@@ -55,7 +55,7 @@ class LearnableCurvature(Curvature, target="hldm.geometry.LearnableCurvature"):
     learning_rate: Positive | None = Field(
         default=None,
         description="learning rate of log c at its highest, without weight decay; null: both as of any other weight",
-        examples=[0.05],
+        examples=[0.08],
     )
 
 

@@ -66,6 +66,7 @@ def build_dataset(config: RunConfig) -> Dataset:
         found = [
             *fits.pictures(config.metrics, (channels, height, width)),
             *fits.class_samples(config.metrics, dataset.classes),
+            *(fits.chosen_on_nothing(config) if len(dataset.validation) < fits.MIN_SAMPLES else ()),
         ]
         if found:
             raise UserError.of(found)

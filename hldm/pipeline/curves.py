@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hldm.conditioning import ClassConditioning, TextConditioning
+from hldm.config.fits import MIN_SAMPLES
 from hldm.config.schema import RunConfig
 from hldm.data import Dataset
 from hldm.metrics import FeatureExtractor, image_metrics, labels_like
@@ -96,7 +97,7 @@ def draw_curves(
         least KID. A point has its `value` and the metrics of `image_metrics`, those of noise apart.
     """
     reference, n = dataset.validation.first(), config.metrics.validation_samples
-    if not len(reference):
+    if len(reference) < MIN_SAMPLES:
         return {}
     labels = labels_like(dataset.validation.labels, n)
     scored: dict[Setting, dict[str, float]] = {}

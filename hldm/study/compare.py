@@ -4,6 +4,7 @@ import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -76,20 +77,25 @@ def _rows(plan: list[Point]) -> list[Row]:
 
 
 def _captions(rows: list[Row]) -> list[str]:
-    """One line per way in which the numbers were made: as a rule, one."""
-    lines: dict[str, None] = {}
+    """One line per way in which the numbers were made: as a rule, one. The floor moves a little with the seed."""
+    lines: dict[str, list[Row]] = {}
     for row in rows:
-        if row.run is None or "samples" not in row.run.provenance:
-            continue
-        made = row.run.provenance
-        line = (
-            f"n = {made['samples']} samples against {words(made.get('reference'))}, features of {_extractors(made)}; "
-            f"FID of real images at this n: {written(row.metrics.get('floor_fid'), '{:.3g}')}"
-        )
-        if "floor_label_accuracy" in row.metrics:
-            line += f", label accuracy of real images: {row.metrics['floor_label_accuracy']:.1%}"
-        lines[f"{line}."] = None
-    return list(lines)
+        if row.run is not None and "samples" in (made := row.run.provenance):
+            line = (
+                f"n = {made['samples']} samples against {words(made.get('reference'))}, features of {_extractors(made)}"
+            )
+            lines.setdefault(line, []).append(row)
+    return [
+        f"{line}; FID of real images at this n: {_floor(of_line, 'floor_fid', '{:.3g}')}, "
+        f"their label accuracy: {_floor(of_line, 'floor_label_accuracy', '{:.1%}')}."
+        for line, of_line in lines.items()
+    ]
+
+
+def _floor(rows: list[Row], name: str, form: str) -> str:
+    """What real images score, the mean over the runs that say it."""
+    known = [row.metrics[name] for row in rows if name in row.metrics]
+    return written(fmean(known) if known else None, form)
 
 
 def _extractors(made: Mapping[str, Any]) -> str:

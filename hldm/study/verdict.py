@@ -131,7 +131,8 @@ def disagreements(differences: Sequence[Difference], known: dict[str, Figure], l
 
 def sampling(differences: Sequence[Difference], known: dict[str, Figure]) -> Iterator[str]:
     """A sentence on what of the spread between seeds is sampling, and what of it training."""
-    shares = [(known[one.figure].heading, one.sampling_share) for one in differences if one.sampling_share is not None]
+    apart = [one for one in differences if not one.is_same]
+    shares = [(known[one.figure].heading, one.sampling_share) for one in apart if one.sampling_share is not None]
     if not shares:
         return
     each = ", ".join(f"{heading} {share:.0%}" for heading, share in shares)

@@ -33,7 +33,9 @@ def test_a_run_on_a_known_tree(layout: str, tmp_path: Path) -> None:
     run(directory.path)
     metrics = directory.results["metrics"]
     assert metrics.keys() >= {"fid", "floor_fid", "reconstruction_mse", "delta_rel"}
-    assert not metrics.keys() & {"label_accuracy", "radius_entropy_spearman"}  # no digits, nobody to tell them apart
+    # there are no digits, and nobody who would tell them apart
+    assert not metrics.keys() & {"label_accuracy", "inception_score", "radius_entropy_spearman"}
+    assert [extractor["name"] for extractor in directory.results["provenance"]["extractors"]] == ["unlabelled"]
     # all drawings lie at one depth, so that it has no rank correlation with anything
     assert ("radius_depth_spearman" in metrics) == (layout != "map")
     assert all(math.isfinite(value) for value in metrics.values())

@@ -130,6 +130,8 @@ def test_sampling_and_training_have_their_shares() -> None:
     assert words(flat, ball, kid_bootstrap_sd=0.06)[-1].endswith("more samples or sampling seeds would narrow them.")
     assert words(flat, ball, fid_bootstrap_sd=0.005)[-1].endswith("more samples hardly.")
     assert "sampling alone" not in words(flat, ball)[-1]
+    same = {"recall": [0.8, 0.8, 0.8]}  # has no spread that anything gives
+    assert "recall" not in words(flat | same, ball | same, fid_bootstrap_sd=0.005, recall_bootstrap_sd=0.1)[-1]
 
 
 def test_seeds_that_a_figure_lacks_are_counted() -> None:
