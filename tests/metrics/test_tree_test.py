@@ -109,7 +109,7 @@ def test_a_cloud_keeps_radii_and_covariance() -> None:
     w = normal(4000, 4) * scales
     drawn = cloud(w, Generator().manual_seed(0))()
     assert torch.allclose(drawn.norm(dim=1).sort().values, w.norm(dim=1).sort().values)
-    assert torch.allclose(drawn.std(0), scales, rtol=0.06)
+    assert torch.allclose(drawn.std(0), scales, rtol=0.12)
     groups = torch.arange(4000) % 2
     grouped = cloud(w, Generator().manual_seed(0), groups=groups, stretch=2.0)()
     for group in (0, 1):
