@@ -57,7 +57,6 @@ def test_curvature_counts_where_there_is_any() -> None:
         ("training.log_every", 7),
         ("dataset.folder", "/elsewhere"),  # every file in it is compared with the published one
         ("diffusion.sampler.tolerance", 0.5),  # of method=adaptive
-        ("metrics.likelihood_steps", 3),  # of likelihood_images > 0
         ("training.first_stage.perceptual_features", "lpips"),  # of perceptual_weight > 0
         ("training.first_stage.adversarial_start", 3),  # of adversarial_weight > 0
         ("denoiser.curvature.value", 0.3),  # of hyperbolic layers
@@ -227,7 +226,6 @@ def test_hyperbolic_conditioning_makes_curvature_count_but_shares_the_first_stag
     ("switch", "key", "value"),
     [
         ("diffusion.sampler.method=adaptive", "diffusion.sampler.tolerance", 0.1),
-        ("metrics.likelihood_images=10", "metrics.likelihood_steps", 3),
         ("training.first_stage.adversarial_weight=0.5", "training.first_stage.adversarial_start", 3),
         ("training.first_stage.perceptual_weight=0.5", "training.first_stage.perceptual_features", "lpips"),
     ],
@@ -247,12 +245,18 @@ def test_flat_latents_do_not_read_what_is_about_balls() -> None:
             assert (run_identity(one) != run_identity(other)) is differs
 
 
+def test_steps_of_a_bound_count_where_there_is_one() -> None:
+    for typed, is_read in ((["metrics.likelihood_images=0"], False), ([], True)):
+        config = compose(typed)
+        assert (run_identity(config) != run_identity(changed(config, "metrics.likelihood_steps", 3))) is is_read
+
+
 def test_a_new_setting_leaves_earlier_identities_alone(configs: dict[str, RunConfig]) -> None:
     """A configuration of a version that did not have a setting is the one that its schema default makes."""
     for config in configs.values():
         data = config.dump()
         del data["training"]["first_stage"]["adversarial_weight"], data["denoiser"]["stem"]
-        del data["metrics"]["likelihood_images"], data["autoencoder"]["latent_rms"]
+        del data["metrics"]["per_class"], data["autoencoder"]["latent_rms"]
         assert run_identity(RunConfig.model_validate(data)) == run_identity(config)
 
 
