@@ -159,7 +159,8 @@ def _extractors(runs: Iterable[Finished]) -> list[str]:
     others: dict[str, None] = {}
     for run in runs:
         there = run.provenance.get("extractors")
-        names = [one["name"] for one in there if isinstance(one, dict) and one.get("name")] if there else []
+        there = there if isinstance(there, list) else []  # results may be damaged
+        names = [one["name"] for one in there if isinstance(one, dict) and one.get("name")]
         leading = leading or next(iter(names), "")
         others |= dict.fromkeys(names[1:])
     return [leading, *others]

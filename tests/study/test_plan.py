@@ -25,10 +25,10 @@ def test_units_count_steps_and_network_evaluations() -> None:
     for method, evaluations in (("euler", 5), ("midpoint", 10), ("rk4", 20), ("adaptive", 20)):
         work = units(compose([*settings, f"diffusion.sampler.method={method}"]))
         assert work["evaluation"] == 100 * evaluations
-    # three points of 10 samples, then 100 without guidance, 100 at the best one, 100 at the run's own
+    # three points of 10 samples, then 100 without guidance, 100 at the best of each extractor, 100 at the run's own
     curve = ["metrics.guidance_scales=[1,2,3]", "metrics.validation_samples=10"]
     work = units(compose([*settings[:-1], *curve]))
-    assert work["evaluation"] == (3 * 10 + 50 + 100 + 100) * 10
+    assert work["evaluation"] == (3 * 10 + 50 + 2 * 100 + 100) * 10
 
 
 def test_an_estimate_scales_what_was_measured(tmp_path: Path) -> None:
