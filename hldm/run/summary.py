@@ -61,7 +61,16 @@ GROUPS: dict[str, dict[str, Line]] = {
         "codebook_used": Line("codes in use ↑", ".1%", "", "", (("perplexity", "codebook_perplexity"),)),
     },
     "hierarchy": {
-        # no arrow: less than its controls is evidence of a hierarchy, less by itself is none
+        # no arrow: δ_rel describes, beside clouds without a hierarchy, and is no test; the quartets are
+        "quartet_p": Line("p of no hierarchy", ".2g", controls=(("flat clusters", "clusters"),)),
+        "tree_correlation": Line(
+            "distances as in the tree ↑", ".2f", controls=(("by chance", "tree_correlation_null"),)
+        ),
+        "tree_map": Line("mAP of the tree ↑", ".2f", controls=(("by chance", "tree_map_null"),)),
+        "level1_knn": Line("k-NN, first level ↑", ".1%", controls=(("by chance", "level1_knn_null"),)),
+        "posterior_noise_share": Line(
+            "noise in what is drawn", ".0%", controls=(("nats per position", "kl_per_position"),)
+        ),
         "delta_rel": Line(
             "δ_rel",
             ".3f",
@@ -81,9 +90,10 @@ GROUPS: dict[str, dict[str, Line]] = {
 """Group → metric → how it is shown."""
 
 FAMILIES = (
-    "best_", "codebook_", "coverage_", "curvature_", "delta_rel_", "denoiser_curvature", "density_", "diameter",
-    "elbo_", "fid_", "floor_", "inception_score_", "kid_", "label_accuracy_", "map_", "memorisation_", "nll_", "point_",
-    "precision_", "radius_", "recall_", "reconstruction_", "saturation", "sqrt_c_",
+    "best_", "clusters", "codebook_", "cophenetic", "coverage_", "curvature_", "delta_", "denoiser_curvature",
+    "density_", "diameter", "elbo_", "fid_", "floor_", "inception_score_", "kid_", "kl_", "label_accuracy_", "level",
+    "map_", "memorisation_", "nll_", "noise_", "point_", "positions_", "posterior_", "precision_", "quartet_",
+    "radius_", "recall_", "reconstruction_", "saturation", "signal_", "sqrt_c_", "tree_",
 )  # fmt: skip
 """How the other metrics of this project begin: they are left to results.json. What begins otherwise is shown."""
 

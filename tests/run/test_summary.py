@@ -25,7 +25,10 @@ METRICS = {
     "sqrt_c_rms": 0.3292, "sqrt_c_rms_drawn": 1.062, "saturation": 0.0, "curvature_0": 1.0, "codebook_used": 0.9,
     "precision": 0.912, "floor_precision": 0.93, "recall": 0.871, "density": 1.234, "coverage": 0.95,
     "memorisation_share": 0.048, "memorisation_ct": 0.5, "reconstruction_psnr": 21.34, "reconstruction_ssim": 0.87,
-    "codebook_perplexity": 200.0, "radius_depth_spearman": 0.9, "radius_depth_null": 0.1,
+    "quartet_p": 0.025, "quartet_cloud_p": 0.025, "clusters": 12.0, "tree_correlation": 0.71,
+    "tree_correlation_null": 0.1, "tree_map": 0.62, "tree_map_null": 0.2, "level1_knn": 0.93,
+    "level1_knn_null": 0.5, "posterior_noise_share": 0.676,
+    "kl_per_position": 1.18, "codebook_perplexity": 200.0, "radius_depth_spearman": 0.9, "radius_depth_null": 0.1,
 }  # fmt: skip
 
 
