@@ -23,7 +23,9 @@ def dataset():
 
 
 def model_of(dataset, *overrides):
-    return build_model(compose([*TINY, *overrides]), dataset).eval().requires_grad_(False)
+    # so that what stands in for the network is the velocity
+    velocity = "diffusion.process.prediction=velocity"
+    return build_model(compose([*TINY, velocity, *overrides]), dataset).eval().requires_grad_(False)
 
 
 @pytest.mark.parametrize("geometry", ["euclidean", "poincare", "hybrid"])
