@@ -73,20 +73,8 @@ class DigitClassifier(nn.Module):
         super().__init__()
         path = check_digit_weights(weights) or BUNDLED_WEIGHTS
         self.network = DigitNetwork()
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            self.network.load_state_dict(state)
-            self.accuracy, stated = float(metadata["test_accuracy"]), metadata["sha256"]
-        except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path} does not hold a digit classifier ({reason}). {DIGITS_REMEDY}") from None
-        self.sha256 = weights_sha256(state)
-        if self.sha256 != stated:
-            raise UserError(
-                f"{path} is damaged: its weights do not have the hash that its header states. {DIGITS_REMEDY}"
-            )
+        header = load_network(self.network, path, "a digit classifier", DIGITS_REMEDY, numbers=("test_accuracy",))
+        self.accuracy, self.sha256 = float(header["test_accuracy"]), header["sha256"]
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +85,34 @@ class DigitClassifier(nn.Module):
                 "Use metrics=inception for other images."
             )
         return self.network(images)
+
+
+def load_network(
+    network: nn.Module, path: Path, what: str, remedy: str, *, numbers: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Load weights that `hldm.training.digit_classifier.save_network` wrote, and return what the file's header says.
+
+    Args:
+        what: the file is expected to hold, and what to do where it does not, for the error.
+        numbers: entries of the header, beside the hash, that have to be numbers.
+
+    Raises:
+        UserError: the file is not such a file, or its weights are not those that its header states.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        network.load_state_dict(state)
+        for name in numbers:
+            float(header[name])
+        stated = header["sha256"]
+    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} does not hold {what} ({reason}). {remedy}") from None
+    if weights_sha256(state) != stated:
+        raise UserError(f"{path} is damaged: its weights do not have the hash that its header states. {remedy}")
+    return header
 
 
 def weights_sha256(state: dict[str, Tensor]) -> str:

@@ -10,12 +10,11 @@ Legend: N images of 28 × 28, D features.
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hldm.config.weights import UNLABELLED_REMEDY, check_unlabelled_weights
 from hldm.errors import UserError
-from hldm.metrics.classifier import weights_sha256
+from hldm.metrics.classifier import load_network
 from hldm.metrics.extractors import FeatureExtractor
 
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "unlabelled.safetensors"
@@ -70,20 +69,8 @@ class UnlabelledFeatures(FeatureExtractor):
         super().__init__()
         path = check_unlabelled_weights(weights) or BUNDLED_WEIGHTS
         self.network = UnlabelledNetwork()
-        try:
-            with safe_open(path, framework="pt") as file:
-                self.figures: dict[str, str] = file.metadata() or {}
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            self.network.load_state_dict(state)
-            stated = self.figures["sha256"]
-        except (SafetensorError, OSError, RuntimeError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path} does not hold unlabelled features ({reason}). {UNLABELLED_REMEDY}") from None
-        self.sha256 = weights_sha256(state)
-        if self.sha256 != stated:
-            raise UserError(
-                f"{path} is damaged: its weights do not have the hash that its header states. {UNLABELLED_REMEDY}"
-            )
+        self.figures = load_network(self.network, path, "unlabelled features", UNLABELLED_REMEDY)
+        self.sha256 = self.figures["sha256"]
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
