@@ -3,6 +3,7 @@
 # make docs    build the documentation into site/, offline
 # make check   what a change has to pass: format, lint, types, import layers, tests
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 export PYTHONUNBUFFERED := 1
@@ -35,7 +36,7 @@ train:
 	$(BIN)/python train.py -m geometry=poincare,euclidean curvature=0.1,1.0
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """The command line in this process, with a fake pipeline: a call takes under a second."""
 
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import pytest
 from hldm import console, machine
 from hldm.commands import train
 from hldm.study import execute
+
+os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: tests run side by side
 
 FAKE = Path(__file__).with_name("fake_pipeline.py")
 
