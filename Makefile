@@ -1,5 +1,5 @@
 # make train   set up everything, run a smoke run, then the main job
-# make test    set up everything, run the tests
+# make test    set up everything, run the tests in two processes (WORKERS=2)
 # make docs    build the documentation into site/, offline
 # make check   what a change has to pass: format, lint, types, import layers, tests
 PYTHON ?= python3
@@ -36,7 +36,7 @@ train:
 	$(BIN)/python train.py -m geometry=poincare,euclidean curvature=0.1,1.0
 
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff format --check .
