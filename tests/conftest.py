@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 from hldm import console, machine
 from hldm.commands import train
@@ -17,6 +18,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: t
 
 LONGEST = ["test_readme.py", "test_shapes.py", "test_docs.py", "test_run.py", "test_codebooks.py", "test_examples.py"]
 """Files that are begun first, so that at the end no process waits for another that has just begun one of them."""
+
+settings.register_profile("numerics", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile("shapes", settings.get_profile("numerics"), max_examples=5)
+settings.load_profile("numerics")
 
 FAKE = Path(__file__).with_name("fake_pipeline.py")
 
