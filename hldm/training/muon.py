@@ -50,17 +50,17 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # never a closure here
         assert closure is None
         for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
+            weights: list[Tensor] = [p for p in group["params"] if p.grad is not None]
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             self._adam([p for p in weights if p.ndim < 2], group)
-            matrices: dict[tuple[int, int], list[nn.Parameter]] = {}
+            matrices: dict[tuple[int, int], list[Tensor]] = {}
             for weight in weights:
                 if weight.ndim >= 2:
                     matrices.setdefault((len(weight), weight[0].numel()), []).append(weight)
             for shape, alike in matrices.items():
                 self._muon(alike, shape, group)
 
-    def _muon(self, weights: list[nn.Parameter], shape: tuple[int, int], group: dict[str, Any]) -> None:
+    def _muon(self, weights: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
         """Weights of one shape at once: on a GPU, starting the operations takes longer than they do."""
         share = 1 - group["momentum"]
         gradients = torch.stack([_gradient(weight).reshape(shape) for weight in weights])
@@ -73,7 +73,7 @@ class Muon(torch.optim.Optimizer):
         steps = [step.view_as(weight) for step, weight in zip(orthogonal(ahead), weights, strict=True)]
         torch._foreach_add_(weights, steps, alpha=-group["lr"] * STEP_SIZE * math.sqrt(max(shape)))
 
-    def _adam(self, weights: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         if not weights:
             return
         states, (beta1, beta2) = [self.state[weight] for weight in weights], group["betas"]
@@ -93,7 +93,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_addcdiv_(weights, means, deviations, rates)
 
 
-def _gradient(weight: nn.Parameter) -> Tensor:
+def _gradient(weight: Tensor) -> Tensor:
     assert weight.grad is not None
     return weight.grad
 
