@@ -6,6 +6,7 @@ do without. A function that makes a figure is decorated with `styled()`, whateve
 
 import logging
 import math
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -80,7 +81,8 @@ def styled() -> Iterator[None]:
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names in a script that it lacks
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(STYLE)
+        settings: Any = matplotlib.rcParams  # whose type lists each name
+        settings.update(STYLE)
         yield
 
 
@@ -95,9 +97,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 @styled()
-def save(
-    figure: "Figure", path: Path, kinds: Sequence[str] = ("png", "pdf")
-) -> list[Path]:
+def save(figure: "Figure", path: Path, kinds: Sequence[str] = ("png", "pdf")) -> list[Path]:
     """Write a figure in each of these formats, whole or not at all; the same figure gives the same bytes.
 
     Args:
@@ -107,6 +107,8 @@ def save(
     Returns:
         the files.
     """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the same in all formats, and laid out once
     files = {kind: path.with_suffix(f".{kind}") for kind in kinds}
     for kind, file in files.items():
         write_atomically(file, partial(figure.savefig, format=kind, metadata=METADATA[kind]))
@@ -120,7 +122,7 @@ def font_file() -> str:
     return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
-def look(i: int) -> dict[str, str]:
+def look(i: int) -> dict[str, Any]:
     """Colour and marker of the i-th class or series."""
     return {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)]}
 
@@ -159,11 +161,11 @@ def band(axes: "Axes", xs: Sequence[float], means: Sequence[float], margins: Seq
     """
     (line,) = axes.plot(xs, means, **how)
     known = [(x, m - e, m + e) for x, m, e in zip(xs, means, margins, strict=True) if e is not None]
+    at, low, high = ([of[i] for of in known] for i in range(3))
     if len(known) > 1:
-        axes.fill_between(*zip(*known, strict=True), color=line.get_color(), alpha=0.18, linewidth=0)
-    elif known:
-        ((x, low, high),) = known
-        axes.vlines(x, low, high, color=line.get_color(), alpha=0.5, linewidth=2)
+        axes.fill_between(at, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+    else:
+        axes.vlines(at, low, high, color=line.get_color(), alpha=0.5, linewidth=2)
     return line
 
 
@@ -181,10 +183,35 @@ def circles(axes: "Axes", rings: Iterable[tuple[float, str]], boundary: float | 
         shown.append((boundary, "unit circle: infinitely far", {"linewidth": 1.0}))
     for radius, words, how in shown:
         axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=GREY, zorder=0, **how))
-        axes.annotate(words, (0, -radius), color=GREY, fontsize=6, ha="center", va="center", bbox=HALO, zorder=3)
+        if words:
+            axes.annotate(words, (0, -radius), color=GREY, fontsize=6, ha="center", va="center", bbox=HALO, zorder=3)
 
 
 def distances(furthest: float) -> list[tuple[float, str]]:
     """Circles at two or three round distances, for a picture of normal coordinates: their radius is the distance."""
     step = nice(furthest / 3)
     return [(step * k, f"r = {step * k:g}") for k in (1, 2, 3)]
+
+
+def caption(figure: "Figure", text: str) -> None:
+    """A line above all panels, or as many as it needs."""
+    letters = int(figure.get_size_inches()[0] * INCH / 1.45)
+    figure.suptitle(textwrap.fill(text, letters), color=GREY, fontsize=7)
+
+
+def beside(axes: "Axes", name: str, points: float = 36) -> None:
+    """The name of a row, to the left of its first panel."""
+    axes.annotate(
+        name, (0, 0.5), (-points, 0), xycoords="axes fraction", textcoords="offset points", rotation=90,
+        ha="center", va="center", fontweight="bold", annotation_clip=False,
+    )  # fmt: skip
+
+
+def legend(figure: "Figure") -> None:
+    """One legend below all panels, each name once."""
+    found = {
+        word: handle for axes in figure.axes for handle, word in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    room = figure.get_size_inches()[0] * INCH
+    across = int(room / (14 + 1.5 * max(map(len, found), default=0)))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(max(across, 1), 5))

@@ -137,8 +137,8 @@ def principal_components(v: Tensor, means: Sequence[Tensor] = ()) -> tuple[Tenso
     """(N, …) → the first two components about their mean (N, 2), and the shares of the variance that they have.
 
     Args:
-        means: (D,) each: component k has the sign with which the k-th of them is positive. Where there is none, or it is
-            0, the point that lies farthest is.
+        means: (D,) each: component k has the sign with which the k-th of them is positive. Where there is none, or
+            it is 0, the point that lies farthest is.
     """
     x = v.flatten(1)
     centre, total = x.mean(0), float((x - x.mean(0)).square().sum())
@@ -224,19 +224,20 @@ def latents_figure(view: View, colouring: Colouring, title: str, tree: Tensor | 
 
 def _dots(axes: "Axes", points: Tensor, colouring: Colouring) -> None:
     labels, names = colouring.labels, colouring.names
+    x, y = points.numpy().T
     how: dict[str, Any] = {"s": 8, "alpha": 0.75, "linewidths": 0, "rasterized": len(points) > MANY_DOTS, "zorder": 2}
     if colouring.is_depth:
         from matplotlib import colormaps
 
         n = len(names)
-        dots = axes.scatter(
-            *points.T.numpy(), c=labels.numpy(), cmap=colormaps[SEQUENCE].resampled(n), vmin=-0.5, vmax=n - 0.5, **how
-        )
+        how |= {"c": labels.tolist(), "cmap": colormaps[SEQUENCE].resampled(n), "vmin": -0.5, "vmax": n - 0.5}
+        dots = axes.scatter(x, y, **how)
         axes.figure.colorbar(dots, ax=axes, label="depth in the tree", ticks=range(n), shrink=0.7)
         return
     present = labels.unique().tolist()
     for i in present:
-        axes.scatter(*points[labels == i].T.numpy(), label=names[i] if i < len(names) else str(i), **look(i), **how)
+        own = (labels == i).numpy()
+        axes.scatter(x[own], y[own], **{**how, **look(i), "label": names[i]})
     handles, words = axes.get_legend_handles_labels()
     more = len(present) - MOST_NAMES
     axes.legend(
