@@ -40,6 +40,14 @@ def grid_of(png: Path) -> tuple[Image.Image, list[str]]:
     return small, str(picture.info.get(COLUMNS, "")).splitlines()
 
 
+def words_above(png: Path) -> list[str]:
+    """The words above the columns of a sample grid; none where the file is damaged."""
+    try:
+        return grid_of(png)[1]
+    except (OSError, ValueError):
+        return []
+
+
 @styled()
 def tiles_figure(title: str, rows: Sequence[tuple[str, Sequence[Tile | None]]]) -> "Figure":
     """Pictures in rows with their names.

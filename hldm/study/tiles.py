@@ -25,7 +25,7 @@ from hldm.drawing import (
 )
 from hldm.study.cells import Cell
 from hldm.study.comparison import Comparison
-from hldm.study.pictures import Tile, grid_of, tiles_figure
+from hldm.study.pictures import Tile, tiles_figure, words_above
 from hldm.study.series import series_name
 from hldm.study.tables import figure_text
 
@@ -136,7 +136,7 @@ def write_tiles(
     tiles = [
         (name, [None if p is None else Tile(p.title, p.folder / "samples.png") for p in line]) for name, line in rows
     ]
-    _, columns = grid_of(next(tile.file for _, line in tiles for tile in line if tile is not None))
+    columns = next((words for _, line in tiles for tile in line if tile and (words := words_above(tile.file))), [])
     by = f"; columns of a tile: {', '.join(columns)}" if 0 < len(columns) <= 12 else ""
     return save(tiles_figure(f"Samples, {what}{by}", tiles), target, kinds)
 
