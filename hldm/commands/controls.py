@@ -18,6 +18,8 @@ from hldm.errors import UserError
 SHOWS = ("radius", "between", "mean_of", "neighbours")
 """What there is to see, one thing at a time."""
 
+DIGITS = 10
+
 
 def usual_number(shows: str | None) -> int:
     """n where it is not typed: what fits a row of a picture with rows; else 100, of which between= names two."""
@@ -97,8 +99,17 @@ def check_controls(config: RunConfig, name: str, arguments: Mapping[str, Any], t
                 f"between={typed['between']} names sample {last}, and n={n} draws samples 0 to {n - 1}. Type "
                 f"n={last + 1} at least."
             )
+    if config.dataset.has_digits:  # other data have to be read before their classes are known
+        for key in ("label", "around", "mean_of"):
+            check_class(key, arguments.get(key), str(config.dataset.target).rpartition(".")[2], DIGITS)
     _check_guidance(config, name, arguments, typed)
     _check_steps(config, name, arguments, typed)
+
+
+def check_class(key: str, label: int | None, data: str, classes: int) -> None:
+    """Raise a UserError where the data have no such class."""
+    if label is not None and label >= classes:
+        raise UserError(f"{key}={label} is not a class of {data}: it has 0 to {classes - 1}.")
 
 
 def _check_guidance(config: RunConfig, name: str, arguments: Mapping[str, Any], typed: Mapping[str, str]) -> None:
@@ -146,7 +157,7 @@ def _allowed(sampler: Sampler, steps: int) -> str | None:
     if field is None:
         return "left out: this sampler has no steps to set"
     try:
-        type(sampler).model_validate({**sampler.dump(), "steps": steps})
+        type(sampler)(**{name: value for name, value, _ in sampler.fields()} | {"steps": steps})
     except ValidationError:
         return must_be(field)
     return None

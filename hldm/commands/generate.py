@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hldm import console
-from hldm.commands.controls import KEYS, SHOWS, check_controls, usual_number
+from hldm.commands.controls import KEYS, SHOWS, check_class, check_controls, usual_number
 from hldm.config.conditioning import TextConditioning
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from hldm.data import Dataset
     from hldm.model import LatentModel
-    from hldm.pipeline.drawings import Drawing
+    from hldm.pipeline.latent_views import View
     from hldm.pipeline.samples import Drawn
 
 
@@ -123,24 +123,23 @@ def main(argv: list[str]) -> None:
     os.environ.update(Allotment(1, threads).environment(0))
     # torch only now: a wrong argument is answered at once
     from hldm.pipeline.build import build_dataset, choose_device, load_model
-    from hldm.pipeline.drawings import check_class, class_mean, save_drawing
+    from hldm.pipeline.latent_views import class_mean, save_view
     from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_npz
 
     dataset = build_dataset(config)
     for key in ("label", "around", "mean_of"):
-        if key in arguments:
-            check_class(dataset, key, arguments[key])
+        check_class(key, arguments.get(key), dataset.name, dataset.classes)
     model = load_model(config, dataset, directory.path, choose_device(config.hardware))
     if shows == "mean_of":
-        drawing = class_mean(model, dataset, arguments["mean_of"], n)
-        save_drawing(out, drawing, f"{name}. {drawing.caption}")
-        print(console.paragraphs(f"{drawing.caption}\n{out}"))
+        view = class_mean(model, dataset, arguments["mean_of"], n)
+        save_view(out, view, f"{name}. {view.caption}")
+        print(console.paragraphs(f"{view.caption}\n{out}"))
         return
     drawn, labels, source = draw_samples(config, model, dataset, arguments)
     if shows is not None:
-        drawing = shown(config, model, dataset, drawn, labels, arguments)
-        save_drawing(out, drawing, f"{name}. {drawing.caption}")
-        print(console.paragraphs(drawing.caption))
+        view = shown(config, model, dataset, drawn, labels, arguments)
+        save_view(out, view, f"{name}. {view.caption}")
+        print(console.paragraphs(view.caption))
     elif out.suffix == ".npz":
         save_npz(out, drawn.images, labels)
     else:
@@ -183,9 +182,9 @@ def shown(
     drawn: "Drawn",
     labels: "Tensor | None",
     arguments: Mapping[str, Any],
-) -> "Drawing":
-    """The drawing that radius=, between= or neighbours= asks for."""
-    from hldm.pipeline.drawings import beside_training, between, with_radius
+) -> "View":
+    """The view that radius=, between= or neighbours= asks for."""
+    from hldm.pipeline.latent_views import beside_training, between, with_radius
 
     if "radius" in arguments:
         batch_size = config.metrics.sampling_batch_size

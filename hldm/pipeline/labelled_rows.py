@@ -36,7 +36,7 @@ def save_rows(path: Path, rows: Sequence[Row], caption: str) -> None:
     """Write the rows below each other as PNG, with the caption above them, wrapped to their width."""
     width = rows[0].images.shape[-1]
     scale = max(1, -(-LEAST_TILE // width))
-    body, small = ImageFont.load_default(15), ImageFont.load_default(12)
+    body, small = ImageFont.truetype(font_file(), 14), ImageFont.truetype(font_file(), 11)
     grids = [_enlarged(row.images, scale) for row in rows]
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     left = 2 * MARGIN + max(int(measure.multiline_textbbox((0, 0), row.label, body)[2]) for row in rows)
@@ -67,10 +67,14 @@ def _enlarged(images: Tensor, scale: int) -> Image.Image:
     return grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
 
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+def font_file() -> str:
+    """DejaVu Sans, which comes with matplotlib: Pillow's own font lacks × and é."""
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
-def _wrapped(text: str, width: int, font: Font) -> list[str]:
+def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -81,7 +85,7 @@ def _wrapped(text: str, width: int, font: Font) -> list[str]:
     return lines
 
 
-def _shortened(text: str, width: int, font: Font) -> str:
+def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

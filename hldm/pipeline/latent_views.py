@@ -34,7 +34,7 @@ COINCIDE = 1e-6
 
 
 @dataclass(frozen=True)
-class Drawing:
+class View:
     """Rows of a picture, and the same as arrays.
 
     Attributes:
@@ -56,7 +56,7 @@ def with_radius(
     factors: Sequence[float],
     around: int | None,
     batch_size: int,
-) -> Drawing:
+) -> View:
     """Samples as they were drawn, and moved to `factors` times their distance from the origin, or from a class's mean.
 
     Args:
@@ -90,10 +90,10 @@ def with_radius(
     arrays = {"arr_0": torch.cat(list(images.values()))}
     if labels is not None:
         arrays["arr_1"] = labels.repeat(len(factors))
-    return Drawing(rows if dataset.has_pictures else [], caption, arrays)
+    return View(rows if dataset.has_pictures else [], caption, arrays)
 
 
-def between(model: LatentModel, dataset: Dataset, drawn: Drawn, labels: Tensor | None, a: int, b: int) -> Drawing:
+def between(model: LatentModel, dataset: Dataset, drawn: Drawn, labels: Tensor | None, a: int, b: int) -> View:
     """The geodesic between the samples numbered a and b, above the straight line in normal coordinates."""
     manifold, times = model.autoencoder.manifold, torch.linspace(0, 1, FRAMES, device=drawn.v.device)
     start, end = drawn.v[a], drawn.v[b]
@@ -119,10 +119,10 @@ def between(model: LatentModel, dataset: Dataset, drawn: Drawn, labels: Tensor |
     rows = [Row(label, own, notes) for label, own in images.items()]
     caption = f"Between samples {a} and {b}, at distance {distance:.3g}, with constant speed. {compared}"
     arrays = {"arr_0": torch.cat(list(images.values()))}
-    return Drawing(rows if dataset.has_pictures else [], caption, arrays)
+    return View(rows if dataset.has_pictures else [], caption, arrays)
 
 
-def class_mean(model: LatentModel, dataset: Dataset, label: int, n: int) -> Drawing:
+def class_mean(model: LatentModel, dataset: Dataset, label: int, n: int) -> View:
     """The decoded Fréchet mean of a class beside its n members that are nearest to it and the n farthest ones.
 
     Raises:
@@ -158,10 +158,10 @@ def class_mean(model: LatentModel, dataset: Dataset, label: int, n: int) -> Draw
         f"member its distance from it, {float(far.square().mean().sqrt()):.3g} in the root mean square. {averaged}"
     )
     arrays = {"arr_0": torch.cat([image, *shown.values()])}
-    return Drawing(rows, caption, arrays)
+    return View(rows, caption, arrays)
 
 
-def beside_training(model: LatentModel, dataset: Dataset, drawn: Drawn, labels: Tensor | None, k: int) -> Drawing:
+def beside_training(model: LatentModel, dataset: Dataset, drawn: Drawn, labels: Tensor | None, k: int) -> View:
     """Each sample above the k training images that are nearest to it in pixels, and those nearest in latents.
 
     Distances are Euclidean between pixels in [0, 1], and geodesic between a sample's latent and an image's latent (the
@@ -197,7 +197,7 @@ def beside_training(model: LatentModel, dataset: Dataset, drawn: Drawn, labels: 
     arrays = {"arr_0": drawn.images} | ({} if labels is None else {"arr_1": labels})
     for kind, (distances, indices) in found.items():
         arrays |= {f"nearest_in_{kind}": indices.cpu(), f"distances_in_{kind}": distances.cpu()}
-    return Drawing(rows, caption, arrays)
+    return View(rows, caption, arrays)
 
 
 @torch.no_grad()
@@ -224,9 +224,8 @@ def class_latents(model: LatentModel, dataset: Dataset, label: int) -> tuple[Ten
     """Posterior means (M, *latent shape) of all training images of a class, and their indices int64 (M,).
 
     Raises:
-        UserError: there is no such class, or no image of it to train on.
+        UserError: it has no image to train on.
     """
-    check_class(dataset, "class", label)
     indices = (dataset.train.labels == label).nonzero().flatten()
     if not len(indices):
         raise UserError(f"Class {label} of {dataset.name} has no training image. Choose another class.")
@@ -234,20 +233,14 @@ def class_latents(model: LatentModel, dataset: Dataset, label: int) -> tuple[Ten
     return torch.cat(latents), indices
 
 
-def check_class(dataset: Dataset, key: str, label: int) -> None:
-    """Raise a UserError where the data set has no such class."""
-    if label >= dataset.classes:
-        raise UserError(f"{key}={label} is not a class of {dataset.name}: it has 0 to {dataset.classes - 1}.")
-
-
-def save_drawing(path: Path, drawing: Drawing, caption: str) -> None:
+def save_view(path: Path, view: View, caption: str) -> None:
     """Write the arrays where the path ends in .npz, else the rows under this caption as PNG."""
     if path.suffix != ".npz":
-        save_rows(path, drawing.rows, caption)
+        save_rows(path, view.rows, caption)
         return
-    images = drawing.arrays["arr_0"]
+    images = view.arrays["arr_0"]
     rows = images.permute(0, 2, 3, 1).contiguous() if images.ndim == 4 else images
-    arrays = {name: array.numpy() for name, array in (drawing.arrays | {"arr_0": rows}).items()}
+    arrays = {name: array.numpy() for name, array in (view.arrays | {"arr_0": rows}).items()}
 
     def write(file: Path) -> None:
         with file.open("wb") as stream:  # given a name, numpy would append a second ending to it
