@@ -19,6 +19,7 @@ SHOWS = ("radius", "between", "mean_of", "neighbours")
 """What there is to see, one thing at a time."""
 
 DIGITS = 10
+"""Classes of digits."""
 
 
 def usual_number(shows: str | None) -> int:

@@ -62,6 +62,14 @@ def output_file(text: str) -> Path:
     return path
 
 
+def usual_output(name: str) -> Path:
+    """The file in this folder that is written where no out= says otherwise."""
+    try:
+        return output_file(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def check_request(config: RunConfig, name: str, label: int | None, prompt: str | None) -> None:
     """Raise a UserError where a label or a prompt means nothing to the run `name`."""
     conditioning = config.conditioning
@@ -116,7 +124,7 @@ def main(argv: list[str]) -> None:
         raise UserError("n=0 asks for no samples. Give the number of images to draw, such as n=100.")
     check_request(config, name, arguments.get("label"), arguments.get("prompt"))
     check_controls(config, name, arguments, typed)
-    out = arguments.get("out") or output_file(f"{shows or 'samples'}.png")
+    out = arguments.get("out") or usual_output(f"{shows or 'samples'}.png")
     if not config.dataset.has_pictures and out.suffix == ".png":
         raise UserError(f"{name} was trained on vectors, which make no picture. Type out={out.stem}.npz.")
     threads = cores() if config.hardware.threads == "auto" else config.hardware.threads
@@ -144,7 +152,7 @@ def main(argv: list[str]) -> None:
         save_npz(out, drawn.images, labels)
     else:
         save_grid(out, drawn.images, columns=min(dataset.classes, MOST_COLUMNS))
-    print(f"{n} images of {name}{source}: {out}")
+    print(f"{n} {'samples' if shows else 'images'} of {name}{source}: {out}")
 
 
 def draw_samples(

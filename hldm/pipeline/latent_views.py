@@ -62,7 +62,7 @@ def with_radius(
     Args:
         labels: int64 (N,), what was asked for; None where that was no label.
         around: the class whose Fréchet mean is the centre; None: the origin.
-        batch_size: that of `drawn`, so that a factor of 1 gives its images bit for bit.
+        batch_size: latents that are decoded at once.
     """
     manifold, v = model.autoencoder.manifold, drawn.v
     centre, name = None, "the origin"
@@ -73,7 +73,11 @@ def with_radius(
     m = torch.zeros_like(v[0]) if centre is None else centre
     far = controls.distances(manifold, m.unsqueeze(0), v)
     moved = {factor: controls.moved(manifold, v, factor, centre) for factor in factors}
-    images = {factor: decoded(model, latents, batch_size) for factor, latents in moved.items()}
+    images = {
+        # decoded in other batches, the same latents could differ in a last bit
+        factor: drawn.images if factor == 1 else decoded(model, latents, batch_size)
+        for factor, latents in moved.items()
+    }
     kinds = [("as drawn", drawn.images, far)]
     for factor in factors:
         reached = controls.distances(manifold, m.unsqueeze(0), moved[factor])

@@ -290,6 +290,12 @@ def test_what_other_runs_cannot_be_asked(ask, tmp_path, settings, arguments, mes
         ask(*asked, run=directory.path)
 
 
+def test_a_folder_that_cannot_be_written_is_refused(ask, monkeypatch):
+    monkeypatch.setattr(generate.os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=r"radius.png cannot be written. Choose another folder, such as out=~/radius"):
+        ask("radius=0.5")
+
+
 def test_an_answer_without_torch(finished, tmp_path):
     run = finished["poincare"].path
     refused = ["guidance=0 label=3", "steps=0", "mean_of=12", "radius=1 neighbours=1", "between=3,100"]
