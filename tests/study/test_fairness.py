@@ -42,7 +42,7 @@ def test_a_fair_comparison_holds_in_everything(tmp_path: Path) -> None:
         ({"data": "e" * 64}, "Same data for the same seed", "seed 1: dddddddd (1 run); eeeeeeee (1 run)"),
         ({"data_order": "5" * 64}, "Same batches in the same order for the same seed", "seed 1: 11111111 (1 run)"),
         ({"parameters": {"denoiser": 991_000}}, "Numbers of parameters within 1%", None),
-        ({"parameters": {"denoiser": 1_010_000}}, "Numbers of parameters within 1%", "983,000 to 1,010,000, 2.75% apart"),
+        ({"parameters": {"denoiser": 1_010_000}}, "Numbers of parameters within 1%", "983,000 to 1,010,000"),
         ({"samples": 7}, "Same number of samples, drawn by one rule", "n 7"),
         ({"sampling_seeds": [0, 1]}, "Same number of samples, drawn by one rule", "sampling seeds [0, 1]"),
         ({"reference": {"data": "mnist", "split": "train"}}, "Same reference images", "split train (1 run)"),
@@ -74,7 +74,8 @@ def test_what_one_run_has_otherwise_is_said(
 @pytest.mark.parametrize(
     ("typed", "what", "fact"),
     [
-        ("geometry=euclidean,poincare diffusion.sampler.steps=8,10 seed=0,1", "Same sampler, steps and guidance", "steps 8"),
+        ("geometry=euclidean,poincare diffusion.sampler.steps=8,10 seed=0,1",
+         "Same sampler, steps and guidance", "steps 8"),
         ("geometry=euclidean,poincare training.diffusion.steps=8,10 seed=0,1",
          "Same training: steps, batches, optimiser", "diffusion 8 steps"),
         ("geometry=euclidean,poincare", "Same seeds in every cell, more than one", "0; one seed shows nothing"),

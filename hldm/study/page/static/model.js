@@ -19,11 +19,13 @@ function curvatureOf(run) {
   return run.cell === null ? run.curvature : data.cells[run.cell].curvature;
 }
 
-// What the text filter looks at.
+const isOfGeometry = (setting) => /^(geometry|curvature)(\.|$)/.test(setting);
+
+// What the text filter looks at. The parts of a geometry are named in its settings, and are not what it is called.
 function words(run) {
   const cell = run.cell === null ? '' : data.cells[run.cell].name;
-  const own = run.own.map((value, i) => (value === null ? '' : `${data.settings[i]}=${value}`));
-  return [run.name, cell, run.state, run.error, ...own].join(' ').toLowerCase();
+  const own = data.settings.map((name, i) => (run.own[i] === null || isOfGeometry(name) ? '' : `${name}=${run.own[i]}`));
+  return [run.name, cell, run.state, run.error, ...own.filter(Boolean)].join(' ').toLowerCase();
 }
 
 data.runs.forEach((run, i) => { run.index = i; run.words = words(run); });

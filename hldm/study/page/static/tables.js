@@ -51,7 +51,7 @@ function cellFigure(cell, figure) {
 }
 
 function drawRuns(root) {
-  const varied = data.settings.map((name, i) => [name, i]).filter(([name]) => !/^(geometry|curvature)(\.|$)/.test(name)).slice(0, 6);
+  const varied = data.settings.map((name, i) => [name, i]).filter(([name]) => !isOfGeometry(name)).slice(0, 6);
   const shortest = (name) => name.split('.').slice(name.endsWith('._target_') ? -2 : -1)[0];
   const shownColumns = [
     { heading: 'run', value: (run) => run.name, show: (run) => h('button', { type: 'button', onclick: () => openRun(run) }, run.name) },
