@@ -42,10 +42,10 @@ def check_tracking(project: str, entity: str | None = None, mode: str = "auto") 
     try:
         import wandb
 
-        chosen, reason = _choose_mode(mode)
+        chosen, reason = choose_mode(mode)
         wandb.Settings(project=project, entity=entity)
     except Exception as error:  # as in a run
-        return f"{_NAME}it cannot be used ({_reason(error)}); metrics go to metrics.jsonl only."
+        return f"{_NAME}it cannot be used ({in_one_line(error)}); metrics go to metrics.jsonl only."
     finally:
         _try("did not end", _teardown)
     if mode == "online" and chosen != "online":
@@ -130,7 +130,7 @@ class WandbTracker(Tracker):
 
     def _start(self, directory: Path, run_id: str, arguments: dict[str, Any]) -> None:
         """Open the W&B run, online or offline, and give it what it lacks. Raises whatever goes wrong."""
-        mode, reason = _choose_mode(self.mode)
+        mode, reason = choose_mode(self.mode)
         if mode == "disabled":
             return
         self._directory = directory / "wandb"
@@ -140,7 +140,7 @@ class WandbTracker(Tracker):
         if mode == "online" and (reason := _try("could not be reached", lambda: self._init(mode, arguments))):
             self._set_aside(path for path in self._segments() if path not in earlier)
             _teardown()  # the attempt that failed still holds the id
-            _set_up()
+            set_up()
         if self._run is None:
             self._init("offline", arguments)
         if self._run.offline:
@@ -214,11 +214,11 @@ class WandbTracker(Tracker):
         _try("did not end", _teardown)
 
 
-def _choose_mode(wanted: str) -> tuple[str, str]:
+def choose_mode(wanted: str) -> tuple[str, str]:
     """The mode for `wandb.init` and, where it is "offline", the reason for it in words."""
     import wandb  # 0.6 s, which `--help` and the submitting process do without
 
-    settings = _set_up().settings
+    settings = set_up().settings
     mode = settings.mode if wanted == "auto" else wanted
     if mode in ("offline", "dryrun"):
         return "offline", f"mode is {mode}"
@@ -229,11 +229,11 @@ def _choose_mode(wanted: str) -> tuple[str, str]:
             return "online", ""
         problem = "there is no key"
     except wandb.Error as error:
-        problem = f"the key cannot be used ({_reason(error)})"
+        problem = f"the key cannot be used ({in_one_line(error)})"
     return "offline", f"{problem} (`wandb login` or WANDB_API_KEY gives one)"
 
 
-def _set_up() -> Any:
+def set_up() -> Any:
     """The wandb session of this process, which prints nothing and ignores runs that the environment names."""
     import wandb
 
@@ -259,11 +259,11 @@ def _try(what: str, call: Callable[[], object]) -> str:
     try:
         call()
     except Exception as error:  # whatever wandb raises, a training run goes on without it
-        return f"it {what} ({_reason(error)})"
+        return f"it {what} ({in_one_line(error)})"
     return ""
 
 
-def _reason(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """What an exception says, in one line. Where wandb refuses a setting, its name and the rule but never its value."""
     from pydantic import ValidationError
 

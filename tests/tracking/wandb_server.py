@@ -42,6 +42,22 @@ class Run:
         return [row[f"{stage}/step"] for row in self.history if f"{stage}/loss" in row]
 
 
+@dataclass
+class View:
+    """A report (`type` "runs") or a saved workspace ("project-view")."""
+
+    id: str
+    name: str
+    type: str
+    display_name: str
+    project: str
+    spec: dict[str, Any]
+
+
+class Refused(Exception):
+    """What the server answers with an error in GraphQL."""
+
+
 class WandbServer(ThreadingHTTPServer):
     """`with WandbServer() as server:` serves at `server.url` until the block ends."""
 
@@ -50,6 +66,8 @@ class WandbServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, Run] = {}
+        self.views: dict[str, View] = {}
+        self.projects: set[str] = set()  # those that runs have made
         self.refuse = False  # answer every call with 401, as for a key that is not known
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -95,7 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer({"errors": [{"message": "invalid API key"}]}, 401)
         elif self.path == "/graphql":
             query = json.loads(body)
-            self.answer({"data": self.graphql(query["query"], query.get("variables") or {})})
+            try:
+                self.answer({"data": self.graphql(query["query"], query.get("variables") or {})})
+            except Refused as refused:
+                self.answer({"data": None, "errors": [{"message": str(refused)}]})
         elif not self.path.endswith("/file_stream"):
             self.answer({})
         else:  # /files/<entity>/<project>/<run>/file_stream
@@ -130,6 +151,16 @@ class _Handler(BaseHTTPRequestHandler):
                 for name in variables["files"]
             ]
             return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        if "upsertView(" in query:
+            return {"upsertView": {"view": self.upsert_view(variables), "inserted": "id" not in variables}}
+        if "ProjectInternalId" in query:
+            known = variables["projectName"] in self.server.projects
+            return {"project": {"id": "project", "internalId": "UHJvamVjdA=="} if known else None}
+        if "GetProjects" in query:
+            facts = {"entityName": "nobody", "createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False, "user": None}
+            nodes = [self.PROJECT | facts | {"name": name} for name in sorted(self.server.projects)]
+            edges = [{"node": node, "cursor": node["name"]} for node in nodes]
+            return {"models": {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}}
         if "viewer" in query:
             viewer = {"id": "viewer", "entity": "nobody", "username": "nobody", "email": "", "flags": "{}"}
             return {"viewer": viewer | {"teams": {"edges": []}}, "serverInfo": {"features": []}}
@@ -140,6 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
     def upsert(self, variables: dict[str, Any]) -> dict[str, Any]:
         name = variables.get("name") or variables["id"].removeprefix("bucket-")
         inserted = name not in self.server.runs
+        self.server.projects.add(variables.get("project") or self.PROJECT["name"])
         run = self.server.runs.setdefault(name, Run(name))
         run.group = variables.get("groupName") or run.group
         run.job_type = variables.get("jobType") or run.job_type
@@ -147,6 +179,31 @@ class _Handler(BaseHTTPRequestHandler):
         run.tags = variables.get("tags") or run.tags
         run.config |= json.loads(variables.get("config") or "{}")
         return {"upsertBucket": {"bucket": self.bucket(run), "inserted": inserted}}
+
+    def upsert_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        known = variables.get("id")
+        if known and known not in self.server.views:
+            raise Refused(f"could not find view {known}")
+        view = View(
+            known or f"view-{len(self.server.views)}",
+            variables["name"],
+            variables["type"],
+            variables["displayName"],
+            f"{variables['entityName']}/{variables['projectName']}",
+            json.loads(variables["spec"]),
+        )
+        self.server.views[view.id] = view
+        project = {"id": "project", "name": variables["projectName"], "entityName": variables["entityName"]}
+        return {
+            "id": view.id,
+            "type": view.type,
+            "name": view.name,
+            "displayName": view.display_name,
+            "description": variables["description"],
+            "project": project,
+            "spec": variables["spec"],
+            "updatedAt": "2026-01-01T00:00:00Z",
+        }
 
     def bucket(self, run: Run) -> dict[str, Any]:
         return {
