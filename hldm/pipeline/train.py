@@ -79,7 +79,7 @@ def run(path: Path) -> dict[str, Any]:
         directory.update_status(evaluation_seconds=stopwatch.seconds)
         if stopwatch.words:
             print(f"    evaluation: {stopwatch.words}", flush=True)
-        print_metrics(results["metrics"], terminal())
+        print_metrics(results["metrics"], terminal(), path / "results.json", is_short=True)
         for name in ("samples", "reconstructions", "latents", "neighbours"):
             if (picture := path / f"{name}.png").is_file():
                 log.image(name, picture)
