@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -165,18 +166,27 @@ def first_stage_metrics(
     return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}
 
 
-def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path: Path) -> None:
-    """samples.png (a column per class, of as many as fit), reconstructions.png (originals above); latents.png."""
+def draw_pictures(
+    model: LatentModel, dataset: Dataset, config: RunConfig, path: Path
+) -> tuple[list[np.ndarray], list[str]] | None:
+    """samples.png (a column per class, of as many as fit), reconstructions.png (originals above); latents.png.
+
+    Returns:
+        The first two rows of samples.png, uint8 (H, W) or (H, W, 3) each, and their labels in words; None without it.
+    """
+    drawn = None
     if dataset.has_pictures:
         columns = min(dataset.classes, MOST_COLUMNS)
         labels = torch.linspace(0, dataset.classes - 1, columns).round().long().repeat(10)
         samples = model.sample(labels.to(model.device), stream(config.seed, "picture", 0, model.device))
         save_grid(path / "samples.png", samples, columns=columns)
+        rows = samples[: 2 * columns].cpu().permute(0, 2, 3, 1).squeeze(-1).numpy()
+        drawn = list(rows), [dataset.class_names[label] for label in labels[: 2 * columns].tolist()]
 
         originals = dataset.test.first(30)
         rebuilt = decoded(model, encode(model, originals).loc)
-        rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
-        save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
+        pairs = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
+        save_grid(path / "reconstructions.png", torch.cat(pairs), columns=10)
 
     shown = min(2000, config.metrics.first_stage_images)
     images, nodes = dataset.test.first(shown), dataset.test.nodes[:shown]
@@ -189,6 +199,7 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path:
     loc = encode(model, images).loc
     *_, (manifold, v) = model.autoencoder.layout.factors(loc)
     save_latents(path / "latents.png", manifold, v.cpu(), colours, nodes, dataset.parents)
+    return drawn
 
 
 def data_order(config: RunConfig, total: int) -> str:

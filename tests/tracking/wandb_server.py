@@ -5,6 +5,7 @@ What it answers was tried against wandb 0.31. It keeps what a dashboard would sh
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
@@ -43,6 +44,32 @@ class Run:
 
 
 @dataclass
+class Artifact:
+    """One version of a named thing, which runs make and use. The same content is the same version."""
+
+    id: str
+    name: str
+    type: str
+    digest: str
+    metadata: dict[str, Any]
+    state: str = "PENDING"
+    files: dict[str, bytes] = field(default_factory=dict)
+    made_by: set[str] = field(default_factory=set)
+    used_by: set[str] = field(default_factory=set)
+
+
+ARTIFACTS = {
+    "createArtifact": "create_artifact",
+    "createArtifactManifest": "manifest",
+    "updateArtifactManifest": "manifest",
+    "createArtifactFiles": "artifact_files",
+    "commitArtifact": "commit_artifact",
+    "useArtifact": "use_artifact",
+}
+"""Mutation → method that answers it."""
+
+
+@dataclass
 class View:
     """A report (`type` "runs") or a saved workspace ("project-view")."""
 
@@ -67,6 +94,7 @@ class WandbServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, Run] = {}
         self.views: dict[str, View] = {}
+        self.artifacts: dict[str, Artifact] = {}
         self.projects: set[str] = set()  # those that runs have made
         self.refuse = False  # answer every call with 401, as for a key that is not known
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
@@ -125,8 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer({})
 
     def do_PUT(self) -> None:
-        _, _, run, name = self.path.split("/", 3)
-        self.server.runs[run].files[unquote(name)] = self.body()
+        _, kind, owner, name = self.path.split("/", 3)
+        owners: Mapping[str, Run | Artifact] = self.server.artifacts if kind == "artifact" else self.server.runs
+        owners[owner].files[unquote(name)] = self.body()
         self.answer({})
 
     def do_GET(self) -> None:
@@ -153,6 +182,12 @@ class _Handler(BaseHTTPRequestHandler):
             return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
         if "upsertView(" in query:
             return {"upsertView": {"view": self.upsert_view(variables), "inserted": "id" not in variables}}
+        if "query ArtifactType" in query:
+            return {"project": {"artifact": None}}
+        if "query ArtifactByID" in query:
+            return {"artifact": self.artifact(self.server.artifacts[variables["id"]])}
+        if name := next((name for name in ARTIFACTS if f"{name}(" in query), None):
+            return {name: getattr(self, ARTIFACTS[name])(variables.get("input") or variables)}
         if "ProjectInternalId" in query:
             known = variables["projectName"] in self.server.projects
             return {"project": {"id": "project", "internalId": "UHJvamVjdA=="} if known else None}
@@ -179,6 +214,74 @@ class _Handler(BaseHTTPRequestHandler):
         run.tags = variables.get("tags") or run.tags
         run.config |= json.loads(variables.get("config") or "{}")
         return {"upsertBucket": {"bucket": self.bucket(run), "inserted": inserted}}
+
+    def create_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        known = self.server.artifacts
+        same = [
+            one
+            for one in known.values()
+            if (one.name, one.digest) == (given["artifactCollectionName"], given["digest"])
+        ]
+        artifact = (
+            same[0]
+            if same
+            else Artifact(
+                f"artifact-{len(known)}",
+                given["artifactCollectionName"],
+                given["artifactTypeName"],
+                given["digest"],
+                json.loads(given.get("metadata") or "{}"),
+            )
+        )
+        known[artifact.id] = artifact
+        return {"artifact": {"id": artifact.id, "state": artifact.state, "artifactSequence": {"latestArtifact": None}}}
+
+    def artifact(self, one: Artifact) -> dict[str, Any]:
+        """As wandb looks at one that it has just made."""
+        project = self.PROJECT | {"internalId": "UHJvamVjdA=="}
+        sequence = {"__typename": "ArtifactSequence", "name": one.name, "project": project}
+        counted = {"versionIndex": 0, "fileCount": len(one.files), "size": 1, "ttlDurationSeconds": -1}
+        unknown = dict.fromkeys(("description", "historyStep", "commitHash", "updatedAt"))
+        return (
+            counted
+            | unknown
+            | {
+                "__typename": "Artifact",
+                "id": one.id,
+                "artifactSequence": sequence,
+                "artifactType": {"name": one.type},
+                "metadata": json.dumps(one.metadata),
+                "ttlIsInherited": True,
+                "tags": [],
+                "state": one.state,
+                "digest": one.digest,
+                "createdAt": "2026-01-01T00:00:00Z",
+                "aliases": [],
+            }
+        )
+
+    def manifest(self, given: dict[str, Any]) -> dict[str, Any]:
+        artifact = given.get("artifactID") or given["artifactManifestID"].removeprefix("manifest-")
+        return {"artifactManifest": {"id": f"manifest-{artifact}", "file": self.upload(artifact, given["name"])}}
+
+    def artifact_files(self, given: dict[str, Any]) -> dict[str, Any]:
+        nodes = [self.upload(one["artifactID"], one["name"]) for one in given["artifactFiles"]]
+        return {"files": {"edges": [{"node": node} for node in nodes]}}
+
+    def upload(self, artifact: str, name: str) -> dict[str, Any]:
+        url = f"{self.server.url}/artifact/{artifact}/{name}"
+        parts = {"id": f"file-{name}", "name": name, "displayName": name, "uploadUrl": url, "uploadHeaders": []}
+        return parts | {"uploadMultipartUrls": None, "storagePath": name, "artifact": {"id": artifact}}
+
+    def commit_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        artifact = self.server.artifacts[given["artifactID"]]
+        artifact.state = "COMMITTED"
+        return {"artifact": {"id": artifact.id, "digest": artifact.digest}}
+
+    def use_artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        artifact = self.server.artifacts[given["artifactID"]]
+        artifact.used_by.add(given["runName"])
+        return {"artifact": {"id": artifact.id, "digest": artifact.digest, "state": artifact.state}}
 
     def upsert_view(self, variables: dict[str, Any]) -> dict[str, Any]:
         known = variables.get("id")
