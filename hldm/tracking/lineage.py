@@ -1,7 +1,7 @@
 """Which first stage a run on Weights & Biases stands on, as W&B draws it: run → artifact → run.
 
 The artifact holds no weights, only their digest: every run that uses them makes the same one from what it has, and the
-server keeps it once. So nobody has to ask the server for it, and no path of a machine is in it.
+server keeps it once. So nobody has to ask the server for it, and no weights leave the machine.
 """
 
 import json

@@ -27,11 +27,18 @@ class Run:
     lines: dict[str, dict[int, str]] = field(default_factory=dict)  # streamed file → line number → line
     files: dict[str, bytes] = field(default_factory=dict)
     exit_codes: list[int] = field(default_factory=list)
+    commit: str | None = None
+    was_preempted: bool = False
 
     @property
     def history(self) -> list[dict[str, Any]]:
         lines = self.lines.get("wandb-history.jsonl", {})
         return [json.loads(lines[number]) for number in sorted(lines)]
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The config as it was given."""
+        return {name: entry["value"] for name, entry in self.config.items()}
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -166,6 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
             lines = run.lines.setdefault(name, {})
             for i, line in enumerate(chunk["content"]):
                 lines[chunk["offset"] + i] = line
+        run.was_preempted |= update.get("preempting", False)
         if update.get("complete"):
             run.exit_codes.append(update["exitcode"])
 
@@ -212,6 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         run.job_type = variables.get("jobType") or run.job_type
         run.display_name = variables.get("displayName") or run.display_name
         run.tags = variables.get("tags") or run.tags
+        run.commit = variables.get("commit") or run.commit
         run.config |= json.loads(variables.get("config") or "{}")
         return {"upsertBucket": {"bucket": self.bucket(run), "inserted": inserted}}
 
@@ -234,6 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
         )
         known[artifact.id] = artifact
+        artifact.made_by |= {given["runName"]} - {None}
         return {"artifact": {"id": artifact.id, "state": artifact.state, "artifactSequence": {"latestArtifact": None}}}
 
     def artifact(self, one: Artifact) -> dict[str, Any]:
