@@ -9,7 +9,7 @@ import wandb
 from wandb_server import API_KEY, WandbServer
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No key, no settings and no wandb process from outside the test."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
@@ -26,7 +26,7 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+def server(clean: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     with WandbServer() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", API_KEY)

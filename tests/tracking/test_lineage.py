@@ -16,6 +16,8 @@ from wandb_server import Artifact, Run, WandbServer
 
 from hldm.tracking import FirstStageRun, JsonLines, WandbTracker, lineage, run_labels
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 NAME = "poincare-c0.1-s3-abcdef01"
 DIGEST = "d" * 64
 

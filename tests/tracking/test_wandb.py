@@ -18,6 +18,8 @@ from hldm.errors import UserError
 from hldm.tracking import JsonLines, WandbTracker, check_tracking, run_labels
 from hldm.tracking import wandb as module
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 ROOT = Path(__file__).parents[2]
 CONFIG = {
     "geometry": {"name": "poincare", "decoder_stem": "gyroplane"},

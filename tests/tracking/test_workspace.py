@@ -12,6 +12,8 @@ from hldm.errors import UserError
 from hldm.tracking import workspace
 from hldm.tracking.workspace import Board, Grid, Measure, check_dashboard, publish
 
+pytestmark = pytest.mark.usefixtures("clean")
+
 BOARD = Board(
     study="curvatures",
     samples=[
