@@ -1,7 +1,7 @@
 """A comparison on Weights & Biases: what `hldm.tracking.workspace` is told of it."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hldm.config.schema import RunConfig, WandbTracker
@@ -33,11 +33,11 @@ HIERARCHY = (
 """Metrics of the latents that mean something beside their controls."""
 
 
-def check(configs: Iterable[RunConfig]) -> WandbTracker:
+def check(configs: Collection[RunConfig]) -> WandbTracker:
     """The tracker of runs that a dashboard is to be about. Connects to nothing.
 
     Raises:
-        UserError: they are not tracked, in several projects, or a dashboard cannot be written from here.
+        UserError: they are not tracked, of several studies or projects, or a dashboard cannot be written from here.
     """
     trackers = {config.tracking for config in configs}
     tracked = {one for one in trackers if isinstance(one, WandbTracker)}
@@ -46,6 +46,11 @@ def check(configs: Iterable[RunConfig]) -> WandbTracker:
             "wandb=true shows what Weights & Biases has of these runs, and none is there: they were run with "
             "tracking=none. The sweep's command with tracking=wandb and another study=… evaluates the trained weights "
             "anew, and tracks them."
+        )
+    if len(studies := sorted({config.study for config in configs})) > 1:
+        raise UserError(
+            f"wandb=true shows one study, and these runs are of {len(studies)}: {', '.join(studies)}. Compare one at a "
+            "time."
         )
     places = sorted({f"{one.entity or 'the own entity'}/{one.project}" for one in tracked})
     if len(places) > 1:
@@ -59,24 +64,24 @@ def check(configs: Iterable[RunConfig]) -> WandbTracker:
 
 
 def write_dashboard(found: Sequence[Cell], comparison: Comparison, folder: Path) -> Links:
-    """Write report and workspace of the study in `folder`, in place of those that it has already.
+    """Write report and workspace of a study, in place of those that are its own already, as a file in `folder` says.
 
     Raises:
         UserError: see `check` and `publish`.
     """
-    tracker = check(cell.config for cell in found)
+    tracker = check([cell.config for cell in found])
     file = folder / FILE
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
         ids = {str(name): str(value) for name, value in known.items()}
     except (OSError, ValueError, AttributeError):  # there is none, or it is damaged: new ones are written
         ids = {}
-    links = publish(board(found, comparison, folder.name), tracker.project, tracker.entity, ids)
+    links = publish(board(found, comparison), tracker.project, tracker.entity, ids)
     write_text_atomically(file, json.dumps(dict(links.ids), indent=2) + "\n")
     return links
 
 
-def board(found: Sequence[Cell], comparison: Comparison, study: str) -> Board:
+def board(found: Sequence[Cell], comparison: Comparison) -> Board:
     """The dashboard of a comparison, as plain data."""
     names = dict.fromkeys(name for cell in found for run in cell.runs.values() for name in run.metrics)
     extractors = {one.extractor for one in comparison.figures if one.extractor}
@@ -85,7 +90,7 @@ def board(found: Sequence[Cell], comparison: Comparison, study: str) -> Board:
         point.value for one in comparison.curves for point in one.points if isinstance(point.value, str)
     ]  # fmt: skip
     return Board(
-        study=study,
+        study=found[0].config.study,
         samples=[_measure(one) for one in shown if one.measure.group == "samples"],
         others=[_measure(one) for one in shown if one.measure.group != "samples"],
         hierarchy=[

@@ -42,7 +42,7 @@ def found(tmp_path: Path) -> list[Cell]:
 
 
 def of(found: list[Cell]) -> Board:
-    return board(found, compare(found), "balls")
+    return board(found, compare(found))
 
 
 def test_figures_of_the_comparison_are_its_measures(found: list[Cell]) -> None:
@@ -101,10 +101,10 @@ def test_verdict_and_exclusions_are_its_sentences(found: list[Cell]) -> None:
 def test_cells_without_results_give_a_board_too() -> None:
     config = compose(["geometry=poincare"])
     nothing = [Cell({"geometry": "poincare"}, config, {}, {0: "running"})]
-    shown = board(nothing, compare(nothing), "new")
-    assert (shown.samples, shown.hierarchy, shown.curves) == ([], [], {})
+    shown = board(nothing, compare(nothing))
+    assert (shown.study, shown.samples, shown.hierarchy, shown.curves) == ("main", [], [], {})
     first_only = [Cell({}, compose(["+experiment=pvae_mnist", "geometry=poincare"]), {0: Finished({"nll": 1.0})})]
-    assert not board(first_only, compare(first_only), "new").has_diffusion
+    assert not board(first_only, compare(first_only)).has_diffusion
 
 
 @pytest.fixture
@@ -149,6 +149,12 @@ def test_runs_that_are_not_tracked_are_refused(found: list[Cell], asked: list[tu
 def test_runs_of_two_projects_are_refused(found: list[Cell], asked: list[tuple[Any, ...]]) -> None:
     other = found[0].config.model_copy(update={"tracking": WandbTracker(project="other", entity="lab")})
     with pytest.raises(UserError, match="in 2: lab/other, the own entity/own"):
+        check([found[0].config, other])
+
+
+def test_runs_of_two_studies_are_refused(found: list[Cell], asked: list[tuple[Any, ...]]) -> None:
+    other = found[0].config.model_copy(update={"study": "another"})
+    with pytest.raises(UserError, match="of 2: another, balls"):
         check([found[0].config, other])
 
 
