@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.advice import check_advice
 from tests.conftest import Invoke
 from tests.published import described
 
@@ -421,7 +422,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invoke) -> None:
+def test_a_wrong_value_is_one_paragraph_before_any_work(
+    case: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every command and setting that the paragraph tells its reader to type is accepted."""
     argv, expected = WRONG[case]
     status, out, err = invoke(*argv)
     text = " ".join(err.split())
@@ -432,6 +436,7 @@ def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invok
     for part in expected:
         assert part in text
     assert out == ""
+    check_advice(argv, err, monkeypatch)
     assert not list(Path("outputs").glob("*/*/status.json"))
 
 
