@@ -162,7 +162,7 @@ def level_and_power(trials: int, n: int, draws: int, only: str, spaces: list[str
                     if only not in name or space not in spaces or trial in of_cell:
                         continue
                     v = case(manifold, positions, n, Generator().manual_seed(1000 + trial))
-                    found = tree_test(manifold, v, points=n, draws=draws, seed=trial)
+                    found = tree_test(manifold, v, points=n, draws=draws, seed=trial, until=0.05)
                     of_cell[trial] = (found["quartet_p"], found["quartet_cloud_p"])
                     row = {"case": name, "space": space, "trial": trial, "p": of_cell[trial][0]}
                     with file.open("a", encoding="utf-8") as lines:

@@ -30,7 +30,9 @@ Quadruples = NDArray[np.int64]
 
 
 @torch.no_grad()
-def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: int) -> dict[str, float]:
+def tree_test(
+    manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: int, until: float = 1.0
+) -> dict[str, float]:
     """The latents against two nulls, with Monte-Carlo p-values (observed latents count as one draw).
 
     Two views, of which the one that is more like a tree counts: the mean δ of quadruples, and how near the 2nd to 16th
@@ -47,6 +49,7 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
         points: how many latents it looks at, drawn without replacement; all of them where there are fewer.
         draws: of each null; p is at least 1/(draws + 1).
         seed: of all that is drawn.
+        until: once quartet_p is known to be above, nothing more is looked at. What was not has p = 1.
 
     Returns:
         quartet_<null>_delta: the mean over quadruples, see `quartet_delta`, for the null *clusters* over those that
@@ -68,7 +71,7 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
     if len(w) < 8 or dist.max() <= 1e-9 * float(v.flatten(1).norm(dim=1).max()) + 1e-12:
         return found | nothing_found()
     cuts = silhouette_clusters(dist)
-    found |= {"clusters": float(cuts[0][0].max() + 1), "clusters_silhouette": cuts[0][1]}
+    found |= nothing_found() | {"clusters": float(cuts[0][0].max() + 1), "clusters_silhouette": cuts[0][1]}
     numbers = np.random.default_rng(seed)
 
     def test(draw: Draw, kinds: list[Quadruples]) -> dict[str, float]:
@@ -79,17 +82,15 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
         ]
         return against_null(np.array(rows))
 
-    of_cloud = test(cloud(w.flatten(1), generator), [distinct_quadruples(len(w), numbers)])
-    of_clusters = max(
-        (
-            test(clusters(manifold, w, torch.from_numpy(labels), generator), open_quadruples(labels, numbers))
-            for labels, _ in cuts
-        ),
-        key=lambda result: result["p"],
-    )
-    for null, result in (("cloud", of_cloud), ("clusters", of_clusters)):
+    results = {"cloud": test(cloud(w.flatten(1), generator), [distinct_quadruples(len(w), numbers)])}
+    for labels, _ in cuts if results["cloud"]["p"] <= until else ():
+        of_cut = test(clusters(manifold, w, torch.from_numpy(labels), generator), open_quadruples(labels, numbers))
+        results["clusters"] = max(results.get("clusters", of_cut), of_cut, key=lambda result: result["p"])
+        if of_cut["p"] > until:
+            break
+    for null, result in results.items():
         found |= {f"quartet_{null}_{what}": value for what, value in result.items()}
-    return found | {"quartet_p": max(of_cloud["p"], of_clusters["p"])}
+    return found | {"quartet_p": max(found["quartet_cloud_p"], found["quartet_clusters_p"])}
 
 
 def against_null(rows: NDArray[np.float64]) -> dict[str, float]:

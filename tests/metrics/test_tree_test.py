@@ -178,6 +178,10 @@ def test_knobs_seeds_and_degenerate_latents() -> None:
     assert found == tree_test(BALL, v, points=40, draws=5, seed=0)
     for points, draws, seed in [(30, 5, 0), (40, 6, 0), (40, 5, 1)]:
         assert tree_test(BALL, v, points=points, draws=draws, seed=seed) != found
+    short = tree_test(BALL, v, points=40, draws=5, seed=0, until=0.05)
+    assert short.keys() == found.keys()
+    assert short["quartet_cloud_p"] == found["quartet_cloud_p"]
+    assert short["quartet_p"] == 1  # 5 draws cannot give less than 1/6
     equal = tree_test(BALL, torch.full((60, 8), 0.3), points=40, draws=5, seed=0)
     assert equal.keys() == found.keys()
     assert equal["quartet_p"] == 1
