@@ -80,12 +80,14 @@ class Cell:
         config: the configuration of the first of them.
         runs: seed → finished run.
         unfinished: seed → state, of the other runs.
+        run_names: seed → name of its run directory.
     """
 
     settings: Mapping[str, str]
     config: RunConfig
     runs: dict[int, Finished] = field(default_factory=dict)
     unfinished: dict[int, str] = field(default_factory=dict)
+    run_names: dict[int, str] = field(default_factory=dict)
 
     def figures(self, name: str, scale: float = 1.0) -> dict[int, float]:
         """Seed → figure of that name, of the runs that have it."""
@@ -106,28 +108,29 @@ def cells(plan: Iterable[Point], known: Callable[[Point], Finished | None]) -> l
         shared = tuple(part for part in point.overrides if not part.startswith("seed="))
         settings = dict(part.split("=", 1) for part in shared if part.split(".")[0].split("=")[0] not in LEAVES_RESULT)
         cell = found.setdefault(tuple(sorted(shared)), Cell(settings, point.config))
-        _add(cell, point.config.seed, known(point), point.state)
+        _add(cell, point.config.seed, known(point), point.state, point.run.path.name)
     return list(found.values())
 
 
 def cells_of_runs(runs: Iterable[RunDirectory]) -> list[Cell]:
     """The cells of run directories, which say by their configurations what they differ in."""
-    there = [(run.config, run.snapshot()) for run in runs]
-    settings = [dict(_settings(config, config.dump())) for config, _ in there]
+    there = [(run.config, run.snapshot(), run.path.name) for run in runs]
+    settings = [dict(_settings(config, config.dump())) for config, *_ in there]
     keys = dict.fromkeys(key for of_run in settings for key in of_run)
     differing = [key for key in keys if len({of_run.get(key) for of_run in settings}) > 1]
     # a data set that is drawn anew for every seed, as sweep=pvae_tree has it, is what the seed decides
-    if all(getattr(config.dataset, "seed", None) == config.seed for config, _ in there):
+    if all(getattr(config.dataset, "seed", None) == config.seed for config, *_ in there):
         differing = [key for key in differing if key != "dataset.seed"]
     found: dict[tuple[str, ...], Cell] = {}
-    for (config, run), of_run in zip(there, settings, strict=True):
+    for (config, run, name), of_run in zip(there, settings, strict=True):
         own = {key: of_run[key] for key in differing if key in of_run}
         cell = found.setdefault(tuple(f"{key}={value}" for key, value in own.items()), Cell(own, config))
-        _add(cell, config.seed, Finished.of_snapshot(run), run.state)
+        _add(cell, config.seed, Finished.of_snapshot(run), run.state, name)
     return list(found.values())
 
 
-def _add(cell: Cell, seed: int, run: Finished | None, state: str) -> None:
+def _add(cell: Cell, seed: int, run: Finished | None, state: str, name: str) -> None:
+    cell.run_names[seed] = name
     if run is not None:
         cell.runs[seed] = run
     else:

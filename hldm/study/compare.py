@@ -10,19 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from hldm.files import write_text_atomically
-from hldm.study.cells import Finished, cells, short_names
+from hldm.study.cells import Cell, Finished, cells
 from hldm.study.comparable import words
 from hldm.study.comparison import Comparison, compare
-from hldm.study.pictures import comparison_picture, terminal_picture
+from hldm.study.pictures import terminal_picture
 from hldm.study.plan import Point
-from hldm.study.tables import COLUMNS, Row, more_settings, other_settings, print_cells, print_runs, row_names, written
+from hldm.study.tables import Row, print_cells, print_runs, written
+from hldm.study.tiles import write_tiles
 from hldm.study.verdict import ONE_SEED, footnotes, verdict
-
-MOST_TILES = 60
-"""Sample grids in one picture: with hundreds of runs it would be larger than anybody opens."""
-
-MANY_TILES = 12
-"""Beyond so many, they are drawn smaller."""
 
 MOST_VERDICTS = 12
 """Cells that have their verdict printed; the others have it in comparison.json."""
@@ -34,20 +29,17 @@ MOST_SENTENCES = 12
 def print_comparison(plan: list[Point], console: Console) -> None:
     """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the picture's path."""
     rows = _rows(plan)
-    finished = [row for row in rows if row.point.original is None and row.run]
-    short = short_names(sorted({key for row in rows for key in other_settings(row.point)}))
-    pictures = [(_title(row, short), file) for row in finished if (file := _picture(row.point))]
-    _print_figures(rows, console)
-    del rows, finished  # a picture of many runs takes as much memory as their figures
+    pictures = [file for row in rows if row.point.original is None and row.run and (file := _picture(row.point))]
+    comparison, found = _print_figures(rows, console)
     if len(pictures) > 1:
-        _print_picture(pictures, plan[0].config.study_folder / "comparison.png", console)
+        _print_picture(comparison, found, plan[0].config.study_folder, console)
     elif pictures:
         if console.is_terminal:
-            console.print(terminal_picture(pictures[0][1]), soft_wrap=True)
-        console.print(f"{_kind(pictures)}: {pictures[0][1]}", soft_wrap=True)
+            console.print(terminal_picture(pictures[0]), soft_wrap=True)
+        console.print(f"{pictures[0].stem.capitalize()}: {pictures[0]}", soft_wrap=True)
 
 
-def _print_figures(rows: list[Row], console: Console) -> None:
+def _print_figures(rows: list[Row], console: Console) -> tuple[Comparison, list[Cell]]:
     known = {row.point.run.path: row.run for row in rows}
     found = cells([row.point for row in rows], lambda point: known[point.run.path])
     comparison = compare(found)
@@ -62,6 +54,7 @@ def _print_figures(rows: list[Row], console: Console) -> None:
         print_verdict(comparison, console)
     if len(found) > 1 or has_seeds:
         _write(comparison, rows[0].point.config.study_folder / "comparison.json", console)
+    return comparison, found
 
 
 def _rows(plan: list[Point]) -> list[Row]:
@@ -154,32 +147,19 @@ def _write(comparison: Comparison, file: Path, console: Console) -> None:
 # ------------------------------------------------------------------------------------------------------------- picture
 
 
-def _print_picture(pictures: list[tuple[str, Path]], target: Path, console: Console) -> None:
-    shown = pictures[:MOST_TILES]
-    first = "" if len(shown) == len(pictures) else f" (the first {MOST_TILES} of {len(pictures)})"
+def _print_picture(comparison: Comparison, found: list[Cell], study: Path, console: Console) -> None:
+    """A tile for each cell, see `write_tiles`."""
+    target = study / "comparison.png"
     try:
-        comparison_picture(shown, target, **({"columns": 6, "width": 240} if len(shown) > MANY_TILES else {}))
+        files = write_tiles(comparison, found, study, target, ("png",))
     except OSError as error:  # outputs that are only read
         console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
     else:
-        console.print(f"{_kind(pictures)} side by side{first}: {target}", soft_wrap=True)
+        for file in files:
+            console.print(f"Runs side by side: {file}", soft_wrap=True)
 
 
 def _picture(point: Point) -> Path | None:
     """The samples of a run, or its latents where it has none."""
     files = (point.run.path / f"{name}.png" for name in ("samples", "latents"))
     return next((file for file in files if file.is_file()), None)
-
-
-def _kind(pictures: list[tuple[str, Path]]) -> str:
-    return pictures[0][1].stem.capitalize()
-
-
-def _title(row: Row, short: Mapping[str, str]) -> str:
-    geometry, curvature, seed = row_names(row)
-    c = "" if curvature == "flat" else f" c = {curvature}" if curvature[0].isdigit() else f" c {curvature}"
-    more = f" {more_settings(row.point, short)}" if other_settings(row.point) else ""
-    name, (key, form) = next(
-        ((h, column) for h, column in COLUMNS.items() if column[0] in row.metrics), ("FID", COLUMNS["FID"])
-    )
-    return f"{geometry}{c}, seed {seed}{more}: {name} {written(row.metrics.get(key), form)}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.advice import check_advice
 from tests.conftest import Invoke
 from tests.published import described
 
@@ -80,11 +81,11 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     ),
     "cell of the ablation": (["ablation=attenton"], ["ablation=attenton", "Did you mean ablation=attention"]),
     "a side that cannot be halved": (["autoencoder.padded_side=28"], ["multiple of 8", "autoencoder.padded_side=32"]),
-    "hybrid without a ball": (["geometry=hybrid", "geometry.flat_channels=4"], ["from 1 to 3", "geometry=poincare"]),
-    "hybrid without flat": (["geometry=hybrid", "geometry.flat_channels=0"], ["from 1 to 3", "geometry=euclidean"]),
+    "hybrid without a ball": (["geometry=hybrid", "geometry.flat_channels=3"], ["from 1 to 2", "geometry=poincare"]),
+    "hybrid without flat": (["geometry=hybrid", "geometry.flat_channels=0"], ["from 1 to 2", "geometry=euclidean"]),
     "hybrid with one channel": (["geometry=hybrid", "autoencoder.latent_channels=1"], ["at least 2 channels"]),
-    "balls": (["geometry=poincare", "geometry.manifold.balls=3"], ["balls=3", "1, 2, 4"]),
-    "channels": (["geometry=poincare", "geometry.manifold.channels=3"], ["latent_channels=4"]),
+    "balls": (["geometry=poincare", "geometry.manifold.balls=2"], ["balls=2", "1, 3"]),
+    "channels": (["geometry=poincare", "geometry.manifold.channels=2"], ["latent_channels=3"]),
     "a U-Net on vectors": (["autoencoder=mlp"], ["diffusion=none", "autoencoder=kl", "denoiser=mlp"]),
     "layout": (["latent=point"], ["latent=point", "map", "global", "map_global"]),
     "codes of one point": (["latent=global", "autoencoder=vq"], ["a map of points", "denoiser=unet", "latent=map"]),
@@ -434,7 +435,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invoke) -> None:
+def test_a_wrong_value_is_one_paragraph_before_any_work(
+    case: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every command and setting that the paragraph tells its reader to type is accepted."""
     argv, expected = WRONG[case]
     status, out, err = invoke(*argv)
     text = " ".join(err.split())
@@ -445,6 +449,7 @@ def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invok
     for part in expected:
         assert part in text
     assert out == ""
+    check_advice(argv, err, monkeypatch)
     assert not list(Path("outputs").glob("*/*/status.json"))
 
 

@@ -42,7 +42,7 @@ def test_it_reports_on_a_finished_run(finished, geometry, capsys):
         assert len(profile["curvatures"]) == len(profile["gain"]) == len(profile["error"]) == 17
         assert profile["curvatures"][-1] / profile["curvatures"][0] >= 1e3
     with Image.open(folder / "curvature_profile.png") as picture:
-        assert picture.size == (720, 480)
+        assert picture.size == (720, 484)
         assert len(picture.convert("RGB").getcolors(2**20)) > 20
 
 
