@@ -200,6 +200,19 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["conditioning=text", "conditioning.held_out='a picture of a handwritten digit of the {}'"],
         ["longer", "7 words"],
     ),
+    "captions of digits for other pictures": (
+        ["conditioning=text", "dataset=tree_images"],
+        ['"the digit {}"', "are not digits", "conditioning=text_names"],
+    ),
+    "a held-out caption of digits for characters": (
+        [
+            "conditioning=text_names",
+            "dataset=omniglot",
+            "dataset.folder=.",
+            "conditioning.held_out='this is a digit {}'",
+        ],
+        ['"this is a digit {}"', "are not digits"],
+    ),
     "heads of the text model": (["conditioning=text", "conditioning.heads=3"], ["does not divide", "channels=63"]),
     "layers of the text model": (["conditioning=text", "conditioning.layers=0"], ["whole number ≥ 1"]),
     "channels of the text model": (["conditioning=text", "conditioning.channels=x"], ["whole number ≥ 1"]),
