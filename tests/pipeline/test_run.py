@@ -47,8 +47,13 @@ def test_a_run_leaves_everything_it_should(finished, geometry):
     assert len(extractor["sha256"]) == len(other["sha256"]) == 64
     assert other["accuracy"] is None
     assert extractor["accuracy"] > 0.989
-    for name in ("samples.png", "reconstructions.png", "latents.png", "config.yaml", "checkpoints/model.safetensors"):
+    pictures = ("samples.png", "reconstructions.png", "latents.png", "latents.pdf", "latents.json")
+    for name in (*pictures, "config.yaml", "checkpoints/model.safetensors"):
         assert (directory.path / name).stat().st_size > 100, name
+    latents = json.loads((directory.path / "latents.json").read_text(encoding="utf-8"))
+    assert latents["kind"] == "components"  # a map is no disk
+    assert latents["class_names"] == [str(digit) for digit in range(10)]
+    assert (latents["sqrt_c_rms"] is None) == (geometry == "euclidean")
     assert sorted(p.name for p in (directory.path / "checkpoints").iterdir()) == ["model.safetensors"]
     steps = [(record["stage"], record["step"]) for record in curve(directory)]
     assert steps == [(stage, k) for stage in ("diffusion", "first_stage") for k in range(1, 7)]
