@@ -34,6 +34,17 @@ def study(folder: Path, runs: int) -> Path:
     return plan[0].config.study_folder
 
 
+def seconds() -> tuple[float, float]:
+    """On the clock, and of this process's processor."""
+    return time.perf_counter(), time.process_time()
+
+
+def spent(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """Between the two, as the table has it."""
+    clock, processor = (after - before for before, after in zip(start, end, strict=True))
+    return f"{clock:.1f} s, {processor:.1f} s of a processor"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,25 +53,28 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = study(arguments.keep or Path(temporary), arguments.runs)
-        start = time.perf_counter()
+        start = seconds()
         rows, _ = rows_of_runs(RunDirectory.find(str(folder)))
-        read = time.perf_counter()
+        read = seconds()
         whole = Study.of(folder, rows)
-        compared = time.perf_counter()
+        compared = seconds()
         file = folder / "comparison.html"
         file.write_text(page(whole), encoding="utf-8")
-        written = time.perf_counter()
+        written = seconds()
         machine = platform.processor() or platform.machine()
         print(f"{len(rows)} runs, {len(whole.cells)} cells; {machine}, {date.today()}\n")
         print("| | |\n|---|---|")
-        print(f"| reading the runs | {read - start:.1f} s |")
-        print(f"| comparing them | {compared - read:.1f} s |")
-        print(f"| making the page | {written - compared:.1f} s |")
+        print(f"| reading the runs | {spent(start, read)} |")
+        print(f"| comparing them | {spent(read, compared)} |")
+        print(f"| making the page | {spent(compared, written)} |")
         print(f"| size of the page | {file.stat().st_size / 1e6:.1f} MB |")
         if browser_command():
             with Browser() as browser:
+                before = browser.processor_seconds()
                 browser.open(file)
-                print(f"| until it is drawn in {browser.version} | {browser.milliseconds() / 1000:.1f} s |")
+                drawn = browser.milliseconds() / 1000
+                computed = browser.processor_seconds() - before
+                print(f"| until it is drawn in {browser.version} | {drawn:.1f} s, {computed:.1f} s of processors |")
 
 
 if __name__ == "__main__":
