@@ -10,23 +10,18 @@ from rich.console import Console
 
 from hldm.errors import UserError
 from hldm.run.directory import RunDirectory
-from hldm.study.cells import short_names
 from hldm.study.comparable import words
 from hldm.study.comparison import Comparison
 from hldm.study.fairness import summary
+from hldm.study.figures import write_figures
 from hldm.study.leave import write_files
-from hldm.study.pictures import comparison_picture, terminal_picture
+from hldm.study.pictures import terminal_picture
 from hldm.study.plan import Point
-from hldm.study.rows import Row, more_settings, other_settings, row_names, rows_of_plan, rows_of_runs
-from hldm.study.tables import COLUMNS, bare, print_cells, print_runs, written
+from hldm.study.rows import Row, rows_of_plan, rows_of_runs
+from hldm.study.tables import print_cells, print_runs, written
+from hldm.study.tiles import write_tiles
 from hldm.study.verdict import ONE_SEED, footnotes, overview, verdict
 from hldm.study.whole import Study
-
-MOST_TILES = 60
-"""Sample grids in one picture: with hundreds of runs it would be larger than anybody opens."""
-
-MANY_TILES = 12
-"""Beyond so many, they are drawn smaller."""
 
 MOST_VERDICTS = 12
 """Cells that have their verdict printed; the others have it in comparison.json."""
@@ -37,13 +32,13 @@ MOST_SENTENCES = 12
 
 def print_comparison(plan: list[Point], console: Console) -> None:
     """What a command that ran this plan ends with; a run alone is compared with nothing."""
-    # the study is nowhere kept: a picture of many runs takes as much memory as their figures
-    folder = plan[0].config.study_folder
-    _print_pictures(print_study(Study.of(folder, rows_of_plan(plan)), console), folder, console)
+    study = Study.of(plan[0].config.study_folder, rows_of_plan(plan))
+    print_study(study, console)
+    _print_picture(study, console)
 
 
 def print_runs_of(folder: Path, runs: Iterable[RunDirectory], console: Console, *, has_latex: bool = False) -> None:
-    """The same of run directories, whatever commands made them.
+    """The same of run directories, whatever commands made them, and figures for a paper.
 
     Args:
         folder: where files about all of them go.
@@ -53,18 +48,13 @@ def print_runs_of(folder: Path, runs: Iterable[RunDirectory], console: Console, 
     if not rows:
         raise UserError(" ".join(damaged))
     study = Study.of(folder, rows, damaged)
-    del rows
-    pictures = print_study(study, console, has_latex=has_latex)
-    del study
-    _print_pictures(pictures, folder, console)
+    print_study(study, console, has_latex=has_latex)
+    _print_picture(study, console)
+    _print_figures(study, console)
 
 
-def print_study(study: Study, console: Console, *, has_latex: bool = False) -> list[tuple[str, Path]]:
-    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the files it leaves.
-
-    Returns:
-        (title, file) of each run's picture.
-    """
+def print_study(study: Study, console: Console, *, has_latex: bool = False) -> None:
+    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the files it leaves."""
     if study.has_seeds:
         print_cells(study.comparison, console)
     else:
@@ -81,7 +71,6 @@ def print_study(study: Study, console: Console, *, has_latex: bool = False) -> l
     if is_compared or study.has_seeds:
         for line in write_files(study, has_latex=has_latex):
             console.print(line, soft_wrap=True)
-    return _pictures(study.runs)
 
 
 def _unfinished(study: Study) -> Iterator[str]:
@@ -166,46 +155,40 @@ def _print_wrapped(text: str, console: Console, indent: str = "", style: str | N
 # ------------------------------------------------------------------------------------------------------------- picture
 
 
-def _print_pictures(pictures: list[tuple[str, Path]], folder: Path, console: Console) -> None:
+def _print_picture(study: Study, console: Console) -> None:
+    """The samples side by side, a tile for each cell; of a run alone, a corner of its own."""
+    pictures = [file for row in study.runs if row.run and (file := _picture(row.point))]
     if len(pictures) > 1:
-        _print_picture(pictures, folder / "comparison.png", console)
+        target = study.folder / "comparison.png"
+        try:
+            files = write_tiles(study.comparison, study.cells, _runs_folder(study), target, ("png",))
+        except OSError as error:  # outputs that are only read
+            console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
+        else:
+            for file in files:
+                console.print(f"Runs side by side: {file}", soft_wrap=True)
     elif pictures:
         if console.is_terminal:
-            console.print(terminal_picture(pictures[0][1]), soft_wrap=True)
-        console.print(f"{_kind(pictures)}: {pictures[0][1]}", soft_wrap=True)
+            console.print(terminal_picture(pictures[0]), soft_wrap=True)
+        console.print(f"{pictures[0].stem.capitalize()}: {pictures[0]}", soft_wrap=True)
 
 
-def _pictures(runs: Sequence[Row]) -> list[tuple[str, Path]]:
-    short = short_names(sorted({key for row in runs for key in other_settings(row.point)}))
-    return [(_title(row, short), file) for row in runs if row.run and (file := _picture(row.point))]
-
-
-def _print_picture(pictures: list[tuple[str, Path]], target: Path, console: Console) -> None:
-    shown = pictures[:MOST_TILES]
-    first = "" if len(shown) == len(pictures) else f" (the first {MOST_TILES} of {len(pictures)})"
+def _print_figures(study: Study, console: Console) -> None:
+    target = study.folder / "figures"
     try:
-        comparison_picture(shown, target, **({"columns": 6, "width": 240} if len(shown) > MANY_TILES else {}))
-    except OSError as error:  # outputs that are only read
+        files = write_figures(study.comparison, study.cells, _runs_folder(study), target)
+    except OSError as error:
         console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
     else:
-        console.print(f"{_kind(pictures)} side by side{first}: {target}", soft_wrap=True)
+        if files:
+            console.print(f"{len(files)} figures for a paper: {target}", soft_wrap=True)
+
+
+def _runs_folder(study: Study) -> Path:
+    return study.runs[0].point.run.path.parent
 
 
 def _picture(point: Point) -> Path | None:
     """The samples of a run, or its latents where it has none."""
     files = (point.run.path / f"{name}.png" for name in ("samples", "latents"))
     return next((file for file in files if file.is_file()), None)
-
-
-def _kind(pictures: list[tuple[str, Path]]) -> str:
-    return pictures[0][1].stem.capitalize()
-
-
-def _title(row: Row, short: Mapping[str, str]) -> str:
-    geometry, curvature, seed = row_names(row)
-    c = "" if curvature == "flat" else f" c = {curvature}" if curvature[0].isdigit() else f" c {curvature}"
-    more = f" {more_settings(row.point, short)}" if other_settings(row.point) else ""
-    name, (key, form) = next(
-        ((h, column) for h, column in COLUMNS.items() if column[0] in row.metrics), ("FID ↓", COLUMNS["FID ↓"])
-    )
-    return f"{geometry}{c}, seed {seed}{more}: {bare(name)} {written(row.metrics.get(key), form)}"
