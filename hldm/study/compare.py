@@ -16,7 +16,7 @@ from hldm.study.comparison import Comparison, compare
 from hldm.study.pictures import terminal_picture
 from hldm.study.plan import Point
 from hldm.study.tables import Row, print_cells, print_runs, written
-from hldm.study.tiles import write_tiles
+from hldm.study.tiles import Sheet, sheet, write_sheet
 from hldm.study.verdict import ONE_SEED, footnotes, verdict
 
 MOST_VERDICTS = 12
@@ -30,9 +30,11 @@ def print_comparison(plan: list[Point], console: Console) -> None:
     """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the picture's path."""
     rows = _rows(plan)
     pictures = [file for row in rows if row.point.original is None and row.run and (file := _picture(row.point))]
-    comparison, found = _print_figures(rows, console)
+    study = plan[0].config.study_folder
+    chosen = sheet(*_print_figures(rows, console), study)
+    del rows  # a picture takes as much memory as the figures of many runs
     if len(pictures) > 1:
-        _print_picture(comparison, found, plan[0].config.study_folder, console)
+        _print_picture(chosen, study / "comparison.png", console)
     elif pictures:
         if console.is_terminal:
             console.print(terminal_picture(pictures[0]), soft_wrap=True)
@@ -147,16 +149,14 @@ def _write(comparison: Comparison, file: Path, console: Console) -> None:
 # ------------------------------------------------------------------------------------------------------------- picture
 
 
-def _print_picture(comparison: Comparison, found: list[Cell], study: Path, console: Console) -> None:
-    """A tile for each cell, see `write_tiles`."""
-    target = study / "comparison.png"
+def _print_picture(chosen: Sheet, target: Path, console: Console) -> None:
     try:
-        files = write_tiles(comparison, found, study, target, ("png",))
+        files = write_sheet(chosen, target, ("png",))
     except OSError as error:  # outputs that are only read
         console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
     else:
         for file in files:
-            console.print(f"Runs side by side: {file}", soft_wrap=True)
+            console.print(f"{chosen.file.partition('.')[0].capitalize()} side by side: {file}", soft_wrap=True)
 
 
 def _picture(point: Point) -> Path | None:
