@@ -177,7 +177,7 @@ def test_rows_of_tiles_are_geometries_and_columns_curvatures(tmp_path: Path) -> 
     }
     of = comparison.cells[1].intervals["fid"]
     assert of.margin is not None
-    assert (rows[1][1][0] or ("",))[0].split("\n")[1].startswith(f"FID {of.mean:.3f} ± ")
+    assert (rows[1][1][0] or ("",))[0].split("\n")[1] == f"FID {of.mean:.2f} ± {of.margin:.2f}"
     [file] = write_sheet(sheet(comparison, found, study), tmp_path / "tiles.png", ("png",))
     with Image.open(file) as picture:
         shades = dict.fromkeys(np.asarray(picture.convert("L")).flatten().tolist())
