@@ -139,7 +139,7 @@ def main(argv: list[str]) -> None:
         check_class(key, arguments.get(key), dataset.name, dataset.classes)
     model = load_model(config, dataset, directory.path, choose_device(config.hardware))
     if shows == "mean_of":
-        view = class_mean(model, dataset, arguments["mean_of"], n)
+        view = class_mean(model, dataset, arguments["mean_of"], n if "n" in typed else None)
         save_view(out, view, f"{name}. {view.caption}")
         print(console.paragraphs(f"{view.caption}\n{out}"))
         return
