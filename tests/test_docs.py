@@ -49,7 +49,7 @@ def test_a_decision_stands_in_the_index_and_on_the_site(page):
     assert f"- decisions/{page.name}\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md"), *DOCS.glob("results/*.md")]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("results/*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -41,5 +41,6 @@ def copy_metrics(
     found = memorisation(features, real, extractor.reference_features(training, batch_size, cache), seed=seed)
     if picture is not None:
         nearest = found.distances.argsort(stable=True)[:COLUMNS]
-        save_grid(picture, torch.cat([drawn[nearest], training[found.indices[nearest]]]), columns=len(nearest))
+        pairs = torch.cat([drawn[nearest], training[found.indices[nearest]]])
+        save_grid(picture, pairs, columns=len(nearest), row_names=["sample", "nearest training image"])
     return found.metrics | pixel_memorisation(drawn, test, dataset.train.chunks()).metrics

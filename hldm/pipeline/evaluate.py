@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,8 +28,9 @@ from hldm.metrics import (
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.bound import evidence_bound
 from hldm.pipeline.build import build
+from hldm.pipeline.latent_picture import write_latents
 from hldm.pipeline.latents import latent_metrics
-from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_latents
+from hldm.pipeline.pictures import MOST_COLUMNS, save_grid
 from hldm.pipeline.samples import Results, decoded, evaluate_samples
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
@@ -165,30 +167,42 @@ def first_stage_metrics(
     return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}
 
 
-def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path: Path) -> None:
-    """samples.png (a column per class, of as many as fit), reconstructions.png (originals above); latents.png."""
+def draw_pictures(
+    model: LatentModel, dataset: Dataset, config: RunConfig, path: Path
+) -> tuple[list[np.ndarray], list[str]] | None:
+    """samples.png (a column per class, of as many as fit), reconstructions.png (below originals); the latents.
+
+    Returns:
+        The first two rows of samples.png, uint8 (H, W) or (H, W, 3) each, and the label of each in words, "" where the
+        model has none; None where there are no pictures.
+    """
+    drawn = None
     if dataset.has_pictures:
         columns = min(dataset.classes, MOST_COLUMNS)
-        labels = torch.linspace(0, dataset.classes - 1, columns).round().long().repeat(10)
-        samples = model.sample(labels.to(model.device), stream(config.seed, "picture", 0, model.device))
-        save_grid(path / "samples.png", samples, columns=columns)
+        labels = torch.linspace(0, dataset.classes - 1, columns).round().long()
+        samples = model.sample(labels.repeat(10).to(model.device), stream(config.seed, "picture", 0, model.device))
+        names = [dataset.class_names[label] for label in labels] if model.uses_labels else []
+        save_grid(path / "samples.png", samples, columns=columns, column_names=names)
+        first = samples[: 2 * columns].cpu().permute(0, 2, 3, 1).squeeze(-1).numpy()
+        drawn = list(first), 2 * (names or columns * [""])
 
         originals = dataset.test.first(30)
         rebuilt = decoded(model, encode(model, originals).loc)
-        rows = [row for i in range(0, len(originals), 10) for row in (originals[i : i + 10], rebuilt[i : i + 10])]
-        save_grid(path / "reconstructions.png", torch.cat(rows), columns=10)
+        starts = range(0, len(originals), 10)
+        rows = [row for i in starts for row in (originals[i : i + 10], rebuilt[i : i + 10])]
+        beside = ["original", "reconstruction"] * len(starts)
+        save_grid(path / "reconstructions.png", torch.cat(rows), columns=10, row_names=beside)
 
     shown = min(2000, config.metrics.first_stage_images)
-    images, nodes = dataset.test.first(shown), dataset.test.nodes[:shown]
+    images, labels, nodes = dataset.test.first(shown), dataset.test.labels[:shown], dataset.test.nodes[:shown]
     if dataset.parents is not None:  # the nodes of a tree are drawn at the means of all their rows
-        images, nodes = torch.cat([dataset.train.first(), images]), torch.cat([dataset.train.nodes, nodes])
-    colours = nodes
-    if (depths := dataset.depths) is not None:
-        of_images = depths[nodes]
-        colours = of_images if of_images.min() < of_images.max() else dataset.ancestors(1)[nodes]
-    loc = encode(model, images).loc
-    *_, (manifold, v) = model.autoencoder.layout.factors(loc)
-    save_latents(path / "latents.png", manifold, v.cpu(), colours, nodes, dataset.parents)
+        images = torch.cat([dataset.train.first(), images])
+        labels, nodes = torch.cat([dataset.train.labels, labels]), torch.cat([dataset.train.nodes, nodes])
+    *maps, (manifold, v) = model.autoencoder.layout.factors(encode(model, images).loc)
+    part = "points beside the maps, " if maps else ""
+    title = f"Latents of {dataset.name}, {part}{config.geometry.name}"
+    write_latents(path, title, manifold, v, dataset, labels, nodes)
+    return drawn
 
 
 def data_order(config: RunConfig, total: int) -> str:

@@ -1,18 +1,27 @@
-"""The pictures of a run: grids of samples and reconstructions, and the latents."""
+"""Grids of images as PNG, each pixel as it is, with words above columns and beside rows; and arrays for other programs.
 
-from copy import deepcopy
+A PNG says where its images lie (`hldm.drawing.GRID`), so that others can take them without the words.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
+from hldm.drawing import COLUMNS, GRID, font_file
 from hldm.files import write_atomically
-from hldm.geometry import Manifold, is_plane
 
 MOST_COLUMNS = 32
 """Of a grid with a column per class."""
+
+LETTERS = 18
+"""Height of the words beside a grid, in pixels."""
+
+LONGEST = 160
+"""Pixels for the words above a column or beside a row; what is longer is cut."""
 
 
 def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
@@ -27,106 +36,63 @@ def image_grid(images: Tensor, columns: int, gap: int = 2) -> Image.Image:
     return Image.fromarray(array[..., 0] if channels == 1 else array)
 
 
-def save_grid(path: Path, images: Tensor, columns: int, scale: int = 2) -> None:
-    """Write a grid as PNG, each pixel `scale` pixels wide."""
-    picture = image_grid(images.cpu(), columns)
-    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-    write_atomically(path, lambda file: picture.save(file, format="PNG"))
-
-
-PALETTE = (
-    (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
-    (140, 86, 75), (227, 119, 194), (127, 127, 127), (188, 189, 34), (23, 190, 207),
-)  # fmt: skip
-
-
-def save_latents(
-    path: Path, manifold: Manifold, v: Tensor, colours: Tensor, nodes: Tensor, parents: Tensor | None, side: int = 720
+def save_grid(
+    path: Path,
+    images: Tensor,
+    columns: int,
+    scale: int = 2,
+    *,
+    column_names: Sequence[str] = (),
+    row_names: Sequence[str] = (),
 ) -> None:
-    """The latents, a dot each. Of a known tree also the nodes, joined by geodesics from parent to child.
-
-    Points of a plane are drawn where they are, hyperbolic ones in the Poincaré disk with its boundary. Of any others
-    these are the first two principal components of their normal coordinates, in units of the components' root mean
-    square; where there is curvature, in the disk as well, at radius tanh(√c·r/2).
+    """Write a grid as PNG, each pixel `scale` pixels wide.
 
     Args:
-        v: (N, C, *positions) normal coordinates, on the CPU.
-        colours: int64 (N,), each point's place in `PALETTE`.
-        nodes: int64 (N,), see `Split`.
-        parents: int64 (nodes,), see `Dataset`; drawn in a plane only. A node stands at the mean of its images, or,
-            where it has none of its own, of those below it.
+        column_names: one word above each column, upright where the columns are too narrow for them.
+        row_names: one beside each row.
     """
-    manifold, v = deepcopy(manifold).cpu().double(), v.double()
-    c = float(manifold.curvatures().max()) if manifold.channels else 0.0
-    canvas = Canvas(side, is_disk=c > 0)
-    if not is_plane(manifold) or v.ndim > 2:
-        plane = principal_components(v)
-        canvas.dots(torch.tanh(c**0.5 * _norm(plane) / 2) * plane / _norm(plane) if c > 0 else plane / 4, colours)
-        return canvas.save(path)
-    z = manifold.from_tangent(v)
-    unit = c**-0.5 if c > 0 else 1.1 * float(_norm(z).max())
-    if parents is not None:
-        means = torch.stack([
-            manifold.frechet_mean(own, torch.ones(len(own), dtype=own.dtype))
-            for own in (v[_rows_of(node, nodes, parents)] for node in range(len(parents)))
-        ])  # fmt: skip
-        points = manifold.from_tangent(means)
-        times = torch.linspace(0, 1, 33, dtype=v.dtype).view(1, -1, 1)
-        paths, _ = manifold.geodesic(points[parents].unsqueeze(1), points.unsqueeze(1), times)
-        canvas.lines(paths / unit)
-    canvas.dots(z / unit, colours)
-    return canvas.save(path)
+    grid = image_grid(images.cpu(), columns)
+    grid = grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
+    font = ImageFont.truetype(font_file(), LETTERS)
+    above = [_fitting(name, font) for name in column_names]
+    beside = [_fitting(name, font) for name in row_names]
+    widest, rows = max(map(font.getlength, above), default=0), -(-len(images) // columns)
+    is_upright = widest > grid.width / columns - 4
+    top = int(widest if is_upright else LETTERS) + 10 if above else 0
+    left = int(max(map(font.getlength, beside))) + 12 if beside else 0
+
+    sheet = Image.new(grid.mode, (left + grid.width, top + grid.height), "white")
+    sheet.paste(grid, (left, top))
+    draw = ImageDraw.Draw(sheet)
+    for i, name in enumerate(above):
+        middle = left + (i + 0.5) * grid.width / columns
+        if is_upright:
+            _write_upright(sheet, name, font, middle, top - 5)
+        else:
+            draw.text((middle, top - 5), name, fill="black", font=font, anchor="md")
+    for i, name in enumerate(beside):
+        draw.text((left - 6, top + (i + 0.5) * grid.height / rows), name, fill="black", font=font, anchor="rm")
+
+    facts = PngImagePlugin.PngInfo()
+    facts.add_text(GRID, f"{left} {top} {grid.width} {grid.height} {scale}")
+    if column_names:
+        facts.add_itxt(COLUMNS, "\n".join(column_names))
+    write_atomically(path, lambda file: sheet.save(file, format="PNG", pnginfo=facts))
 
 
-def _rows_of(node: int, nodes: Tensor, parents: Tensor) -> Tensor:
-    """bool (N,): the images of a node, or those below it where it has none of its own."""
-    rows, at = nodes == node, nodes
-    while not rows.any() and not torch.equal(at, parents[at]):
-        at = parents[at]
-        rows = at == node
-    return rows
+def _fitting(name: str, font: ImageFont.FreeTypeFont) -> str:
+    """As much of a name as has room."""
+    while font.getlength(name) > LONGEST and len(name) > 1:
+        name = name[:-2].rstrip("…") + "…"
+    return name
 
 
-class Canvas:
-    """A white square with the unit disk in it. Drawn twice as large and reduced: smooth without a plotting library."""
-
-    def __init__(self, side: int, *, is_disk: bool) -> None:
-        self.side = side
-        self.picture = Image.new("RGB", (2 * side, 2 * side), "white")
-        self.draw = ImageDraw.Draw(self.picture)
-        if is_disk:
-            corners = self._pixels(torch.tensor([[-1.0, 1.0], [1.0, -1.0]]))
-            self.draw.ellipse([tuple(corner) for corner in corners], outline=(60, 60, 60), width=5)
-
-    def dots(self, points: Tensor, colours: Tensor) -> None:
-        """points (N, 2) in [−1, 1], colours int64 (N,)."""
-        for (left, top), colour in zip(self._pixels(points), colours.tolist(), strict=True):
-            self.draw.ellipse((left - 6, top - 6, left + 6, top + 6), fill=PALETTE[colour % len(PALETTE)])
-
-    def lines(self, paths: Tensor) -> None:
-        """paths (N, T, 2) in [−1, 1]."""
-        for path in paths:
-            self.draw.line([tuple(pixel) for pixel in self._pixels(path)], fill=(120, 120, 120), width=3)
-
-    def save(self, path: Path) -> None:
-        """Write it as PNG."""
-        picture = self.picture.resize((self.side, self.side), Image.Resampling.LANCZOS)
-        write_atomically(path, lambda file: picture.save(file, format="PNG"))
-
-    def _pixels(self, points: Tensor) -> list[list[float]]:
-        return (self.picture.width * (0.5 + 0.47 * points * torch.tensor([1.0, -1.0]))).tolist()
-
-
-def principal_components(v: Tensor) -> Tensor:
-    """(N, …) → (N, 2), the first two, scaled to a root mean square norm of 1."""
-    x = v.flatten(1)
-    x = x - x.mean(0)
-    plane = x @ torch.linalg.svd(x, full_matrices=False).Vh[:2].T
-    return plane / plane.square().sum(1).mean().sqrt()
-
-
-def _norm(points: Tensor) -> Tensor:
-    return points.norm(dim=1, keepdim=True).clamp_min(1e-12)
+def _write_upright(sheet: Image.Image, name: str, font: ImageFont.FreeTypeFont, middle: float, bottom: int) -> None:
+    """A word that reads upwards, centred on a column."""
+    word = Image.new("L", (int(font.getlength(name)) + 1, LETTERS + 6), 0)
+    ImageDraw.Draw(word).text((0, word.height / 2), name, fill=255, font=font, anchor="lm")
+    mask = word.rotate(90, expand=True)
+    sheet.paste("black", (round(middle - mask.width / 2), bottom - mask.height), mask)
 
 
 def save_npz(path: Path, images: Tensor, labels: Tensor | None) -> None:

@@ -1,61 +1,45 @@
 """The picture of a likelihood profile over curvatures: nats per image against flat space, with twice its error."""
 
-import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from hldm.files import write_atomically
+from hldm.drawing import GREY, MARKERS, PALETTE, band, new_figure, plain, save, styled
 from hldm.metrics.curvature_profile import ERRORS, Profile
-from hldm.pipeline.pictures import PALETTE
 
-WIDTH, HEIGHT = 720, 480
-LEFT, RIGHT, TOP, BOTTOM = 90, 20, 50, 60
-GREY = (120, 120, 120)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def save_profiles(path: Path, profiles: dict[str, Profile], own: float) -> None:
-    """Write one line with its band for each family of laws; the run's own c is a vertical line.
+    """Write one line with its band for each family of laws, as PNG and PDF; see `profiles_figure`."""
+    save(profiles_figure(profiles, own), path)
 
-    Drawn twice as large and reduced, as the picture of the latents is.
+
+@styled()
+def profiles_figure(profiles: dict[str, Profile], own: float) -> "Figure":
+    """A line for each family of laws; the run's own c is a vertical line.
 
     Args:
         own: c of the run; 0 draws no line.
     """
-    picture = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT), "white")
-    draw, font = ImageDraw.Draw(picture, "RGBA"), ImageFont.load_default(26)
-    first = next(iter(profiles.values()))
-    logs = np.log10(first.curvatures)
-    low, high = vertical_range(profiles)
-
-    def pixel(x: float, y: float) -> tuple[float, float]:
-        across = (x - logs[0]) / (logs[-1] - logs[0])
-        up = (min(max(y, low), high) - low) / (high - low)
-        return 2 * (LEFT + across * (WIDTH - LEFT - RIGHT)), 2 * (HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM))
-
-    for decade in range(math.ceil(logs[0]), math.floor(logs[-1]) + 1):
-        x, y = pixel(decade, low)
-        draw.line([(x, y), (x, y + 12)], fill=GREY, width=3)
-        draw.text((x, y + 18), f"{10.0**decade:g}", fill=GREY, font=font, anchor="mt")
-    for value in (low, 0.0, high):
-        x, y = pixel(logs[0], value)
-        draw.line([(x, y), pixel(logs[-1], value)], fill=(*GREY, 255 if value == 0 else 60), width=3)
-        draw.text((x - 10, y), f"{value:.2g}", fill=GREY, font=font, anchor="rm")
-    if own > 0 and logs[0] <= math.log10(own) <= logs[-1]:
-        draw.line([pixel(math.log10(own), low), pixel(math.log10(own), high)], fill=(*GREY, 120), width=3)
-        draw.text(pixel(math.log10(own), high), f"c = {own:.3g}", fill=GREY, font=font, anchor="mb")
+    figure = new_figure(122, 82)
+    axes = figure.add_subplot(xscale="log", ylim=vertical_range(profiles), xlabel="curvature c")
+    axes.set_ylabel("nats per image against flat space")
+    axes.axhline(0, color=GREY, linewidth=0.8)
     for i, (name, profile) in enumerate(profiles.items()):
-        gain, error = np.array(profile.gain), ERRORS * np.array(profile.error)
-        upper = [pixel(x, y) for x, y in zip(logs, gain + error, strict=True)]
-        lower = [pixel(x, y) for x, y in zip(logs, gain - error, strict=True)]
-        draw.polygon([*upper, *lower[::-1]], fill=(*PALETTE[i], 50))
-        draw.line([pixel(x, y) for x, y in zip(logs, gain, strict=True)], fill=PALETTE[i], width=5)
-        draw.text((2 * LEFT + 16, 2 * TOP + 16 + 34 * i), f"{name} normals", fill=PALETTE[i], font=font, anchor="lt")
-    draw.text((WIDTH, 2 * HEIGHT - 20), "curvature c", fill=GREY, font=font, anchor="mb")
-    draw.text((20, 20), "nats per image against flat space", fill=GREY, font=font, anchor="lt")
-    reduced = picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
-    write_atomically(path, lambda file: reduced.save(file, format="PNG"))
+        margins = [ERRORS * error for error in profile.error]
+        how = {"color": PALETTE[i], "marker": MARKERS[i], "label": f"{name} normals"}
+        band(axes, profile.curvatures, profile.gain, margins, **how)
+    grid = next(iter(profiles.values())).curvatures
+    axes.set_xlim(grid[0], grid[-1])
+    if grid[0] <= own <= grid[-1]:
+        axes.axvline(own, color=GREY, linestyle="dashed", label=f"c = {own:.3g}, of this run")
+    plain(axes, x=True)
+    axes.set_title(f"Likelihood of every curvature, ± {ERRORS:g} standard errors")
+    axes.legend(loc="lower left")
+    return figure
 
 
 def vertical_range(profiles: dict[str, Profile]) -> tuple[float, float]:

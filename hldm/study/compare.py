@@ -1,28 +1,27 @@
 """The results of several runs beside each other: tables for the terminal, a verdict in words, and a picture."""
 
-import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 
-from hldm.files import write_text_atomically
-from hldm.study.cells import Finished, cells, short_names
+from hldm.errors import UserError
+from hldm.run.directory import RunDirectory
 from hldm.study.comparable import words
-from hldm.study.comparison import Comparison, compare
-from hldm.study.pictures import comparison_picture, terminal_picture
+from hldm.study.comparison import Comparison
+from hldm.study.fairness import summary
+from hldm.study.figures import write_figures
+from hldm.study.leave import write_files
+from hldm.study.pictures import terminal_picture
 from hldm.study.plan import Point
-from hldm.study.tables import COLUMNS, Row, more_settings, other_settings, print_cells, print_runs, row_names, written
-from hldm.study.verdict import ONE_SEED, footnotes, verdict
-
-MOST_TILES = 60
-"""Sample grids in one picture: with hundreds of runs it would be larger than anybody opens."""
-
-MANY_TILES = 12
-"""Beyond so many, they are drawn smaller."""
+from hldm.study.rows import Row, rows_of_plan, rows_of_runs
+from hldm.study.tables import print_cells, print_runs, written
+from hldm.study.tiles import write_tiles
+from hldm.study.verdict import ONE_SEED, footnotes, overview, verdict
+from hldm.study.whole import Study
 
 MOST_VERDICTS = 12
 """Cells that have their verdict printed; the others have it in comparison.json."""
@@ -32,51 +31,60 @@ MOST_SENTENCES = 12
 
 
 def print_comparison(plan: list[Point], console: Console) -> None:
-    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the picture's path."""
-    rows = _rows(plan)
-    finished = [row for row in rows if row.point.original is None and row.run]
-    short = short_names(sorted({key for row in rows for key in other_settings(row.point)}))
-    pictures = [(_title(row, short), file) for row in finished if (file := _picture(row.point))]
-    _print_figures(rows, console)
-    del rows, finished  # a picture of many runs takes as much memory as their figures
-    if len(pictures) > 1:
-        _print_picture(pictures, plan[0].config.study_folder / "comparison.png", console)
-    elif pictures:
-        if console.is_terminal:
-            console.print(terminal_picture(pictures[0][1]), soft_wrap=True)
-        console.print(f"{_kind(pictures)}: {pictures[0][1]}", soft_wrap=True)
+    """What a command that ran this plan ends with; a run alone is compared with nothing."""
+    study = Study.of(plan[0].config.study_folder, rows_of_plan(plan))
+    print_study(study, console)
+    _print_picture(study, console)
 
 
-def _print_figures(rows: list[Row], console: Console) -> None:
-    known = {row.point.run.path: row.run for row in rows}
-    found = cells([row.point for row in rows], lambda point: known[point.run.path])
-    comparison = compare(found)
-    has_seeds = any(len(cell.runs) + len(cell.unfinished) > 1 for cell in found)
-    if has_seeds:
-        print_cells(comparison, console)
+def print_runs_of(folder: Path, runs: Iterable[RunDirectory], console: Console, *, has_latex: bool = False) -> None:
+    """The same of run directories, whatever commands made them, and figures for a paper.
+
+    Args:
+        folder: where files about all of them go.
+        has_latex: whether tables for a paper are among the files.
+    """
+    rows, damaged = rows_of_runs(runs)
+    if not rows:
+        raise UserError(" ".join(damaged))
+    study = Study.of(folder, rows, damaged)
+    print_study(study, console, has_latex=has_latex)
+    _print_picture(study, console)
+    _print_figures(study, console)
+
+
+def print_study(study: Study, console: Console, *, has_latex: bool = False) -> None:
+    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the files it leaves."""
+    if study.has_seeds:
+        print_cells(study.comparison, console)
     else:
-        print_runs(rows, console)
-    for line in _captions(rows):
-        console.print(line)
-    if len(found) > 1:
-        print_verdict(comparison, console)
-    if len(found) > 1 or has_seeds:
-        _write(comparison, rows[0].point.config.study_folder / "comparison.json", console)
+        print_runs(study.rows, console)
+    for line in _unfinished(study):
+        _print_wrapped(line, console, style="red")
+    for line in (*study.damaged, *_captions(study.rows)):
+        _print_wrapped(line, console)
+    is_compared = len(study.cells) > 1
+    if is_compared:
+        print_verdict(study.comparison, console)
+        console.print()
+        _print_wrapped(summary(study.checks), console)
+    if is_compared or study.has_seeds:
+        for line in write_files(study, has_latex=has_latex):
+            console.print(line, soft_wrap=True)
 
 
-def _rows(plan: list[Point]) -> list[Row]:
-    found: dict[Path, Row] = {}
-    rows = []
-    for point in plan:
-        if (first := found.get(point.run.path)) is None:
-            run = point.run.snapshot()
-            first = Row(point, run.state, Finished.of_snapshot(run), run.status.get("minutes"))
-            found[point.run.path] = first
-        rows.append(Row(point, first.state, first.run, first.minutes))
-    return rows
+def _unfinished(study: Study) -> Iterator[str]:
+    """A sentence on each run that has not finished, with what is known of the reason."""
+    unfinished = [row for row in study.runs if row.run is None]
+    for row in unfinished[:MOST_SENTENCES]:
+        name = row.point.run.path.name
+        cell = f"{study.cell_of[name]}, seed {row.point.config.seed}: " if name in study.cell_of else ""
+        yield f"{cell}{row.state}{f' ({row.error})' if row.error else ''}, {name}."
+    if (more := len(unfinished) - MOST_SENTENCES) > 0:
+        yield f"{more} more runs have not finished: see summary.csv."
 
 
-def _captions(rows: list[Row]) -> list[str]:
+def _captions(rows: Sequence[Row]) -> list[str]:
     """One line per way in which the numbers were made: as a rule, one. The floor moves a little with the seed."""
     lines: dict[str, list[Row]] = {}
     for row in rows:
@@ -92,7 +100,7 @@ def _captions(rows: list[Row]) -> list[str]:
     ]
 
 
-def _floor(rows: list[Row], name: str, form: str) -> str:
+def _floor(rows: Sequence[Row], name: str, form: str) -> str:
     """What real images score, the mean over the runs that say it."""
     known = [row.metrics[name] for row in rows if name in row.metrics]
     return written(fmean(known) if known else None, form)
@@ -133,6 +141,10 @@ def print_verdict(comparison: Comparison, console: Console) -> None:
         console.print(f"The verdicts on {more} more cells are in comparison.json.")
     for sentence in footnotes(comparison):
         _print_wrapped(sentence, console)
+    console.print()
+    _print_wrapped("In short", console, style="bold")
+    for cell in compared[:MOST_VERDICTS]:
+        _print_wrapped(overview(comparison, cell), console, indent="  ")
 
 
 def _print_wrapped(text: str, console: Console, indent: str = "", style: str | None = None) -> None:
@@ -140,46 +152,43 @@ def _print_wrapped(text: str, console: Console, indent: str = "", style: str | N
     console.print("\n".join(lines), style=style, highlight=False)
 
 
-def _write(comparison: Comparison, file: Path, console: Console) -> None:
-    """All of it for programs, with the sentences."""
-    compared = dict.fromkeys(one.cell for one in comparison.differences)
-    content = {**comparison.as_json(), "verdicts": {cell: verdict(comparison, cell) for cell in compared}}
-    try:
-        # in one line: indented, a thousand runs take a second and 25 MB more
-        write_text_atomically(file, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:  # outputs that are only read
-        console.print(f"{file} cannot be written ({error.strerror or error}).", soft_wrap=True)
-
-
 # ------------------------------------------------------------------------------------------------------------- picture
 
 
-def _print_picture(pictures: list[tuple[str, Path]], target: Path, console: Console) -> None:
-    shown = pictures[:MOST_TILES]
-    first = "" if len(shown) == len(pictures) else f" (the first {MOST_TILES} of {len(pictures)})"
+def _print_picture(study: Study, console: Console) -> None:
+    """The samples side by side, a tile for each cell; of a run alone, a corner of its own."""
+    pictures = [file for row in study.runs if row.run and (file := _picture(row.point))]
+    if len(pictures) > 1:
+        target = study.folder / "comparison.png"
+        try:
+            files = write_tiles(study.comparison, study.cells, _runs_folder(study), target, ("png",))
+        except OSError as error:  # outputs that are only read
+            console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
+        else:
+            for file in files:
+                console.print(f"Runs side by side: {file}", soft_wrap=True)
+    elif pictures:
+        if console.is_terminal:
+            console.print(terminal_picture(pictures[0]), soft_wrap=True)
+        console.print(f"{pictures[0].stem.capitalize()}: {pictures[0]}", soft_wrap=True)
+
+
+def _print_figures(study: Study, console: Console) -> None:
+    target = study.folder / "figures"
     try:
-        comparison_picture(shown, target, **({"columns": 6, "width": 240} if len(shown) > MANY_TILES else {}))
-    except OSError as error:  # outputs that are only read
+        files = write_figures(study.comparison, study.cells, _runs_folder(study), target)
+    except OSError as error:
         console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
     else:
-        console.print(f"{_kind(pictures)} side by side{first}: {target}", soft_wrap=True)
+        if files:
+            console.print(f"{len(files)} figures for a paper: {target}", soft_wrap=True)
+
+
+def _runs_folder(study: Study) -> Path:
+    return study.runs[0].point.run.path.parent
 
 
 def _picture(point: Point) -> Path | None:
     """The samples of a run, or its latents where it has none."""
     files = (point.run.path / f"{name}.png" for name in ("samples", "latents"))
     return next((file for file in files if file.is_file()), None)
-
-
-def _kind(pictures: list[tuple[str, Path]]) -> str:
-    return pictures[0][1].stem.capitalize()
-
-
-def _title(row: Row, short: Mapping[str, str]) -> str:
-    geometry, curvature, seed = row_names(row)
-    c = "" if curvature == "flat" else f" c = {curvature}" if curvature[0].isdigit() else f" c {curvature}"
-    more = f" {more_settings(row.point, short)}" if other_settings(row.point) else ""
-    name, (key, form) = next(
-        ((h, column) for h, column in COLUMNS.items() if column[0] in row.metrics), ("FID", COLUMNS["FID"])
-    )
-    return f"{geometry}{c}, seed {seed}{more}: {name} {written(row.metrics.get(key), form)}"

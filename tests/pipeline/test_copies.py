@@ -32,7 +32,13 @@ def test_copies_are_counted_and_drawn_above_what_they_copy(tmp_path: Path) -> No
     assert set(found) == {*names, *(f"{name}_pixels" for name in names)}
     assert found["memorisation_share_pixels"] == pytest.approx(4 / 54 + 0.05, abs=0.05)
     assert copy_metrics(copies, data, DigitFeatures(), cache=tmp_path)["memorisation_share"] == 1
-    drawn = torch.from_numpy(np.array(Image.open(tmp_path / "neighbours.png")))[::2, ::2]
+    with Image.open(tmp_path / "neighbours.png") as picture:
+        left, top, width, height, scale = map(int, picture.info["Grid"].split())
+        # what stands beside the rows has its place at the left, and is there
+        words = np.asarray(picture)[:, :left]
+        drawn = torch.from_numpy(np.array(picture))[top : top + height : scale, left : left + width : scale]
+    assert (words[: height // 2] < 100).sum() > 50
+    assert (words[height // 2 :] < 100).sum() > 100
     # two rows of ten, with gaps of 2: the four copies come first, above what they copy
     for column in range(4):
         left = 30 * column + 2

@@ -47,8 +47,13 @@ def test_a_run_leaves_everything_it_should(finished, geometry):
     assert len(extractor["sha256"]) == len(other["sha256"]) == 64
     assert other["accuracy"] is None
     assert extractor["accuracy"] > 0.989
-    for name in ("samples.png", "reconstructions.png", "latents.png", "config.yaml", "checkpoints/model.safetensors"):
+    pictures = ("samples.png", "reconstructions.png", "latents.png", "latents.pdf", "latents.json")
+    for name in (*pictures, "config.yaml", "checkpoints/model.safetensors"):
         assert (directory.path / name).stat().st_size > 100, name
+    latents = json.loads((directory.path / "latents.json").read_text(encoding="utf-8"))
+    assert latents["kind"] == "components"  # a map is no disk
+    assert latents["class_names"] == [str(digit) for digit in range(10)]
+    assert (latents["sqrt_c_rms"] is None) == (geometry == "euclidean")
     assert sorted(p.name for p in (directory.path / "checkpoints").iterdir()) == ["model.safetensors"]
     steps = [(record["stage"], record["step"]) for record in curve(directory)]
     assert steps == [(stage, k) for stage in ("diffusion", "first_stage") for k in range(1, 7)]
@@ -85,7 +90,7 @@ def test_one_rule_for_samples_floor_and_reconstructions(finished, monkeypatch):
     monkeypatch.setattr(module, "encode", lambda m, images, **how: real.append(images) or encode(m, images, **how))
     results = evaluate_run(model, dataset, directory.config, directory)
     counts = metrics_module.class_counts(dataset.test.labels, 60)
-    assert counts.tolist() == [6, 7, 6, 6, 6, 5, 6, 6, 6, 6]
+    assert counts.tolist() == [6, 7, 5, 8, 5, 6, 5, 7, 5, 6]
     [labels], [images] = asked, real
     assert torch.equal(labels.bincount(), counts)
     found = [dataset.train.labels[(dataset.train.images == image).flatten(1).all(1)][0] for image in images]

@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from hldm.commands import evaluate, generate
 from hldm.config.compose import compose
@@ -12,6 +11,7 @@ from hldm.pipeline import run
 from hldm.pipeline.build import build_dataset
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
+from hldm.study.pictures import grid_of
 from tests.fake_omniglot import written
 from tests.pipeline.conftest import POINT, TINY
 
@@ -41,9 +41,10 @@ def test_a_run_on_a_known_tree(layout: str, tmp_path: Path) -> None:
     assert all(math.isfinite(value) for value in metrics.values())
     classes = {"global": 3, "map_global": 7, "map": 8}[layout]
     assert build_dataset(config).classes == classes
-    with Image.open(directory.path / "samples.png") as picture:
-        assert picture.size == (2 * (30 * classes + 2), 2 * (10 * 30 + 2))
-    for name in ("reconstructions.png", "latents.png"):
+    grid, columns = grid_of(directory.path / "samples.png")
+    assert grid.size == (30 * classes + 2, 10 * 30 + 2)
+    assert columns == list(build_dataset(config).class_names)
+    for name in ("reconstructions.png", "latents.png", "latents.pdf", "latents.json"):
         assert (directory.path / name).stat().st_size > 100, name
     assert evaluate.main([f"run={directory.path}"]) == 0
     asked = {"map": "prompt=a picture of bb old 2"}.get(layout, "label=2")
@@ -57,5 +58,6 @@ def test_a_picture_has_as_many_columns_as_fit(tmp_path: Path) -> None:
     config = compose([*few, *tree, "latent=global", "metrics.first_stage_images=100", f"paths.outputs={tmp_path}"])
     directory = RunDirectory.create(tmp_path / run_identity(config).name, config)
     run(directory.path)
-    with Image.open(directory.path / "samples.png") as picture:
-        assert picture.size == (2 * (30 * 32 + 2), 2 * (10 * 30 + 2))
+    grid, columns = grid_of(directory.path / "samples.png")
+    assert grid.size == (30 * 32 + 2, 10 * 30 + 2)
+    assert len(columns) == 32

@@ -1,24 +1,38 @@
-"""Sample grids beside each other, and in the terminal."""
+"""Sample grids as they are taken from the pictures of runs, and in the terminal."""
 
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image
 
-from hldm.study.pictures import comparison_picture, terminal_picture
+from hldm.pipeline.pictures import image_grid, save_grid
+from hldm.study.pictures import Tile, grid_of, terminal_picture, tiles_figure
 
 
-def test_grids_side_by_side(tmp_path: Path) -> None:
-    for i, size in enumerate([(604, 604), (300, 120), (604, 604), (50, 50)]):
-        Image.new("L", size, 40 * i).save(tmp_path / f"{i}.png")
-    grids = [
-        (f"run {i} with a title that is far too long for its column " * 3, tmp_path / f"{i}.png") for i in range(4)
-    ]
-    comparison_picture(grids, tmp_path / "comparison.png", columns=3, width=200)
-    with Image.open(tmp_path / "comparison.png") as picture:
-        assert picture.width == 3 * (200 + 16) + 16
-        for i, left in enumerate((116, 332, 548)):
-            assert picture.getpixel((left, 60)) == (40 * i,) * 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.png", "1.png", "2.png", "3.png", "comparison.png"]
+def test_a_grid_is_taken_without_its_words(tmp_path: Path) -> None:
+    images = torch.randint(0, 255, (6, 3, 28, 28), dtype=torch.uint8)
+    save_grid(tmp_path / "a.png", images, 3, 4, column_names=["0", "1", "2"], row_names=["a", "b"])
+    grid, columns = grid_of(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(grid), np.asarray(image_grid(images, 3)))
+    assert columns == ["0", "1", "2"]
+
+
+def test_a_picture_of_an_earlier_version_is_taken_whole(tmp_path: Path) -> None:
+    Image.new("L", (604, 302), 7).save(tmp_path / "a.png")
+    grid, columns = grid_of(tmp_path / "a.png")
+    assert (grid.size, columns) == ((604, 302), [])
+
+
+def test_tiles_have_their_names(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("L", (60, 40), 40 * i).save(tmp_path / f"{i}.png")
+    tiles = [Tile(f"tile {i}", tmp_path / f"{i}.png") for i in range(3)]
+    figure = tiles_figure("all of them", [("upper", tiles[:2]), ("lower", [None, tiles[2]])])
+    assert [axes.get_title() for axes in figure.axes] == ["tile 0", "tile 1", "", "tile 2"]
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["upper", "lower"]
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 0, 1]
+    assert figure.get_suptitle() == "all of them"
 
 
 def test_half_blocks(tmp_path: Path) -> None:
