@@ -151,7 +151,9 @@ def main(argv: list[str]) -> None:
     elif out.suffix == ".npz":
         save_npz(out, drawn.images, labels)
     else:
-        save_grid(out, drawn.images, columns=min(dataset.classes, MOST_COLUMNS))
+        columns = min(dataset.classes, MOST_COLUMNS)
+        take_turns = labels is not None and "label" not in arguments and columns == dataset.classes
+        save_grid(out, drawn.images, columns, column_names=dataset.class_names if take_turns else ())
     print(f"{n} {'samples' if shows else 'images'} of {name}{source}: {out}")
 
 
