@@ -12,6 +12,7 @@ from hldm.config.compose import compose
 from hldm.console import terminal
 from hldm.errors import UserError
 from hldm.pipeline import run
+from hldm.pipeline.build import build_dataset
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
 from hldm.study.compare import print_comparison
@@ -139,9 +140,12 @@ def test_the_latent_space_of_vectors_is_arrays_too(tree, tmp_path):
     path = drawn("n=4", "between=0,3")["arr_0"]
     assert path.shape == (18, 50)
     assert np.allclose(path[[0, 8]], plain[[0, 3]], atol=1e-5)
-    mean = drawn("mean_of=2")["arr_0"]
-    assert mean.shape[1] == 50
-    assert len(mean) in (3, 5, 7, 9, 11)  # the mean, and each of up to five siblings twice
+    labels = build_dataset(tree.config).train.labels
+    mean = drawn(f"mean_of={labels[0]}")["arr_0"]
+    assert mean.shape == (1 + 2 * int((labels == labels[0]).sum()), 50)
+    absent = next(label for label in range(127) if label not in labels)
+    with pytest.raises(UserError, match=rf"Class {absent} of branching has no training image"):
+        drawn(f"mean_of={absent}")
     beside = drawn("n=4", "neighbours=2")
     assert beside.keys() == {
         *("arr_0", "nearest_in_data", "distances_in_data", "nearest_in_latents", "distances_in_latents")
