@@ -22,6 +22,7 @@ RUN = (*CELL, "seed")
 STAGES = {"first_stage": "first stage", "diffusion": "diffusion"}
 
 PICTURES = ("samples", "reconstructions", "latents", "neighbours")
+"""Pictures that runs may have on W&B, in the order of the page."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Board:
         hierarchy: measures of the latents, each beside its controls.
         curves: setting → the metrics along it; each run has them as <setting>_curve/<metric>.
         named: settings whose values are names, so that their places on a curve are counted.
+        pictures: those of `PICTURES` that runs have.
         tables: means with intervals.
         sentences: verdict, then what cannot be compared and why.
         has_diffusion: whether runs have a second stage.
@@ -74,6 +76,7 @@ class Board:
     hierarchy: Sequence[Measure] = ()
     curves: Mapping[str, Sequence[Measure]] = field(default_factory=dict)
     named: frozenset[str] = frozenset()
+    pictures: Sequence[str] = ()
     tables: Sequence[Grid] = ()
     sentences: Sequence[str] = ()
     has_diffusion: bool = True
@@ -219,11 +222,12 @@ def sections(board: Board) -> list[Section]:
             "Pictures",
             "Runs of one seed drew from the same noise.",
             RUN,
-            [
-                wr.MediaBrowser(title=name.capitalize(), media_keys=[name], num_columns=3)
-                for name in (PICTURES if board.samples else PICTURES[1:3])
-            ]
-            + ([wr.MediaBrowser(title="Samples, one by one", media_keys=["samples_table"])] if board.samples else []),
+            [wr.MediaBrowser(title=name.capitalize(), media_keys=[name], num_columns=3) for name in board.pictures]
+            + [
+                wr.MediaBrowser(title="Samples, one by one", media_keys=["samples_table"])
+                for name in board.pictures
+                if name == "samples"
+            ],
         ),
         Section(
             "Seeds",
