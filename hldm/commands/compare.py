@@ -13,7 +13,7 @@ compared too. Files go to the folder of the runs unless out= names another one:
     cells.csv         a line for each cell and figure: means with intervals, differences from the baseline
     comparison.json   all of it
     comparison.tex    tables for LaTeX, with latex=true
-    wandb.json        with wandb=true: which report and workspace on Weights & Biases are the study's
+    wandb.json        which report and workspace on Weights & Biases are the study's, with wandb=true
 
     hldm compare <study folder, run directory or pattern> [out=<folder>] [latex=true] [wandb=true]
 """

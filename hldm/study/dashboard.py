@@ -14,7 +14,8 @@ from hldm.study.measures import Figure, figure
 from hldm.study.tables import figure_text
 from hldm.study.verdict import verdict
 from hldm.study.whole import Study
-from hldm.tracking.workspace import PICTURES, Board, Grid, Links, Measure, check_dashboard, publish
+from hldm.tracking.board import PICTURES, Board, Grid, Measure
+from hldm.tracking.workspace import Links, check_dashboard, publish
 
 FILE = "wandb.json"
 """In a study's folder: which report and workspace are its own. Without it new ones are written."""

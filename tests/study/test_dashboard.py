@@ -19,7 +19,8 @@ from hldm.study.fairness import checklist
 from hldm.study.rows import rows_of_plan
 from hldm.study.verdict import verdict
 from hldm.study.whole import Study
-from hldm.tracking.workspace import Board, Links, Measure
+from hldm.tracking.board import Board, Measure
+from hldm.tracking.workspace import Links
 from tests.study.made_runs import made, usual
 
 GRID = "geometry=euclidean,poincare curvature=0.1,1 seed=0,1,2 study=balls"

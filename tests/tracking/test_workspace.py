@@ -10,7 +10,8 @@ from wandb_server import API_KEY, View, WandbServer
 
 from hldm.errors import UserError
 from hldm.tracking import workspace
-from hldm.tracking.workspace import Board, Grid, Measure, check_dashboard, publish
+from hldm.tracking.board import Board, Grid, Measure
+from hldm.tracking.workspace import check_dashboard, publish
 
 pytestmark = pytest.mark.usefixtures("clean")
 
