@@ -3,6 +3,7 @@
     hldm compare outputs/geometry_curvature
     hldm compare outputs/main latex=true
     hldm compare "outputs/main/poincare-*" out=~/comparison
+    hldm compare outputs/geometry_curvature wandb=true
 
 Reads run directories alone, wherever they were made, and trains nothing. What is there of a study that still runs is
 compared too. Files go to the folder of the runs unless out= names another one:
@@ -12,8 +13,9 @@ compared too. Files go to the folder of the runs unless out= names another one:
     cells.csv         a line for each cell and figure: means with intervals, differences from the baseline
     comparison.json   all of it
     comparison.tex    tables for LaTeX, with latex=true
+    wandb.json        which report and workspace on Weights & Biases are the study's, with wandb=true
 
-    hldm compare <study folder, run directory or pattern> [out=<folder>] [latex=true]
+    hldm compare <study folder, run directory or pattern> [out=<folder>] [latex=true] [wandb=true]
 """
 
 import os
@@ -24,15 +26,16 @@ from hldm.errors import UserError
 from hldm.paths import expanded
 from hldm.run.directory import RunDirectory
 from hldm.study.compare import print_runs_of
+from hldm.tracking.workspace import check_dashboard
 
-KEYS = ("study", "out", "latex")
+KEYS = ("study", "out", "latex", "wandb")
 
 
 def main(argv: list[str]) -> None:
     """Compare what the arguments name."""
     arguments = console.key_values(
         [_with_key(argument) for argument in argv],
-        {"study": str, "out": folder, "latex": yes_or_no},
+        {"study": str, "out": folder, "latex": yes_or_no, "wandb": yes_or_no},
         usage=__doc__,
         required=("study",),
     )
@@ -42,8 +45,11 @@ def main(argv: list[str]) -> None:
             f"{arguments['study']} names no runs. Name a folder of run directories, such as outputs/main, or a pattern "
             "in quotes."
         )
+    if has_dashboard := arguments.get("wandb", False):
+        check_dashboard()
     out = arguments.get("out") or runs[0].path.parent
-    print_runs_of(out, runs, console.terminal(), has_latex=arguments.get("latex", False))
+    has_latex = arguments.get("latex", False)
+    print_runs_of(out, runs, console.terminal(), has_latex=has_latex, has_dashboard=has_dashboard)
 
 
 def _with_key(argument: str) -> str:

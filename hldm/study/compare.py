@@ -12,6 +12,7 @@ from hldm.errors import UserError
 from hldm.run.directory import RunDirectory
 from hldm.study.comparable import words
 from hldm.study.comparison import Comparison
+from hldm.study.dashboard import check, write_dashboard
 from hldm.study.fairness import summary
 from hldm.study.figures import write_figures
 from hldm.study.leave import write_files
@@ -37,20 +38,34 @@ def print_comparison(plan: list[Point], console: Console) -> None:
     _print_pictures(*print_study(Study.of(folder, rows_of_plan(plan)), console), folder, console)
 
 
-def print_runs_of(folder: Path, runs: Iterable[RunDirectory], console: Console, *, has_latex: bool = False) -> None:
+def print_runs_of(
+    folder: Path,
+    runs: Iterable[RunDirectory],
+    console: Console,
+    *,
+    has_latex: bool = False,
+    has_dashboard: bool = False,
+) -> None:
     """The same of run directories, whatever commands made them, and figures for a paper.
 
     Args:
         folder: where files about all of them go.
         has_latex: whether tables for a paper are among the files.
+        has_dashboard: whether Weights & Biases gets a report and a workspace.
     """
     rows, damaged = rows_of_runs(runs)
     if not rows:
         raise UserError(" ".join(damaged))
+    if has_dashboard:
+        check([row.point.config for row in rows])
     study = Study.of(folder, rows, damaged)
     del rows
     pictures, chosen = print_study(study, console, has_latex=has_latex)
     _print_figures(study, console)
+    if has_dashboard:
+        links = write_dashboard(study)
+        console.print(f"Report on Weights & Biases: {links.report}", soft_wrap=True)
+        console.print(f"Workspace: {links.workspace}", soft_wrap=True)
     del study
     _print_pictures(pictures, chosen, folder, console)
 

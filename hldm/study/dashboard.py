@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.errors import UserError
@@ -10,10 +9,13 @@ from hldm.files import write_text_atomically
 from hldm.run.summary import GROUPS
 from hldm.study.cells import Cell
 from hldm.study.comparison import CellFigures, Comparison
+from hldm.study.fairness import Check
 from hldm.study.measures import Figure, figure
 from hldm.study.tables import figure_text
 from hldm.study.verdict import verdict
-from hldm.tracking.workspace import Board, Grid, Links, Measure, check_dashboard, publish
+from hldm.study.whole import Study
+from hldm.tracking.board import PICTURES, Board, Grid, Measure
+from hldm.tracking.workspace import Links, check_dashboard, publish
 
 FILE = "wandb.json"
 """In a study's folder: which report and workspace are its own. Without it new ones are written."""
@@ -63,27 +65,28 @@ def check(configs: Collection[RunConfig]) -> WandbTracker:
     return tracker
 
 
-def write_dashboard(found: Sequence[Cell], comparison: Comparison, folder: Path) -> Links:
-    """Write report and workspace of a study, in place of those that are its own already, as a file in `folder` says.
+def write_dashboard(study: Study) -> Links:
+    """Write report and workspace of a study, in place of those that are its own already, as a file in its folder says.
 
     Raises:
         UserError: see `check` and `publish`.
     """
-    tracker = check([cell.config for cell in found])
-    file = folder / FILE
+    tracker = check([cell.config for cell in study.cells])
+    file = study.folder / FILE
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
         ids = {str(name): str(value) for name, value in known.items()}
     except (OSError, ValueError, AttributeError):  # there is none, or it is damaged: new ones are written
         ids = {}
-    links = publish(board(found, comparison), tracker.project, tracker.entity, ids)
+    links = publish(board(study), tracker.project, tracker.entity, ids)
     write_text_atomically(file, json.dumps(dict(links.ids), indent=2) + "\n")
     return links
 
 
-def board(found: Sequence[Cell], comparison: Comparison) -> Board:
-    """The dashboard of a comparison, as plain data."""
-    names = dict.fromkeys(name for cell in found for run in cell.runs.values() for name in run.metrics)
+def board(study: Study) -> Board:
+    """The dashboard of a study, as plain data."""
+    found, comparison = study.cells, study.comparison
+    names = set(study.metrics)
     extractors = {one.extractor for one in comparison.figures if one.extractor}
     shown = comparison.figures
     values = [
@@ -100,7 +103,12 @@ def board(found: Sequence[Cell], comparison: Comparison) -> Board:
         ],
         curves=_curves(comparison, extractors),
         named=frozenset(one.setting for one in comparison.curves if any(point.value in values for point in one.points)),
-        tables=[*_matrices(found, comparison), _cells(comparison)],
+        pictures=[
+            name
+            for name in PICTURES
+            if any((row.point.run.path / f"{name}.png").is_file() for row in study.runs if row.run)
+        ],
+        tables=[*_matrices(found, comparison), _cells(comparison), *_fairness(study.checks)],
         sentences=list(_sentences(comparison)),
         has_diffusion=any(cell.config.has_diffusion for cell in found),
     )
@@ -128,6 +136,14 @@ def _cells(comparison: Comparison) -> Grid:
         [cell.name, str(len(cell.seeds)), *(figure_text(one, cell) for one in shown)] for cell in comparison.cells
     ]  # fmt: skip
     return Grid("Means over seeds ± 95 % interval", [heading, *rows])
+
+
+def _fairness(checks: Sequence[Check]) -> Iterator[Grid]:
+    """What should be the same in all runs, and whether it is; nothing where nothing is compared."""
+    words = {True: "yes", False: "no", None: "not known"}
+    if checks:
+        rows = [["it should be", "is it", "facts"], *([one.what, words[one.holds], one.facts] for one in checks)]
+        yield Grid("How fair the comparison is", rows)
 
 
 def _matrices(found: Sequence[Cell], comparison: Comparison) -> Iterator[Grid]:

@@ -10,7 +10,8 @@ from wandb_server import API_KEY, View, WandbServer
 
 from hldm.errors import UserError
 from hldm.tracking import workspace
-from hldm.tracking.workspace import Board, Grid, Measure, check_dashboard, publish
+from hldm.tracking.board import Board, Grid, Measure
+from hldm.tracking.workspace import check_dashboard, publish
 
 pytestmark = pytest.mark.usefixtures("clean")
 
@@ -28,6 +29,7 @@ BOARD = Board(
     hierarchy=[Measure("tree_correlation", "distances as in the tree ↑", ("tree_correlation_null",))],
     curves={"guidance": [Measure("kid", "KID ↓"), Measure("fid", "FID ↓")], "method": [Measure("kid", "KID ↓")]},
     named=frozenset({"method"}),
+    pictures=["samples", "reconstructions", "latents", "neighbours"],
     tables=[Grid("Means", [["cell", "FID ↓"], ["poincare c=1", "3.2 ± 0.4"], ["a|b\nc", "1"]])],
     sentences=["poincare c=1 against euclidean: FID is lower."],
 )
@@ -189,12 +191,12 @@ def test_words_and_tables_of_the_comparison_are_in_the_report(published: tuple[V
 
 def test_sections_without_figures_are_left_out(server: WandbServer) -> None:
     server.projects.add("hldm")
-    publish(Board("vae", others=BOARD.others, has_diffusion=False), "hldm")
+    publish(Board("vae", others=BOARD.others, pictures=["reconstructions"], has_diffusion=False), "hldm")
     report, view = server.views.values()
     panels = panels_of_report(report)
     assert panels.keys() == panels_of_workspace(view).keys()
     assert list(panels) == ["First stage and likelihood", "Training", "Pictures", "Runs"]
-    assert [config["mediaKeys"] for _, config in panels["Pictures"]] == [["reconstructions"], ["latents"]]
+    assert [config["mediaKeys"] for _, config in panels["Pictures"]] == [["reconstructions"]]
     assert len(panels["Training"]) == 1
 
 
