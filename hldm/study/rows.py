@@ -9,7 +9,7 @@ from hldm.config.options import LEAVES_RESULT
 from hldm.errors import UserError
 from hldm.run.directory import RunDirectory, Snapshot
 from hldm.run.identity import Identity
-from hldm.study.cells import Finished, own_settings
+from hldm.study.cells import Finished, own_settings, telling_settings
 from hldm.study.plan import Point
 
 IN_COLUMNS = ("geometry", "curvature", "seed")
@@ -75,7 +75,8 @@ def rows_of_runs(runs: Iterable[RunDirectory]) -> tuple[list[Row], list[str]]:
         except UserError as error:
             damaged.append(f"{run.path.name} is left out: {error}")
     rows = []
-    for (run, config, was), own in zip(there, own_settings([config for _, config, _ in there]), strict=True):
+    apart = telling_settings(own_settings([config for _, config, _ in there]))
+    for (run, config, was), own in zip(there, apart, strict=True):
         overrides = (*(f"{key}={value}" for key, value in own.items()), f"seed={config.seed}")
         rows.append(_row(Point(overrides, config, Identity(run.path.name, ""), run, was.state), was))
     return rows, damaged

@@ -43,7 +43,7 @@ def test_latex_and_another_folder(folder: Path, tmp_path: Path, capsys: pytest.C
     out = tmp_path / "elsewhere" / "new"
     status, _, _ = call(capsys, f"study={folder}", f"out={out}", "latex=true")
     assert status == 0
-    assert {file.name for file in out.iterdir()} == {
+    assert {file.name for file in out.iterdir() if file.is_file()} == {
         "comparison.html", "comparison.json", "comparison.png", "comparison.tex", "cells.csv", "summary.csv"
     }  # fmt: skip
     assert not [file for file in folder.iterdir() if file.is_file()]

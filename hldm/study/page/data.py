@@ -26,6 +26,9 @@ from hldm.study.tables import interval_text
 from hldm.study.verdict import direction, footnotes, is_shown, numbers, overview, verdict
 from hldm.study.whole import Study
 
+NULLS = ("_null", "_gaussian", "_shuffled")
+"""How metrics end that say what there is without a hierarchy."""
+
 NOT_SAID = frozenset({"parameters", "data_order", "weights", "command", "data"})
 """Entries of provenance that are a run's own, or that the list of checks has."""
 
@@ -77,9 +80,9 @@ def _figure(one: Figure) -> dict[str, Any]:
 
 
 def hierarchy_metrics() -> list[dict[str, Any]]:
-    """The metrics of hierarchy with what they are held against, as the summary of a run has them."""
+    """The metrics of hierarchy, each with what no hierarchy gives, as the summary of a run has them."""
     return [
-        {"name": name, "heading": line.heading, "controls": [list(control) for control in line.controls]}
+        {"name": name, "heading": line.heading, "controls": [list(c) for c in line.controls if c[1].endswith(NULLS)]}
         for name, line in GROUPS["hierarchy"].items()
     ]
 

@@ -98,6 +98,9 @@ function tellPoints(svg, points, ring) {
   });
 }
 
+// Of a long name its start; the whole of it stands in the tooltip.
+const shortened = (name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name);
+
 // series: [{name, style, hasLine, points: [{x, y, low, high, hollow, text}]}]; x may be words, in the order they come.
 function chart({ label, xLabel, yLabel, series, isLog = false, height = 320, withLegend = true, lines = [] }) {
   const all = series.flatMap((one) => one.points).filter((point) => !isLog || point.y > 0);
@@ -107,7 +110,7 @@ function chart({ label, xLabel, yLabel, series, isLog = false, height = 320, wit
   const named = all.some((point) => typeof point.x === 'string') ? unique(all.map((point) => String(point.x))) : null;
   const xOf = (point) => (named ? named.indexOf(String(point.x)) : point.x);
   // words are written aslant, with room for the longest
-  const slant = named ? Math.min(110, 3.6 * Math.max(...named.map((name) => name.length))) : 0;
+  const slant = named ? 3.6 * Math.max(...named.map((name) => shortened(name).length)) : 0;
   height += slant;
   const bottom = height - MARGIN.bottom - slant;
   const x = scale(all.map(xOf), MARGIN.left, width - MARGIN.right);
@@ -118,7 +121,7 @@ function chart({ label, xLabel, yLabel, series, isLog = false, height = 320, wit
       s('path', { class: 'grid', d: `M${MARGIN.left},${y.at(value)}H${width - MARGIN.right}` }),
       s('text', { x: MARGIN.left - 6, y: y.at(value) + 4, 'text-anchor': 'end' }, number(value, 3))]),
     xMarks.map((value) => (named
-      ? s('text', { transform: `translate(${x.at(value) + 4},${bottom + 14}) rotate(-32)`, 'text-anchor': 'end' }, named[value])
+      ? s('text', { transform: `translate(${x.at(value) + 4},${bottom + 14}) rotate(-32)`, 'text-anchor': 'end' }, shortened(named[value]))
       : s('text', { x: x.at(value), y: bottom + 17, 'text-anchor': 'middle' }, number(value, 3)))),
     s('path', { class: 'axis', d: `M${MARGIN.left},${MARGIN.top}V${bottom}H${width - MARGIN.right}` }),
     s('text', { x: (MARGIN.left + width - MARGIN.right) / 2, y: height - 8, 'text-anchor': 'middle' }, xLabel),

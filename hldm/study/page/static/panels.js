@@ -60,7 +60,7 @@ function drawHierarchy(root) {
   const controls = chosen.controls.filter(([, name]) => cells.some((cell) => cell.hierarchy[name]));
   const at = (cell, name, hollow, what) => {
     const [mean, margin, n, text] = cell.hierarchy[name];
-    return { x: cell.name, y: mean, low: margin && mean - margin, high: margin && mean + margin, hollow, text: `${what}: ${text}\n${n} seed${n > 1 ? 's' : ''}` };
+    return { x: cell.name, y: mean, low: margin && mean - margin, high: margin && mean + margin, hollow, text: `${cell.name}\n${text}\n${n} seed${n > 1 ? 's' : ''}` };
   };
   const some = cells.slice(0, MOST_CELLS);
   const series = [
