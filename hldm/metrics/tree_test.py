@@ -142,7 +142,7 @@ def neighbour_distance(dist: NDArray[np.float64]) -> float:
     the mean distance.
     """
     orders = [k for k in NEIGHBOURS if k < len(dist)]
-    nearest = np.partition(dist, orders, axis=1)[:, orders]
+    nearest = np.sort(np.partition(dist, orders[-1], axis=1)[:, : orders[-1] + 1], axis=1)[:, orders]
     return float(np.log(np.maximum(nearest, 1e-6 * dist.mean())).mean())
 
 
@@ -157,9 +157,10 @@ def quartet_delta(dist: NDArray[np.float64], quadruples: Quadruples) -> float:
         quadruples: (4, M) indices, different within each.
     """
     i, j, k, l = quadruples  # noqa: E741  # the names that the four-point condition has
-    sums = np.sort([dist[i, j] + dist[k, l], dist[i, k] + dist[j, l], dist[i, l] + dist[j, k]], axis=0)
-    spread = sums[2] - sums[0]
-    return float(np.mean(np.divide(sums[2] - sums[1], spread, out=np.zeros_like(spread), where=spread > 0)))
+    a, b, c = dist[i, j] + dist[k, l], dist[i, k] + dist[j, l], dist[i, l] + dist[j, k]
+    largest, smallest = np.maximum(np.maximum(a, b), c), np.minimum(np.minimum(a, b), c)
+    middle, spread = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)), largest - smallest
+    return float(np.mean(np.divide(largest - middle, spread, out=np.zeros_like(spread), where=spread > 0)))
 
 
 def distinct_quadruples(n: int, generator: np.random.Generator, count: int = QUADRUPLES) -> Quadruples:

@@ -1,5 +1,6 @@
 """The metrics of one run, for a terminal: a few lines in groups, each with its controls beside it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ GROUPS: dict[str, dict[str, Line]] = {
         "codebook_used": Line("codes in use ↑", ".1%", "", "", (("perplexity", "codebook_perplexity"),)),
     },
     "hierarchy": {
-        # no arrow: δ_rel describes, beside clouds without a hierarchy, and is no test; the quartets are
+        # no arrow: δ_rel describes, beside clouds without a hierarchy, and is no test; quartet_p is one
         "quartet_p": Line("p of no hierarchy", ".2g", controls=(("flat clusters", "clusters"),)),
         "tree_correlation": Line(
             "distances as in the tree ↑", ".2f", controls=(("by chance", "tree_correlation_null"),)
@@ -97,6 +98,13 @@ FAMILIES = (
 )  # fmt: skip
 """How the other metrics of this project begin: they are left to results.json. What begins otherwise is shown."""
 
+WITH_POWER = 8
+"""Fewest dimensions where the test of hierarchy is known to find trees, by the table in docs/metrics.md."""
+BLIND = (
+    "p of no hierarchy: in {:.0f} dimensions this test cannot see most trees, so that a p above .05 says nothing. In two "
+    "it finds POWER of the trees of docs/metrics.md, in eight or more over 80 %."
+)
+
 
 def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
     """The metrics that people look at first and those of extensions, in groups; what is left stands in results.json.
@@ -123,6 +131,9 @@ def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
             value = f"{metrics[name]:{line.form}}" + (f" ± {metrics[spread]:.2g}" if spread else "")
             table.add_row(f"  {line.heading}", value, ", ".join(filter(None, (line.unit, beside))))
     console.print(table)
+    # NaN and what is not there compare as false
+    if metrics.get("quartet_p", 0) > 0.05 and metrics.get("quartet_dimension", math.inf) < WITH_POWER:
+        console.print(BLIND.format(metrics["quartet_dimension"]))
     rest = len(metrics) - len(shown)
     if rest:
         console.print(f"↑ ↓: better. {rest} more metrics are in results.json.")
