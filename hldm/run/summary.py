@@ -101,8 +101,8 @@ FAMILIES = (
 WITH_POWER = 8
 """Fewest dimensions where the test of hierarchy is known to find trees, by the table in docs/metrics.md."""
 BLIND = (
-    "p of no hierarchy: in {:.0f} dimensions this test cannot see most trees, so that a p above .05 says nothing. In two "
-    "it finds POWER of the trees of docs/metrics.md, in eight or more over 80 %."
+    "A p of no hierarchy above .05 says nothing here: in two dimensions the test finds few of the trees of "
+    "docs/metrics.md, in eight or more over 80 %, and these latents have {:.0f}."
 )
 
 
