@@ -50,16 +50,29 @@ def frechet_means(manifold: Manifold, v: Tensor, members: Tensor) -> Tensor:
 def geometric_median(manifold: Manifold, v: Tensor) -> Tensor:
     """The latent with the least sum of distances to all, (1, C, *positions): far latents do not draw it.
 
-    Weiszfeld's iteration with exp and log in place of sums (Fletcher et al. (2009), eq. 9).
+    Weiszfeld's iteration with exp and log in place of sums (Fletcher et al. (2009), eq. 9). In a ball the gradient of
+    half a squared distance grows by s coth s, s = √c·distance, where it grows by 1 in flat space: steps are shorter by
+    as much, or they would go beyond the median, the farther the farther latents are.
     """
     median = v.mean(0, keepdim=True)
     for _ in range(MEDIAN_STEPS):
         steps = around(manifold, v, median)
         dist = steps.flatten(1).norm(dim=1)
         weights = 1 / dist.clamp(min=1e-3 * float(dist.median()) + 1e-12)
-        step = (weights / weights.sum()) @ steps.flatten(1)
+        weights = weights / weights.sum()
+        step = weights @ steps.flatten(1) / (weights @ steepest(manifold, steps))
         median = manifold.add_normal(median, step.view_as(median), dim=1)
     return median
+
+
+def steepest(manifold: Manifold, w: Tensor) -> Tensor:
+    """(n,) the largest s coth s, s = √c·|w|, of the balls that latents w (n, C, *positions) are in; 1 in flat space."""
+    found = torch.ones(len(w), dtype=w.dtype)
+    for leaf, part in manifold.pieces(w, 1):
+        squares = part.reshape(len(w), -1, leaf.ball_dim, part[0, 0].numel()).square().sum(2)
+        reach = (float(leaf.curvatures()) * squares.flatten(1).amax(1)).sqrt().clamp(min=1e-6)
+        found = torch.maximum(found, reach / reach.tanh())
+    return found
 
 
 def around(manifold: Manifold, v: Tensor, centre: Tensor) -> Tensor:

@@ -27,22 +27,21 @@ CUTS = 4
 TOLERANCE = 0.05
 Draw = Callable[[], Tensor]
 Quadruples = NDArray[np.int64]
+Distances = NDArray[np.float64]
 
 
 @torch.no_grad()
 def tree_test(
     manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: int, until: float = 1.0
 ) -> dict[str, float]:
-    """The latents against two nulls, with Monte-Carlo p-values (observed latents count as one draw).
-
-    Two views, of which the one that is more like a tree counts: the mean δ of quadruples, and how near the 2nd to 16th
-    neighbours are, as latents in clumps within clumps have near ones.
+    """The mean δ of quadruples against two nulls, with Monte-Carlo p-values (observed latents count as one draw).
 
     Null *cloud*: one cloud with the latents' own distances to their geometric median and random directions of the same
     covariance. A cluster is one level of a tree, so clusters are found too.
     Null *clusters*: as many clusters as the silhouette finds, each a cloud of that kind about a centre, and the centres
-    such a cloud themselves. Flat clusters are within it; what is left is nesting. Where the silhouette is nearly as
-    good for other numbers of clusters, the one whose p is largest counts.
+    such a cloud themselves. Flat clusters are within it; what is left is nesting. Clumps within clusters, and clusters
+    in clumps, also have near neighbours: that is looked at too, and what is more like a tree counts. Where the
+    silhouette is nearly as good for other numbers of clusters, the one whose p is largest counts.
 
     Args:
         v: (N, C, *positions) normal coordinates of posterior means.
@@ -53,9 +52,8 @@ def tree_test(
 
     Returns:
         quartet_<null>_delta: the mean over quadruples, see `quartet_delta`, for the null *clusters* over those that
-            clusters leave open; quartet_<null>_null: the mean of it over draws.
-        quartet_<null>_neighbours, quartet_<null>_neighbours_null: see `neighbour_distance`, and its geometric mean over
-            draws. quartet_<null>_effect, _p: of both views, see `against_null`.
+            clusters leave open; quartet_<null>_null: the mean of it over draws; _effect, _p: see `against_null`.
+        quartet_clusters_neighbours, quartet_clusters_neighbours_null: `neighbour_distance` as a distance.
         quartet_p: the larger of both, the test of hierarchy: ≤ .05 says that the latents are nested.
         clusters, clusters_silhouette: how many the silhouette finds, and its mean.
         quartet_points: how many latents were looked at; quartet_dimension: of how many dimensions.
@@ -74,17 +72,15 @@ def tree_test(
     found |= nothing_found() | {"clusters": float(cuts[0][0].max() + 1), "clusters_silhouette": cuts[0][1]}
     numbers = np.random.default_rng(seed)
 
-    def test(draw: Draw, kinds: list[Quadruples]) -> dict[str, float]:
-        clouds = (dist if index < 0 else distances(manifold, draw().view_as(w)) for index in range(-1, draws))
-        rows = [
-            [neighbour_distance(cloud_dist), *(quartet_delta(cloud_dist, kind) for kind in kinds)]
-            for cloud_dist in clouds
-        ]
-        return against_null(np.array(rows))
+    def test(draw: Draw, kinds: list[Quadruples], *others: Callable[[Distances], float]) -> dict[str, float]:
+        clouds = (dist if first else distances(manifold, draw().view_as(w)) for first in [True] + [False] * draws)
+        rows = [[*(quartet_delta(d, kind) for kind in kinds), *(other(d) for other in others)] for d in clouds]
+        return against_null(np.array(rows), len(kinds))
 
     results = {"cloud": test(cloud(w.flatten(1), generator), [distinct_quadruples(len(w), numbers)])}
     for labels, _ in cuts if results["cloud"]["p"] <= until else ():
-        of_cut = test(clusters(manifold, w, torch.from_numpy(labels), generator), open_quadruples(labels, numbers))
+        draw = clusters(manifold, w, torch.from_numpy(labels), generator)
+        of_cut = test(draw, open_quadruples(labels, numbers), neighbour_distance)
         results["clusters"] = max(results.get("clusters", of_cut), of_cut, key=lambda result: result["p"])
         if of_cut["p"] > until:
             break
@@ -93,36 +89,31 @@ def tree_test(
     return found | {"quartet_p": max(found["quartet_cloud_p"], found["quartet_clusters_p"])}
 
 
-def against_null(rows: NDArray[np.float64]) -> dict[str, float]:
-    """The first row (1 + draws, 1 + kinds of quadruples) against the others: less is more like a tree.
+def against_null(rows: Distances, kinds: int) -> dict[str, float]:
+    """The first row (1 + draws, columns) against the others: less is more like a tree.
 
     Each column is measured in standard deviations over all rows, and a row's own most tree-like column is what counts.
     All rows are treated alike, so that p is exact where the latents are a draw of the null.
 
     Args:
-        rows: the logarithm of `neighbour_distance`, then `quartet_delta` of each kind.
+        rows: `quartet_delta` of so many kinds of quadruples, and `neighbour_distance` where that is looked at.
     """
     spread = rows.std(axis=0)
     scores = ((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)).min(axis=1)
     rest = rows[1:].std(axis=0)
     effects = (rows[1:].mean(axis=0) - rows[0]) / np.where(rest > 0, rest, np.inf)
-    return {
-        "delta": float(rows[0, 1:].mean()),
-        "null": float(rows[1:, 1:].mean()),
-        "neighbours": math.exp(rows[0, 0]),
-        "neighbours_null": math.exp(rows[1:, 0].mean()),
-        "effect": float(effects.max()),
-        "p": float((scores <= scores[0] + 1e-12).mean()),
-    }
+    found = {"delta": float(rows[0, :kinds].mean()), "null": float(rows[1:, :kinds].mean())}
+    if rows.shape[1] > kinds:
+        found |= {"neighbours": math.exp(rows[0, -1]), "neighbours_null": math.exp(rows[1:, -1].mean())}
+    return found | {"effect": float(effects.max()), "p": float((scores <= scores[0] + 1e-12).mean())}
 
 
 def nothing_found() -> dict[str, float]:
     """What too few latents, or latents that are all equal, give: no evidence of anything."""
     found = {"clusters": 1.0, "clusters_silhouette": 0.0, "quartet_p": 1.0}
+    found |= {"quartet_clusters_neighbours": 0.0, "quartet_clusters_neighbours_null": 0.0}
     for null in ("cloud", "clusters"):
-        for what in ("delta", "null", "neighbours", "neighbours_null", "effect"):
-            found[f"quartet_{null}_{what}"] = 0.0
-        found[f"quartet_{null}_p"] = 1.0
+        found |= {f"quartet_{null}_{what}": 0.0 for what in ("delta", "null", "effect")} | {f"quartet_{null}_p": 1.0}
     return found
 
 
@@ -142,7 +133,7 @@ def neighbour_distance(dist: NDArray[np.float64]) -> float:
     the mean distance.
     """
     orders = [k for k in NEIGHBOURS if k < len(dist)]
-    nearest = np.partition(dist, orders, axis=1)[:, orders]
+    nearest = np.sort(np.partition(dist, orders[-1], axis=1)[:, : orders[-1] + 1], axis=1)[:, orders]
     return float(np.log(np.maximum(nearest, 1e-6 * dist.mean())).mean())
 
 
@@ -157,9 +148,10 @@ def quartet_delta(dist: NDArray[np.float64], quadruples: Quadruples) -> float:
         quadruples: (4, M) indices, different within each.
     """
     i, j, k, l = quadruples  # noqa: E741  # the names that the four-point condition has
-    sums = np.sort([dist[i, j] + dist[k, l], dist[i, k] + dist[j, l], dist[i, l] + dist[j, k]], axis=0)
-    spread = sums[2] - sums[0]
-    return float(np.mean(np.divide(sums[2] - sums[1], spread, out=np.zeros_like(spread), where=spread > 0)))
+    a, b, c = dist[i, j] + dist[k, l], dist[i, k] + dist[j, l], dist[i, l] + dist[j, k]
+    largest, smallest = np.maximum(np.maximum(a, b), c), np.minimum(np.minimum(a, b), c)
+    middle, spread = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)), largest - smallest
+    return float(np.mean(np.divide(largest - middle, spread, out=np.zeros_like(spread), where=spread > 0)))
 
 
 def distinct_quadruples(n: int, generator: np.random.Generator, count: int = QUADRUPLES) -> Quadruples:

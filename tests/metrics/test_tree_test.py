@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from hldm.data.trees import complete_tree
 from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall
 from hldm.metrics import tree_test
-from hldm.metrics.distances import around, frechet_means, pairwise_dist
+from hldm.metrics.distances import around, frechet_means, geometric_median, pairwise_dist
 from hldm.metrics.tree_metrics import tree_distances
 from hldm.metrics.tree_test import (
     NEIGHBOURS,
@@ -104,6 +104,14 @@ def test_neighbour_distance_is_a_geometric_mean() -> None:
     clumps = pairwise_dist(Euclidean(1), line // 20 * 20 + 0.01 * line).numpy()
     assert neighbour_distance(clumps) < neighbour_distance(dist) - 2
     assert math.isfinite(neighbour_distance(np.kron(dist, np.ones((3, 3)))))  # some latents are equal
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(8), BALL, PoincareBall(8, FixedCurvature(4.0), balls=2)])
+def test_the_geometric_median_is_where_unit_vectors_to_all_latents_cancel(manifold: Manifold) -> None:
+    """Far latents too: in a ball, plain steps would go beyond the median and never come to rest."""
+    v = normal(300, 8)
+    steps = around(manifold, v, geometric_median(manifold, v)).flatten(1)
+    assert (steps / steps.norm(dim=1, keepdim=True)).mean(0).norm() < 1e-3
 
 
 def test_flat_distances_are_those_of_the_manifold() -> None:

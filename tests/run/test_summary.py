@@ -124,3 +124,10 @@ def test_a_figure_that_says_nothing_by_itself_has_no_arrow() -> None:
     assert "Gaussian 0.336" in line
     [line] = [line for line in printed(METRICS).splitlines() if "reach of curvature, √c · rms" in line]
     assert "drawn 1.06" in line
+
+
+@pytest.mark.parametrize(("p", "dimension", "said"), [(0.3, 2, True), (0.02, 2, False), (0.3, 8, False)])
+def test_the_test_of_hierarchy_says_where_it_is_blind(p: float, dimension: int, said: bool) -> None:
+    text = " ".join(printed({"quartet_p": p, "quartet_dimension": float(dimension)}).split())
+    assert ("says nothing here" in text) == said
+    assert ("these latents have 2" in text) == said
