@@ -1,8 +1,9 @@
 # make train   set up everything, run a smoke run, then the main job
-# make test    set up everything, run the tests
+# make test    set up everything, run the tests in two processes (WORKERS=2)
 # make docs    build the documentation into site/, offline
 # make check   what a change has to pass: format, lint, types, import layers, tests
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 export PYTHONUNBUFFERED := 1
@@ -21,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "Installing the pinned dependencies into .venv: about 5.5 GB, a few minutes the first time."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install -qq --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 train:
@@ -35,7 +36,7 @@ train:
 	$(BIN)/python train.py -m geometry=poincare,euclidean curvature=0.1,1.0
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: setup
 	$(BIN)/ruff format --check .

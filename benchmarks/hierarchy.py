@@ -1,16 +1,18 @@
 """Level and power of the test of hierarchy on latents whose structure is known, and time and memory of the metrics.
 
-    python benchmarks/hierarchy.py                     both tables, some minutes on one core
+    python benchmarks/hierarchy.py                     both tables, half an hour of one core
     python benchmarks/hierarchy.py --trials 200        more trials for each cell of the first
     python benchmarks/hierarchy.py --only lognormal    rows whose name contains a word
+    python benchmarks/hierarchy.py --trials 0 --no-time   the table of the trials that are there
 
 A cell is the share of trials with p ≤ .05: of `quartet_p`, the test, and in brackets of `quartet_cloud_p`, which takes
 clusters for the one level of a tree that they are. Where there is no tree it should be at most .05, where there is one
-at least .80. 19 draws of each null, so that p ≤ .05 is exactly the smallest of twenty; more draws have
-more power.
+at least .80. Latents and draws are as many as conf/metrics has. Trials are done in rounds over all cells and written to
+a file as they come: what was stopped goes on where it was.
 """
 
 import argparse
+import json
 import math
 import platform
 import resource
@@ -18,6 +20,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
@@ -97,6 +100,22 @@ def tree(
     return manifold.add_normal(seen[own], noise * normal(generator, n, *v.shape[1:]), dim=1)
 
 
+def half_circle(manifold: Manifold, positions: tuple[int, ...], n: int, generator: Generator) -> Tensor:
+    """Half a circle of radius 2 in the first two coordinates, and .05 about it."""
+    v = 0.05 * normal(generator, n, manifold.channels * math.prod(positions))
+    angle = math.pi * torch.rand(n, generator=generator, dtype=torch.float64)
+    v[:, :2] += 2 * torch.stack([angle.cos(), angle.sin()], dim=1)
+    return v.view(n, manifold.channels, *positions)
+
+
+def sphere(manifold: Manifold, positions: tuple[int, ...], n: int, generator: Generator) -> Tensor:
+    """A sphere of radius 2 in the first three coordinates, a circle where there are two, and .05 about it."""
+    v = 0.05 * normal(generator, n, manifold.channels * math.prod(positions))
+    x = normal(generator, n, min(3, v.shape[1]))
+    v[:, : x.shape[1]] += 2 * x / x.norm(dim=1, keepdim=True)
+    return v.view(n, manifold.channels, *positions)
+
+
 WITHOUT: dict[str, Case] = {
     "Gaussian": gaussian,
     "Gaussian, spectrum k^−0.7": partial(gaussian, slope=0.7),
@@ -111,37 +130,62 @@ WITH: dict[str, Case] = {
     "tree, binary, depth 5, steps × .7, leaves": partial(tree, shrink=0.7, leaves=True, noise=0.3),
     "tree, ternary, depth 3, steps × .6": partial(tree, depth=3, children=3, shrink=0.6, noise=0.3),
     "tree, ternary, depth 3, steps × .4": partial(tree, depth=3, children=3, shrink=0.4, noise=0.1),
+    "tree, ternary, depth 3, steps × .2": partial(tree, depth=3, children=3, shrink=0.2, noise=0.02),
 }
+OUTSIDE: dict[str, Case] = {"half a circle": half_circle, "a sphere": sphere}
+GROUPS = {
+    "no tree: at most .05": WITHOUT,
+    "a tree: at least .80": WITH,
+    "neither a tree nor in the null hypothesis": OUTSIDE,
+}
+Done = dict[tuple[str, str], dict[int, tuple[float, float]]]
 
 
-def rates(case: Case, space: str, trials: int, n: int) -> tuple[float, float]:
-    """Shares of trials with p ≤ .05, of the test and of its first null alone."""
-    manifold, positions = SPACES[space]
-    found = [
-        tree_test(
-            manifold,
-            case(manifold, positions, n, Generator().manual_seed(1000 + trial)),
-            points=n,
-            draws=19,
-            seed=trial,
-        )
-        for trial in range(trials)
-    ]
-    both = [sum(result[name] <= 0.05 for result in found) / trials for name in ("quartet_p", "quartet_cloud_p")]
-    return both[0], both[1]
+def load(file: Path) -> Done:
+    """(case, space) → trial → (`quartet_p`, `quartet_cloud_p`) of the trials that a file has."""
+    done: Done = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        row = json.loads(line)
+        done.setdefault((row["case"], row["space"]), {})[row["trial"]] = (row["p"], row["cloud_p"])
+    return done
 
 
-def level_and_power(trials: int, n: int, only: str) -> None:
-    print(f"\n| {n} latents, {trials} trials a cell | " + " | ".join(SPACES) + " |\n|---|" + "---:|" * len(SPACES))
-    for title, cases in (("no tree: at most .05", WITHOUT), ("a tree: at least .80", WITH)):
+def level_and_power(trials: int, n: int, draws: int, only: str, spaces: list[str], file: Path) -> None:
+    """Do the trials that the file lacks, and print the table of all that it has."""
+    done = load(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for trial in range(trials):
+        for cases in GROUPS.values():
+            for name, case in cases.items():
+                for space, (manifold, positions) in SPACES.items():
+                    of_cell = done.setdefault((name, space), {})
+                    if only not in name or space not in spaces or trial in of_cell:
+                        continue
+                    v = case(manifold, positions, n, Generator().manual_seed(1000 + trial))
+                    found = tree_test(manifold, v, points=n, draws=draws, seed=trial, until=0.05)
+                    of_cell[trial] = (found["quartet_p"], found["quartet_cloud_p"])
+                    row = {"case": name, "space": space, "trial": trial, "p": of_cell[trial][0]}
+                    with file.open("a", encoding="utf-8") as lines:
+                        lines.write(json.dumps(row | {"cloud_p": of_cell[trial][1]}, ensure_ascii=False) + "\n")
+    print(f"\n| {n} latents, {draws} draws of each null | " + " | ".join(SPACES) + " |\n|---|" + "---:|" * len(SPACES))
+    for title, cases in GROUPS.items():
         print(f"| **{title}** |" + " |" * len(SPACES))
-        for name, case in cases.items():
-            if only in name:
-                print(f"| {name} ", end="", flush=True)
-                for space in SPACES:
-                    test, first = rates(case, space, trials, n)
-                    print(f"| {test:.2f} ({first:.2f}) ", end="", flush=True)
-                print("|", flush=True)
+        for name in cases:
+            cells = [done.get((name, space), {}) for space in SPACES]
+            if any(cells):
+                print(f"| {name} | " + " | ".join(map(written, cells)) + " |")
+        tests = [p <= 0.05 for name in cases for space in SPACES for p, _ in done.get((name, space), {}).values()]
+        print(f"| all: {sum(tests)} of {len(tests)} trials |" + " |" * len(SPACES))
+    counts = sorted({len(of_cell) for of_cell in done.values()})
+    print(f"\nTrials of a cell: {counts[0]} to {counts[-1]}." if counts else "\nNo trials yet.")
+
+
+def written(cell: dict[int, tuple[float, float]]) -> str:
+    """Shares of trials with p ≤ .05, of the test and in brackets of its first null alone."""
+    if not cell:
+        return "–"
+    shares = [sum(p <= 0.05 for p in ps) / len(cell) for ps in zip(*cell.values(), strict=True)]
+    return f"{shares[0]:.2f} ({shares[1]:.2f})"
 
 
 def time_and_memory(n: int) -> None:
@@ -159,10 +203,10 @@ def time_and_memory(n: int) -> None:
             manifold, v, {"depth": depths(parents)[nodes]}, points=400, tries=5, base_points=5, clusters=nodes, seed=0
         )
         signal_and_noise(manifold, v, v)
-        tree_test(manifold, v, points=300, draws=99, seed=0)
-        node_metrics(manifold, v, nodes, parents, draws=99, seed=0)
+        tree_test(manifold, v, points=200, draws=39, seed=0)
+        node_metrics(manifold, v, nodes, parents, draws=39, seed=0)
         some = slice(0, 2000)
-        level_metrics(manifold, v[some], nodes[some], parents, draws=99, seed=0)
+        level_metrics(manifold, v[some], nodes[some], parents, draws=39, seed=0)
         print(f"| {space} | {time.perf_counter() - start:.0f} | {peak_mib():.0f} | {before:.0f} |", flush=True)
 
 
@@ -174,16 +218,22 @@ def peak_mib() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=20, help="trials for each cell")
-    parser.add_argument("--latents", type=int, default=300, help="latents that the test looks at")
+    parser.add_argument("--latents", type=int, default=200, help="latents that the test looks at")
+    parser.add_argument("--draws", type=int, default=39, help="of each null")
     parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--spaces", nargs="*", default=list(SPACES), help="columns that are done now")
+    parser.add_argument("--file", type=Path, help="where trials are written, outputs/hierarchy-<latents>-<draws>.jsonl")
     parser.add_argument("--no-table", action="store_true", help="time and memory alone")
+    parser.add_argument("--no-time", action="store_true", help="the table alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{date.today()}, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
-    if not arguments.only:
+    if not (arguments.only or arguments.no_time):
         time_and_memory(10_000)
     if not arguments.no_table:
-        level_and_power(arguments.trials, arguments.latents, arguments.only)
+        n, draws = arguments.latents, arguments.draws
+        file = arguments.file or Path(f"outputs/hierarchy-{n}-{draws}.jsonl")
+        level_and_power(arguments.trials, n, draws, arguments.only, arguments.spaces, file)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,12 @@ class LatentModel(nn.Module, ABC):
     @torch.no_grad()
     def sample(self, subjects: Subjects, generator: Generator) -> Tensor:
         """One image per label or prompt, uint8; a vector is left as it is, float32."""
-        images = self.autoencoder.to_images(self.sample_latents(subjects, generator))
+        return self.images(self.sample_latents(subjects, generator))
+
+    @torch.no_grad()
+    def images(self, v: Tensor) -> Tensor:
+        """Normal coordinates (B, *latent shape) → images, uint8; a vector is left as it is, float32."""
+        images = self.autoencoder.to_images(v)
         return to_uint8(images) if len(self.autoencoder.image_shape) > 1 else images
 
 

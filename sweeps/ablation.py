@@ -41,7 +41,7 @@ PAGE = ResultsPage(
                 "what it is": what,
                 "FID, no guidance": compared("fid_unguided"),
                 "FID, best guidance": compared("fid_best"),
-                "FID, guidance 2": compared("fid"),
+                "FID, guidance 1.5": compared("fid"),
                 "FID (unlabelled), best guidance": compared("fid_unlabelled_best"),
                 "label accuracy, %": compared("label_accuracy"),
             },

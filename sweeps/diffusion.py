@@ -100,7 +100,7 @@ SAMPLES: dict[str, Column] = {
     "÷ reconstructions": over_reconstructions("fid_unguided"),
     "FID, best guidance": compared("fid_best"),
     "÷ reconstructions ": over_reconstructions("fid_best"),
-    "FID, guidance 2": compared("fid"),
+    "FID, guidance 1.5": compared("fid"),
     "label accuracy, %": beside_real,
 }
 
@@ -114,7 +114,7 @@ PAGE = ResultsPage(
                 "geometry": geometry,
                 "FID (unlabelled), no guidance": compared("fid_unlabelled_unguided"),
                 "FID (unlabelled), best guidance": compared("fid_unlabelled_best"),
-                "FID (unlabelled), guidance 2": compared("fid_unlabelled"),
+                "FID (unlabelled), guidance 1.5": compared("fid_unlabelled"),
                 "KID": compared("kid"),
                 "precision": compared("precision"),
                 "recall": compared("recall"),

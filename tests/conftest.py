@@ -1,5 +1,6 @@
 """The command line in this process, with a fake pipeline: a call takes under a second."""
 
+import os
 import runpy
 import sys
 from collections.abc import Callable
@@ -7,14 +8,29 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 from hldm import console, machine
 from hldm.commands import train
 from hldm.study import execute
 
+os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: tests run side by side
+
+LONGEST = ["test_readme.py", "test_shapes.py", "test_docs.py", "test_run.py", "test_codebooks.py", "test_examples.py"]
+"""Files that are begun first, so that at the end no process waits for another that has just begun one of them."""
+
+settings.register_profile("numerics", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile("shapes", settings.get_profile("numerics"), max_examples=5)
+settings.load_profile("numerics")
+
 FAKE = Path(__file__).with_name("fake_pipeline.py")
 
 Invoke = Callable[..., tuple[int, str, str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: position for position, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -47,6 +48,13 @@ def run(path: Path) -> None:
         directory.write_results({"metrics": METRICS, "provenance": provenance})
 
 
+def preempted(number: int, frame: Any) -> None:
+    """Leaves a file that says so."""
+    (Path(sys.argv[1]) / "preempted").touch()
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as hldm/commands/worker.py does
+    signal.signal(signal.SIGTERM, preempted)
     run(Path(sys.argv[1]))

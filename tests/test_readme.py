@@ -38,7 +38,7 @@ def call(command, work):
     }
     for placeholder, found in named.items():
         command = command.replace(f"outputs/main/{placeholder}", str(next(iter(found), None)))
-    words = shlex.split(command)
+    words = shlex.split(command.replace(" outputs/main", f" {work / 'outputs' / 'main'}"))
     assert words[0] == "python"
     words[1:2] = ["-m"] if words[1] == "-m" else [str(ROOT / words[1])]
     program, arguments = words[1:2], words[2:]

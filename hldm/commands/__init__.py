@@ -1,4 +1,4 @@
-"""The commands: `hldm train`, `evaluate`, `generate`, `curvature` and `worker`, also as `python -m hldm …`.
+"""The commands: `hldm train`, `evaluate`, `generate`, `compare`, `curvature` and `worker`, also as `python -m hldm …`.
 
 Each is a module with a `main` that takes the arguments after its name. None imports torch before it has to.
 """
@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train and judge one run, or a grid of them",
     "evaluate": "recompute every metric of finished runs from their weights",
     "generate": "draw samples from a trained run",
+    "compare": "compare the runs of a study: table, verdict, a page for the browser",
     "curvature": "say what curvature the latents of a trained run tell",
     "worker": "bring one run directory to its end, as the launchers do",
 }

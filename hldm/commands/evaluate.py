@@ -127,7 +127,7 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     if wanted != sorted(provenance.sampling_seeds):
         directory.write_results(results)
         print(f"    results.json now holds {len(wanted)} sampling seeds: {', '.join(map(str, wanted))}")
-    print_metrics(results["metrics"], console.terminal())
+    print_metrics(results["metrics"], console.terminal(), directory.path / "results.json")
     parts = ["per_sampling_seed", "curves", "per_image"]
     if wanted == sorted(provenance.sampling_seeds):
         parts.append("metrics")

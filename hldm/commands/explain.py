@@ -25,8 +25,8 @@ Settings that people change first
   seed=3                                 training.first_stage.steps=400
   study=mine                             training.diffusion.steps=900
   curvature=0.37                         training.diffusion.batch_size=128
-  conditioning.guidance_scale=2          training.diffusion.learning_rate=2e-3
-  metrics.samples=5000                   autoencoder.latent_channels=4"""
+  conditioning.guidance_scale=1.5        training.diffusion.learning_rate=1e-3
+  metrics.samples=5000                   autoencoder.latent_channels=3"""
 
 
 def help_text(options: Options, topics: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Draw samples from a trained run.
+"""Draw samples from a trained run, and see what its latent space is like.
 
     hldm generate run=outputs/main/<run id> n=2000 seed=0 out=samples.npz
     hldm generate run=outputs/main/<run id> n=100 out=grid.png
@@ -6,23 +6,48 @@
     hldm generate run=outputs/main/<run id> prompt="a handwritten seven" n=16 seed=0
 
 An npz has the field's usual form: arr_0 images uint8 (N, H, W, C), or vectors float32 (N, D), and arr_1 labels int64
-(N,), which a prompt leaves out. Classes are balanced, unless label=… asks for one or prompt=… says what to draw (for
-conditioning=text). A run that was trained without labels is sampled until its digit classifier has found that many of
-the class. The same seed gives the same images on the same machine.
+(N,) where labels decide what is drawn. Classes are balanced, unless label=… asks for one or prompt=… says what to draw
+(for conditioning=text). A run that was trained without labels is sampled until its digit classifier has found that many
+of the class. The same seed gives the same images on the same machine.
 
-    hldm generate run=<run directory> [n=100] [seed=0] [label=<class>|prompt=<text>] [out=samples.png|.npz]
+How samples are drawn, also with what follows below:
+
+    guidance=1.5        scale of guidance, in place of the run's; 1 for none
+    steps=8             steps of the sampler, in place of the run's
+
+What is shown of the latent space, one at a time, in radius.png, between.png, mean_of.png and neighbours.png:
+
+    radius=0,0.5,1.5    samples moved along geodesics to so many times their distance from the origin, a row each
+    around=7            … from the Fréchet mean of class 7 in place of the origin, with radius=
+    between=3,8         the geodesic from sample 3 to sample 8, above the straight line; samples are counted from 0, as
+                        n= and seed= draw them, and classes take turns: of ten digits, samples 3 and 13 are threes
+    mean_of=7           the Fréchet mean of class 7 decoded, beside its n nearest and n farthest members
+    neighbours=3        each sample above the 3 training images nearest in pixels, and the 3 nearest in latents
+
+    hldm generate run=<run directory> [n=100] [seed=0] [label=<class>|prompt=<text>] [out=<file>.png|.npz] …
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hldm import console
+from hldm.commands.controls import KEYS, SHOWS, check_class, check_controls, usual_number
 from hldm.config.conditioning import TextConditioning
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.machine import Allotment, cores
 from hldm.paths import expanded
 from hldm.run.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hldm.data import Dataset
+    from hldm.model import LatentModel
+    from hldm.pipeline.latent_views import View
+    from hldm.pipeline.samples import Drawn
 
 
 def output_file(text: str) -> Path:
@@ -35,6 +60,14 @@ def output_file(text: str) -> Path:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError(f"{path} cannot be written. Choose another folder, such as out=~/{path.name}.")
     return path
+
+
+def usual_output(name: str) -> Path:
+    """The file in this folder that is written where no out= says otherwise."""
+    try:
+        return output_file(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def check_request(config: RunConfig, name: str, label: int | None, prompt: str | None) -> None:
@@ -71,10 +104,12 @@ def main(argv: list[str]) -> None:
             "label": console.whole,
             "prompt": str,
             "out": output_file,
+            **KEYS,
         },
         usage=__doc__,
         required=("run",),
     )
+    typed = {key: text for key, _, text in (argument.partition("=") for argument in argv)}
     runs = RunDirectory.find(arguments["run"])
     if len(runs) != 1:
         raise UserError(
@@ -82,41 +117,89 @@ def main(argv: list[str]) -> None:
             "outputs/<study>/<run id>."
         )
     directory = runs[0]
-    config = directory.config
-    n, out = arguments.get("n", 100), arguments.get("out") or output_file("samples.png")
+    config, name = directory.config, directory.path.name
+    shows = next((key for key in SHOWS if key in arguments), None)
+    n = arguments.setdefault("n", usual_number(shows))
     if n == 0:
         raise UserError("n=0 asks for no samples. Give the number of images to draw, such as n=100.")
-    label, prompt = arguments.get("label"), arguments.get("prompt")
-    check_request(config, directory.path.name, label, prompt)
+    check_request(config, name, arguments.get("label"), arguments.get("prompt"))
+    check_controls(config, name, arguments, typed)
+    out = arguments.get("out") or usual_output(f"{shows or 'samples'}.png")
+    if not config.dataset.has_pictures and out.suffix == ".png":
+        raise UserError(f"{name} was trained on vectors, which make no picture. Type out={out.stem}.npz.")
     threads = cores() if config.hardware.threads == "auto" else config.hardware.threads
     os.environ.update(Allotment(1, threads).environment(0))
     # torch only now: a wrong argument is answered at once
-    from hldm.pipeline.build import build, build_dataset, choose_device, load_model
+    from hldm.pipeline.build import build_dataset, choose_device, load_model
+    from hldm.pipeline.latent_views import class_mean, save_view
     from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_npz
-    from hldm.pipeline.samples import balanced_labels, sample_images, samples_taken_for
 
     dataset = build_dataset(config)
+    for key in ("label", "around", "mean_of"):
+        check_class(key, arguments.get(key), dataset.name, dataset.classes)
+    model = load_model(config, dataset, directory.path, choose_device(config.hardware))
+    if shows == "mean_of":
+        view = class_mean(model, dataset, arguments["mean_of"], n if "n" in typed else None)
+        save_view(out, view, f"{name}. {view.caption}")
+        print(console.paragraphs(f"{view.caption}\n{out}"))
+        return
+    drawn, labels, source = draw_samples(config, model, dataset, arguments)
+    if shows is not None:
+        view = shown(config, model, dataset, drawn, labels, arguments)
+        save_view(out, view, f"{name}. {view.caption}")
+        print(console.paragraphs(view.caption))
+    elif out.suffix == ".npz":
+        save_npz(out, drawn.images, labels)
+    else:
+        columns = min(dataset.classes, MOST_COLUMNS)
+        take_turns = labels is not None and "label" not in arguments and columns == dataset.classes
+        save_grid(out, drawn.images, columns, column_names=dataset.class_names if take_turns else ())
+    print(f"{n} {'samples' if shows else 'images'} of {name}{source}: {out}")
+
+
+def draw_samples(
+    config: RunConfig, model: "LatentModel", dataset: "Dataset", arguments: Mapping[str, Any]
+) -> tuple["Drawn", "Tensor | None", str]:
+    """n samples as they were asked for, their labels where labels decided about them, and where they come from."""
+    from hldm.pipeline.build import build
+    from hldm.pipeline.curves import Setting, drawn_with
+    from hldm.pipeline.samples import balanced_labels, draw, samples_taken_for
+
+    n, seed, batch_size = arguments["n"], arguments.get("seed", 0), config.metrics.sampling_batch_size
+    label, prompt, guidance = (arguments.get(key) for key in ("label", "prompt", "guidance"))
     labels = balanced_labels(n, dataset.classes)
     if label is not None:
-        if label >= dataset.classes:
-            raise UserError(f"label={label} is not a class of {dataset.name}: it has 0 to {dataset.classes - 1}.")
         labels = labels * 0 + label
-    model = load_model(config, dataset, directory.path, choose_device(config.hardware))
-    if not dataset.has_pictures and out.suffix == ".png":
-        raise UserError(f"{dataset.name} has vectors, which make no picture. Type out=samples.npz.")
-    batch_size = config.metrics.sampling_batch_size
-    subjects = labels if prompt is None else [prompt] * n
-    seed = arguments.get("seed", 0)
-    if label is None or model.uses_labels:
-        images, source = sample_images(model, subjects, seed=seed, batch_size=batch_size), ""
-    else:
+    decide = label is not None or (model.uses_labels and prompt is None and guidance != 0)
+    said = labels if decide else None
+    setting = Setting(guidance=guidance, steps=arguments.get("steps"))
+    with drawn_with(setting, model, config):
+        if label is None or model.uses_labels:
+            how = f", {setting.words}" if setting.words else ""
+            subjects = labels if prompt is None else [prompt] * n
+            return draw(model, subjects, seed=seed, batch_size=batch_size, how=how), said, how
         assert config.metrics.classifier is not None  # see check_request
         classifier = build(config.metrics.classifier).to(model.device)
         some = min(batch_size, dataset.classes * n)
-        images, total = samples_taken_for(label, n, model, classifier, seed=seed, batch_size=some)
-        source = f", those of {total} that {classifier.name} takes for class {label}"
-    if out.suffix == ".npz":
-        save_npz(out, images, labels if prompt is None else None)
-    else:
-        save_grid(out, images, columns=min(dataset.classes, MOST_COLUMNS))
-    print(f"{n} images of {directory.path.name}{source}: {out}")
+        drawn, total = samples_taken_for(label, n, model, classifier, seed=seed, batch_size=some)
+        return drawn, said, f", those of {total} that {classifier.name} takes for class {label}"
+
+
+def shown(
+    config: RunConfig,
+    model: "LatentModel",
+    dataset: "Dataset",
+    drawn: "Drawn",
+    labels: "Tensor | None",
+    arguments: Mapping[str, Any],
+) -> "View":
+    """The view that radius=, between= or neighbours= asks for."""
+    from hldm.pipeline.latent_views import beside_training, between, with_radius
+
+    if "radius" in arguments:
+        batch_size = config.metrics.sampling_batch_size
+        around = arguments.get("around")
+        return with_radius(model, dataset, drawn, labels, arguments["radius"], around, batch_size)
+    if "between" in arguments:
+        return between(model, dataset, drawn, labels, *arguments["between"])
+    return beside_training(model, dataset, drawn, labels, arguments["neighbours"])

@@ -376,10 +376,19 @@ def learned_curvature(c: RunConfig) -> Iterator[str]:
 
 
 def captions(c: RunConfig) -> Iterator[str]:
-    """The held-out caption is new, but its words are not, and the text transformer can be built."""
+    """Captions suit the data; the held-out one is new, but its words are not; the text transformer can be built."""
     text = c.conditioning
     if not isinstance(text, TextConditioning):
         return
+    if isinstance(c.dataset, Branching | TreeImages | Omniglot):
+        of_digits = [
+            caption for caption in (*text.templates, text.held_out) if {"digit", "digits"} & {*caption.split()}
+        ]
+        if of_digits:
+            yield (
+                f'The caption "{of_digits[0]}" speaks of digits, and the classes of this data set are not digits. Type '
+                "conditioning=text_names, or conditioning.templates and conditioning.held_out of your own."
+            )
     if text.held_out in text.templates:
         yield (
             f"conditioning.held_out={text.held_out} is one of conditioning.templates, so accuracy would be measured on "

@@ -20,6 +20,7 @@ from hldm.geometry import Manifold
 from hldm.metrics.distances import around, frechet_means, geometric_median, pairwise_dist
 
 QUADRUPLES = 10_000
+NEIGHBOURS = (2, 4, 8, 16)
 MOST_CLUSTERS = 64
 SHAPE_STEPS = 8
 CUTS = 4
@@ -29,8 +30,13 @@ Quadruples = NDArray[np.int64]
 
 
 @torch.no_grad()
-def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: int) -> dict[str, float]:
-    """The mean δ of quadruples against two nulls, with Monte-Carlo p-values (observed latents count as one draw).
+def tree_test(
+    manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: int, until: float = 1.0
+) -> dict[str, float]:
+    """The latents against two nulls, with Monte-Carlo p-values (observed latents count as one draw).
+
+    Two views, of which the one that is more like a tree counts: the mean δ of quadruples, and how near the 2nd to 16th
+    neighbours are, as latents in clumps within clumps have near ones.
 
     Null *cloud*: one cloud with the latents' own distances to their geometric median and random directions of the same
     covariance. A cluster is one level of a tree, so clusters are found too.
@@ -43,13 +49,16 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
         points: how many latents it looks at, drawn without replacement; all of them where there are fewer.
         draws: of each null; p is at least 1/(draws + 1).
         seed: of all that is drawn.
+        until: once quartet_p is known to be above, nothing more is looked at. What was not has p = 1.
 
     Returns:
         quartet_<null>_delta: the mean over quadruples, see `quartet_delta`, for the null *clusters* over those that
-            clusters leave open; quartet_<null>_null: the mean of it over draws; _effect, _p: see `against_null`.
+            clusters leave open; quartet_<null>_null: the mean of it over draws.
+        quartet_<null>_neighbours, quartet_<null>_neighbours_null: see `neighbour_distance`, and its geometric mean over
+            draws. quartet_<null>_effect, _p: of both views, see `against_null`.
         quartet_p: the larger of both, the test of hierarchy: ≤ .05 says that the latents are nested.
         clusters, clusters_silhouette: how many the silhouette finds, and its mean.
-        quartet_points: how many latents were looked at.
+        quartet_points: how many latents were looked at; quartet_dimension: of how many dimensions.
     """
     generator = Generator().manual_seed(seed)
     manifold = deepcopy(manifold).cpu()
@@ -57,47 +66,51 @@ def tree_test(manifold: Manifold, v: Tensor, *, points: int, draws: int, seed: i
     v = v[torch.randperm(len(v), generator=generator)[:points]]
     v = v.reshape(*v.shape[:2], -1)
     w = around(manifold, v, geometric_median(manifold, v))
-    dist = pairwise_dist(manifold, w).numpy()
-    found = {"quartet_points": float(len(w))}
+    dist = distances(manifold, w)
+    found = {"quartet_points": float(len(w)), "quartet_dimension": float(w[0].numel())}
     if len(w) < 8 or dist.max() <= 1e-9 * float(v.flatten(1).norm(dim=1).max()) + 1e-12:
         return found | nothing_found()
     cuts = silhouette_clusters(dist)
-    found |= {"clusters": float(cuts[0][0].max() + 1), "clusters_silhouette": cuts[0][1]}
+    found |= nothing_found() | {"clusters": float(cuts[0][0].max() + 1), "clusters_silhouette": cuts[0][1]}
     numbers = np.random.default_rng(seed)
 
     def test(draw: Draw, kinds: list[Quadruples]) -> dict[str, float]:
-        deltas = [[quartet_delta(dist, kind) for kind in kinds]]
-        for _ in range(draws):
-            drawn = pairwise_dist(manifold, draw().view_as(w)).numpy()
-            deltas.append([quartet_delta(drawn, kind) for kind in kinds])
-        return against_null(np.array(deltas))
+        clouds = (dist if index < 0 else distances(manifold, draw().view_as(w)) for index in range(-1, draws))
+        rows = [
+            [neighbour_distance(cloud_dist), *(quartet_delta(cloud_dist, kind) for kind in kinds)]
+            for cloud_dist in clouds
+        ]
+        return against_null(np.array(rows))
 
-    of_cloud = test(cloud(w.flatten(1), generator), [distinct_quadruples(len(w), numbers)])
-    of_clusters = max(
-        (
-            test(clusters(manifold, w, torch.from_numpy(labels), generator), open_quadruples(labels, numbers))
-            for labels, _ in cuts
-        ),
-        key=lambda result: result["p"],
-    )
-    for null, result in (("cloud", of_cloud), ("clusters", of_clusters)):
+    results = {"cloud": test(cloud(w.flatten(1), generator), [distinct_quadruples(len(w), numbers)])}
+    for labels, _ in cuts if results["cloud"]["p"] <= until else ():
+        of_cut = test(clusters(manifold, w, torch.from_numpy(labels), generator), open_quadruples(labels, numbers))
+        results["clusters"] = max(results.get("clusters", of_cut), of_cut, key=lambda result: result["p"])
+        if of_cut["p"] > until:
+            break
+    for null, result in results.items():
         found |= {f"quartet_{null}_{what}": value for what, value in result.items()}
-    return found | {"quartet_p": max(of_cloud["p"], of_clusters["p"])}
+    return found | {"quartet_p": max(found["quartet_cloud_p"], found["quartet_clusters_p"])}
 
 
-def against_null(deltas: NDArray[np.float64]) -> dict[str, float]:
-    """The first row of δ (1 + draws, kinds of quadruples) against the others: less is more like a tree.
+def against_null(rows: NDArray[np.float64]) -> dict[str, float]:
+    """The first row (1 + draws, 1 + kinds of quadruples) against the others: less is more like a tree.
 
-    Each kind is measured in standard deviations over all rows, and the row's own most tree-like kind is what counts.
+    Each column is measured in standard deviations over all rows, and a row's own most tree-like column is what counts.
     All rows are treated alike, so that p is exact where the latents are a draw of the null.
+
+    Args:
+        rows: the logarithm of `neighbour_distance`, then `quartet_delta` of each kind.
     """
-    spread = deltas.std(axis=0)
-    scores = ((deltas - deltas.mean(axis=0)) / np.where(spread > 0, spread, 1)).min(axis=1)
-    rest = deltas[1:].std(axis=0)
-    effects = (deltas[1:].mean(axis=0) - deltas[0]) / np.where(rest > 0, rest, np.inf)
+    spread = rows.std(axis=0)
+    scores = ((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)).min(axis=1)
+    rest = rows[1:].std(axis=0)
+    effects = (rows[1:].mean(axis=0) - rows[0]) / np.where(rest > 0, rest, np.inf)
     return {
-        "delta": float(deltas[0].mean()),
-        "null": float(deltas[1:].mean()),
+        "delta": float(rows[0, 1:].mean()),
+        "null": float(rows[1:, 1:].mean()),
+        "neighbours": math.exp(rows[0, 0]),
+        "neighbours_null": math.exp(rows[1:, 0].mean()),
         "effect": float(effects.max()),
         "p": float((scores <= scores[0] + 1e-12).mean()),
     }
@@ -107,8 +120,30 @@ def nothing_found() -> dict[str, float]:
     """What too few latents, or latents that are all equal, give: no evidence of anything."""
     found = {"clusters": 1.0, "clusters_silhouette": 0.0, "quartet_p": 1.0}
     for null in ("cloud", "clusters"):
-        found |= {f"quartet_{null}_{what}": 0.0 for what in ("delta", "null", "effect")} | {f"quartet_{null}_p": 1.0}
+        for what in ("delta", "null", "neighbours", "neighbours_null", "effect"):
+            found[f"quartet_{null}_{what}"] = 0.0
+        found[f"quartet_{null}_p"] = 1.0
     return found
+
+
+def distances(manifold: Manifold, w: Tensor) -> NDArray[np.float64]:
+    """(n, n) distances of latents (n, C, P): `pairwise_dist`, in flat space by one product, 1e-8 of a radius off."""
+    if not manifold.is_flat:
+        return pairwise_dist(manifold, w).numpy()
+    flat = w.flatten(1)
+    return torch.cdist(flat, flat, compute_mode="use_mm_for_euclid_dist").fill_diagonal_(0).numpy()
+
+
+def neighbour_distance(dist: NDArray[np.float64]) -> float:
+    """Mean over latents and k in `NEIGHBOURS` of the logarithm of the distance to the k-th nearest latent.
+
+    As of the mean distance over the k (a geometric mean), all scales count alike: clumps of three and of thirty
+    shorten it, and so does anything of fewer dimensions than its null. Latents on top of each other count as 1e-6 of
+    the mean distance.
+    """
+    orders = [k for k in NEIGHBOURS if k < len(dist)]
+    nearest = np.partition(dist, orders, axis=1)[:, orders]
+    return float(np.log(np.maximum(nearest, 1e-6 * dist.mean())).mean())
 
 
 def quartet_delta(dist: NDArray[np.float64], quadruples: Quadruples) -> float:
@@ -188,7 +223,7 @@ def silhouettes(sums: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray
     return np.where(defined, (nearest - within) / np.where(defined, larger, 1), 0.0)
 
 
-def cloud(w: Tensor, generator: Generator, groups: Tensor | None = None, stretch: float = 1.0) -> Draw:
+def cloud(w: Tensor, generator: Generator, groups: Tensor | None = None) -> Draw:
     """Draws of (n, D): own radii, random directions of the same covariance.
 
         x = |Σ^{-1/2} w| Σ^{1/2} u,   u uniform on the sphere;   then |x| is replaced, rank by rank, by |w|
@@ -198,7 +233,6 @@ def cloud(w: Tensor, generator: Generator, groups: Tensor | None = None, stretch
 
     Args:
         groups: int64 (n,): radii stay within their group.
-        stretch: factor of all radii.
     """
     n, dim = w.shape
     radius = w.norm(dim=1)
@@ -216,24 +250,40 @@ def cloud(w: Tensor, generator: Generator, groups: Tensor | None = None, stretch
         length = x.norm(dim=1)
         order = torch.from_numpy(np.lexsort((length.numpy(), group)))
         factors = torch.empty_like(length)
-        factors[order] = stretch * radius[own] / length[order].clamp(min=1e-12)
+        factors[order] = radius[own] / length[order].clamp(min=1e-12)
         return x * factors.unsqueeze(1)
 
     return draw
 
 
 def clusters(manifold: Manifold, w: Tensor, labels: Tensor, generator: Generator) -> Draw:
-    """Draws of latents (n, C, P): each cluster a cloud about its centre, the centres a cloud too.
-
-    Centres lie about their own mean, which shortens their radii by √(1 − 1/K); the draws undo it.
-    """
-    count = int(labels.max()) + 1
+    """Draws of latents (n, C, P): each cluster a cloud about its centre, the centres a cloud too."""
     centres = frechet_means(manifold, w, labels)
-    rest = around(manifold, w, centres[labels])
-    stretch = math.sqrt(count / (count - 1)) if count > 1 else 1.0
-    of_centres = cloud(centres.flatten(1), generator, stretch=stretch)
-    of_rest = cloud(rest.flatten(1), generator, groups=labels)
+    all_of_them = torch.zeros(len(centres), dtype=torch.long)
+    middle = frechet_means(manifold, centres, all_of_them)
+    centres, w = around(manifold, centres, middle), around(manifold, w, middle)
+    of_centres = clouds_about_means(manifold, centres, all_of_them, generator)
+    of_rest = clouds_about_means(manifold, around(manifold, w, centres[labels]), labels, generator)
     return lambda: manifold.add_normal(of_centres().view_as(centres)[labels], of_rest().view_as(w), dim=1)
+
+
+def clouds_about_means(manifold: Manifold, w: Tensor, groups: Tensor, generator: Generator) -> Draw:
+    """`cloud` of latents (n, C, P) that are given about the mean of their own group.
+
+    Squares of distances to the mean of m latents are 1 − a/m of those to the centre that they were drawn about, so
+    draws are made wider; without it draws of small clusters would be tighter than the clusters. a = 1 in flat space and
+    1/h in a ball of dimension n, h the mean over latents of (1 + (n − 1) s coth s)/n, s = √c·|w|: this is the Hessian
+    of half the squared distance, and where it is steep a mean scatters less.
+    """
+    draw, sizes = cloud(w.flatten(1), generator, groups), groups.bincount()[groups]
+    total = share = 0.0
+    for leaf, part in manifold.pieces(w, 1):
+        squares = part.unflatten(1, (-1, leaf.ball_dim)).square().sum(2)  # (n, balls, P)
+        reach = (leaf.curvatures() * squares).sqrt().clamp(min=1e-6)
+        hessian = ((1 + (leaf.ball_dim - 1) * reach / reach.tanh()) / leaf.ball_dim).mean(0)
+        total, share = total + float(squares.sum()), share + float((squares.sum(0) / hessian).sum())
+    stretch = (1 - share / max(total, 1e-300) / sizes.double()).clamp(min=0.5).rsqrt().unsqueeze(1)
+    return lambda: draw() * stretch
 
 
 def ledoit_wolf(x: Tensor) -> Tensor:

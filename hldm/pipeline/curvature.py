@@ -80,7 +80,8 @@ def reach(manifold: Manifold, means: Tensor, _: Manifold, drawn: Tensor) -> dict
 def delta_estimate(manifold: Manifold, v: Tensor, settings: Metrics, seed: int) -> dict[str, float]:
     """c = (0.144/δ_rel)² of Khrulkov et al. (2020), section 3.2, beside that of a Gaussian of equal covariance."""
     points, tries = min(settings.hierarchy.points, len(v)), settings.hierarchy.tries
-    found = latent_hierarchy(manifold, v, {}, points=points, tries=tries, seed=seed)
+    bases = settings.hierarchy.base_points
+    found = latent_hierarchy(manifold, v, {}, points=points, tries=tries, base_points=bases, seed=seed)
 
     def c(delta: float) -> float:
         return (POINCARE_DELTA / delta) ** 2 if delta else math.inf
@@ -88,6 +89,7 @@ def delta_estimate(manifold: Manifold, v: Tensor, settings: Metrics, seed: int) 
     return {
         "points": points,
         "tries": tries,
+        "base_points": int(found["delta_base_points"]),
         "delta_rel": found["delta_rel"],
         "curvature": c(found["delta_rel"]),
         "delta_rel_gaussian": found["delta_rel_gaussian"],
@@ -100,11 +102,12 @@ def words(report: dict[str, Any], profiles: dict[str, Profile]) -> list[str]:
     """What follows from a report, and what does not, a paragraph each."""
     delta, said = report["delta"], []
     said.append(
-        f"δ_rel = {delta['delta_rel']:.3f} ({delta['points']} points, {delta['tries']} draws) would mean "
-        f"c = (0.144/δ_rel)² = {delta['curvature']:.2g} (Khrulkov et al. 2020). A Gaussian of the same covariance has "
-        f"δ_rel = {delta['delta_rel_gaussian']:.3f} and c = {delta['curvature_gaussian']:.2g}. This is no estimate of "
-        "the c of these latents: δ_rel has no unit while c has 1/length², it never gives 0, it grows with the number "
-        "of points, Gaussians of many dimensions look the same, and points at the clamp of the number format "
+        f"δ_rel = {delta['delta_rel']:.3f} ({delta['points']} points, {delta['base_points']} base points, "
+        f"{delta['tries']} draws) would mean c = (0.144/δ_rel)² = {delta['curvature']:.2g} (Khrulkov et al. 2020). A "
+        f"Gaussian of the same covariance has δ_rel = {delta['delta_rel_gaussian']:.3f} and "
+        f"c = {delta['curvature_gaussian']:.2g}. This is no estimate of the c of these latents: δ_rel has no unit "
+        "while c has 1/length², it never gives 0, it grows with the number of points and moves with the base points, "
+        "Gaussians of many dimensions look the same, and points at the clamp of the number format "
         f"({delta['saturation']:.1%} here) are all at one radius."
     )
     far = 0.0

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -166,14 +167,24 @@ def first_stage_metrics(
     return {**figures, "reconstruction_mse": mse, **hierarchy, **curvature}
 
 
-def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path: Path) -> None:
-    """samples.png (a column per class, of as many as fit), reconstructions.png (below originals); the latents."""
+def draw_pictures(
+    model: LatentModel, dataset: Dataset, config: RunConfig, path: Path
+) -> tuple[list[np.ndarray], list[str]] | None:
+    """samples.png (a column per class, of as many as fit), reconstructions.png (below originals); the latents.
+
+    Returns:
+        The first two rows of samples.png, uint8 (H, W) or (H, W, 3) each, and the label of each in words, "" where the
+        model has none; None where there are no pictures.
+    """
+    drawn = None
     if dataset.has_pictures:
         columns = min(dataset.classes, MOST_COLUMNS)
         labels = torch.linspace(0, dataset.classes - 1, columns).round().long()
         samples = model.sample(labels.repeat(10).to(model.device), stream(config.seed, "picture", 0, model.device))
         names = [dataset.class_names[label] for label in labels] if model.uses_labels else []
         save_grid(path / "samples.png", samples, columns=columns, column_names=names)
+        first = samples[: 2 * columns].cpu().permute(0, 2, 3, 1).squeeze(-1).numpy()
+        drawn = list(first), 2 * (names or columns * [""])
 
         originals = dataset.test.first(30)
         rebuilt = decoded(model, encode(model, originals).loc)
@@ -191,6 +202,7 @@ def draw_pictures(model: LatentModel, dataset: Dataset, config: RunConfig, path:
     part = "points beside the maps, " if maps else ""
     title = f"Latents of {dataset.name}, {part}{config.geometry.name}"
     write_latents(path, title, manifold, v, dataset, labels, nodes)
+    return drawn
 
 
 def data_order(config: RunConfig, total: int) -> str:

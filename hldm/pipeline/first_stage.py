@@ -24,6 +24,8 @@ from hldm.run.identity import first_stage_identity
 from hldm.tracking import JsonLines
 from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
+WEIGHTS = "autoencoder.safetensors"
+
 
 def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
     """Train `model.autoencoder`, or take it from a run that has the same first stage.
@@ -34,13 +36,14 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
     if config.first_stage is not None:
         load_first_stage(Path(config.first_stage), model)
         return
-    folder = Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
+    folder = first_stage_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
-    weights, curve = folder / "autoencoder.safetensors", JsonLines(folder / "metrics.jsonl")
+    weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
     with waiting_lock(folder):
         if weights.is_file():
             load_weights(weights, model.autoencoder)
             replay(curve, log)
+            log.first_stage(folder, weights, config)
             return
         split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
@@ -66,6 +69,20 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
         )
         save_weights(weights, model.autoencoder)
         state_path.unlink(missing_ok=True)
+        log.first_stage(folder, weights, config)
+
+
+def first_stage_folder(config: RunConfig) -> Path:
+    """Where the first stage is that this run trains, or shares."""
+    return Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
+
+
+def show_first_stage(config: RunConfig, log: RunLog) -> None:
+    """Join a run whose weights another one trained with its first stage, where that is still there."""
+    folder = first_stage_folder(config)
+    if config.first_stage is None and (folder / WEIGHTS).is_file():
+        with waiting_lock(folder):
+            log.first_stage(folder, folder / WEIGHTS, config)
 
 
 def build_stage(model: LatentModel, split: Split, config: RunConfig) -> FirstStage:

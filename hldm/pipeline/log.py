@@ -1,6 +1,7 @@
 """Where a run's numbers go while it works: metrics.jsonl always, the tracker as configured."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,40 @@ from hldm.config.schema import RunConfig
 from hldm.pipeline.build import build
 from hldm.run.directory import RunDirectory
 from hldm.run.provenance import provenance
-from hldm.tracking import JsonLines, Tracker, run_labels
+from hldm.run.scheduler import stopped_by_a_scheduler
+from hldm.tracking import FirstStageRun, JsonLines, Tracker, run_labels
+
+FIRST_STAGE = ("seed", "dataset", "geometry", "curvature", "autoencoder", "training")
+"""Sections of a configuration that a first stage shows as its own."""
 
 
 class RunLog:
-    """One call for both places."""
+    """One call for both places.
 
-    def __init__(self, path: Path, tracker: Tracker) -> None:
+    Args:
+        path: the run directory.
+        command: that the run was started by, None where it is not known.
+    """
+
+    def __init__(self, path: Path, tracker: Tracker, command: str | None = None) -> None:
         self.lines = JsonLines(path / "metrics.jsonl")
         self.tracker = tracker
+        self.command = command
+
+    def first_stage(self, folder: Path, weights: Path, config: RunConfig) -> None:
+        """Show the trained first stage in `folder` beside the runs that stand on it."""
+        shown = {name: value for name, value in config.dump().items() if name in FIRST_STAGE}
+        shown["training"] = {key: value for key, value in shown["training"].items() if key != "diffusion"}
+        self.tracker.first_stage(
+            FirstStageRun(
+                folder,
+                hashlib.sha256(weights.read_bytes()).hexdigest(),
+                shown,
+                run_labels(config.geometry.name, curvature_label(config, is_flat=config.has_flat_latents), config.seed),
+                provenance(self.command),
+                config.study,
+            )
+        )
 
     def resume_at(self, stage: str, step: int) -> None:
         """`stage` goes on from `step`: what an earlier piece wrote beyond it will be written again."""
@@ -30,6 +56,17 @@ class RunLog:
     def image(self, name: str, path: Path) -> None:
         self.tracker.image(name, path)
 
+    def samples(self, images: Sequence[Any], labels: Sequence[str], config: RunConfig) -> None:
+        """Show samples one by one: a row for each, which beside other runs is the same noise and label.
+
+        Args:
+            images: uint8 arrays (H, W) or (H, W, 3).
+            labels: what was asked for, in the same order.
+        """
+        own = run_labels(config.geometry.name, curvature_label(config, is_flat=config.is_flat), config.seed)
+        rows = [[*own.values(), number, *row] for number, row in enumerate(zip(labels, images, strict=True))]
+        self.tracker.table("samples_table", [*own, "number", "label", "sample"], rows)
+
     def curves(self, curves: Mapping[str, Any]) -> None:
         """Show each curve over validation images as a stage of its own, whose steps are its points in order."""
         for curve, drawn in curves.items():
@@ -41,24 +78,31 @@ class RunLog:
         self.tracker.summary({f"final/{name}": value for name, value in metrics.items()})
 
 
+def curvature_label(config: RunConfig, *, is_flat: bool) -> float | str:
+    """c as dashboards group by it: 0 where `is_flat`, words where it is learned."""
+    if is_flat:
+        return 0.0
+    return config.curvature_words if config.curvature.is_learnable else config.curvature.value
+
+
 @contextmanager
 def run_log(directory: RunDirectory, config: RunConfig) -> Iterator[RunLog]:
     """The log of a run, closed on every path: a run that failed shows as failed on the dashboard too."""
     tracker: Tracker = build(config.tracking)
-    is_number = not config.is_flat and not config.curvature.is_learnable
-    curvature = config.curvature.value if is_number else 0.0 if config.is_flat else config.curvature_words
+    command = directory.status.get("command")
     exit_code = 1
     try:
-        tracker.start(
-            directory.path,
-            directory.path.name,
-            config.dump(),
-            run_labels(config.geometry.name, curvature, config.seed),
-            provenance(directory.status.get("command")),
-            group=config.study,
-            job_type="train",
-        )
-        yield RunLog(directory.path, tracker)
+        with stopped_by_a_scheduler(tracker.preempted):
+            tracker.start(
+                directory.path,
+                directory.path.name,
+                config.dump(),
+                run_labels(config.geometry.name, curvature_label(config, is_flat=config.is_flat), config.seed),
+                provenance(command),
+                group=config.study,
+                job_type="train",
+            )
+            yield RunLog(directory.path, tracker, command)
         exit_code = 0
     finally:
         tracker.finish(exit_code)

@@ -49,36 +49,52 @@ class Results(NamedTuple):
     provenance: dict[str, Any]
 
 
-def sample_images(
+class Drawn(NamedTuple):
+    """Samples and the latents that they were decoded from."""
+
+    v: Tensor
+    """(N, *latent shape) normal coordinates, on the model's device."""
+
+    images: Tensor
+    """uint8 (N, C, H, W), or float32 (N, D), on the CPU."""
+
+
+def draw(
     model: LatentModel, subjects: Subjects, *, seed: int, batch_size: int, noise: str = "sampling", how: str = ""
-) -> Tensor:
-    """One uint8 image per label or prompt, (N, C, H, W) on the CPU. The noise depends on seed and batch only.
+) -> Drawn:
+    """One sample per label or prompt. The noise depends on seed and batch only.
 
     Args:
         noise: name of the random stream.
         how: what the progress bar says of it.
     """
     subjects = subjects.to(model.device) if isinstance(subjects, Tensor) else subjects
-    batches = range(0, len(subjects), batch_size)
-    images = [
-        model.sample(subjects[i : i + batch_size], stream(seed, noise, i, model.device)).cpu()
-        for i in track(batches, description=f"    sampling{how}", transient=False)
-    ]
-    return torch.cat(images)
+    latents, images = [], []
+    for i in track(range(0, len(subjects), batch_size), description=f"    sampling{how}", transient=False):
+        latents.append(model.sample_latents(subjects[i : i + batch_size], stream(seed, noise, i, model.device)))
+        images.append(model.images(latents[-1]).cpu())
+    return Drawn(torch.cat(latents), torch.cat(images))
+
+
+def sample_images(
+    model: LatentModel, subjects: Subjects, *, seed: int, batch_size: int, noise: str = "sampling", how: str = ""
+) -> Tensor:
+    """The images of `draw`, (N, C, H, W) on the CPU."""
+    return draw(model, subjects, seed=seed, batch_size=batch_size, noise=noise, how=how).images
 
 
 def samples_taken_for(
     label: int, n: int, model: LatentModel, classifier: nn.Module, *, seed: int, batch_size: int
-) -> tuple[Tensor, int]:
+) -> tuple[Drawn, int]:
     """Samples of a model that knows no labels: the first n that the classifier takes for `label`, and how many it took.
 
     Returns:
-        uint8 images (n, C, H, W), and the number of images that were looked at.
+        n samples, and the number of images that were looked at.
 
     Raises:
         UserError: fewer than one sample in a thousand is taken for it.
     """
-    kept: list[Tensor] = []
+    kept: list[Drawn] = []
     found, looked_at = 0, 0
     nothing = torch.zeros(batch_size, dtype=torch.long, device=model.device)  # what such a model is asked for
     with Progress() as progress:
@@ -86,12 +102,15 @@ def samples_taken_for(
         while found < n:
             if looked_at >= 1000 * (n + 1):
                 raise UserError(f"Of {looked_at} samples, {found} look like class {label}. Ask for another class.")
-            images = model.sample(nothing, stream(seed, "sampling", looked_at, model.device)).cpu()
+            v = model.sample_latents(nothing, stream(seed, "sampling", looked_at, model.device))
+            images = model.images(v).cpu()
             _, logits = outputs(classifier, images, batch_size)
-            kept.append(images[logits.argmax(1) == label])
-            found, looked_at = found + len(kept[-1]), looked_at + batch_size
+            rows = (logits.argmax(1) == label).cpu()
+            kept.append(Drawn(v[rows.to(v.device)], images[rows]))
+            found, looked_at = found + len(kept[-1].images), looked_at + batch_size
             progress.update(task, completed=min(found, n))
-    return torch.cat(kept)[:n], looked_at
+    latents, pictures = zip(*kept, strict=True)
+    return Drawn(torch.cat(latents)[:n], torch.cat(pictures)[:n]), looked_at
 
 
 def balanced_labels(n: int, classes: int) -> Tensor:

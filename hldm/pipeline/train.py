@@ -26,7 +26,7 @@ from hldm.pipeline.build import (
     optimization,
 )
 from hldm.pipeline.evaluate import draw_pictures, evaluate_run
-from hldm.pipeline.first_stage import carried_latent_scale, train_first_stage
+from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
 from hldm.pipeline.log import RunLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
@@ -73,16 +73,18 @@ def run(path: Path) -> dict[str, Any]:
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
             with (stopwatch := Stopwatch()).part("pictures"):
-                draw_pictures(model, dataset, config, path)
+                drawn = draw_pictures(model, dataset, config, path)
             results = evaluate_run(model, dataset, config, directory, stopwatch=stopwatch, pictures=path)
             directory.write_results(results)
         directory.update_status(evaluation_seconds=stopwatch.seconds)
         if stopwatch.words:
             print(f"    evaluation: {stopwatch.words}", flush=True)
-        print_metrics(results["metrics"], terminal())
+        print_metrics(results["metrics"], terminal(), path / "results.json", is_short=True)
         for name in ("samples", "reconstructions", "latents", "neighbours"):
             if (picture := path / f"{name}.png").is_file():
                 log.image(name, picture)
+        if drawn is not None:
+            log.samples(*drawn, config)
         log.curves(results["curves"])
         log.summary(results["metrics"])
         # kilobytes on Linux, bytes on macOS
@@ -108,6 +110,7 @@ def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunL
         figures = {key: float(value) for key, value in record.items() if key not in ("stage", "step")}
         log.log(record["stage"], record["step"], figures)
     write_atomically(directory.path / MODEL, lambda file: shutil.copyfile(twin.path / MODEL, file))
+    show_first_stage(directory.config, log)
     return True
 
 

@@ -1,7 +1,9 @@
 """The metrics of one run, for a terminal: a few lines in groups, each with its controls beside it."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -98,11 +100,23 @@ FAMILIES = (
 """How the other metrics of this project begin: they are left to results.json. What begins otherwise is shown."""
 
 
-def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
-    """The metrics that people look at first and those of extensions, in groups; what is left stands in results.json.
+MATTER = frozenset({
+    "fid_best", "fid", "fid_unlabelled", "kid", "precision", "recall", "label_accuracy", "memorisation_share", "nll",
+    "elbo_flow", "elbo", "reconstruction_mse", "quartet_p", "tree_correlation", "delta_rel", "radius_depth_spearman",
+    "sqrt_c_rms",
+})  # fmt: skip
+"""The metrics that a run ends with; `hldm evaluate` shows those of all `GROUPS`."""
+
+
+def print_metrics(metrics: Mapping[str, float], console: Console, file: Path, *, is_short: bool = False) -> None:
+    """The metrics that people look at first and those of extensions, in groups, and the file where all of them are.
 
     ± is the standard deviation over sampling seeds where there are several, else over the draw of the samples
     (bootstrap), else what the metric brings along.
+
+    Args:
+        file: results.json.
+        is_short: only those that `MATTER`, and those of extensions.
     """
     shown: set[str] = set()
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -111,7 +125,8 @@ def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
     own = {name for lines in GROUPS.values() for name in lines}
     others = [name for name in metrics if name not in own and not name.startswith(FAMILIES) and name[-3:] != "_sd"]
     for group, lines in [*GROUPS.items(), ("others", {name: Line(name) for name in others})]:
-        there = {name: line for name, line in lines.items() if name in metrics}
+        wanted = MATTER if is_short and group != "others" else lines.keys()
+        there = {name: line for name, line in lines.items() if name in metrics and name in wanted}
         if there:
             table.add_row(group, style="bold")
         for name, line in there.items():
@@ -119,10 +134,28 @@ def print_metrics(metrics: Mapping[str, float], console: Console) -> None:
             spread = next((key for key in spreads if key in metrics), None)
             controls = {what: key for what, key in line.controls if key in metrics}
             shown |= {name, *([spread] if spread else []), *controls.values()}
-            beside = ", ".join(f"{what} {metrics[key]:.3g}" for what, key in controls.items())
-            value = f"{metrics[name]:{line.form}}" + (f" ± {metrics[spread]:.2g}" if spread else "")
-            table.add_row(f"  {line.heading}", value, ", ".join(filter(None, (line.unit, beside))))
+            beside = ", ".join(f"{what} {_control(metrics[key], key, line)}" for what, key in controls.items())
+            table.add_row(
+                f"  {line.heading}",
+                _value(metrics[name], line, metrics[spread] if spread else None),
+                ", ".join(filter(None, (line.unit, beside))),
+            )
     console.print(table)
-    rest = len(metrics) - len(shown)
-    if rest:
-        console.print(f"↑ ↓: better. {rest} more metrics are in results.json.")
+    if rest := len(metrics) - len(shown):
+        more = "1 more metric is" if rest == 1 else f"{rest} more metrics are"
+        console.print(f"↑ ↓: better. {more} in")
+        console.print(f"  {min(str(file), os.path.relpath(file), key=len)}", soft_wrap=True)
+
+
+def _value(number: float, line: Line, spread: float | None) -> str:
+    """As in "0.35 ± 0.02", or "91.2 ± 0.4 %" for a share."""
+    if not line.form.endswith("%"):
+        return f"{number:{line.form}}" + ("" if spread is None else f" ± {spread:.2g}")
+    form = line.form.replace("%", "f")
+    return f"{100 * number:{form}}" + ("" if spread is None else f" ± {100 * spread:.2g}") + " %"
+
+
+def _control(number: float, name: str, line: Line) -> str:
+    """What real images or chance score is of the metric's own kind, so that a share stands beside a share."""
+    is_alike = name.startswith("floor_") or name.endswith("_null")
+    return _value(number, line, None) if is_alike and line.form.endswith("%") else f"{number:.3g}"

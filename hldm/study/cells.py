@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from hldm.config.options import LEAVES_RESULT
 from hldm.config.schema import RunConfig
-from hldm.run.directory import RunDirectory, Snapshot
+from hldm.run.directory import Snapshot
 from hldm.study.plan import Point
 
 
@@ -112,33 +112,53 @@ def cells(plan: Iterable[Point], known: Callable[[Point], Finished | None]) -> l
     return list(found.values())
 
 
-def cells_of_runs(runs: Iterable[RunDirectory]) -> list[Cell]:
-    """The cells of run directories, which say by their configurations what they differ in."""
-    there = [(run.config, run.snapshot(), run.path.name) for run in runs]
-    settings = [dict(_settings(config, config.dump())) for config, *_ in there]
+def own_settings(configs: Sequence[RunConfig]) -> list[dict[str, str]]:
+    """For each of these the settings that others do not share, setting → value; not the seed."""
+    settings = [settings_of(config) for config in configs]
     keys = dict.fromkeys(key for of_run in settings for key in of_run)
     differing = [key for key in keys if len({of_run.get(key) for of_run in settings}) > 1]
     # a data set that is drawn anew for every seed, as sweep=pvae_tree has it, is what the seed decides
-    if all(getattr(config.dataset, "seed", None) == config.seed for config, *_ in there):
+    if all(getattr(config.dataset, "seed", None) == config.seed for config in configs):
         differing = [key for key in differing if key != "dataset.seed"]
-    found: dict[tuple[str, ...], Cell] = {}
-    for (config, run, name), of_run in zip(there, settings, strict=True):
-        own = {key: of_run[key] for key in differing if key in of_run}
-        cell = found.setdefault(tuple(f"{key}={value}" for key, value in own.items()), Cell(own, config))
-        _add(cell, config.seed, Finished.of_snapshot(run), run.state, name)
-    return list(found.values())
+    return [{key: of_run[key] for key in differing if key in of_run} for of_run in settings]
+
+
+def telling_settings(own: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Of these settings as few as tell runs apart, by short names, as `conditioning` → TextConditioning.
+
+    A setting that says no more than those before it, as a sampler's beside its process, is left out; those of geometry
+    and curvature stay, because baselines are found by the others.
+    """
+    keys = list(dict.fromkeys(key for of_run in own for key in of_run))
+    kept = _telling([key for key in keys if not is_of_geometry(key)], own, [()] * len(own))
+    kept = [key for key in keys if is_of_geometry(key) or key in kept]
+    return [dict(_short(key, of_run[key]) for key in kept if key in of_run) for of_run in own]
+
+
+def _short(key: str, value: str) -> tuple[str, str]:
+    """A class by its own name, under the name of its section."""
+    is_class = key.endswith("._target_") and not is_of_geometry(key)
+    return (key.removesuffix("._target_"), value.rpartition(".")[2]) if is_class else (key, value)
 
 
 def _add(cell: Cell, seed: int, run: Finished | None, state: str, name: str) -> None:
+    """Put a run into its cell; of two with one seed, which settings do not tell apart, a finished one counts."""
+    if run is None and seed in cell.runs:
+        return
     cell.run_names[seed] = name
     if run is not None:
         cell.runs[seed] = run
+        cell.unfinished.pop(seed, None)
     else:
         cell.unfinished[seed] = state
 
 
+def settings_of(config: RunConfig) -> dict[str, str]:
+    """Setting → value as text, of all that can change a result; not the seed."""
+    return dict(_settings(config, config.dump()))
+
+
 def _settings(config: RunConfig, content: Mapping[str, Any], within: str = "") -> Iterable[tuple[str, str]]:
-    """Setting → value as text, of what can change a result; not the seed."""
     for name, value in content.items():
         key = f"{within}{name}"
         if key in LEAVES_RESULT or key == "seed" or (key == "curvature" and config.is_flat):
@@ -183,22 +203,41 @@ def is_of_geometry(key: str) -> bool:
 def cell_names(found: Sequence[Cell]) -> list[str]:
     """What each cell is called: its geometry with c where these vary, and the other settings that do.
 
-    Where one setting alone varies and its values are names, as those of ablation=, they are the cells' names.
+    Where one setting alone varies and its values are names, as those of ablation=, they are the cells' names. A setting
+    that says no more than those before it, as a sampler's beside its process, is in no name.
     """
     if not found:
         return []
     varying = varying_settings(found)
-    short = short_names([key for key in varying if not is_of_geometry(key)])
-    has_geometry = any(map(is_of_geometry, varying)) or not short
-    values = [cell.settings.get(key, "") for key in short for cell in found]
-    if len(short) == 1 and not has_geometry and all(v.isidentifier() and v.lower() not in _NO_NAMES for v in values):
+    settings = [cell.settings for cell in found]
+    others = _telling([key for key in varying if not is_of_geometry(key)], settings, [()] * len(found))
+    has_geometry = any(map(is_of_geometry, varying)) or not others
+    values = [cell.settings.get(key, "") for key in others for cell in found]
+    if len(others) == 1 and not has_geometry and all(v.isidentifier() and v.lower() not in _NO_NAMES for v in values):
         return values
+    geometries = [_geometry(cell.config) if has_geometry else "" for cell in found]
+    known = [(name, *(cell.settings.get(key) for key in others)) for name, cell in zip(geometries, found, strict=True)]
+    others += _telling([key for key in varying if is_of_geometry(key)], settings, known)
+    short = short_names(others)
     names = []
-    for cell in found:
-        parts = [_geometry(cell.config)] if has_geometry else []
-        parts += [f"{short[key]}={cell.settings[key]}" for key in short if key in cell.settings]
+    for geometry, cell in zip(geometries, found, strict=True):
+        parts = [geometry] if geometry else []
+        parts += [f"{short[key]}={cell.settings[key]}" for key in others if key in cell.settings]
         names.append(" ".join(parts))
     return names
+
+
+def _telling(
+    keys: Sequence[str], settings: Sequence[Mapping[str, str]], known: Sequence[tuple[str | None, ...]]
+) -> list[str]:
+    """The keys that tell these settings apart where those before them, and what is known of each, do not."""
+    telling = []
+    for key in keys:
+        more = [(*before, own.get(key)) for before, own in zip(known, settings, strict=True)]
+        if len(set(more)) > len(set(known)):
+            telling.append(key)
+            known = more
+    return telling
 
 
 _NO_NAMES = ("true", "false", "null")

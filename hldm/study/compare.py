@@ -1,23 +1,28 @@
 """The results of several runs beside each other: tables for the terminal, a verdict in words, and a picture."""
 
-import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 
-from hldm.files import write_text_atomically
-from hldm.study.cells import Cell, Finished, cells
+from hldm.errors import UserError
+from hldm.run.directory import RunDirectory
 from hldm.study.comparable import words
-from hldm.study.comparison import Comparison, compare
+from hldm.study.comparison import Comparison
+from hldm.study.dashboard import check, write_dashboard
+from hldm.study.fairness import summary
+from hldm.study.figures import write_figures
+from hldm.study.leave import write_files
 from hldm.study.pictures import terminal_picture
 from hldm.study.plan import Point
-from hldm.study.tables import Row, print_cells, print_runs, written
+from hldm.study.rows import Row, rows_of_plan, rows_of_runs
+from hldm.study.tables import print_cells, print_runs, written
 from hldm.study.tiles import Sheet, sheet, write_sheet
-from hldm.study.verdict import ONE_SEED, footnotes, verdict
+from hldm.study.verdict import ONE_SEED, footnotes, overview, verdict
+from hldm.study.whole import Study
 
 MOST_VERDICTS = 12
 """Cells that have their verdict printed; the others have it in comparison.json."""
@@ -27,51 +32,82 @@ MOST_SENTENCES = 12
 
 
 def print_comparison(plan: list[Point], console: Console) -> None:
-    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the picture's path."""
-    rows = _rows(plan)
-    pictures = [file for row in rows if row.point.original is None and row.run and (file := _picture(row.point))]
-    study = plan[0].config.study_folder
-    chosen = sheet(*_print_figures(rows, console), study)
-    del rows  # a picture takes as much memory as the figures of many runs
-    if len(pictures) > 1:
-        _print_picture(chosen, study / "comparison.png", console)
-    elif pictures:
-        if console.is_terminal:
-            console.print(terminal_picture(pictures[0]), soft_wrap=True)
-        console.print(f"{pictures[0].stem.capitalize()}: {pictures[0]}", soft_wrap=True)
+    """What a command that ran this plan ends with; a run alone is compared with nothing."""
+    # the study is nowhere kept: a picture of many runs takes as much memory as their figures
+    folder = plan[0].config.study_folder
+    _print_pictures(*print_study(Study.of(folder, rows_of_plan(plan)), console), folder, console)
 
 
-def _print_figures(rows: list[Row], console: Console) -> tuple[Comparison, list[Cell]]:
-    known = {row.point.run.path: row.run for row in rows}
-    found = cells([row.point for row in rows], lambda point: known[point.run.path])
-    comparison = compare(found)
-    has_seeds = any(len(cell.runs) + len(cell.unfinished) > 1 for cell in found)
-    if has_seeds:
-        print_cells(comparison, console)
+def print_runs_of(
+    folder: Path,
+    runs: Iterable[RunDirectory],
+    console: Console,
+    *,
+    has_latex: bool = False,
+    has_dashboard: bool = False,
+) -> None:
+    """The same of run directories, whatever commands made them, and figures for a paper.
+
+    Args:
+        folder: where files about all of them go.
+        has_latex: whether tables for a paper are among the files.
+        has_dashboard: whether Weights & Biases gets a report and a workspace.
+    """
+    rows, damaged = rows_of_runs(runs)
+    if not rows:
+        raise UserError(" ".join(damaged))
+    if has_dashboard:
+        check([row.point.config for row in rows])
+    study = Study.of(folder, rows, damaged)
+    del rows
+    pictures, chosen = print_study(study, console, has_latex=has_latex)
+    _print_figures(study, console)
+    if has_dashboard:
+        links = write_dashboard(study)
+        console.print(f"Report on Weights & Biases: {links.report}", soft_wrap=True)
+        console.print(f"Workspace: {links.workspace}", soft_wrap=True)
+    del study
+    _print_pictures(pictures, chosen, folder, console)
+
+
+def print_study(study: Study, console: Console, *, has_latex: bool = False) -> tuple[list[Path], Sheet]:
+    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the files it leaves.
+
+    Returns:
+        the picture of each run that has one, and which of them stand in the common picture.
+    """
+    if study.has_seeds:
+        print_cells(study.comparison, console)
     else:
-        print_runs(rows, console)
-    for line in _captions(rows):
-        console.print(line)
-    if len(found) > 1:
-        print_verdict(comparison, console)
-    if len(found) > 1 or has_seeds:
-        _write(comparison, rows[0].point.config.study_folder / "comparison.json", console)
-    return comparison, found
+        print_runs(study.rows, console)
+    for line in _unfinished(study):
+        _print_wrapped(line, console, style="red")
+    for line in (*study.damaged, *_captions(study.rows)):
+        _print_wrapped(line, console)
+    is_compared = len(study.cells) > 1
+    if is_compared:
+        print_verdict(study.comparison, console)
+        console.print()
+        _print_wrapped(summary(study.checks), console)
+    if is_compared or study.has_seeds:
+        for line in write_files(study, has_latex=has_latex):
+            console.print(line, soft_wrap=True)
+    pictures = [file for row in study.runs if row.run and (file := _picture(row.point))]
+    return pictures, sheet(study.comparison, study.cells, _runs_folder(study))
 
 
-def _rows(plan: list[Point]) -> list[Row]:
-    found: dict[Path, Row] = {}
-    rows = []
-    for point in plan:
-        if (first := found.get(point.run.path)) is None:
-            run = point.run.snapshot()
-            first = Row(point, run.state, Finished.of_snapshot(run), run.status.get("minutes"))
-            found[point.run.path] = first
-        rows.append(Row(point, first.state, first.run, first.minutes))
-    return rows
+def _unfinished(study: Study) -> Iterator[str]:
+    """A sentence on each run that has not finished, with what is known of the reason."""
+    unfinished = [row for row in study.runs if row.run is None]
+    for row in unfinished[:MOST_SENTENCES]:
+        name = row.point.run.path.name
+        cell = f"{study.cell_of[name]}, seed {row.point.config.seed}: " if name in study.cell_of else ""
+        yield f"{cell}{row.state}{f' ({row.error})' if row.error else ''}, {name}."
+    if (more := len(unfinished) - MOST_SENTENCES) > 0:
+        yield f"{more} more runs have not finished: see summary.csv."
 
 
-def _captions(rows: list[Row]) -> list[str]:
+def _captions(rows: Sequence[Row]) -> list[str]:
     """One line per way in which the numbers were made: as a rule, one. The floor moves a little with the seed."""
     lines: dict[str, list[Row]] = {}
     for row in rows:
@@ -87,7 +123,7 @@ def _captions(rows: list[Row]) -> list[str]:
     ]
 
 
-def _floor(rows: list[Row], name: str, form: str) -> str:
+def _floor(rows: Sequence[Row], name: str, form: str) -> str:
     """What real images score, the mean over the runs that say it."""
     known = [row.metrics[name] for row in rows if name in row.metrics]
     return written(fmean(known) if known else None, form)
@@ -128,6 +164,10 @@ def print_verdict(comparison: Comparison, console: Console) -> None:
         console.print(f"The verdicts on {more} more cells are in comparison.json.")
     for sentence in footnotes(comparison):
         _print_wrapped(sentence, console)
+    console.print()
+    _print_wrapped("In short", console, style="bold")
+    for cell in compared[:MOST_VERDICTS]:
+        _print_wrapped(overview(comparison, cell), console, indent="  ")
 
 
 def _print_wrapped(text: str, console: Console, indent: str = "", style: str | None = None) -> None:
@@ -135,28 +175,39 @@ def _print_wrapped(text: str, console: Console, indent: str = "", style: str | N
     console.print("\n".join(lines), style=style, highlight=False)
 
 
-def _write(comparison: Comparison, file: Path, console: Console) -> None:
-    """All of it for programs, with the sentences."""
-    compared = dict.fromkeys(one.cell for one in comparison.differences)
-    content = {**comparison.as_json(), "verdicts": {cell: verdict(comparison, cell) for cell in compared}}
-    try:
-        # in one line: indented, a thousand runs take a second and 25 MB more
-        write_text_atomically(file, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:  # outputs that are only read
-        console.print(f"{file} cannot be written ({error.strerror or error}).", soft_wrap=True)
-
-
 # ------------------------------------------------------------------------------------------------------------- picture
 
 
-def _print_picture(chosen: Sheet, target: Path, console: Console) -> None:
+def _print_pictures(pictures: list[Path], chosen: Sheet, folder: Path, console: Console) -> None:
+    """A tile for each cell; of a run alone, a corner of its own."""
+    if len(pictures) > 1:
+        target = folder / "comparison.png"
+        try:
+            files = write_sheet(chosen, target, ("png",))
+        except OSError as error:  # outputs that are only read
+            console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
+        else:
+            for file in files:
+                console.print(f"{chosen.file.partition('.')[0].capitalize()} side by side: {file}", soft_wrap=True)
+    elif pictures:
+        if console.is_terminal:
+            console.print(terminal_picture(pictures[0]), soft_wrap=True)
+        console.print(f"{pictures[0].stem.capitalize()}: {pictures[0]}", soft_wrap=True)
+
+
+def _print_figures(study: Study, console: Console) -> None:
+    target = study.folder / "figures"
     try:
-        files = write_sheet(chosen, target, ("png",))
-    except OSError as error:  # outputs that are only read
+        files = write_figures(study.comparison, study.cells, _runs_folder(study), target)
+    except OSError as error:
         console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
     else:
-        for file in files:
-            console.print(f"{chosen.file.partition('.')[0].capitalize()} side by side: {file}", soft_wrap=True)
+        if files:
+            console.print(f"{len(files)} figures for a paper: {target}", soft_wrap=True)
+
+
+def _runs_folder(study: Study) -> Path:
+    return study.runs[0].point.run.path.parent
 
 
 def _picture(point: Point) -> Path | None:

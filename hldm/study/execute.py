@@ -20,6 +20,7 @@ from hldm.machine import Allotment
 from hldm.paths import PACKAGE
 from hldm.run.directory import RunDirectory, now
 from hldm.run.provenance import code
+from hldm.run.scheduler import is_scheduled
 from hldm.study.plan import Point
 
 WORKER = ("-P", "-m", "hldm", "worker")
@@ -53,6 +54,7 @@ def execute(points: list[Point], allotment: Allotment, console: Console) -> None
     """
     waiting = deque(enumerate(points, start=1))
     active: dict[int, _Job] = {}
+    how = signal.SIGINT
     with _stopped_by_signals():
         try:
             while waiting or active:
@@ -66,8 +68,12 @@ def execute(points: list[Point], allotment: Allotment, console: Console) -> None
                         _finish(job, console)
                         del active[slot]
                 time.sleep(0.05)
+        except KeyboardInterrupt as stopped:
+            if signal.SIGTERM in stopped.args and is_scheduled():
+                how = signal.SIGTERM  # which tells the runs that they will go on later
+            raise
         finally:
-            _stop(active)
+            _stop(active, how)
 
 
 @dataclass(frozen=True)
@@ -116,10 +122,10 @@ def _what(code: int) -> str:
     return f"ended with status {code}" if code else "ended without results"
 
 
-def _stop(active: dict[int, _Job]) -> None:
-    """Ask the runs to end, as Ctrl-C would; then insist."""
+def _stop(active: dict[int, _Job], how: signal.Signals) -> None:
+    """Ask the runs to end, as Ctrl-C or a scheduler would; then insist."""
     for job in active.values():
-        job.process.send_signal(signal.SIGINT)
+        job.process.send_signal(how)
     deadline = time.monotonic() + PATIENCE
     for job in active.values():
         try:
@@ -139,7 +145,7 @@ def _stopped_by_signals() -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(signal.Signals(number))
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:

@@ -33,20 +33,25 @@ FOOT = "means over seeds, bands and bars: 95 % intervals"
 
 
 def write_figures(
-    comparison: Comparison, cells: Sequence[Cell], study: Path, kinds: Sequence[str] = ("pdf", "png")
+    comparison: Comparison,
+    cells: Sequence[Cell],
+    study: Path,
+    folder: Path | None = None,
+    kinds: Sequence[str] = ("pdf", "png"),
 ) -> list[Path]:
     """Write every figure that the comparison has the data for.
 
     Args:
         cells: what `comparison` is of, in the same order.
-        study: folder of the runs; the figures go to its folder figures/.
+        study: folder of the runs.
+        folder: where the figures go; None: to the folder figures/ beside the runs.
         kinds: pdf, png, svg.
 
     Returns:
         the files: `<metric>_against_curvature` (or `<metric>` where curvature does not vary), `precision_recall`,
         `<setting>_<metric>` for curves such as guidance, `samples`, `latents`.
     """
-    series, folder = all_series(comparison, cells), study / "figures"
+    series, folder = all_series(comparison, cells), folder or study / "figures"
     files: list[Path] = []
     for metric in dict.fromkeys(one.metric for one in comparison.figures):
         panels = [one for one in comparison.figures if one.metric == metric and _known(one, comparison)]

@@ -46,6 +46,11 @@ class Measure:
     is_relative: bool = True
     scale: float = 1.0
 
+    @property
+    def arrow(self) -> str:
+        """↓ or ↑, which way is better; "" where neither is."""
+        return {"lower": "↓", "higher": "↑", "": ""}[self.better]
+
 
 MEASURES = {
     "fid": Measure("FID", "samples", "samples", "lower"),

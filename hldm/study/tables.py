@@ -1,7 +1,6 @@
 """Tables for the terminal, as wide as it is: a line for each cell, or for each run."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from rich import box
@@ -9,41 +8,25 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from hldm.config.options import LEAVES_RESULT
-from hldm.config.schema import RunConfig
-from hldm.study.cells import Finished, short_names
+from hldm.study.cells import short_names
 from hldm.study.comparison import CellFigures, Comparison
 from hldm.study.measures import PLACES, Figure
-from hldm.study.plan import Point
+from hldm.study.rows import IN_COLUMNS, Row, more_settings, other_settings, row_names
 from hldm.study.statistics import NOTHING, Interval
 from hldm.study.verdict import decimals
 
 COLUMNS = {
-    "−log p(x)": ("nll", "{:.2f}"),
-    "FID": ("fid", "{:.3g}"),
-    "IS": ("inception_score", "{:.2f}"),
-    "KID": ("kid", "{:.2g}"),
+    "−log p(x) ↓\nnats": ("nll", "{:.2f}"),
+    "FID ↓": ("fid", "{:.3g}"),
+    "IS ↑": ("inception_score", "{:.2f}"),
+    "KID ↓": ("kid", "{:.2g}"),
+    "precision ↑": ("precision", "{:.1%}"),
+    "recall ↑": ("recall", "{:.1%}"),
+    "label acc ↑": ("label_accuracy", "{:.1%}"),
+    "bound ↑\nnats": ("elbo_flow", "{:.1f}"),
     "δ_rel": ("delta_rel", "{:.3f}"),
-    "label acc": ("label_accuracy", "{:.1%}"),
 }
 """Heading → name in results.json and how it is written. One that no run has is left out."""
-
-IN_COLUMNS = ("geometry", "curvature", "seed")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A point with what its run's files say, read once."""
-
-    point: Point
-    state: str
-    run: Finished | None
-    minutes: object
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """None where the run has not finished."""
-        return self.run.metrics if self.run else {}
 
 
 def print_cells(comparison: Comparison, console: Console) -> None:
@@ -64,15 +47,12 @@ def print_cells(comparison: Comparison, console: Console) -> None:
         console.print(f"Means over seeds ± 95 % interval. {left} more figures are in comparison.json.")
     else:
         console.print("Means over seeds ± 95 % interval.")
-    for cell in comparison.cells:
-        for state in dict.fromkeys(cell.unfinished.values()):
-            seeds = [str(seed) for seed, other in cell.unfinished.items() if other == state]
-            console.print(f"{cell.name}, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}: {state}.", style="red")
 
 
 def _heading(one: Figure) -> str:
-    parts = [one.measure.heading.split(", ")[0], f"({one.extractor})" if one.extractor else "", PLACES.get(one.place)]
-    return "\n".join(part for part in parts if part)
+    name, _, unit = one.measure.heading.partition(", ")
+    extractor = f"({one.extractor})" if one.extractor else ""
+    return "\n".join(filter(None, (f"{name} {one.measure.arrow}".strip(), extractor, PLACES.get(one.place), unit)))
 
 
 def _seeds(cell: CellFigures) -> str:
@@ -113,7 +93,7 @@ def _fitting(columns: Sequence[Sequence[str]], width: int) -> Sequence[Sequence[
     return columns[:n]
 
 
-def print_runs(rows: list[Row], console: Console) -> None:
+def print_runs(rows: Sequence[Row], console: Console) -> None:
     """A line for each point, with as many figures as the terminal is wide."""
     keys = sorted({key for row in rows for key in other_settings(row.point)})
     short = short_names(keys)
@@ -147,35 +127,14 @@ def print_runs(rows: list[Row], console: Console) -> None:
         table.add_row(*line, style="red" if row.state == "failed" else None)
     console.print(table)
     if len(shown) <= len(measured):
-        console.print(f"Not shown for want of width: {', '.join(name for name, *_ in measured[len(shown) - 1 :])}.")
+        console.print(
+            f"Not shown for want of width: {', '.join(bare(name) for name, *_ in measured[len(shown) - 1 :])}."
+        )
 
 
-def row_names(row: Row) -> list[str]:
-    """What the columns of geometry, curvature and seed say."""
-    config, original = row.point.config, row.point.original
-    same = f" (= {original})" if original else ""
-    return [f"{config.geometry.name}{same}", _curvature(config, row.metrics), str(config.seed)]
-
-
-def _curvature(config: RunConfig, metrics: Mapping[str, float]) -> str:
-    if config.is_flat or not config.curvature.is_learnable:
-        return config.curvature_words
-    learned = [value for name, value in sorted(metrics.items()) if name.startswith("curvature_") and value]
-    if learned:
-        return "learned " + ", ".join(f"{c:.3g}" for c in learned)
-    return f"learnable from {config.curvature.value:g}"
-
-
-def other_settings(point: Point) -> dict[str, str]:
-    """Overrides that have no column of their own, setting → value."""
-    parts = (override.partition("=") for override in point.overrides)
-    shown = (*IN_COLUMNS, *LEAVES_RESULT)
-    return {key: value for key, _, value in parts if key.split(".")[0] not in shown}
-
-
-def more_settings(point: Point, short: Mapping[str, str]) -> str:
-    """These overrides in a line."""
-    return " ".join(f"{short[key]}={value}" for key, value in other_settings(point).items())
+def bare(heading: str) -> str:
+    """A heading without its arrow and unit."""
+    return heading.split("\n")[0].rstrip(" ↑↓")
 
 
 def _figures(row: Row, columns: Collection[tuple[str, str]]) -> list[str]:

@@ -110,6 +110,29 @@ def verdict(comparison: Comparison, cell: str) -> list[str]:
     ]
 
 
+def overview(comparison: Comparison, cell: str) -> str:
+    """One cell in a sentence: the differences that are shown, and how many are not; "" for a baseline."""
+    differences = [one for one in comparison.differences if one.cell == cell]
+    if not differences:
+        return ""
+    known = {one.name: one for one in comparison.figures}
+    n = max(len(one.seeds) for one in differences)
+    title = f"{cell} against {differences[0].baseline}"
+    if n < 2:
+        return f"{title}: one seed shows nothing."
+    shown: dict[str, list[str]] = {}
+    for one in filter(is_shown, differences):
+        figure = known[one.figure]
+        _, comma, unit = figure.measure.heading.partition(", ")
+        heading = figure.heading.replace(f"{comma}{unit}", "", 1) if unit else figure.heading
+        shown.setdefault(direction(figure, one), []).append(f"{heading} {numbers(figure, one)[0]} {unit}".rstrip())
+    parts = [f"{way} in {' and '.join(figures)}" for way, figures in shown.items()]
+    others = sum(one.p is not None and not is_shown(one) for one in differences)
+    parts += [f"no difference shown in {others} {'other ' if parts else ''}figures"] if others else []
+    parts = parts or ["the same in every figure"]
+    return f"{title} over {n} seeds: {'; '.join(parts)}."
+
+
 def disagreements(differences: Sequence[Difference], known: dict[str, Figure], leading: str) -> Iterator[str]:
     """A sentence for each metric and place where extractors differ in the sign of the difference."""
     grouped: dict[tuple[str, str], list[Difference]] = {}

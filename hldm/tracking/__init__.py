@@ -2,7 +2,7 @@
 
 from hldm.tracking.jsonlines import JsonLines
 from hldm.tracking.none import NoTracker
-from hldm.tracking.tracker import Tracker, run_labels
+from hldm.tracking.tracker import FirstStageRun, Tracker, run_labels
 from hldm.tracking.wandb import WandbTracker, check_tracking
 
-__all__ = ["JsonLines", "NoTracker", "Tracker", "WandbTracker", "check_tracking", "run_labels"]
+__all__ = ["FirstStageRun", "JsonLines", "NoTracker", "Tracker", "WandbTracker", "check_tracking", "run_labels"]

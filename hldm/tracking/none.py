@@ -1,10 +1,10 @@
 """No tracker: `metrics.jsonl` only, which every run writes anyway."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from hldm.tracking.tracker import Tracker
+from hldm.tracking.tracker import FirstStageRun, Tracker
 
 
 @final
@@ -27,6 +27,15 @@ class NoTracker(Tracker):
         pass
 
     def image(self, name: str, path: Path) -> None:
+        pass
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        pass
+
+    def first_stage(self, stage: FirstStageRun) -> None:
+        pass
+
+    def preempted(self) -> None:
         pass
 
     def summary(self, metrics: Mapping[str, Any]) -> None:

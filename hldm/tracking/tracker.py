@@ -1,15 +1,37 @@
 """What a run asks of an experiment tracker, and the labels by which runs are compared."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class FirstStageRun:
+    """A first stage that is trained, which many runs may stand on.
+
+    Attributes:
+        directory: where its metrics.jsonl lies; its name is the first stage's.
+        digest: sha256 of its weights.
+        config: the settings that made it, as plain dicts, lists, strings and numbers.
+        labels: what `run_labels` returned.
+        provenance: see `Tracker.start`; of the run that shows it first.
+        group: the study of that run.
+    """
+
+    directory: Path
+    digest: str
+    config: Mapping[str, Any]
+    labels: Mapping[str, str | float]
+    provenance: Mapping[str, Any]
+    group: str
 
 
 class Tracker(ABC):
     """A place that shows runs beside each other. A run never ends because its tracker has trouble.
 
-    Calls come in this order: `start`, any of `log`, `image` and `summary`, then `finish` on every path. No call raises.
+    Calls come in this order: `start`, any of the others, then `finish` on every path. No call raises.
     Each stage ("first_stage", "diffusion") has its own step axis. `metrics.jsonl` is the truth and is written by
     `JsonLines`, whatever the tracker.
     """
@@ -48,6 +70,18 @@ class Tracker(ABC):
     @abstractmethod
     def image(self, name: str, path: Path) -> None:
         """Show a final picture from its file."""
+
+    @abstractmethod
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Show a table. Its values are numbers, texts and pictures as arrays: uint8 (H, W) or (H, W, 3)."""
+
+    @abstractmethod
+    def first_stage(self, stage: FirstStageRun) -> None:
+        """Show the first stage that the run stands on as a run of its own, where it is not shown yet, and join both."""
+
+    @abstractmethod
+    def preempted(self) -> None:
+        """Say that the run is being stopped to go on later, so that it does not show as one that broke off."""
 
     @abstractmethod
     def summary(self, metrics: Mapping[str, Any]) -> None:

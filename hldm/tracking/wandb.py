@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, final
 
 from hldm.errors import UserError
+from hldm.tracking import lineage
 from hldm.tracking.jsonlines import JsonLines
-from hldm.tracking.tracker import Tracker
+from hldm.tracking.tracker import FirstStageRun, Tracker
 
 _CONNECT_SECONDS = 20.0
 _UPLOAD_SECONDS = 60.0
@@ -42,10 +43,10 @@ def check_tracking(project: str, entity: str | None = None, mode: str = "auto") 
     try:
         import wandb
 
-        chosen, reason = _choose_mode(mode)
+        chosen, reason = choose_mode(mode)
         wandb.Settings(project=project, entity=entity)
     except Exception as error:  # as in a run
-        return f"{_NAME}it cannot be used ({_reason(error)}); metrics go to metrics.jsonl only."
+        return f"{_NAME}it cannot be used ({in_one_line(error)}); metrics go to metrics.jsonl only."
     finally:
         _try("did not end", _teardown)
     if mode == "online" and chosen != "online":
@@ -72,7 +73,9 @@ class WandbTracker(Tracker):
         self.entity = entity
         self.mode = mode
         self._run: Any = None
+        self._is_beside = False  # whether another run of this process is open, which a failure here leaves alone
         self._directory = Path()
+        self._commit: str | None = None
         self._given: dict[str, int] = {}  # stage → last step that W&B has had
         self._stages: set[str] = set()  # those whose step axis W&B knows
 
@@ -99,6 +102,7 @@ class WandbTracker(Tracker):
             "tags": [f"{name}={value}" for name, value in labels.items()],
             "config": {**config, **options, **labels, "provenance": dict(provenance)},
         }
+        self._commit = provenance.get("commit")
         if trouble := _try("could not start", lambda: self._start(directory, run_id, arguments)):
             self._abandon()
             _say(f"{trouble}; metrics go to {_short(directory / 'metrics.jsonl')} only.")
@@ -116,6 +120,29 @@ class WandbTracker(Tracker):
     def image(self, name: str, path: Path) -> None:
         self._guard(lambda: self._run.log({name: _image(path)}))
 
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self._try_extra(f"does not show {name}", lambda: self._run.log({name: _table(columns, rows)}))
+
+    def first_stage(self, stage: FirstStageRun) -> None:
+        """See `Tracker.first_stage`. Offline there is no artifact between the two, only what is in the config."""
+        if self._run is None:
+            return
+        other = WandbTracker(self.project, self.entity, "offline" if self._run.offline else "online")
+        other._is_beside = True
+        name = stage.directory.name
+        folder = stage.directory / "wandb"
+        if not _is_tracked(folder):
+            arguments = (stage.config, stage.labels, stage.provenance, stage.group, "first_stage")
+            other.start(stage.directory, name, *arguments)
+            other._try_extra("does not show the weights", lambda: lineage.output(other._run, name, stage.digest))
+            other.finish(0)
+        self._guard(lambda: self._stands_on(name, _id_in(folder) if _is_tracked(folder) else None))
+        if self._run is not None and not self._run.offline:
+            self._try_extra("does not show the lineage", lambda: lineage.use(self._run, name, stage.digest))
+
+    def preempted(self) -> None:
+        self._guard(lambda: self._run.mark_preempting())
+
     def summary(self, metrics: Mapping[str, Any]) -> None:
         self._guard(lambda: self._run.summary.update(dict(metrics)))
 
@@ -128,9 +155,12 @@ class WandbTracker(Tracker):
             segment = _short(Path(run.settings.sync_dir))
             _say(f"{trouble}; `wandb sync --include-online {segment}` ends it.")
 
+    def _stands_on(self, name: str, run: str | None) -> None:
+        self._run.config.update({"first_stage": name, "first_stage_run": run}, allow_val_change=True)
+
     def _start(self, directory: Path, run_id: str, arguments: dict[str, Any]) -> None:
         """Open the W&B run, online or offline, and give it what it lacks. Raises whatever goes wrong."""
-        mode, reason = _choose_mode(self.mode)
+        mode, reason = choose_mode(self.mode)
         if mode == "disabled":
             return
         self._directory = directory / "wandb"
@@ -139,15 +169,18 @@ class WandbTracker(Tracker):
         arguments["id"] = self._id(run_id)
         if mode == "online" and (reason := _try("could not be reached", lambda: self._init(mode, arguments))):
             self._set_aside(path for path in self._segments() if path not in earlier)
+            if self._is_beside:
+                raise ConnectionError(reason)
             _teardown()  # the attempt that failed still holds the id
-            _set_up()
+            set_up()
         if self._run is None:
             self._init("offline", arguments)
+        what = "the first stage" if self._is_beside else "this run"
         if self._run.offline:
             sync = f"wandb sync {_short(self._directory)}/offline-run-*"
-            _say(f"{reason}, so the run is kept offline; `{sync}` uploads it.")
+            _say(f"{reason}, so {what} is kept offline; `{sync}` uploads it.")
         else:
-            _say(f"this run is at {self._run.url}")
+            _say(f"{what} is at {self._run.url}")
         self._guard(lambda: self._catch_up(JsonLines(directory / "metrics.jsonl"), earlier))
 
     def _init(self, mode: Any, arguments: Mapping[str, Any]) -> None:
@@ -159,6 +192,8 @@ class WandbTracker(Tracker):
             save_code=False,
             disable_code=True,
             disable_git=True,  # no patch of uncommitted work, no address with a password in it
+            git_commit=self._commit,
+            reinit="create_new",  # a first stage has a run of its own beside that of the run that trained it
             init_timeout=_CONNECT_SECONDS,
             finish_timeout=_UPLOAD_SECONDS,
             finish_timeout_raises=True,
@@ -173,7 +208,7 @@ class WandbTracker(Tracker):
             temporary = path.with_suffix(".tmp")
             temporary.write_text(f"{name[:100]}-{secrets.token_hex(4)}\n", encoding="utf-8")
             temporary.replace(path)
-        return path.read_text(encoding="utf-8").strip()
+        return _id_in(self._directory) or ""
 
     def _catch_up(self, history: JsonLines, earlier: Sequence[Path]) -> None:
         """Give W&B what it lacks of this run's past; `earlier` are the segments from before this start."""
@@ -206,19 +241,25 @@ class WandbTracker(Tracker):
             self._abandon()
             _say(f"{trouble}; metrics still go to metrics.jsonl.")
 
+    def _try_extra(self, what: str, call: Callable[[], object]) -> None:
+        """Call W&B for something without which the rest is still of use, so that trouble with it ends nothing."""
+        if self._run is not None and (trouble := _try(what, call)):
+            _say(f"{trouble}; what else there is goes on.")
+
     def _abandon(self) -> None:
         """End the W&B run and wandb itself, whose threads and exit handler would show tracebacks otherwise."""
         run, self._run = self._run, None
         if run is not None:
             _try("did not end", lambda: run.finish(exit_code=1))
-        _try("did not end", _teardown)
+        if not self._is_beside:
+            _try("did not end", _teardown)
 
 
-def _choose_mode(wanted: str) -> tuple[str, str]:
+def choose_mode(wanted: str) -> tuple[str, str]:
     """The mode for `wandb.init` and, where it is "offline", the reason for it in words."""
     import wandb  # 0.6 s, which `--help` and the submitting process do without
 
-    settings = _set_up().settings
+    settings = set_up().settings
     mode = settings.mode if wanted == "auto" else wanted
     if mode in ("offline", "dryrun"):
         return "offline", f"mode is {mode}"
@@ -229,11 +270,11 @@ def _choose_mode(wanted: str) -> tuple[str, str]:
             return "online", ""
         problem = "there is no key"
     except wandb.Error as error:
-        problem = f"the key cannot be used ({_reason(error)})"
+        problem = f"the key cannot be used ({in_one_line(error)})"
     return "offline", f"{problem} (`wandb login` or WANDB_API_KEY gives one)"
 
 
-def _set_up() -> Any:
+def set_up() -> Any:
     """The wandb session of this process, which prints nothing and ignores runs that the environment names."""
     import wandb
 
@@ -254,16 +295,38 @@ def _image(path: Path) -> Any:
     return wandb.Image(str(path))
 
 
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    import wandb
+
+    def cell(value: Any) -> Any:
+        return wandb.Image(value) if hasattr(value, "shape") else value
+
+    return wandb.Table(columns=list(columns), data=[[cell(value) for value in row] for row in rows])
+
+
+def _is_tracked(folder: Path) -> bool:
+    """Whether wandb has been given the run whose folder of wandb's this is."""
+    return any(folder.glob("run-*")) or any(folder.glob("offline-run-*"))
+
+
+def _id_in(folder: Path) -> str | None:
+    """The id of the run whose folder of wandb's this is; None where it was never tracked."""
+    try:
+        return (folder / "id.txt").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
 def _try(what: str, call: Callable[[], object]) -> str:
     """Make the call and return what went wrong, in words; an empty text where nothing did."""
     try:
         call()
     except Exception as error:  # whatever wandb raises, a training run goes on without it
-        return f"it {what} ({_reason(error)})"
+        return f"it {what} ({in_one_line(error)})"
     return ""
 
 
-def _reason(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """What an exception says, in one line. Where wandb refuses a setting, its name and the rule but never its value."""
     from pydantic import ValidationError
 

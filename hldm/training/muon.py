@@ -50,45 +50,71 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # never a closure here
         assert closure is None
         for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
+            weights: list[Tensor] = [p for p in group["params"] if p.grad is not None]
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            self._adam([p for p in weights if p.ndim < 2], group)
+            matrices: dict[tuple[int, int], list[Tensor]] = {}
             for weight in weights:
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                if weight.ndim < 2:
-                    self._adam(weight, group)
-                else:
-                    self._muon(weight, group)
+                if weight.ndim >= 2:
+                    matrices.setdefault((len(weight), weight[0].numel()), []).append(weight)
+            for shape, alike in matrices.items():
+                self._muon(alike, shape, group)
 
-    def _muon(self, weight: nn.Parameter, group: dict[str, Any]) -> None:
-        assert weight.grad is not None
-        state, share = self.state[weight], 1 - group["momentum"]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].lerp_(weight.grad, share)
-        ahead = torch.lerp(state["momentum"], weight.grad, share).flatten(1)
-        step = orthogonal(ahead).view_as(weight)
-        weight.add_(step, alpha=-group["lr"] * STEP_SIZE * math.sqrt(max(ahead.shape)))
+    def _muon(self, weights: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
+        """Weights of one shape at once: on a GPU, starting the operations takes longer than they do."""
+        share = 1 - group["momentum"]
+        gradients = torch.stack([_gradient(weight).reshape(shape) for weight in weights])
+        for weight in weights:
+            if not (state := self.state[weight]):
+                state["momentum"] = torch.zeros_like(weight)
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(momenta, [_gradient(weight) for weight in weights], share)
+        ahead = torch.stack([momentum.reshape(shape) for momentum in momenta]).lerp_(gradients, share)
+        steps = [step.view_as(weight) for step, weight in zip(orthogonal(ahead), weights, strict=True)]
+        torch._foreach_add_(weights, steps, alpha=-group["lr"] * STEP_SIZE * math.sqrt(max(shape)))
 
-    def _adam(self, weight: nn.Parameter, group: dict[str, Any]) -> None:
-        assert weight.grad is not None
-        state, (beta1, beta2) = self.state[weight], group["betas"]
-        if not state:
-            state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
-        state["step"] += 1
-        state["mean"].lerp_(weight.grad, 1 - beta1)
-        state["square"].lerp_(weight.grad.square(), 1 - beta2)
-        deviation = (state["square"] / (1 - beta2 ** state["step"])).sqrt_().add_(group["eps"])
-        weight.addcdiv_(state["mean"], deviation, value=-group["lr"] / (1 - beta1 ** state["step"]))
+    def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        if not weights:
+            return
+        states, (beta1, beta2) = [self.state[weight] for weight in weights], group["betas"]
+        for state, weight in zip(states, weights, strict=True):
+            if not state:
+                state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
+            state["step"] += 1
+        gradients = [_gradient(weight) for weight in weights]
+        means, squares = [[state[name] for state in states] for name in ("mean", "square")]
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        deviations = torch._foreach_div(squares, [1 - beta2 ** state["step"] for state in states])
+        torch._foreach_sqrt_(deviations)
+        torch._foreach_add_(deviations, group["eps"])
+        rates = [-group["lr"] / (1 - beta1 ** state["step"]) for state in states]
+        torch._foreach_addcdiv_(weights, means, deviations, rates)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """UΣVᵀ (m, n) → about UVᵀ: singular values between 0.01 and 1 of the Frobenius norm become 0.7 to 1.2.
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
 
-    Five steps of the Newton–Schulz iteration X ← aX + (bA + cA²)X, A = XXᵀ, with the coefficients of Jordan et al.
-    (2024), which climb from small singular values as fast as can be and do not converge to 1.
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """UΣVᵀ (…, m, n) → about UVᵀ: singular values between 0.01 and 1 of the Frobenius norm become 0.7 to 1.2.
+
+    Five steps of the Newton–Schulz iteration X ← QX, Q = a + bA + cA², A = XXᵀ, with the coefficients of Jordan et al.
+    (2024), which climb from small singular values as fast as can be and do not converge to 1. The products of all Q are
+    multiplied before X is: they are square, of the shorter side.
     """
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
-    for _ in range(NEWTON_SCHULZ_STEPS):
-        a = x @ x.T
-        x = torch.addmm(x, torch.addmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if is_tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
+    gram, product = x @ x.mT, None
+    for step in range(1, NEWTON_SCHULZ_STEPS + 1):
+        q = -4.7750 * gram + 2.0315 * (gram @ gram)
+        q.diagonal(dim1=-2, dim2=-1).add_(3.4445)
+        product = q if product is None else q @ product
+        if step < NEWTON_SCHULZ_STEPS:
+            gram = q @ gram @ q
+    assert product is not None
+    x = product @ x
+    return x.mT if is_tall else x

@@ -260,7 +260,7 @@ def test_cfg_job(invoke: Invoke) -> None:
     status, out, err = invoke("geometry=hybrid", "curvature=0.37", "--cfg", "job", "--resolve")
     assert (status, err) == (0, "")
     assert "value: 0.37" in out
-    assert "flat_channels: 2" in out
+    assert "flat_channels: 1" in out
     assert not runs()
 
 
@@ -336,14 +336,20 @@ def command(*argv: str) -> list[str]:
 
 @pytest.mark.parametrize("argv", [["--help"], ["--cfg", "job"]])
 def test_quick_answers_are_quick_from_anywhere(argv: list[str], tmp_path: Path) -> None:
-    def seconds() -> float:
-        start = time.perf_counter()
+    """In seconds of a core, as other tests run beside this one; a clock shows only that nothing is waited for."""
+
+    def seconds() -> tuple[float, float]:
+        before = os.times()
         done = subprocess.run(command(*argv), cwd=tmp_path, capture_output=True, text=True, check=True)
+        after = os.times()
         assert "geometry" in done.stdout
         assert done.stderr == ""
-        return time.perf_counter() - start
+        worked = after.children_user + after.children_system - before.children_user - before.children_system
+        return worked, after.elapsed - before.elapsed - worked
 
-    assert min(seconds() for _ in range(3)) <= 1.5
+    worked, waited = map(min, zip(*(seconds() for _ in range(3)), strict=True))
+    assert 0 < worked <= 1.5
+    assert waited <= 10
     assert list(tmp_path.iterdir()) == []
 
 
@@ -364,8 +370,13 @@ def test_no_torch_in_the_process_that_starts_runs(tmp_path: Path) -> None:
     subprocess.run(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "job"), [(signal.SIGINT, {}), (signal.SIGTERM, {}), (signal.SIGTERM, {"SLURM_JOB_ID": "7"})]
+)
+def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(
+    number: signal.Signals, job: dict[str, str], tmp_path: Path
+) -> None:
+    """Within a job SIGTERM takes the machine back: the runs get it as well, and say that they were preempted."""
     # a shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -374,7 +385,7 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Sig
         "sys.exit(console.run(lambda: train.main(sys.argv[1:])))"
     )
     argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0,1", f"paths.outputs={tmp_path}"]
-    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE": "slow"}
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE": "slow", **job}
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 30
         while not (started := list(tmp_path.glob("*/*/environment"))) and time.monotonic() < deadline:
@@ -387,6 +398,7 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(number: signal.Sig
     assert "goes on from here" in err
     assert "1 of" not in err
     assert run.state == "broken off"
+    assert (run.path / "preempted").exists() == bool(job)
     assert run.holder() is None
     assert not Path(f"/proc/{json.loads((run.path / 'status.json').read_text())['pid']}").exists()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.advice import check_advice
 from tests.conftest import Invoke
 from tests.published import described
 
@@ -80,11 +81,11 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     ),
     "cell of the ablation": (["ablation=attenton"], ["ablation=attenton", "Did you mean ablation=attention"]),
     "a side that cannot be halved": (["autoencoder.padded_side=28"], ["multiple of 8", "autoencoder.padded_side=32"]),
-    "hybrid without a ball": (["geometry=hybrid", "geometry.flat_channels=4"], ["from 1 to 3", "geometry=poincare"]),
-    "hybrid without flat": (["geometry=hybrid", "geometry.flat_channels=0"], ["from 1 to 3", "geometry=euclidean"]),
+    "hybrid without a ball": (["geometry=hybrid", "geometry.flat_channels=3"], ["from 1 to 2", "geometry=poincare"]),
+    "hybrid without flat": (["geometry=hybrid", "geometry.flat_channels=0"], ["from 1 to 2", "geometry=euclidean"]),
     "hybrid with one channel": (["geometry=hybrid", "autoencoder.latent_channels=1"], ["at least 2 channels"]),
-    "balls": (["geometry=poincare", "geometry.manifold.balls=3"], ["balls=3", "1, 2, 4"]),
-    "channels": (["geometry=poincare", "geometry.manifold.channels=3"], ["latent_channels=4"]),
+    "balls": (["geometry=poincare", "geometry.manifold.balls=2"], ["balls=2", "1, 3"]),
+    "channels": (["geometry=poincare", "geometry.manifold.channels=2"], ["latent_channels=3"]),
     "a U-Net on vectors": (["autoencoder=mlp"], ["diffusion=none", "autoencoder=kl", "denoiser=mlp"]),
     "layout": (["latent=point"], ["latent=point", "map", "global", "map_global"]),
     "codes of one point": (["latent=global", "autoencoder=vq"], ["a map of points", "denoiser=unet", "latent=map"]),
@@ -198,6 +199,19 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "a held-out caption that is too long": (
         ["conditioning=text", "conditioning.held_out='a picture of a handwritten digit of the {}'"],
         ["longer", "7 words"],
+    ),
+    "captions of digits for other pictures": (
+        ["conditioning=text", "dataset=tree_images"],
+        ['"the digit {}"', "are not digits", "conditioning=text_names"],
+    ),
+    "a held-out caption of digits for characters": (
+        [
+            "conditioning=text_names",
+            "dataset=omniglot",
+            "dataset.folder=.",
+            "conditioning.held_out='this is a digit {}'",
+        ],
+        ['"this is a digit {}"', "are not digits"],
     ),
     "heads of the text model": (["conditioning=text", "conditioning.heads=3"], ["does not divide", "channels=63"]),
     "layers of the text model": (["conditioning=text", "conditioning.layers=0"], ["whole number ≥ 1"]),
@@ -421,7 +435,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invoke) -> None:
+def test_a_wrong_value_is_one_paragraph_before_any_work(
+    case: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every command and setting that the paragraph tells its reader to type is accepted."""
     argv, expected = WRONG[case]
     status, out, err = invoke(*argv)
     text = " ".join(err.split())
@@ -432,6 +449,7 @@ def test_a_wrong_value_is_one_paragraph_before_any_work(case: str, invoke: Invok
     for part in expected:
         assert part in text
     assert out == ""
+    check_advice(argv, err, monkeypatch)
     assert not list(Path("outputs").glob("*/*/status.json"))
 
 

@@ -58,10 +58,7 @@ def test_an_option_says_all_settings_that_its_section_has(group: str, option: st
 @pytest.mark.parametrize("curvature", ["0", "0.37", "learnable"])
 @pytest.mark.parametrize("channels", [2, 4, 8])
 def test_every_geometry_with_every_curvature_and_width(geometry: str, curvature: str, channels: int) -> None:
-    flat = ["geometry.flat_channels=1"] if geometry == "hybrid" and channels == 2 else []
-    config = compose(
-        [f"geometry={geometry}", f"curvature={curvature}", f"autoencoder.latent_channels={channels}", *flat]
-    )
+    config = compose([f"geometry={geometry}", f"curvature={curvature}", f"autoencoder.latent_channels={channels}"])
     assert config.geometry.manifold.dimension == channels
     assert config.curvature.words == curvature
 

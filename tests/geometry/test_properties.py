@@ -5,12 +5,9 @@ import math
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from hldm.geometry import FixedCurvature, PoincareBall, normal, ops
-
-settings.register_profile("numerics", max_examples=60, deadline=None, derandomize=True)
-settings.load_profile("numerics")
 
 curvatures = st.floats(-6, 1).map(lambda e: 10.0**e)
 dimensions = st.integers(1, 9)

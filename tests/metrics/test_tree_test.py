@@ -11,12 +11,16 @@ from torch import Generator, Tensor
 from hldm.data.trees import complete_tree
 from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall
 from hldm.metrics import tree_test
-from hldm.metrics.distances import pairwise_dist
+from hldm.metrics.distances import around, frechet_means, pairwise_dist
 from hldm.metrics.tree_metrics import tree_distances
 from hldm.metrics.tree_test import (
+    NEIGHBOURS,
     cloud,
+    clouds_about_means,
+    distances,
     distinct_quadruples,
     ledoit_wolf,
+    neighbour_distance,
     open_quadruples,
     quartet_delta,
     silhouette_clusters,
@@ -50,7 +54,17 @@ def test_a_tree_is_found(manifold: Manifold, positions: tuple[int, ...]) -> None
     assert found["quartet_p"] == pytest.approx(0.05)
     assert found["quartet_cloud_effect"] > 2
     assert found["quartet_clusters_effect"] > 2
-    assert found["quartet_points"] == 160
+    assert (found["quartet_points"], found["quartet_dimension"]) == (160, manifold.channels * math.prod(positions))
+
+
+def test_steps_that_do_not_shrink_are_found_in_many_small_clusters() -> None:
+    """63 nodes of a binary tree, three latents of each: clusters are all there is to see, unless their places nest."""
+    parents, v = complete_tree(5, 2), torch.zeros(63, 8).double()
+    for node in range(1, 63):
+        v[node] = v[parents[node]] + normal(8, seed=node)
+    found = tree_test(Euclidean(8), v.repeat(3, 1) + 0.5 * normal(189, 8, seed=99), points=189, draws=19, seed=0)
+    assert found["clusters"] > 15
+    assert found["quartet_p"] == pytest.approx(0.05)
 
 
 def heavy(manifold: Manifold, seed: int) -> Tensor:
@@ -67,16 +81,49 @@ def test_heavy_tails_are_no_tree(manifold: Manifold) -> None:
     assert sum(found["quartet_p"] <= 0.05 for found in trials) <= 2
 
 
-def test_flat_clusters_are_found_and_are_no_nesting() -> None:
+@pytest.mark.parametrize("manifold", [Euclidean(8), BALL])
+def test_flat_clusters_are_found_and_are_no_nesting(manifold: Manifold) -> None:
+    """In a ball too, where one cluster in the middle of the others would draw the null's centres to itself."""
     false = 0
     for seed in range(12):
         centres = normal(8, 8, seed=seed)
-        v = centres[torch.arange(120) % 8] + 0.15 * normal(120, 8, seed=seed + 50)
-        found = tree_test(Euclidean(8), v, points=120, draws=19, seed=seed)
+        v = manifold.add_normal(centres[torch.arange(120) % 8], 0.15 * normal(120, 8, seed=seed + 50), dim=1)
+        found = tree_test(manifold, v, points=120, draws=19, seed=seed)
         assert 6 <= found["clusters"] <= 8
         assert found["quartet_cloud_p"] == pytest.approx(0.05)
         false += found["quartet_p"] <= 0.05
     assert false <= 2
+
+
+def test_neighbour_distance_is_a_geometric_mean() -> None:
+    line = torch.arange(40.0).double().unsqueeze(1)
+    dist = pairwise_dist(Euclidean(1), line).numpy()
+    expected = np.log(np.sort(dist, axis=1)[:, list(NEIGHBOURS)]).mean()
+    assert neighbour_distance(dist) == pytest.approx(expected)
+    assert neighbour_distance(3 * dist) == pytest.approx(expected + math.log(3))
+    clumps = pairwise_dist(Euclidean(1), line // 20 * 20 + 0.01 * line).numpy()
+    assert neighbour_distance(clumps) < neighbour_distance(dist) - 2
+    assert math.isfinite(neighbour_distance(np.kron(dist, np.ones((3, 3)))))  # some latents are equal
+
+
+def test_flat_distances_are_those_of_the_manifold() -> None:
+    v = normal(50, 4, 9)
+    assert np.allclose(distances(Euclidean(4), v), pairwise_dist(Euclidean(4), v), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+@pytest.mark.parametrize(
+    ("manifold", "positions"), [(Euclidean(8), 1), (BALL, 1), (PoincareBall(4, FixedCurvature(1.0)), 16)]
+)
+def test_draws_are_as_wide_as_what_small_clusters_were_drawn_from(
+    manifold: Manifold, positions: int, scale: float
+) -> None:
+    """Five latents lie nearer to their own mean than to the centre; in a ball the mean moves less."""
+    x, groups = scale * normal(1000, manifold.channels, positions), torch.arange(1000) % 200
+    w = around(manifold, x, frechet_means(manifold, x, groups)[groups])
+    drawn = clouds_about_means(manifold, w, groups, Generator().manual_seed(0))()
+    assert w.square().sum() < 0.95 * x.square().sum()
+    assert drawn.square().sum() == pytest.approx(float(x.square().sum()), rel=0.01)
 
 
 def test_delta_of_trees_and_of_noise() -> None:
@@ -111,10 +158,10 @@ def test_a_cloud_keeps_radii_and_covariance() -> None:
     assert torch.allclose(drawn.norm(dim=1).sort().values, w.norm(dim=1).sort().values)
     assert torch.allclose(drawn.std(0), scales, rtol=0.12)
     groups = torch.arange(4000) % 2
-    grouped = cloud(w, Generator().manual_seed(0), groups=groups, stretch=2.0)()
+    grouped = cloud(w, Generator().manual_seed(0), groups=groups)()
     for group in (0, 1):
         own = w[groups == group].norm(dim=1).sort().values
-        assert torch.allclose(grouped[groups == group].norm(dim=1).sort().values, 2 * own)
+        assert torch.allclose(grouped[groups == group].norm(dim=1).sort().values, own)
 
 
 def test_silhouette_counts_clusters() -> None:
@@ -131,6 +178,10 @@ def test_knobs_seeds_and_degenerate_latents() -> None:
     assert found == tree_test(BALL, v, points=40, draws=5, seed=0)
     for points, draws, seed in [(30, 5, 0), (40, 6, 0), (40, 5, 1)]:
         assert tree_test(BALL, v, points=points, draws=draws, seed=seed) != found
+    short = tree_test(BALL, v, points=40, draws=5, seed=0, until=0.05)
+    assert short.keys() == found.keys()
+    assert short["quartet_cloud_p"] == found["quartet_cloud_p"]
+    assert short["quartet_p"] == 1  # 5 draws cannot give less than 1/6
     equal = tree_test(BALL, torch.full((60, 8), 0.3), points=40, draws=5, seed=0)
     assert equal.keys() == found.keys()
     assert equal["quartet_p"] == 1

@@ -1,10 +1,17 @@
 """Whole runs at the smallest size that still goes through everything."""
 
+import dataclasses
 import json
+from contextlib import contextmanager
+from functools import cache
 
 import pytest
 
+import hldm.data
 from hldm.config.compose import compose
+from hldm.config.dataset import MNIST
+from hldm.data import InMemorySplit
+from hldm.data.idx import mnist
 from hldm.pipeline import run
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
@@ -48,6 +55,28 @@ def prepare(outputs, *overrides) -> RunDirectory:
     return RunDirectory.create(outputs / config.study / run_identity(config).name, config)
 
 
+@cache
+def digits(validation_images):
+    """MNIST with every tenth of its test digits."""
+    dataset = mnist(MNIST(validation_images=validation_images))
+    test = InMemorySplit(dataset.test.images[::10], dataset.test.labels[::10])
+    return dataclasses.replace(dataset, test=test)
+
+
+@contextmanager
+def few_test_digits():
+    """Runs inside see 1,000 test digits: all are half of a tiny run. Those of tests/test_readme.py see all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hldm.data, "mnist", lambda settings: digits(settings.validation_images))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_test_digits():
+    with few_test_digits():
+        yield
+
+
 @pytest.fixture(scope="session")
 def outputs(tmp_path_factory):
     return tmp_path_factory.mktemp("outputs")
@@ -56,10 +85,10 @@ def outputs(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finished(outputs):
     """One finished run per geometry."""
-    runs = {}
-    for name in ("euclidean", "poincare", "hybrid"):
-        runs[name] = prepare(outputs, f"geometry={name}")
-        run(runs[name].path)
+    runs = {name: prepare(outputs, f"geometry={name}") for name in ("euclidean", "poincare", "hybrid")}
+    with few_test_digits():
+        for directory in runs.values():
+            run(directory.path)
     return runs
 
 

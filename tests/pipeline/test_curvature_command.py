@@ -5,13 +5,17 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from hldm.commands import COMMANDS, curvature
+from hldm.config.metrics import Hierarchy, Metrics
 from hldm.errors import UserError
+from hldm.geometry import FixedCurvature, PoincareBall
+from hldm.metrics import latent_hierarchy
 from hldm.metrics.curvature_profile import Profile
 from hldm.paths import CHECKOUT
-from hldm.pipeline.curvature import excluded_above, reasons
+from hldm.pipeline.curvature import delta_estimate, excluded_above, reasons
 from hldm.pipeline.profile_picture import vertical_range
 
 
@@ -31,6 +35,7 @@ def test_it_reports_on_a_finished_run(finished, geometry, capsys):
     assert kinds["drawn"]["rms"] ** 2 == pytest.approx(total, rel=0.15)
     assert (kinds["means"]["sqrt_c_rms"] > 0) == (geometry != "euclidean")
     assert report["delta"]["curvature"] == pytest.approx((0.144 / report["delta"]["delta_rel"]) ** 2)
+    assert f"{report['delta']['base_points']} base points" in " ".join(out.split())
     for said in ("Khrulkov", "√c·rms", "no unit", "64 balls", "encoder fixed"):
         assert said in " ".join(out.split())
     for profile in report["profiles"].values():
@@ -48,6 +53,17 @@ def test_it_gives_the_same_again(finished):
         curvature.main([f"run={folder}", "images=200"])
         texts.append((folder / "curvature_profile.json").read_bytes())
     assert texts[0] == texts[1]
+
+
+def test_delta_is_that_of_an_evaluation_with_the_same_settings() -> None:
+    ball = PoincareBall(4, FixedCurvature(1.0))
+    v = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+    for base_points in (1, 5):
+        settings = Metrics(hierarchy=Hierarchy(points=50, tries=2, base_points=base_points))
+        found = delta_estimate(ball, v, settings, 3)
+        expected = latent_hierarchy(ball, v, {}, points=50, tries=2, base_points=base_points, seed=3)
+        assert found["base_points"] == base_points
+        assert found["delta_rel"] == expected["delta_rel"]
 
 
 def test_mistakes_are_answered_before_torch_is_loaded(finished, tmp_path):

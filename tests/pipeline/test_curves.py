@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hldm.commands import evaluate
 from hldm.config.compose import compose
-from hldm.data import Dataset, InMemorySplit, Split
+from hldm.data import InMemorySplit, Split
+from hldm.data.idx import mnist
 from hldm.pipeline import run
 from hldm.pipeline.build import build_dataset, build_model, load_model
 from hldm.pipeline.curves import Setting, draw_curves, drawn_with
@@ -137,7 +138,7 @@ def test_validation_images_are_never_trained_on_and_are_no_test_images():
     """The same ones for every geometry and seed."""
     fingerprints = set()
     for overrides in ([], ["geometry=euclidean"], ["seed=3"], ["latent=global"]):
-        dataset: Dataset = build_dataset(compose(overrides))
+        dataset = mnist(compose(overrides).dataset)
         fingerprints.add(dataset.fingerprint)
         assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [55_000, 5_000, 10_000]
     assert len(fingerprints) == 1

@@ -12,6 +12,7 @@ from hldm.config.compose import compose
 from hldm.console import terminal
 from hldm.errors import UserError
 from hldm.pipeline import run
+from hldm.pipeline.build import build_dataset
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
 from hldm.study.compare import print_comparison
@@ -125,3 +126,33 @@ def test_drawn_vectors_are_arrays(tree, tmp_path, monkeypatch):
         argv = [f"run={tree.path}", argument]
         with pytest.raises(UserError):
             generate.main(argv)
+
+
+def test_the_latent_space_of_vectors_is_arrays_too(tree, tmp_path):
+    def drawn(*arguments):
+        generate.main([f"run={tree.path}", *arguments, f"out={tmp_path}/a.npz"])
+        with np.load(tmp_path / "a.npz") as content:
+            return dict(content)
+
+    plain, moved = drawn("n=4")["arr_0"], drawn("n=4", "radius=1,0")["arr_0"]
+    assert np.array_equal(moved[:4], plain)
+    assert np.array_equal(moved[4], moved[5])
+    path = drawn("n=4", "between=0,3")["arr_0"]
+    assert path.shape == (18, 50)
+    assert np.allclose(path[[0, 8]], plain[[0, 3]], atol=1e-5)
+    labels = build_dataset(tree.config).train.labels
+    mean = drawn(f"mean_of={labels[0]}")["arr_0"]
+    assert mean.shape == (1 + 2 * int((labels == labels[0]).sum()), 50)
+    absent = next(label for label in range(127) if label not in labels)
+    with pytest.raises(UserError, match=rf"Class {absent} of branching has no training image"):
+        drawn(f"mean_of={absent}")
+    beside = drawn("n=4", "neighbours=2")
+    assert beside.keys() == {
+        *("arr_0", "nearest_in_data", "distances_in_data", "nearest_in_latents", "distances_in_latents")
+    }
+    with pytest.raises(UserError, match=r"vectors, which make no picture. Type out=radius.npz"):
+        generate.main([f"run={tree.path}", "radius=0.5"])
+    with pytest.raises(UserError, match=r"guidance=2 has no effect .* no diffusion model, and its samples come from"):
+        drawn("guidance=2")
+    with pytest.raises(UserError, match=r"steps=2 has no effect on .* no diffusion model"):
+        drawn("steps=2")

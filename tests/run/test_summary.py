@@ -2,12 +2,13 @@
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from hldm.run.summary import GROUPS, print_metrics
+from hldm.run.summary import GROUPS, MATTER, print_metrics
 
 METRICS = {
     "fid": 438.63, "fid_unguided": 800.1, "fid_best": 400.2, "best_guidance": 1.5, "fid_unlabelled": 16.3,
@@ -32,9 +33,13 @@ METRICS = {
 }  # fmt: skip
 
 
-def printed(metrics: dict[str, Any], width: int = 80) -> str:
+FILE = Path("outputs/main/poincare-c1-s0-01234567/results.json")
+
+
+def printed(metrics: dict[str, Any], width: int = 80, *, is_short: bool = False) -> str:
     out = io.StringIO()
-    print_metrics(metrics, Console(file=out, width=width, markup=False, highlight=False))
+    console = Console(file=out, width=width, markup=False, highlight=False)
+    print_metrics(metrics, console, FILE, is_short=is_short)
     return out.getvalue()
 
 
@@ -43,7 +48,7 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
     rows = [name for group in GROUPS.values() for name in group]
-    assert len(lines) == len(rows) + len(GROUPS) + 1  # nothing is folded; one line for the rest
+    assert len(lines) == len(rows) + len(GROUPS) + 2  # nothing is folded; two lines for the rest
     assert "FID ↓" in text
     fid = next(line for line in lines if " FID ↓ " in line)
     for part in ("439", "real images 0.665", "from draws 441"):
@@ -51,14 +56,47 @@ def test_every_figure_stands_on_one_line_with_its_controls() -> None:
     assert re.search(r"FID ↓, no guidance +800 ", text)
     assert re.search(r"FID ↓, best guidance +400 +at 1.5 ", text)
     assert re.search(r"FID ↓, label-free, best +7.3 +at 1.25 ", text)
-    assert re.search(r"label accuracy ↑ +96.7% +real images 0.991", text)
+    assert re.search(r"label accuracy ↑ +96.7 % +real images 99.1 %", text)
     assert "label accuracy ↑" in text
-    assert re.search(r"precision ↑ +91.2% +real images 0.93", text)
+    assert re.search(r"precision ↑ +91.2 % +real images 93.0 %", text)
     assert re.search(r"PSNR ↑ +21.3 +dB, SSIM 0.87", text)
     assert "± 4.9" in text
     assert "nats" in text
-    assert "more metrics are in results.json" in lines[-1]
+    assert re.search(r"k-NN, first level ↑ +93.0 % +by chance 50.0 %", text)
+    assert re.search(r"codes in use ↑ +90.0 % +perplexity 200 ", text)  # which is no share
+    assert lines[-2].endswith("14 more metrics are in")
+    assert lines[-1] == f"  {FILE}"
     assert [group for group in GROUPS if group in text] == list(GROUPS)
+
+
+def test_a_run_ends_with_what_matters() -> None:
+    text = printed({**METRICS, "brightness": 0.12345}, is_short=True)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == len(MATTER) + len([*GROUPS, "others"]) + 1 + 2
+    for part in ("439", "near copies", "−log p(x) ↓", "reconstruction error ↓", "p of no hierarchy", "brightness"):
+        assert part in text
+    for part in ("inception", "PSNR", "radius, median", "no guidance"):
+        assert part not in text
+    counted = re.search(r"(\d+) more metrics are in", text)
+    assert counted is not None
+    assert int(counted[1]) > 14  # those of the lines that are left out count too
+    assert {name for lines in GROUPS.values() for name in lines} >= MATTER
+
+
+def test_a_share_has_its_spread_in_per_cent() -> None:
+    assert re.search(r"precision ↑ +91.2 ± 0.4 % ", printed({**METRICS, "precision_seed_sd": 0.004}))
+
+
+def test_one_metric_more_is_one() -> None:
+    assert "1 more metric is in" in printed({"fid": 3.0, "fid_train": 2.0})
+
+
+def test_a_long_path_is_not_torn_apart() -> None:
+    out = io.StringIO()
+    file = Path("/", *["folder"] * 20, "results.json")
+    print_metrics({"fid": 3.0, "fid_train": 2.0}, Console(file=out, width=80), file)
+    assert str(file) in out.getvalue()
 
 
 def test_several_sampling_seeds_have_their_spread() -> None:
@@ -76,7 +114,7 @@ def test_what_a_run_lacks_is_left_out(name: str) -> None:
 def test_what_no_group_knows_is_shown_too() -> None:
     text = printed({**METRICS, "fid_seed_sd": 3.0, "brightness": 0.12345, "fidelity": 2.0})
     lines = [line.split() for line in text.splitlines()]
-    assert lines[-4:-1] == [["others"], ["brightness", "0.123"], ["fidelity", "2"]]
+    assert lines[-5:-2] == [["others"], ["brightness", "0.123"], ["fidelity", "2"]]
     assert "others" not in printed({**METRICS, "fid_seed_sd": 3.0})
 
 

@@ -1,10 +1,12 @@
 """Run directories with results that a test makes up, for what compares runs."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from hldm.run.directory import RunDirectory
 from hldm.study.plan import Point, make_plan
@@ -73,4 +75,72 @@ def usual(point: Point, ball: Mapping[str, float] | None = None) -> dict[str, An
         "per_image": {"elbo_flow": images.tolist()},
         "curves": {"guidance": {"split": "validation", "samples": 1000, "points": points, "best": 1.5}},
         "provenance": PROVENANCE,
+    }
+
+
+MACHINE = {
+    "parameters": {"autoencoder": 191_000, "denoiser": 792_000},
+    "sampling_batch_size": 500,
+    "commit": "1" * 40,
+    "dirty": False,
+}
+"""The rest of what this version says, of runs that were fairly compared."""
+
+
+def dressed(point: Point) -> dict[str, Any]:
+    """The `usual` results with hierarchy and whole provenance; writes the other files that a run leaves."""
+    config, results = point.config, usual(point)
+    seed, folder = config.seed, point.run.path
+    rng = np.random.default_rng([seed, int(config.curvature.value * 1000), not config.has_flat_latents])
+    results["metrics"] |= {
+        "quartet_p": 0.05, "tree_correlation": 0.6 + 0.02 * rng.normal(), "tree_correlation_null": 0.02 * rng.normal(),
+        "delta_rel": 0.21 + 0.01 * rng.normal(), "delta_rel_gaussian": 0.24, "delta_rel_shuffled": 0.25,
+        "sqrt_c_rms": 1.1,
+    }  # fmt: skip
+    more = 3000 if not config.has_flat_latents else 0
+    results["provenance"] = {
+        **PROVENANCE, **MACHINE, "data_order": f"{seed}" * 64, "command": "hldm train -m …",
+        "parameters": {**MACHINE["parameters"], "denoiser": 792_000 + more},
+    }  # fmt: skip
+    steps = np.arange(10, 2000, 10)
+    lines = [
+        {"stage": stage, "step": int(step), "loss": float(2 / step**0.3 + 0.02 * rng.normal()), "gradient_norm": 1.0}
+        for stage in ("first_stage", "diffusion")
+        for step in steps
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    grid = Image.fromarray(drawn_grid(rng))
+    grid.resize((2 * grid.width, 2 * grid.height), Image.Resampling.NEAREST).save(folder / "samples.png")
+    (folder / "latents.json").write_text(json.dumps(latents(point, rng)), encoding="utf-8")
+    return results
+
+
+def drawn_grid(rng: np.random.Generator) -> Any:
+    """A hundred strokes, as a grid of samples has digits."""
+    y, x = np.mgrid[0:28, 0:28]
+    grid = np.full((302, 302), 96, np.uint8)
+    for i in range(100):
+        a, b, r = rng.uniform(8, 20), rng.uniform(8, 20), rng.uniform(4, 9)
+        stroke = 255 * np.exp(-((np.hypot(x - a, y - b) - r) ** 2) / 3)
+        top, left = (i // 10) * 30 + 2, (i % 10) * 30 + 2
+        grid[top : top + 28, left : left + 28] = stroke.astype(np.uint8)
+    return grid
+
+
+def latents(point: Point, rng: np.random.Generator) -> dict[str, Any]:
+    """latents.json of a run."""
+    labels = rng.integers(0, 10, 400)
+    angles = labels * 0.628 + 0.2 * rng.normal(size=400)
+    radii = rng.gamma(4, 0.4, 400)
+    is_flat = point.config.has_flat_latents
+    points = np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1)
+    return {
+        "kind": "components" if is_flat else "disk",
+        "curvature": 0.0 if is_flat else point.config.curvature.value,
+        "points": points.tolist(),
+        "labels": labels.tolist(),
+        "class_names": [f"digit {label}" for label in range(10)],
+        "explained": [0.31, 0.22] if is_flat else None,
+        "sqrt_c_rms": None if is_flat else 1.1,
+        "parents": None,
     }

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from hldm.run.directory import RunDirectory
-from hldm.study.cells import Cell, Finished, baselines, cell_names, cells, cells_of_runs
+from hldm.study.cells import Cell, Finished, baselines, cell_names, cells
 from hldm.study.plan import make_plan
 from hldm.study.points import points_of
+from hldm.study.rows import rows_of_runs
+from hldm.study.whole import Study
 from tests.study.made_runs import made, usual
 
 
@@ -86,7 +88,7 @@ def test_nothing_has_no_cells() -> None:
 def test_run_directories_alone_give_the_cells_of_their_grid(typed: str, tmp_path: Path) -> None:
     plan = made(tmp_path, typed, lambda point: usual(point) if point.config.seed else None)
     expected = cells(plan, lambda point: Finished.of_snapshot(point.run.snapshot()))
-    found = cells_of_runs(RunDirectory.find(str(plan[0].config.study_folder)))
+    found = Study.of(tmp_path, rows_of_runs(RunDirectory.find(str(plan[0].config.study_folder)))[0]).cells
     assert sorted(cell_names(found)) == sorted(cell_names(expected))
     by_name = dict(zip(cell_names(expected), expected, strict=True))
     for name, cell, base in zip(cell_names(found), found, baselines(found), strict=True):
@@ -94,6 +96,38 @@ def test_run_directories_alone_give_the_cells_of_their_grid(typed: str, tmp_path
         assert cell.runs == same.runs
         assert cell.unfinished == same.unfinished
         assert (base is None) == (baselines(expected)[expected.index(same)] is None)
+
+
+def test_cells_of_run_directories_have_short_names(tmp_path: Path) -> None:
+    """diffusion=ddpm brings another sampler with its settings along, which say nothing more."""
+    typed = "geometry=euclidean,poincare diffusion=flow,ddpm conditioning=class,text training.diffusion.steps=8,10"
+    made(tmp_path, typed, usual)
+    rows, _ = rows_of_runs(RunDirectory.find(str(tmp_path / "main")))
+    study = Study.of(tmp_path, rows)
+    names = [cell.name for cell in study.comparison.cells]
+    assert len(set(names)) == 16
+    assert "poincare c=1 process=TangentDDPM conditioning=TextConditioning steps=10" in names
+    against = {cell.name: cell.baseline for cell in study.comparison.cells}
+    assert against["poincare c=1 process=FlowMatching conditioning=ClassConditioning steps=8"] == (
+        "euclidean process=FlowMatching conditioning=ClassConditioning steps=8"
+    )
+
+
+def test_geometries_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    names = cell_names(of_grid("geometry=poincare geometry.manifold.balls=1,3", tmp_path))
+    assert names == ["poincare c=1 balls=1", "poincare c=1 balls=3"]
+
+
+def test_of_two_runs_with_one_seed_a_finished_one_counts(tmp_path: Path) -> None:
+    plan = made(
+        tmp_path, "geometry=euclidean,poincare", lambda point: usual(point) if point.config.has_flat_latents else None
+    )
+    (copy := tmp_path / "main" / "a-copy").mkdir()
+    (copy / "config.yaml").write_text((plan[0].run.path / "config.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    study = Study.of(tmp_path, rows_of_runs(RunDirectory.find(str(tmp_path / "main")))[0])
+    assert [cell.run_names for cell in study.cells] == [{0: plan[0].run.path.name}, {0: plan[1].run.path.name}]
+    assert [(list(cell.runs), cell.unfinished) for cell in study.cells] == [([0], {}), ([], {0: "failed"})]
+    assert len(study.runs) == 3
 
 
 def test_what_is_not_as_it_should_be_is_left_out() -> None:

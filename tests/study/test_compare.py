@@ -41,15 +41,28 @@ def test_cells_with_intervals_then_the_verdict(width: int, tmp_path: Path, capsy
     assert "2 of 3" in rows["hybrid c=1"]
     assert table.count("FID") == {80: 3, 100: 5, 200: 6}[width]
     assert rows["euclidean"].count(" ± ") >= (3 if width < 200 else 9)
+    assert "FID ↓" in table
+    assert ("label accuracy ↑" in table and "%" in table) == (width == 200)
     words = " ".join(rest.split())
-    assert "hybrid c=1, seed 2: failed." in words
+    assert "hybrid c=1, seed 2: failed (no luck), hybrid-c1-s2-" in words
     assert words.count("FID of real images at this n: 0.0475, their label accuracy: 99.1%.") == 1
     assert "poincare c=1 against euclidean over 3 seeds:" in words
     assert "FID, no guidance: +0.383 ± 0.014, worse (p .0029 by Holm over 40)" in words
+    assert (
+        "In short poincare c=0.1 against euclidean over 3 seeds: worse in FID, no guidance +0.383 ± 0.014 and bound "
+        "with diffusion -5.97 ± 0.48 nats; no difference shown in 13 other figures." in words
+    )
+    assert "checks of fairness hold. Not: All runs have finished; Same seeds in every cell, more than one." in words
     assert words.index("poincare c=1 against") < words.index("hybrid c=0.1 against") < words.index("± is the 95 %")
     kept = json.loads((tmp_path / "main" / "comparison.json").read_text())
     assert kept["verdicts"]["poincare c=1"][1].startswith("FID, no guidance: +0.383")
     assert len(kept["differences"]) == 60
+    assert [check["what"] for check in kept["checks"] if check["holds"] is False] == [
+        "All runs have finished", "Same seeds in every cell, more than one"
+    ]  # fmt: skip
+    for name in ("comparison.html", "summary.csv", "cells.csv"):
+        assert (tmp_path / "main" / name).stat().st_size > 1000
+        assert str(tmp_path / "main" / name) in out
 
 
 @pytest.mark.parametrize("width", [80, 200])
@@ -113,7 +126,8 @@ def test_a_large_grid_says_the_rest_in_its_file(tmp_path: Path, capsys: pytest.C
     plan = made(tmp_path, f"geometry=euclidean,poincare curvature=0.1,{values} seed=0,1", results)
     out = printed(plan, 80, capsys)
     assert "3 more exclusions are in comparison.json." in out
-    assert out.count("against euclidean over") == MOST_VERDICTS
+    verdicts, _, short = out.partition("In short")
+    assert verdicts.count("against euclidean over") == short.count("against euclidean over") == MOST_VERDICTS
     assert f"The verdicts on {cells + 1 - MOST_VERDICTS} more cells are in comparison.json." in out
     kept = json.loads((tmp_path / "main" / "comparison.json").read_text())
     assert len(kept["verdicts"]) == cells + 1
@@ -130,7 +144,7 @@ def test_outputs_that_are_only_read_are_no_trouble(
     def refused(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("hldm.study.compare.write_text_atomically", refused)
+    monkeypatch.setattr("hldm.study.leave.write_text_atomically", refused)
     monkeypatch.setattr("hldm.study.compare.write_sheet", refused)
     out = " ".join(printed(plan, 80, capsys).split())
     assert "comparison.json cannot be written (Permission denied)" in out

@@ -10,10 +10,12 @@ import pytest
 
 from hldm.config.compose import compose
 from hldm.run.directory import RunDirectory
-from hldm.study.cells import Cell, Finished, cells, cells_of_runs
+from hldm.study.cells import Cell, Finished, cells
 from hldm.study.comparison import Comparison, compare
 from hldm.study.plan import Point
+from hldm.study.rows import rows_of_runs
 from hldm.study.statistics import Interval, holm
+from hldm.study.whole import Study
 from tests.study.made_runs import PROVENANCE, made, usual
 
 FLAT = compose(["geometry=euclidean", "tracking=none"])
@@ -222,7 +224,7 @@ def test_directories_and_plans_give_the_same_comparison_and_it_is_plain_data(tmp
 
     plan = made(tmp_path, "geometry=euclidean,poincare seed=0,1,2", results)
     of_plan = compare(cells(plan, lambda point: Finished.of_snapshot(point.run.snapshot())))
-    of_runs = compare(cells_of_runs(RunDirectory.find(str(plan[0].config.study_folder))))
+    of_runs = compare(Study.of(tmp_path, rows_of_runs(RunDirectory.find(str(tmp_path / "main")))[0]).cells)
     assert of_runs.differences == of_plan.differences
     assert of_runs.curves == of_plan.curves
     text = json.dumps(of_plan.as_json(), allow_nan=False)

@@ -7,18 +7,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 from PIL import Image
 from wandb_server import API_KEY, Run, WandbServer
 
 from hldm.errors import UserError
 from hldm.tracking import JsonLines, WandbTracker, check_tracking, run_labels
 from hldm.tracking import wandb as module
+
+pytestmark = pytest.mark.usefixtures("clean")
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -28,30 +28,6 @@ CONFIG = {
     "training": {"first_stage": {"steps": 800}},
 }
 PROVENANCE = {"hldm": "0.1.0", "commit": "1a2b3c4", "dirty": False, "command": "python train.py seed=3"}
-
-
-@pytest.fixture(autouse=True)
-def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No key, no settings and no wandb process from outside the test."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
-    for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(name, str(home))
-    monkeypatch.setenv("NETRC", str(home / "netrc"))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    wandb.teardown()
-    yield
-    wandb.teardown()
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    with WandbServer() as server:
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        monkeypatch.setenv("WANDB_API_KEY", API_KEY)
-        yield server
 
 
 @pytest.fixture
