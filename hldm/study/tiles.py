@@ -18,6 +18,7 @@ from hldm.drawing import (
     circles,
     distances,
     in_sequence,
+    legend,
     new_figure,
     nice,
     save,
