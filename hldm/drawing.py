@@ -214,4 +214,4 @@ def legend(figure: "Figure") -> None:
     }
     room = figure.get_size_inches()[0] * INCH
     across = int(room / (14 + 1.5 * max(map(len, found), default=0)))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(max(across, 1), 5))
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(max(across, 1), 10))

@@ -58,7 +58,7 @@ def tiles_figure(title: str, rows: Sequence[tuple[str, Sequence[Tile | None]]]) 
     columns = max(len(tiles) for _, tiles in rows)
     count = sum(tile is not None for _, tiles in rows for tile in tiles)
     pixels = 640 if count <= FEW_TILES else 320
-    width = max(60.0, min(46.0, 240 / columns) * columns)
+    width = max(60.0, min(52.0, 240 / columns) * columns)
     side = width / columns
     found = [[None if tile is None else _shown(tile.file, pixels) for tile in tiles] for _, tiles in rows]
     heights = [max((p.height / p.width for p in row if p is not None), default=1.0) * side + 6 for row in found]

@@ -18,6 +18,7 @@ from hldm.drawing import (
     circles,
     distances,
     in_sequence,
+    legend,
     new_figure,
     nice,
     save,
@@ -40,6 +41,9 @@ MOST_ACROSS = 10
 
 WRAPPED = 4
 """Tiles in a line where curvature does not vary; more where there are many."""
+
+MOST_NAMES = 20
+"""In a legend."""
 
 MOST_SEEDS = 12
 """Of a cell that is alone."""
@@ -223,8 +227,9 @@ def latent_tiles_figure(
                 continue
             axes.set_title(tile[0], fontsize=7)
             _draw(axes, tile[1], furthest[tile[1]["kind"] == "components"], how)
-    handles = [figure.axes[0].scatter([], [], s=16, label=_name(names, label), **how[label]) for label in labels[:20]]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(10, len(handles)), handletextpad=0.1)
+    for label in labels[:MOST_NAMES]:
+        figure.axes[0].scatter([], [], label=_name(names, label), **{"s": 16, **how[label]})
+    legend(figure)
     kinds = {one["kind"] for one in shown}
     scale = "two principal components" if kinds == {"components"} else "length = distance to the origin"
     caption(figure, f"Latents of test images at one scale ({scale}), {what}")
