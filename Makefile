@@ -36,7 +36,7 @@ train:
 	$(BIN)/python train.py -m geometry=poincare,euclidean curvature=0.1,1.0
 
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: setup
 	$(BIN)/ruff format --check .

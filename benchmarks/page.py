@@ -3,6 +3,8 @@
     python benchmarks/page.py                500 made-up runs, about a minute
     python benchmarks/page.py --runs 60      fewer
     python benchmarks/page.py --keep FOLDER  the study stays there, to be looked at
+    python benchmarks/page.py --look outputs/main/comparison.html --to FOLDER
+                                             pictures of a page on a desktop, a phone and paper, nothing else
 
 Runs are those of tests/study/made_runs.py: curves, 199 steps of two stages, a grid of samples and 400 latents each.
 Without Chromium or Chrome the last row is left out.
@@ -34,33 +36,66 @@ def study(folder: Path, runs: int) -> Path:
     return plan[0].config.study_folder
 
 
+def seconds() -> tuple[float, float]:
+    """On the clock, and of this process's processor."""
+    return time.perf_counter(), time.process_time()
+
+
+def spent(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """Between the two, as the table has it."""
+    clock, processor = (after - before for before, after in zip(start, end, strict=True))
+    return f"{clock:.1f} s, {processor:.1f} s of a processor"
+
+
+def look(file: Path, to: Path) -> None:
+    """Pictures of a page: its top and its drawings on a desktop, on a phone, and as PDF."""
+    to.mkdir(parents=True, exist_ok=True)
+    with Browser() as browser:
+        browser.open(file)
+        browser.screenshot(to / "page-desktop.png")
+        browser.run("document.querySelector('.panels').scrollIntoView()")
+        browser.screenshot(to / "page-curves.png")
+        browser.pdf(to / "page.pdf")
+        browser.resize(390, 844, phone=True)
+        browser.open(file)
+        browser.screenshot(to / "page-phone.png")
+    print(f"page-desktop.png, page-curves.png, page-phone.png and page.pdf: {to}")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--look", type=Path)
+    parser.add_argument("--to", type=Path, default=Path())
     arguments = parser.parse_args()
+    if arguments.look:
+        return look(arguments.look.resolve(), arguments.to)
     with tempfile.TemporaryDirectory() as temporary:
         folder = study(arguments.keep or Path(temporary), arguments.runs)
-        start = time.perf_counter()
+        start = seconds()
         rows, _ = rows_of_runs(RunDirectory.find(str(folder)))
-        read = time.perf_counter()
+        read = seconds()
         whole = Study.of(folder, rows)
-        compared = time.perf_counter()
+        compared = seconds()
         file = folder / "comparison.html"
         file.write_text(page(whole), encoding="utf-8")
-        written = time.perf_counter()
+        written = seconds()
         machine = platform.processor() or platform.machine()
         print(f"{len(rows)} runs, {len(whole.cells)} cells; {machine}, {date.today()}\n")
         print("| | |\n|---|---|")
-        print(f"| reading the runs | {read - start:.1f} s |")
-        print(f"| comparing them | {compared - read:.1f} s |")
-        print(f"| making the page | {written - compared:.1f} s |")
+        print(f"| reading the runs | {spent(start, read)} |")
+        print(f"| comparing them | {spent(read, compared)} |")
+        print(f"| making the page | {spent(compared, written)} |")
         print(f"| size of the page | {file.stat().st_size / 1e6:.1f} MB |")
         if browser_command():
             with Browser() as browser:
+                before = browser.processor_seconds()
                 browser.open(file)
-                print(f"| until it is drawn in {browser.version} | {browser.milliseconds() / 1000:.1f} s |")
+                drawn = browser.milliseconds() / 1000
+                computed = browser.processor_seconds() - before
+                print(f"| until it is drawn in {browser.version} | {drawn:.1f} s, {computed:.1f} s of processors |")
 
 
 if __name__ == "__main__":

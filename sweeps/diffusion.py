@@ -24,7 +24,8 @@ from results_page import (
     start,
 )
 
-from hldm.study.pictures import comparison_picture
+from hldm.drawing import save
+from hldm.study.pictures import Tile, tiles_figure
 from hldm.study.statistics import NOTHING
 
 PICTURE = ROOT / "docs" / "images" / "diffusion_samples.png"
@@ -85,15 +86,13 @@ def network_evaluations(row: Row) -> str:
 
 def draw(plans: Plans) -> None:
     """Samples of seed 0, geometries beside each other, by class above and by text below; once all six are there."""
+    rows: list[tuple[str, list[Tile | None]]] = []
     by_text = [point for point in plans["others"] if "conditioning=text" in point.overrides]
-    points = [("class", point) for point in plans["samples"]] + [("text", point) for point in by_text]
-    pictures = [
-        (f"{point.config.geometry.name}, by {kind}", point.run.path / "samples.png")
-        for kind, point in points
-        if point.config.seed == 0
-    ]
-    if all(file.is_file() for _, file in pictures):
-        comparison_picture(pictures, PICTURE, columns=3, width=604)
+    for name, points in (("by class", plans["samples"]), ("by text", by_text)):
+        first = [point for point in points if point.config.seed == 0]
+        rows.append((name, [Tile(point.config.geometry.name, point.run.path / "samples.png") for point in first]))
+    if all(tile is not None and tile.file.is_file() for _, tiles in rows for tile in tiles):
+        save(tiles_figure("Samples of the same noise, a column per digit, seed 0", rows), PICTURE, ("png",))
 
 
 SAMPLES: dict[str, Column] = {

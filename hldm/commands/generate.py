@@ -139,7 +139,7 @@ def main(argv: list[str]) -> None:
         check_class(key, arguments.get(key), dataset.name, dataset.classes)
     model = load_model(config, dataset, directory.path, choose_device(config.hardware))
     if shows == "mean_of":
-        view = class_mean(model, dataset, arguments["mean_of"], n)
+        view = class_mean(model, dataset, arguments["mean_of"], n if "n" in typed else None)
         save_view(out, view, f"{name}. {view.caption}")
         print(console.paragraphs(f"{view.caption}\n{out}"))
         return
@@ -151,7 +151,9 @@ def main(argv: list[str]) -> None:
     elif out.suffix == ".npz":
         save_npz(out, drawn.images, labels)
     else:
-        save_grid(out, drawn.images, columns=min(dataset.classes, MOST_COLUMNS))
+        columns = min(dataset.classes, MOST_COLUMNS)
+        take_turns = labels is not None and "label" not in arguments and columns == dataset.classes
+        save_grid(out, drawn.images, columns, column_names=dataset.class_names if take_turns else ())
     print(f"{n} {'samples' if shows else 'images'} of {name}{source}: {out}")
 
 

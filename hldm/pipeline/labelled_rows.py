@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from hldm.drawing import font_file
 from hldm.files import write_atomically
 from hldm.pipeline.pictures import image_grid
 
@@ -65,13 +66,6 @@ def save_rows(path: Path, rows: Sequence[Row], caption: str) -> None:
 def _enlarged(images: Tensor, scale: int) -> Image.Image:
     grid = image_grid(images.cpu(), columns=len(images), gap=GAP).convert("RGB")
     return grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
-
-
-def font_file() -> str:
-    """DejaVu Sans, which comes with matplotlib: Pillow's own font lacks × and é."""
-    import matplotlib
-
-    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
 def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:

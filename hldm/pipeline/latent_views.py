@@ -126,14 +126,18 @@ def between(model: LatentModel, dataset: Dataset, drawn: Drawn, labels: Tensor |
     return View(rows if dataset.has_pictures else [], caption, arrays)
 
 
-def class_mean(model: LatentModel, dataset: Dataset, label: int, n: int) -> View:
+def class_mean(model: LatentModel, dataset: Dataset, label: int, n: int | None) -> View:
     """The decoded Fréchet mean of a class beside its n members that are nearest to it and the n farthest ones.
+
+    Args:
+        n: None: ten, or as many as there are.
 
     Raises:
         UserError: the class has fewer than n training images.
     """
     manifold = model.autoencoder.manifold
     members, indices = class_latents(model, dataset, label)
+    n = min(COLUMNS, len(members)) if n is None else n
     if n > len(members):
         raise UserError(
             f"n={n} members of class {label} are asked for, and {dataset.name} has {len(members)} to train on. "

@@ -12,7 +12,7 @@ from hldm.errors import UserError
 from hldm.run.directory import RunDirectory
 from hldm.study.comparable import words
 from hldm.study.comparison import Comparison
-from hldm.study.dashboard import check, write_dashboard
+from hldm.study.dashboard import board, check, write_dashboard
 from hldm.study.fairness import summary
 from hldm.study.figures import write_figures
 from hldm.study.leave import write_files
@@ -20,7 +20,7 @@ from hldm.study.pictures import terminal_picture
 from hldm.study.plan import Point
 from hldm.study.rows import Row, rows_of_plan, rows_of_runs
 from hldm.study.tables import print_cells, print_runs, written
-from hldm.study.tiles import write_tiles
+from hldm.study.tiles import Sheet, sheet, write_sheet
 from hldm.study.verdict import ONE_SEED, footnotes, overview, verdict
 from hldm.study.whole import Study
 
@@ -33,9 +33,9 @@ MOST_SENTENCES = 12
 
 def print_comparison(plan: list[Point], console: Console) -> None:
     """What a command that ran this plan ends with; a run alone is compared with nothing."""
-    study = Study.of(plan[0].config.study_folder, rows_of_plan(plan))
-    print_study(study, console)
-    _print_picture(study, console)
+    # the study is nowhere kept: a picture of many runs takes as much memory as their figures
+    folder = plan[0].config.study_folder
+    _print_pictures(*print_study(Study.of(folder, rows_of_plan(plan)), console), folder, console)
 
 
 def print_runs_of(
@@ -56,20 +56,26 @@ def print_runs_of(
     rows, damaged = rows_of_runs(runs)
     if not rows:
         raise UserError(" ".join(damaged))
-    if has_dashboard:
-        check([row.point.config for row in rows])
+    tracker = check([row.point.config for row in rows]) if has_dashboard else None
     study = Study.of(folder, rows, damaged)
-    print_study(study, console, has_latex=has_latex)
-    _print_picture(study, console)
+    del rows
+    pictures, chosen = print_study(study, console, has_latex=has_latex)
     _print_figures(study, console)
-    if has_dashboard:
-        links = write_dashboard(study)
+    shown = board(study) if tracker else None
+    del study
+    _print_pictures(pictures, chosen, folder, console)
+    if shown and tracker:
+        links = write_dashboard(shown, tracker, folder)
         console.print(f"Report on Weights & Biases: {links.report}", soft_wrap=True)
         console.print(f"Workspace: {links.workspace}", soft_wrap=True)
 
 
-def print_study(study: Study, console: Console, *, has_latex: bool = False) -> None:
-    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the files it leaves."""
+def print_study(study: Study, console: Console, *, has_latex: bool = False) -> tuple[list[Path], Sheet]:
+    """A table of cells or, with one seed each, of runs; what may be compared, the verdict, and the files it leaves.
+
+    Returns:
+        the picture of each run that has one, and which of them stand in the common picture.
+    """
     if study.has_seeds:
         print_cells(study.comparison, console)
     else:
@@ -86,6 +92,8 @@ def print_study(study: Study, console: Console, *, has_latex: bool = False) -> N
     if is_compared or study.has_seeds:
         for line in write_files(study, has_latex=has_latex):
             console.print(line, soft_wrap=True)
+    pictures = [file for row in study.runs if row.run and (file := _picture(row.point))]
+    return pictures, sheet(study.comparison, study.cells, _runs_folder(study))
 
 
 def _unfinished(study: Study) -> Iterator[str]:
@@ -170,18 +178,17 @@ def _print_wrapped(text: str, console: Console, indent: str = "", style: str | N
 # ------------------------------------------------------------------------------------------------------------- picture
 
 
-def _print_picture(study: Study, console: Console) -> None:
-    """The samples side by side, a tile for each cell; of a run alone, a corner of its own."""
-    pictures = [file for row in study.runs if row.run and (file := _picture(row.point))]
+def _print_pictures(pictures: list[Path], chosen: Sheet, folder: Path, console: Console) -> None:
+    """A tile for each cell; of a run alone, a corner of its own."""
     if len(pictures) > 1:
-        target = study.folder / "comparison.png"
+        target = folder / "comparison.png"
         try:
-            files = write_tiles(study.comparison, study.cells, _runs_folder(study), target, ("png",))
+            files = write_sheet(chosen, target, ("png",))
         except OSError as error:  # outputs that are only read
             console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
         else:
             for file in files:
-                console.print(f"Runs side by side: {file}", soft_wrap=True)
+                console.print(f"{chosen.file.partition('.')[0].capitalize()} side by side: {file}", soft_wrap=True)
     elif pictures:
         if console.is_terminal:
             console.print(terminal_picture(pictures[0]), soft_wrap=True)

@@ -15,7 +15,7 @@ from hldm.study.curves import Curve
 from hldm.study.measures import HEADLINES, PLACES, Figure, figure
 from hldm.study.series import Series, all_series, series_name, varies
 from hldm.study.statistics import Interval
-from hldm.study.tiles import write_latent_tiles, write_tiles
+from hldm.study.tiles import LATENTS, SAMPLES, places, write_sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,8 +66,8 @@ def write_figures(
     for setting in dict.fromkeys(curve.setting for curve in comparison.curves):
         for one in _metrics_of(setting, comparison):
             files += save(curves_figure(comparison, cells, setting, one), folder / f"{setting}_{one.name}", kinds)
-    files += write_tiles(comparison, cells, study, folder / "samples", kinds)
-    files += write_latent_tiles(comparison, cells, study, folder / "latents", kinds)
+    for file in (SAMPLES, LATENTS):
+        files += write_sheet(places(comparison, cells, study, file), folder / Path(file).stem, kinds)
     return files
 
 

@@ -39,7 +39,12 @@ MOST_ACROSS = 10
 """Curvatures beside each other; of more, as many are chosen evenly."""
 
 WRAPPED = 4
-"""Tiles in a line where curvature does not vary."""
+"""Tiles in a line where curvature does not vary; more where there are many."""
+
+MOST_SEEDS = 12
+"""Of a cell that is alone."""
+
+SAMPLES, LATENTS = "samples.png", "latents.json"
 
 SHOWN = ("fid", "nll", "elbo_flow", "elbo")
 """The first of these that a cell has stands above its tile."""
@@ -57,31 +62,52 @@ class Place(NamedTuple):
     folder: Path
 
 
-Places = list[tuple[str, list[Place | None]]]
-"""What stands beside each row, and its places from the left."""
+class Sheet(NamedTuple):
+    """The runs that have a tile, without all that a comparison knows of them.
+
+    Attributes:
+        file: of a run: what is shown.
+        words: which seed is shown, and how many curvatures of how many.
+        rows: what stands beside each row, and its places from the left.
+    """
+
+    file: str
+    words: str
+    rows: list[tuple[str, list[Place | None]]]
 
 
-def places(comparison: Comparison, cells: Sequence[Cell], study: Path, needed: str) -> tuple[str, Places]:
-    """Which seed, in words, and where the run of each cell stands.
+EMPTY = Sheet("", "", [])
+
+
+def sheet(comparison: Comparison, cells: Sequence[Cell], study: Path) -> Sheet:
+    """Of the runs' samples, or of their latents where none has samples."""
+    return next((found for file in (SAMPLES, LATENTS) if (found := places(comparison, cells, study, file)).rows), EMPTY)
+
+
+def places(comparison: Comparison, cells: Sequence[Cell], study: Path, file: str) -> Sheet:
+    """Where the run of each cell stands.
 
     Where curvature varies, a row has the cells of one geometry (and the other settings of a series) in the order of
     their curvature; flat ones, which have none, stand on the left. Otherwise cells stand in lines as they come. A
     single cell has a tile for each of its seeds.
 
     Args:
-        needed: the file that a run must have to be shown.
+        study: folder of the runs.
+        file: what a run must have to be shown.
     """
 
     def folder(cell: Cell, seed: int) -> Path | None:
         path = study / cell.run_names[seed] if seed in cell.run_names else None
-        return path if path and seed in cell.runs and (path / needed).is_file() else None
+        return path if path and seed in cell.runs and (path / file).is_file() else None
 
     if len(cells) == 1:
         there = [(seed, path) for seed in cells[0].runs if (path := folder(cells[0], seed))]
-        return comparison.cells[0].name, _wrapped([Place(f"seed {seed}", path) for seed, path in there])
+        some = "" if len(there) <= MOST_SEEDS else f", {MOST_SEEDS} of {len(there)} seeds"
+        lines = _wrapped([Place(f"seed {seed}", path) for seed, path in there[:MOST_SEEDS]])
+        return Sheet(file, comparison.cells[0].name + some, lines)
     counts = Counter(seed for cell in cells for seed in cell.runs if folder(cell, seed))
     if not counts:
-        return "", []
+        return EMPTY
     # the same noise in all of them
     seed = max(counts, key=lambda seed: (counts[seed], -seed))
     known = [
@@ -91,7 +117,8 @@ def places(comparison: Comparison, cells: Sequence[Cell], study: Path, needed: s
     ]
     curvatures = list(dict.fromkeys(cell.config.curvature_words for cell, *_ in known if not cell.config.is_flat))
     if len(curvatures) < 2:
-        return f"seed {seed}", _wrapped([Place(_title(of.name, of, comparison), path) for *_, of, path in known])
+        lines = _wrapped([Place(_title(of.name, of, comparison), path) for *_, of, path in known])
+        return Sheet(file, f"seed {seed}", lines)
     across = _evenly(curvatures, MOST_ACROSS)
     rows: dict[str, list[Place | None]] = {}
     for cell, name, of, path in known:
@@ -102,12 +129,12 @@ def places(comparison: Comparison, cells: Sequence[Cell], study: Path, needed: s
         elif c in across:
             line[across.index(c)] = Place(_title(f"c = {c}" if c[0].isdigit() else c, of, comparison), path)
     some = "" if len(across) == len(curvatures) else f", {len(across)} of {len(curvatures)} curvatures"
-    return f"seed {seed}{some}", list(rows.items())[: MOST_TILES // len(across)]
+    return Sheet(file, f"seed {seed}{some}", list(rows.items())[: MOST_TILES // len(across)])
 
 
-def _wrapped(found: list[Place]) -> Places:
+def _wrapped(found: list[Place]) -> list[tuple[str, list[Place | None]]]:
     shown = found[:MOST_TILES]
-    lines = math.ceil(len(shown) / WRAPPED)
+    lines = math.ceil(len(shown) / max(WRAPPED, math.ceil(len(shown) ** 0.5)))
     across = math.ceil(len(shown) / lines) if lines else 0
     return [("", list(shown[i : i + across])) for i in range(0, len(shown), max(1, across))]
 
@@ -126,33 +153,21 @@ def _title(name: str, of: Any, comparison: Comparison) -> str:
     return name if one is None else f"{name}\n{one.measure.heading.split(',')[0]} {figure_text(one, of)}"
 
 
-def write_tiles(
-    comparison: Comparison, cells: Sequence[Cell], study: Path, target: Path, kinds: Sequence[str] = ("png", "pdf")
-) -> list[Path]:
-    """Samples side by side at the same noise, or the latents of runs without samples, where there are any."""
-    what, rows = places(comparison, cells, study, "samples.png")
-    if not rows:
-        return write_latent_tiles(comparison, cells, study, target, kinds)
-    tiles = [
-        (name, [None if p is None else Tile(p.title, p.folder / "samples.png") for p in line]) for name, line in rows
+def write_sheet(found: Sheet, target: Path, kinds: Sequence[str] = ("png", "pdf")) -> list[Path]:
+    """Samples side by side at the same noise, or latents at one scale; nothing where no run has them."""
+    if found.file == SAMPLES and found.rows:
+        tiles = [
+            (name, [place and Tile(place.title, place.folder / SAMPLES) for place in line]) for name, line in found.rows
+        ]
+        columns = next((words for _, line in tiles for tile in line if tile and (words := words_above(tile.file))), [])
+        by = f"; columns of a tile: {', '.join(columns)}" if 0 < len(columns) <= 12 else ""
+        return save(tiles_figure(f"Samples, {found.words}{by}", tiles), target, kinds)
+    read = [
+        (name, [place and (place.title, _read(place.folder / LATENTS)) for place in line]) for name, line in found.rows
     ]
-    columns = next((words for _, line in tiles for tile in line if tile and (words := words_above(tile.file))), [])
-    by = f"; columns of a tile: {', '.join(columns)}" if 0 < len(columns) <= 12 else ""
-    return save(tiles_figure(f"Samples, {what}{by}", tiles), target, kinds)
-
-
-def write_latent_tiles(
-    comparison: Comparison, cells: Sequence[Cell], study: Path, target: Path, kinds: Sequence[str] = ("png", "pdf")
-) -> list[Path]:
-    """The latents of test images side by side at one scale, from latents.json."""
-    what, rows = places(comparison, cells, study, "latents.json")
-    found = [
-        (name, [None if p is None else (p.title, _read(p.folder / "latents.json")) for p in line])
-        for name, line in rows
-    ]
-    if not any(tile is not None and tile[1] is not None for _, line in found for tile in line):
+    if not any(tile is not None and tile[1] is not None for _, line in read for tile in line):
         return []
-    return save(latent_tiles_figure(what, found), target, kinds)
+    return save(latent_tiles_figure(found.words, read), target, kinds)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -49,6 +49,13 @@ def test_one_label_as_a_grid(draw):
         assert content["arr_1"].tolist() == [7] * 5
 
 
+def test_a_column_of_each_class_has_its_name(draw):
+    with Image.open(draw("n=12", "out={tmp}/a.png") / "a.png") as picture:
+        assert picture.text["Columns"].split() == list("0123456789")
+    with Image.open(draw("n=12", "guidance=0", "out={tmp}/a.png") / "a.png") as picture:
+        assert "Columns" not in picture.text  # no label decided about them
+
+
 def test_a_run_without_labels_is_sampled_until_there_are_enough(outputs, draw, monkeypatch, capsys):
     """A fake classifier that sees a class in how bright a picture is, so that a tiny model has some of it."""
     unconditional = prepare(outputs, "conditioning=none")

@@ -125,3 +125,30 @@ def test_drawn_vectors_are_arrays(tree, tmp_path, monkeypatch):
         argv = [f"run={tree.path}", argument]
         with pytest.raises(UserError):
             generate.main(argv)
+
+
+def test_the_latent_space_of_vectors_is_arrays_too(tree, tmp_path):
+    def drawn(*arguments):
+        generate.main([f"run={tree.path}", *arguments, f"out={tmp_path}/a.npz"])
+        with np.load(tmp_path / "a.npz") as content:
+            return dict(content)
+
+    plain, moved = drawn("n=4")["arr_0"], drawn("n=4", "radius=1,0")["arr_0"]
+    assert np.array_equal(moved[:4], plain)
+    assert np.array_equal(moved[4], moved[5])
+    path = drawn("n=4", "between=0,3")["arr_0"]
+    assert path.shape == (18, 50)
+    assert np.allclose(path[[0, 8]], plain[[0, 3]], atol=1e-5)
+    mean = drawn("mean_of=2")["arr_0"]
+    assert mean.shape[1] == 50
+    assert len(mean) in (3, 5, 7, 9, 11)  # the mean, and each of up to five siblings twice
+    beside = drawn("n=4", "neighbours=2")
+    assert beside.keys() == {
+        *("arr_0", "nearest_in_data", "distances_in_data", "nearest_in_latents", "distances_in_latents")
+    }
+    with pytest.raises(UserError, match=r"vectors, which make no picture. Type out=radius.npz"):
+        generate.main([f"run={tree.path}", "radius=0.5"])
+    with pytest.raises(UserError, match=r"guidance=2 has no effect .* no diffusion model, and its samples come from"):
+        drawn("guidance=2")
+    with pytest.raises(UserError, match=r"steps=2 has no effect on .* no diffusion model"):
+        drawn("steps=2")

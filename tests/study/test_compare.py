@@ -145,7 +145,7 @@ def test_outputs_that_are_only_read_are_no_trouble(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("hldm.study.leave.write_text_atomically", refused)
-    monkeypatch.setattr("hldm.study.compare.write_tiles", refused)
+    monkeypatch.setattr("hldm.study.compare.write_sheet", refused)
     out = " ".join(printed(plan, 80, capsys).split())
     assert "comparison.json cannot be written (Permission denied)" in out
     assert "comparison.png cannot be written (Permission denied)" in out

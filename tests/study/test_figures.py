@@ -19,7 +19,7 @@ from hldm.study.comparison import Comparison, compare
 from hldm.study.figures import along_curvature, by_cell, curves_figure, precision_recall, write_figures
 from hldm.study.plan import Point
 from hldm.study.series import all_series, varies
-from hldm.study.tiles import latent_tiles_figure, places, write_tiles
+from hldm.study.tiles import LATENTS, SAMPLES, latent_tiles_figure, places, sheet, write_sheet
 from tests.study.made_runs import made, usual
 
 SOME = {"fid", "precision", "recall"}
@@ -167,7 +167,7 @@ def test_rows_of_tiles_are_geometries_and_columns_curvatures(tmp_path: Path) -> 
     comparison, found = compared(tmp_path, GRID, results)
     study = tmp_path / "main"
     with_pictures(found, study)
-    what, rows = places(comparison, found, study, "samples.png")
+    _, what, rows = places(comparison, found, study, SAMPLES)
     assert what == "seed 0"
     titles = {name: [place and place.title.split("\n")[0] for place in line] for name, line in rows}
     assert titles == {
@@ -177,8 +177,8 @@ def test_rows_of_tiles_are_geometries_and_columns_curvatures(tmp_path: Path) -> 
     }
     of = comparison.cells[1].intervals["fid"]
     assert of.margin is not None
-    assert (rows[1][1][0] or ("",))[0].split("\n")[1].startswith(f"FID {of.mean:.3f} ± ")
-    [file] = write_tiles(comparison, found, study, tmp_path / "tiles.png", ("png",))
+    assert (rows[1][1][0] or ("",))[0].split("\n")[1] == f"FID {of.mean:.2f} ± {of.margin:.2f}"
+    [file] = write_sheet(sheet(comparison, found, study), tmp_path / "tiles.png", ("png",))
     with Image.open(file) as picture:
         shades = dict.fromkeys(np.asarray(picture.convert("L")).flatten().tolist())
     # every tile has the shade of its run, also the words above the columns are left out
@@ -188,7 +188,7 @@ def test_rows_of_tiles_are_geometries_and_columns_curvatures(tmp_path: Path) -> 
 def test_seeds_are_tiles_where_there_is_one_cell(tmp_path: Path) -> None:
     comparison, found = compared(tmp_path, "geometry=poincare seed=range(0,6)")
     with_pictures(found, tmp_path / "main")
-    what, rows = places(comparison, found, tmp_path / "main", "samples.png")
+    _, what, rows = places(comparison, found, tmp_path / "main", SAMPLES)
     assert what == "poincare c=1"
     assert [[place and place.title for place in line] for _, line in rows] == [
         ["seed 0", "seed 1", "seed 2"], ["seed 3", "seed 4", "seed 5"]
@@ -201,7 +201,7 @@ def test_the_seed_that_most_cells_have_is_shown(tmp_path: Path) -> None:
 
     comparison, found = compared(tmp_path, "geometry=euclidean,poincare seed=0,1", results)
     with_pictures(found, tmp_path / "main")
-    what, [(_, line)] = places(comparison, found, tmp_path / "main", "samples.png")
+    _, what, [(_, line)] = places(comparison, found, tmp_path / "main", SAMPLES)
     assert what == "seed 1"
     assert len(line) == 2
 
@@ -210,7 +210,7 @@ def test_of_many_curvatures_some_are_shown(tmp_path: Path) -> None:
     values = ",".join(f"0.{i:02d}" for i in range(10, 40))
     comparison, found = compared(tmp_path, f"geometry=euclidean,poincare curvature={values}")
     with_pictures(found, tmp_path / "main")
-    what, rows = places(comparison, found, tmp_path / "main", "samples.png")
+    _, what, rows = places(comparison, found, tmp_path / "main", SAMPLES)
     assert what == "seed 0, 10 of 30 curvatures"
     titles = [place.title.split("\n")[0] for place in rows[1][1] if place is not None]
     assert (titles[0], titles[-1], len(titles)) == ("c = 0.1", "c = 0.39", 10)
@@ -219,7 +219,7 @@ def test_of_many_curvatures_some_are_shown(tmp_path: Path) -> None:
 def test_latents_share_a_scale_and_say_where_space_is_curved(tmp_path: Path) -> None:
     comparison, found = compared(tmp_path, "geometry=euclidean,poincare curvature=0.1,4 seed=0")
     with_pictures(found, tmp_path / "main", scale=3.0)
-    what, rows = places(comparison, found, tmp_path / "main", "latents.json")
+    _, what, rows = places(comparison, found, tmp_path / "main", LATENTS)
     read = [
         (name, [p and (p.title, json.loads((p.folder / "latents.json").read_text())) for p in line])
         for name, line in rows
@@ -242,11 +242,11 @@ def test_runs_without_samples_show_their_latents_and_damaged_files_leave_a_gap(t
     with_pictures(found, study)
     folders = [study / cell.run_names[0] for cell in found]
     (folders[0] / "samples.png").write_bytes(b"\x89PNG no more")
-    assert write_tiles(comparison, found, study, tmp_path / "a", ("png",)) == [tmp_path / "a.png"]
+    assert write_sheet(sheet(comparison, found, study), tmp_path / "a", ("png",)) == [tmp_path / "a.png"]
     for folder in folders:
         (folder / "samples.png").unlink()
     (folders[0] / "latents.json").write_text('{"points": 3}')
-    assert write_tiles(comparison, found, study, tmp_path / "b", ("png",)) == [tmp_path / "b.png"]
+    assert write_sheet(sheet(comparison, found, study), tmp_path / "b", ("png",)) == [tmp_path / "b.png"]
     for folder in folders:
         (folder / "latents.json").unlink()
-    assert write_tiles(comparison, found, study, tmp_path / "c") == []
+    assert write_sheet(sheet(comparison, found, study), tmp_path / "c") == []

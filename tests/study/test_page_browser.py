@@ -251,6 +251,9 @@ def test_a_dark_room(shown: Browser) -> None:
     shown.call("Emulation.setEmulatedMedia", features=[])
 
 
-def test_the_page_is_there_at_once(shown: Browser) -> None:
-    """0.5 s on a busy machine. benchmarks/page.py measures 500 runs."""
-    assert shown.milliseconds() < 3000
+def test_the_page_is_drawn_with_little_work(browser: Browser, file: Path) -> None:
+    """0.6 s of processors, of all processes of the browser together. benchmarks/page.py measures 500 runs."""
+    before = browser.processor_seconds()
+    browser.open(file)
+    assert browser.milliseconds() > 0
+    assert browser.processor_seconds() - before < 3

@@ -43,19 +43,21 @@ print("\\nMEASURED", status, time.process_time(), peak)
 @pytest.mark.parametrize(
     ("typed", "expected", "most_seconds", "most_megabytes"),
     [
-        (["seed=range(0,1000)"], "euclidean", 10, 150),
+        (["seed=range(0,1000)"], "euclidean", 10, 190),
         (
             ["geometry=euclidean,poincare", "curvature=range(0.01,1.99,0.01)", "seed=0,1,2,3,4"],
             "poincare c=0.01 against",
             20,
-            190,
+            215,
         ),
     ],
 )
 def test_a_thousand_finished_points(
     typed: list[str], expected: str, most_seconds: float, most_megabytes: float, tmp_path: Path
 ) -> None:
-    """1,000 seeds of one cell: 4.3 s and 140 MiB of 10 and 150, on a busy machine. 199 cells: 7.6 s and 166 MiB."""
+    """1,000 seeds of one cell: 6.1 s and 163 MiB of 10 and 190, on a busy machine; 125 MiB before it draws. 199 cells:
+    8.6 s and 185 MiB.
+    """
     script = SCRIPT.format(root=str(ROOT), typed=typed, outputs=str(tmp_path))
     environment = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script, "make"], env=environment, check=True, capture_output=True)
@@ -63,7 +65,7 @@ def test_a_thousand_finished_points(
     assert done.stderr == ""
     runs = done.stdout.count("finished already")
     assert runs >= 995  # the flat model is one cell at every curvature
-    assert f"the first 60 of {runs}" in " ".join(done.stdout.split())
+    assert "Samples side by side: " in done.stdout
     assert expected in done.stdout
     status, seconds, peak = (json.loads(word) for word in done.stdout.partition("MEASURED")[2].split())
     assert status == 0

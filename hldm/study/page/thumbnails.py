@@ -28,36 +28,39 @@ def thumbnails(runs: Iterable[tuple[int, Path]], name: str) -> dict[str, Any]:
         images: data URIs, each once. of: [[place of the run, place of its image], …] in the order of runs.
         left: how many runs have a picture that is not shown.
     """
-    images: dict[str, int] = {}
+    images: dict[bytes, int | None] = {}
     uris: list[str] = []
     of, left, size = [], 0, 0
     for place, folder in runs:
-        if not (folder / name).is_file():
+        try:
+            content = (folder / name).read_bytes()
+        except OSError:
             continue
-        if size >= BUDGET:
-            left += 1
-            continue
-        if (content := thumbnail(folder / name)) is None:
-            continue
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(content).digest()
         if digest not in images:
-            images[digest] = len(uris)
-            uris.append(f"data:image/webp;base64,{base64.b64encode(content).decode()}")
-            size += len(uris[-1])
-        of.append([place, images[digest]])
+            if size >= BUDGET:
+                left += 1
+                continue
+            small = thumbnail(content)
+            images[digest] = None if small is None else len(uris)
+            if small is not None:
+                uris.append(f"data:image/webp;base64,{base64.b64encode(small).decode()}")
+                size += len(uris[-1])
+        if (image := images[digest]) is not None:
+            of.append([place, image])
     return {"images": uris, "of": sorted(of), "left": left}
 
 
-def thumbnail(file: Path) -> bytes | None:
-    """A picture as WebP, at most `SIDE` long; None where it cannot be read."""
+def thumbnail(content: bytes) -> bytes | None:
+    """The picture in a file as WebP, at most `SIDE` long; None where it cannot be read."""
     try:
-        with Image.open(file) as picture:
+        with Image.open(BytesIO(content)) as picture:
             small = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
     except (OSError, UnidentifiedImageError):
         return None
     if (longest := max(small.size)) > SIDE:
         width, height = (max(1, round(side * SIDE / longest)) for side in small.size)
         small = small.resize((width, height), Image.Resampling.BOX)
-    content = BytesIO()
-    small.save(content, format="WEBP", quality=QUALITY, method=2)
-    return content.getvalue()
+    written = BytesIO()
+    small.save(written, format="WEBP", quality=QUALITY, method=2)
+    return written.getvalue()
