@@ -12,7 +12,7 @@ from hldm.errors import UserError
 from hldm.run.directory import RunDirectory
 from hldm.study.comparable import words
 from hldm.study.comparison import Comparison
-from hldm.study.dashboard import check, write_dashboard
+from hldm.study.dashboard import board, check, write_dashboard
 from hldm.study.fairness import summary
 from hldm.study.figures import write_figures
 from hldm.study.leave import write_files
@@ -56,18 +56,18 @@ def print_runs_of(
     rows, damaged = rows_of_runs(runs)
     if not rows:
         raise UserError(" ".join(damaged))
-    if has_dashboard:
-        check([row.point.config for row in rows])
+    tracker = check([row.point.config for row in rows]) if has_dashboard else None
     study = Study.of(folder, rows, damaged)
     del rows
     pictures, chosen = print_study(study, console, has_latex=has_latex)
     _print_figures(study, console)
-    if has_dashboard:
-        links = write_dashboard(study)
-        console.print(f"Report on Weights & Biases: {links.report}", soft_wrap=True)
-        console.print(f"Workspace: {links.workspace}", soft_wrap=True)
+    shown = board(study) if tracker else None
     del study
     _print_pictures(pictures, chosen, folder, console)
+    if shown and tracker:
+        links = write_dashboard(shown, tracker, folder)
+        console.print(f"Report on Weights & Biases: {links.report}", soft_wrap=True)
+        console.print(f"Workspace: {links.workspace}", soft_wrap=True)
 
 
 def print_study(study: Study, console: Console, *, has_latex: bool = False) -> tuple[list[Path], Sheet]:

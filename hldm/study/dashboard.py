@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.errors import UserError
@@ -65,20 +66,19 @@ def check(configs: Collection[RunConfig]) -> WandbTracker:
     return tracker
 
 
-def write_dashboard(study: Study) -> Links:
-    """Write report and workspace of a study, in place of those that are its own already, as a file in its folder says.
+def write_dashboard(shown: Board, tracker: WandbTracker, folder: Path) -> Links:
+    """Write report and workspace of a study, in place of those that are its own already, as a file in `folder` says.
 
     Raises:
-        UserError: see `check` and `publish`.
+        UserError: see `publish`.
     """
-    tracker = check([cell.config for cell in study.cells])
-    file = study.folder / FILE
+    file = folder / FILE
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
         ids = {str(name): str(value) for name, value in known.items()}
     except (OSError, ValueError, AttributeError):  # there is none, or it is damaged: new ones are written
         ids = {}
-    links = publish(board(study), tracker.project, tracker.entity, ids)
+    links = publish(shown, tracker.project, tracker.entity, ids)
     write_text_atomically(file, json.dumps(dict(links.ids), indent=2) + "\n")
     return links
 

@@ -143,9 +143,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
+def written(study: Study) -> Links:
+    """As the command does it."""
+    tracker = check([cell.config for cell in study.cells])
+    return write_dashboard(board(study), tracker, study.folder)
+
+
 def test_a_study_keeps_its_report(study: Study, asked: list[tuple[Any, ...]]) -> None:
-    assert write_dashboard(study).report == "https://report"
-    write_dashboard(study)
+    assert written(study).report == "https://report"
+    written(study)
     assert asked == [("balls", "own", None, {}), ("balls", "own", None, {"report": "1"})]
     assert json.loads((study.folder / "wandb.json").read_text()) == {"report": "2"}
 
@@ -153,7 +159,7 @@ def test_a_study_keeps_its_report(study: Study, asked: list[tuple[Any, ...]]) ->
 @pytest.mark.parametrize("text", ["", "{", "[1]", "3"])
 def test_a_damaged_file_of_ids_is_written_anew(study: Study, asked: list[tuple[Any, ...]], text: str) -> None:
     (study.folder / "wandb.json").write_text(text)
-    write_dashboard(study)
+    written(study)
     assert asked[0][3] == {}
     assert json.loads((study.folder / "wandb.json").read_text()) == {"report": "1"}
 
@@ -185,5 +191,5 @@ def test_without_a_key_nothing_is_sent(
 
     monkeypatch.setattr(dashboard, "check_dashboard", refuse)
     with pytest.raises(UserError, match="no key"):
-        write_dashboard(study)
+        written(study)
     assert asked == []

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("clean")
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those for a paper take most of the time of a comparison."""
     monkeypatch.setattr("hldm.study.compare._print_figures", lambda *_: None)
-    monkeypatch.setattr("hldm.study.compare._print_picture", lambda *_: None)
+    monkeypatch.setattr("hldm.study.compare._print_pictures", lambda *_: None)
 
 
 @pytest.fixture
