@@ -2,8 +2,7 @@
 
 A setting that was chosen on one geometry favours it: at guidance 2 a ball may be ahead where flat space is at 1.5. So
 every run draws samples at each value of a grid, all from the same noise, and holds them against validation images. What
-is best is each extractor's to say, by KID, which is unbiased: FID of few samples is lower for samples that vary less,
-and so would choose too much guidance.
+is best is each extractor's to say, by the FID that it is reported with: decision 16 has why not by KID.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,7 @@ UNGUIDED = "unguided"
 BEST = {"guidance": "best", "steps": "best_steps", "method": "best_method"}
 """Curve → ending of metrics at the value that was best on it."""
 
-DECIDES = "kid"
+DECIDES = "fid"
 """The metric whose least value is best."""
 
 
@@ -94,7 +93,7 @@ def draw_curves(
 
     Returns:
         Curve → split, samples, images, points, and `best` with each extractor's ending: the value of its point with the
-        least KID. A point has its `value` and the metrics of `image_metrics`, those of noise apart.
+        least FID. A point has its `value` and the metrics of `image_metrics`, those of noise apart.
     """
     reference, n = dataset.validation.first(), config.metrics.validation_samples
     if len(reference) < MIN_SAMPLES:

@@ -36,12 +36,12 @@ def drawn(outputs):
     return directory
 
 
-def test_the_best_is_the_least_kid_of_the_recorded_curve(drawn):
+def test_the_best_is_the_least_fid_of_the_recorded_curve(drawn):
     curve = drawn.results["curves"]["guidance"]
     assert [point["value"] for point in curve["points"]] == SCALES
     assert (curve["split"], curve["samples"], curve["images"]) == ("validation", 20, 5000)
-    kids = [point["kid"] for point in curve["points"]]
-    assert curve["best"] == SCALES[kids.index(min(kids))]
+    fids = [point["fid"] for point in curve["points"]]
+    assert curve["best"] == SCALES[fids.index(min(fids))]
     assert drawn.results["metrics"]["best_guidance"] == curve["best"]
     assert all({"fid", "kid", "label_accuracy", "inception_score"} <= point.keys() for point in curve["points"])
 
@@ -229,7 +229,7 @@ def test_every_extractor_has_a_best_of_its_own(finished, monkeypatch):
         images: Tensor, labels: Any, reference: Tensor, judge: Any, *_: Any, **__: Any
     ) -> dict[str, float]:
         scale = model.conditioning.guidance_scale
-        return {"kid": 1 / scale if judge is extractor else scale, "fid": scale}
+        return {"fid": 1 / scale if judge is extractor else scale, "kid": scale}
 
     # samples know the scale that they were drawn at no more when they are judged, so each is judged while it is drawn
     monkeypatch.setattr(curves, "image_metrics", image_metrics)
