@@ -217,7 +217,7 @@ def test_every_extractor_has_a_best_of_its_own(finished, monkeypatch):
     """Where two disagree, the metrics of each stand at the scale that it prefers."""
     directory = finished["poincare"]
     config, dataset = directory.config, build_dataset(directory.config)
-    metrics = config.metrics.model_copy(update={"guidance_scales": (1.0, 2.0), "validation_samples": 20})
+    metrics = config.metrics.model_copy(update={"guidance_scales": (1.0, 1.5), "validation_samples": 20})
     config = config.model_copy(update={"metrics": metrics})
     model = load_model(config, dataset, directory.path, torch.device("cpu"))
     samples, curves = (importlib.import_module(f"hldm.pipeline.{name}") for name in ("samples", "curves"))
@@ -239,11 +239,11 @@ def test_every_extractor_has_a_best_of_its_own(finished, monkeypatch):
         dataset, config, {"": extractor, "_other": other}, None,
     )  # fmt: skip
     assert scored == [Setting(guidance=1.0), Setting()]
-    curve = {"best": 2.0, "best_other": 1.0}
+    curve = {"best": 1.5, "best_other": 1.0}
     wanted = curves.places({"guidance": curve}, config, {"": extractor, "_other": other})
     assert wanted["_best"] == {"": Setting(), "_other": Setting(guidance=1.0)}
     assert wanted["_unguided"] == {"": Setting(guidance=1.0), "_other": Setting(guidance=1.0)}
-    assert curves.best_values({"guidance": curve}) == {"best_guidance": 2.0, "best_guidance_other": 1.0}
+    assert curves.best_values({"guidance": curve}) == {"best_guidance": 1.5, "best_guidance_other": 1.0}
     assert points["guidance"].keys() >= {"best", "best_other"}
 
 
