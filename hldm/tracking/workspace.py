@@ -74,7 +74,7 @@ def publish(board: Board, project: str, entity: str | None = None, ids: Mapping[
             )
         try:
             return _publish(board, owner, project, ids or {})
-        except Exception:
+        except Exception:  # what these ids name may have been deleted on the server: new ones are made
             if not ids:
                 raise
             return _publish(board, owner, project, {})

@@ -63,13 +63,13 @@ class Muon(torch.optim.Optimizer):
     def _muon(self, weights: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
         """Weights of one shape at once: on a GPU, starting the operations takes longer than they do."""
         share = 1 - group["momentum"]
-        gradients = torch.stack([_gradient(weight).reshape(shape) for weight in weights])
+        gradients = [_gradient(weight) for weight in weights]
         for weight in weights:
             if not (state := self.state[weight]):
                 state["momentum"] = torch.zeros_like(weight)
         momenta = [self.state[weight]["momentum"] for weight in weights]
-        torch._foreach_lerp_(momenta, [_gradient(weight) for weight in weights], share)
-        ahead = torch.stack([momentum.reshape(shape) for momentum in momenta]).lerp_(gradients, share)
+        torch._foreach_lerp_(momenta, gradients, share)
+        ahead = torch.stack([step.reshape(shape) for step in torch._foreach_lerp(momenta, gradients, share)])
         steps = [step.view_as(weight) for step, weight in zip(orthogonal(ahead), weights, strict=True)]
         torch._foreach_add_(weights, steps, alpha=-group["lr"] * STEP_SIZE * math.sqrt(max(shape)))
 
