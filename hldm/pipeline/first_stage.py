@@ -20,11 +20,10 @@ from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog
 from hldm.run.directory import MODEL
-from hldm.run.identity import first_stage_identity
+from hldm.run.identity import FIRST_STAGE_WEIGHTS as WEIGHTS
+from hldm.run.identity import first_stage_folder
 from hldm.tracking import JsonLines
 from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
-
-WEIGHTS = "autoencoder.safetensors"
 
 
 def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
@@ -38,43 +37,43 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
         return
     folder = first_stage_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
-    weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
     with waiting_lock(folder):
-        if weights.is_file():
-            load_weights(weights, model.autoencoder)
-            replay(curve, log)
-            log.first_stage(folder, weights, config)
-            return
-        split = dataset.train.to(model.device)
-        assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
-        model.autoencoder.begin(mean_image(split.chunks()))
-        stage = build_stage(model, split, config)
-        state_path = folder / "resume.pt"
+        bring_about(folder, model, dataset, config, log)
 
-        def on_start(step: int) -> None:
-            curve.rewind(stage.name, step)
-            replay(curve, log)
 
-        def record(step: int, figures: dict[str, float]) -> None:
-            curve.log(step, figures, stage.name)
-            log.log(stage.name, step, figures)
-
-        train(
-            stage,
-            **optimization(config.training, config.training.first_stage),
-            ema_decay=None,
-            state_path=state_path,
-            on_start=on_start,
-            log=record,
-        )
-        save_weights(weights, model.autoencoder)
-        state_path.unlink(missing_ok=True)
+def bring_about(folder: Path, model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
+    """Take the first stage of this folder, which the caller holds, or train it there."""
+    weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
+    if weights.is_file():
+        load_weights(weights, model.autoencoder)
+        replay(curve, log)
         log.first_stage(folder, weights, config)
+        return
+    split = dataset.train.to(model.device)
+    assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
+    model.autoencoder.begin(mean_image(split.chunks()))
+    stage = build_stage(model, split, config)
+    state_path = folder / "resume.pt"
 
+    def on_start(step: int) -> None:
+        curve.rewind(stage.name, step)
+        replay(curve, log)
 
-def first_stage_folder(config: RunConfig) -> Path:
-    """Where the first stage is that this run trains, or shares."""
-    return Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
+    def record(step: int, figures: dict[str, float]) -> None:
+        curve.log(step, figures, stage.name)
+        log.log(stage.name, step, figures)
+
+    train(
+        stage,
+        **optimization(config.training, config.training.first_stage),
+        ema_decay=None,
+        state_path=state_path,
+        on_start=on_start,
+        log=record,
+    )
+    save_weights(weights, model.autoencoder)
+    state_path.unlink(missing_ok=True)
+    log.first_stage(folder, weights, config)
 
 
 def show_first_stage(config: RunConfig, log: RunLog) -> None:
