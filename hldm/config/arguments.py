@@ -207,7 +207,7 @@ def _refuse_hydras_own(typed: str, override: Override) -> None:
     if key.startswith("hydra.launcher."):
         name, value = key.removeprefix("hydra.launcher."), typed.partition("=")[2]
         raise UserError(
-            f"{typed} is a setting of another launcher. Jobs of SLURM are a choice of hardware here, which has the same "
+            f"{typed} is a setting of another launcher. Jobs of SLURM are a choice of hardware here, with the same "
             f"settings: type hardware=slurm_gpu hardware.slurm.{name}={value}. `python train.py hardware=slurm_gpu "
             "--cfg job` shows all there are."
         )
