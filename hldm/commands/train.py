@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hldm.errors import UserError
+from hldm.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,8 +33,8 @@ FLAGS = (*WITH_A_VALUE, "--multirun", "-m", "--resolve", "-h", "--help")
 """Hydra's flags that mean something here."""
 
 
-def main(argv: list[str]) -> None:
-    """Answer one command line.
+def main(argv: list[str]) -> int | None:
+    """Answer one command line; the exit status where it is not 0.
 
     Raises:
         UserError: what it asks for is wrong, or a run failed.
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
         from hldm import __version__
 
         print(__version__)
-        return
+        return None
     flags, typed = split(argv)
     overrides, words = said(typed)
     from hldm.config.options import Options
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
         from hldm.console import here
 
         print(here(help_text(options, overrides)))
-        return
+        return None
     is_grid = bool({"-m", "--multirun"} & set(flags))
     shows = any(flag.split("=")[0] in ("--cfg", "-c") for flag in flags)
     if is_grid and shows:
@@ -68,8 +68,7 @@ def main(argv: list[str]) -> None:
 
     given = read(overrides, options, is_grid=is_grid)
     composed = composed_by_hydra(flags, given, options, words)
-    if composed is not None:
-        run_one(overrides, composed, options, plan_only=words.get("plan", False))
+    return None if composed is None else run_one(overrides, composed, options, plan_only=words.get("plan", False))
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -222,12 +221,16 @@ def _search_path(options: "Options") -> list[str]:
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 
-def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *, plan_only: bool) -> None:
-    """Check, plan and run one configuration in this process, then show its results; or plan it only."""
+def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *, plan_only: bool) -> int | None:
+    """Check, plan and run one configuration in this process, then show its results; or plan it only.
+
+    Returns:
+        The status if it stopped.
+    """
     from hldm.config.arguments import in_our_words
     from hldm.config.compose import plain, typed
-    from hldm.console import terminal
-    from hldm.run import requirements
+    from hldm.console import paragraphs, terminal
+    from hldm.run import exits, requirements, stop
     from hldm.study.compare import print_comparison
     from hldm.study.execute import write_directory
     from hldm.study.grid import machine, warn_of_tracker
@@ -243,14 +246,21 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if plan_only:
-        return
+        return None
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded
             directory = write_directory(point, allotment.threads)
         # torch reads the number of threads when it is imported, which the pipeline does
         os.environ.update(allotment.environment(0))
-        from hldm.pipeline import run
+        try:
+            with stop.listening():
+                from hldm.pipeline import run
 
-        run(directory.path)
+                stop.check()
+                run(directory.path)
+        except Stopped:
+            print(paragraphs(stop.GO_ON), file=sys.stderr)
+            return exits.STOPPED
     print_comparison(plan, console)
+    return None

@@ -3,6 +3,7 @@
 <outputs>/first_stages/<identity>/   autoencoder.safetensors, metrics.jsonl, and the resume state while it is trained
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -26,54 +27,55 @@ from hldm.tracking import JsonLines
 from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
 
-def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
+def train_first_stage(
+    model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog, *, is_held: bool = False
+) -> None:
     """Train `model.autoencoder`, or take it from a run that has the same first stage.
 
     Runs that start at the same moment wait for the one that trains it; if that one is killed, the next goes on from
     its resume state. The loss curve appears in the log of every run that uses it.
+
+    Args:
+        is_held: whether the caller holds the folder of the first stage already.
     """
     if config.first_stage is not None:
         load_first_stage(Path(config.first_stage), model)
         return
     folder = first_stage_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
-    with waiting_lock(folder):
-        bring_about(folder, model, dataset, config, log)
-
-
-def bring_about(folder: Path, model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
-    """Take the first stage of this folder, which the caller holds, or train it there."""
     weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
-    if weights.is_file():
-        load_weights(weights, model.autoencoder)
-        replay(curve, log)
+    with nullcontext() if is_held else waiting_lock(folder):
+        if weights.is_file():
+            load_weights(weights, model.autoencoder)
+            replay(curve, log)
+            log.first_stage(folder, weights, config)
+            return
+        split = dataset.train.to(model.device)
+        assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
+        model.autoencoder.begin(mean_image(split.chunks()))
+        stage = build_stage(model, split, config)
+        state_path = folder / "resume.pt"
+
+        def on_start(step: int) -> None:
+            curve.rewind(stage.name, step)
+            replay(curve, log)
+
+        def record(step: int, figures: dict[str, float]) -> None:
+            curve.log(step, figures, stage.name)
+            log.log(stage.name, step, figures)
+
+        train(
+            stage,
+            **optimization(config.training, config.training.first_stage),
+            ema_decay=None,
+            state_path=state_path,
+            on_start=on_start,
+            log=record,
+            on_step=lambda step: log.progress(stage.name, step, config.training.first_stage.steps),
+        )
+        save_weights(weights, model.autoencoder)
+        state_path.unlink(missing_ok=True)
         log.first_stage(folder, weights, config)
-        return
-    split = dataset.train.to(model.device)
-    assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
-    model.autoencoder.begin(mean_image(split.chunks()))
-    stage = build_stage(model, split, config)
-    state_path = folder / "resume.pt"
-
-    def on_start(step: int) -> None:
-        curve.rewind(stage.name, step)
-        replay(curve, log)
-
-    def record(step: int, figures: dict[str, float]) -> None:
-        curve.log(step, figures, stage.name)
-        log.log(stage.name, step, figures)
-
-    train(
-        stage,
-        **optimization(config.training, config.training.first_stage),
-        ema_decay=None,
-        state_path=state_path,
-        on_start=on_start,
-        log=record,
-    )
-    save_weights(weights, model.autoencoder)
-    state_path.unlink(missing_ok=True)
-    log.first_stage(folder, weights, config)
 
 
 def show_first_stage(config: RunConfig, log: RunLog) -> None:

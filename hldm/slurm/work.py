@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from hldm.errors import UserError
-from hldm.run import jobs
+from hldm.files import content_digest
+from hldm.run import exits, jobs
 from hldm.run.directory import MODEL, RunDirectory, now, write_json
 from hldm.run.provenance import source_digest
 from hldm.slurm.arrays import missing_first_stage
 from hldm.slurm.script import AGAIN, NOTHING
 
-STAGES = ("first_stage", "diffusion", "evaluation")
-"""Stages of a run in their order."""
-
 PATIENCE = 3
 """Starts one after the other that may be stopped before they got any further."""
-
-BUSY = 76
-"""Exit status of a worker whose run another process works on."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class Job:
             if stage is not None and (verdict := self._look_at_first_stage(RunDirectory(stage))):
                 return verdict
         self._attempts_file(me["id"]).parent.mkdir(exist_ok=True)
-        write_json(self._attempts_file(me["id"]), {**self._attempt(me["id"]), **self._position()})
+        write_json(self._attempts_file(me["id"]), {**self._attempt(me["id"]), "saved": saved(self.run)})
         return 0
 
     def end(self, code: int, facts: str) -> int:
@@ -80,13 +75,13 @@ class Job:
             self.run.update_status(state="cancelled", ended=now())
             return self._nothing("cancelled; the same command submits it again, and it goes on from there")
         me = jobs.current() or {"id": None}
-        if code == BUSY and jobs.job_of(status) != me["id"]:
+        if code == exits.BUSY and jobs.job_of(status) != me["id"]:
             return self._nothing("being worked on by another process")
-        before, position = self._attempt(me["id"]), self._position()
-        has_advanced = _is_further(position, before)
+        before = self._attempt(me["id"])
+        has_advanced = saved(self.run) != before.get("saved")
         idle = 0 if has_advanced else int(before.get("idle") or 0) + 1
         write_json(self._attempts_file(me["id"]), {**before, "idle": idle})
-        if has_advanced or (code in (AGAIN, BUSY) and idle <= PATIENCE):
+        if has_advanced or (code in (AGAIN, exits.BUSY) and idle <= PATIENCE):
             print(
                 f"{self.run.path.name}: ended with status {code}, and goes on in another start of this job", flush=True
             )
@@ -128,13 +123,6 @@ class Job:
             print(sentence, flush=True)
             self.run.update_status(code_changed=now())
 
-    def _position(self) -> dict[str, Any]:
-        """How far the run is: stage and step as it says, and what it has saved."""
-        progress = self.run.status.get("progress") or {}
-        stage = progress.get("stage")
-        place = [STAGES.index(stage), progress.get("step") or 0] if stage in STAGES else None
-        return {"place": place, "saved": _saved(self.run)}
-
     def _attempts_file(self, job: str | None) -> Path:
         return self.folder / "attempts" / f"{job}.json"
 
@@ -142,25 +130,20 @@ class Job:
         return _read(self._attempts_file(job))
 
 
-def _is_further(now_at: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Whether something was saved since the last start, and not the same again."""
-    if now_at["saved"] == before.get("saved"):
-        return False
-    place, was = now_at["place"], before.get("place")
-    return place is None or was is None or place > was
+def saved(run: RunDirectory) -> dict[str, str]:
+    """File → a hash of its content, of all that the run goes on from when it is started again.
 
-
-def _saved(run: RunDirectory) -> list[list[Any]]:
-    """(file, time, size) of what the run goes on from when it is started again."""
+    Not its time: a run that fails at one step again and again may save that step each time.
+    """
     folders = [run.path, run.path / "checkpoints"]
     try:
         stage = missing_first_stage(run.config)
     except UserError:
         stage = None
     folders += [stage] if stage and stage != run.path else []
-    files = [file for folder in folders if folder.is_dir() for file in folder.iterdir()]
+    files = [file for folder in folders if folder.is_dir() for file in folder.iterdir() if file.is_file()]
     kept = [file for file in files if file.suffix in (".pt", ".safetensors") or file.name == "results.json"]
-    return [[str(file), (found := file.stat()).st_mtime_ns, found.st_size] for file in sorted(kept) if file.is_file()]
+    return {str(file): content_digest([file]) for file in sorted(kept)}
 
 
 def _read(file: Path) -> dict[str, Any]:
