@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from safetensors import safe_open
@@ -21,22 +21,27 @@ from hldm.images import mean_image
 from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog
+from hldm.run import stop
 from hldm.run.directory import MODEL
 from hldm.run.holder import Holder
-from hldm.run.identity import first_stage_identity
+from hldm.run.identity import FIRST_STAGE_WEIGHTS as WEIGHTS
+from hldm.run.identity import first_stage_folder
 from hldm.run.lease import LostError, held
 from hldm.run.scheduler import is_scheduled
 from hldm.tracking import JsonLines
 from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
-WEIGHTS = "autoencoder.safetensors"
 
-
-def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
+def train_first_stage(
+    model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog, *, is_held: bool = False
+) -> None:
     """Train `model.autoencoder`, or take it from a run that has the same first stage.
 
     Runs that start at the same moment wait for the one that trains it; if that one is killed, the next goes on from
     its resume state. The loss curve appears in the log of every run that uses it.
+
+    Args:
+        is_held: whether the caller holds the folder of the first stage already.
     """
     if config.first_stage is not None:
         load_first_stage(Path(config.first_stage), model)
@@ -44,7 +49,7 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
     folder = first_stage_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
-    with waiting_lock(folder):
+    with nullcontext() if is_held else waiting_lock(folder):
         if weights.is_file():
             load_weights(weights, model.autoencoder)
             replay(curve, log)
@@ -71,15 +76,11 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
             state_path=state_path,
             on_start=on_start,
             log=record,
+            on_step=lambda step: log.progress(stage.name, step, config.training.first_stage.steps),
         )
         save_weights(weights, model.autoencoder)
         state_path.unlink(missing_ok=True)
         log.first_stage(folder, weights, config)
-
-
-def first_stage_folder(config: RunConfig) -> Path:
-    """Where the first stage is that this run trains, or shares."""
-    return Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
 
 
 def show_first_stage(config: RunConfig, log: RunLog) -> None:
@@ -146,8 +147,8 @@ def waiting_lock(folder: Path) -> Iterator[None]:
     """Hold a first stage until the block ends. Says so where it has to wait for another run.
 
     Raises:
-        Stopped: this process has waited long in a scheduler's job, or the first stage was taken over by another one
-            while this one was stopped. Started again, the run takes what the other one made.
+        Stopped: while it waits, this process was asked to, or has waited long in a scheduler's job; or the first stage
+            was taken over by another one while this one was frozen. Started again, the run takes what there is then.
     """
     next_line = 0.0
 
@@ -156,6 +157,7 @@ def waiting_lock(folder: Path) -> Iterator[None]:
 
     def wait(holder: Holder, waited: float) -> None:
         nonlocal next_line
+        stop.check()
         if waited >= next_line:
             next_line = waited + SAY_EVERY
             say(f"{holder} has trained this first stage since {holder.taken}; waiting for it ({folder.name})")

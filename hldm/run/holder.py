@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from hldm.run import queue
+from hldm.run import jobs
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Holder:
             this_machine(),
             os.getpid(),
             began(os.getpid()) or "",
-            queue.this_job(),
+            _this_job(),
             os.environ.get("SLURM_CLUSTER_NAME"),
             int(restart) if restart.isdigit() else 0,
             taken,
@@ -83,19 +83,21 @@ class Holder:
         """Whether it surely no longer works: its process has ended here, or this is a later start of its job."""
         if self.is_here and began(self.pid) != self.began:
             return True
-        mine = (queue.this_job(), os.environ.get("SLURM_CLUSTER_NAME"))
+        mine = (_this_job(), os.environ.get("SLURM_CLUSTER_NAME"))
         restart = os.environ.get("SLURM_RESTART_COUNT", "")
         return self.job is not None and mine == (self.job, self.cluster) and self.restart < int(restart or 0)
 
     @property
     def job_is_gone(self) -> bool:
         """Whether the scheduler says so of its job; False where there is none that could be asked. Takes seconds."""
-        if self.job is None or (states := queue.look([self.job])) is None:
-            return False
-        return states.get(self.job, "") not in queue.AT_WORK
+        return self.job is not None and jobs.states([self.job])[self.job] not in (*jobs.AT_WORK, jobs.UNKNOWN)
 
 
 _ADAPTER = TypeAdapter(Holder)
+
+
+def _this_job() -> str | None:
+    return None if (job := jobs.current()) is None else str(job["id"])
 
 
 @lru_cache

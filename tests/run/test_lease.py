@@ -300,11 +300,11 @@ def fake_squeue(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("script", "is_gone"),
     [
-        ("echo '45_1 RUNNING'; echo '45_2 CANCELLED'", True),
-        ("echo '45_2 PENDING'", True),  # requeued: its earlier start has ended
+        ("echo '45_1|RUNNING'; echo '45_2|CANCELLED'", True),
+        ("echo '45_2|PENDING'", True),  # requeued: its earlier start has ended
         ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", True),
-        ("echo '45_1 CANCELLED'; echo '45_2 RUNNING'", False),
-        ("echo '45_2 COMPLETING'", False),
+        ("echo '45_1|CANCELLED'; echo '45_2|RUNNING'", False),
+        ("echo '45_2|COMPLETING'", False),
         ("echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1", False),
         ("sleep 5", False),
     ],
@@ -312,7 +312,7 @@ def fake_squeue(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_scheduler_is_asked_about_a_silent_job(
     folder: Path, tmp_path: Path, script: str, is_gone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hldm.run.queue.SECONDS", 0.5)
+    monkeypatch.setattr("hldm.run.jobs.PATIENCE", 0.5)
     monkeypatch.setattr(lease, "SILENCE", 60.0 if is_gone else 2.0)
     fake_squeue(tmp_path / "bin", script, monkeypatch)
     elsewhere(folder, job="45_2")
