@@ -9,11 +9,12 @@ from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
 from hldm.errors import UserError
-from hldm.machine import Allotment, allot, check_machine, memory
+from hldm.machine import Allotment, allot, check_machine
+from hldm.resources import cores, memory
 from hldm.run import requirements
 from hldm.study.compare import print_comparison
 from hldm.study.execute import execute
-from hldm.study.memory import refuse_more_than
+from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
 
@@ -83,7 +84,16 @@ def machine(plan: list[Point], runs: int) -> Allotment:
     config = plan[0].config
     if not runs:
         return allot(config.hardware, 1)
-    allotment = check_machine(config.study_folder, config.hardware, runs)
+    to_run = [point.config for point in plan if point.is_to_run]
+    done = [point for point in plan if point.state == "finished"]
+    each = usual(to_run, (peak for point in done if isinstance(peak := point.run.status.get("peak_memory_mib"), int)))
+    hardware = config.hardware
+    if hardware.threads == "auto" and len(known := {point.made_with.get("threads") for point in done}) == 1:
+        # last bits depend on the number of threads: runs of one study have the same as far as that is possible
+        [threads] = known
+        if isinstance(threads, int) and threads * hardware.ranks <= cores():
+            hardware = hardware.model_copy(update={"threads": threads})
+    allotment = check_machine(config.study_folder, hardware, runs, each)
     if not allotment.gpus and (total := memory()):
         for point in plan:
             if point.original is None and point.state != "finished":
