@@ -197,7 +197,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options") ->
     from hldm.console import terminal
     from hldm.run import requirements
     from hldm.study.compare import print_comparison
-    from hldm.study.execute import write_directory
+    from hldm.study.execute import threads_of, write_directory
     from hldm.study.grid import machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
@@ -213,9 +213,10 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options") ->
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded
-            directory = write_directory(point, allotment.threads)
+            threads = threads_of(point, allotment)
+            directory = write_directory(point, threads)
         # torch reads the number of threads when it is imported, which the pipeline does
-        os.environ.update(allotment.environment(0))
+        os.environ.update(allotment.environment(0, threads))
         from hldm.pipeline import run
 
         run(directory.path)

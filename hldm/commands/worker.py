@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 from hldm.errors import UserError
+from hldm.run.parent import stop_without_parent
 
 USAGE = "Usage: hldm worker DIRECTORY, a run directory with a config.yaml: outputs/<study>/<run>."
 
@@ -17,6 +18,7 @@ def main(argv: list[str]) -> None:
         raise UserError(USAGE)
     # a launcher stops its runs by SIGINT, also where its own shell started it in the background, ignoring that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_without_parent()
     from hldm.pipeline import run
 
     run(Path(argv[0]))

@@ -1,6 +1,7 @@
 """A grid of runs from its points to its comparison. The launchers in hydra_plugins/ call this."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -64,9 +65,11 @@ def sweep(points: list[tuple[tuple[str, ...], RunConfig]]) -> tuple[list[Point],
     allotment = machine(plan, len(to_run))
     print_plan(plan, allotment.slots, str(allotment), console)
     warn_of_tracker(to_run, console)
-    execute(to_run, allotment, console)
+    # a run that another process works on is waited for, where it takes a slot of this machine
+    at_work = [point for point in plan if point.original is None and point.state == "running"]
+    failures = execute([*at_work, *to_run], allotment, console)
     print_comparison(plan, console)
-    return plan, what_is_missing(plan)
+    return plan, what_is_missing(plan, failures)
 
 
 def warn_of_tracker(to_run: list[Point], console: Console) -> None:
@@ -101,12 +104,19 @@ def machine(plan: list[Point], runs: int) -> Allotment:
     return allotment
 
 
-def what_is_missing(plan: list[Point]) -> UserError | None:
-    """The error that says which runs did not finish; None where all did."""
+def what_is_missing(plan: list[Point], failures: Mapping[Path, str] | None = None) -> UserError | None:
+    """The error that says which runs did not finish; None where all did.
+
+    Args:
+        failures: run directory → why it failed just now; its files may not say so, on a full disk.
+    """
+    known = failures or {}
     missing = [point for point in plan if point.original is None and point.run.state != "finished"]
     if not missing:
         return None
-    stories = [f"{p.run.path.name}: {p.run.status.get('error') or p.run.state}" for p in missing]
+    stories = [
+        f"{p.run.path.name}: {known.get(p.run.path) or p.run.status.get('error') or p.run.state}" for p in missing
+    ]
     distinct = sum(point.original is None for point in plan)
     return UserError(
         f"{len(missing)} of {distinct} runs of study {missing[0].config.study} did not finish. {'; '.join(stories)}. "

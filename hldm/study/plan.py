@@ -196,5 +196,9 @@ class Estimate:
 
     def minutes(self, config: RunConfig) -> float:
         """Minutes of the whole run, also where a part of it is there already."""
+        return sum(self.stages(config).values())
+
+    def stages(self, config: RunConfig) -> dict[str, float]:
+        """Minutes of each stage, in the order in which they come."""
         work, factor = units(config), self.factor.get(kind(config), {})
-        return sum(factor.get(s, 1.0) * (FIXED[s] + NOMINAL[s] * work[s]) for s in NOMINAL) / 60
+        return {stage: factor.get(stage, 1.0) * (FIXED[stage] + NOMINAL[stage] * work[stage]) / 60 for stage in NOMINAL}
