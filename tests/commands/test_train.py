@@ -364,7 +364,7 @@ def test_the_script_ends_with_the_status(tmp_path: Path) -> None:
 
 def test_no_torch_in_the_process_that_starts_runs(tmp_path: Path) -> None:
     code = (
-        "import sys; from hldm import console; from hldm.commands import train; import hldm.study.execute as e;"
+        "import sys; from hldm import console; from hldm.commands import train; import hldm.study.job as e;"
         "e.WORKER = ('-P', sys.argv.pop(1));"
         "status = console.run(lambda: train.main(sys.argv[1:])); sys.exit(status or ('torch' in sys.modules))"
     )
@@ -382,7 +382,7 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(
     # a shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from hldm import console; from hldm.commands import train; import hldm.study.execute as e;"
+        "from hldm import console; from hldm.commands import train; import hldm.study.job as e;"
         "e.WORKER = ('-P', sys.argv.pop(1));"
         "sys.exit(console.run(lambda: train.main(sys.argv[1:])))"
     )
