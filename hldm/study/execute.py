@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.machine import Allotment
 from hldm.run.directory import RunDirectory, now
@@ -29,17 +30,27 @@ LOOK_EVERY = 1.0
 
 
 def write_directory(point: Point, threads: int) -> RunDirectory:
-    """The run's directory with its configuration, in which the number of threads is the one that it gets here."""
-    hardware = point.config.hardware.model_copy(update={"threads": threads})
-    run = RunDirectory.create(point.run.path, point.config.model_copy(update={"hardware": hardware}))
+    """The run's directory with its configuration, in which the number of threads is the one that it gets.
+
+    What a job asks SLURM for is not the run's: it stands in the job's script.
+    """
+    run = RunDirectory.create(point.run.path, of_the_run(point.config, threads))
     # what has been trained stays that of the code it was begun with, which is said when the run is resumed
     began = run.status.get("code") or code()
     run.update_status(command=typed_command(), code=began)
     return run
 
 
-def threads_of(point: Point, allotment: Allotment) -> int:
-    """Threads of a run: those that it was begun with, as other ones would give other last bits, or the allotment's.
+def of_the_run(config: RunConfig, threads: int) -> RunConfig:
+    """The configuration as a run directory holds it, with what SLURM is asked for put into the settings of the run."""
+    hardware = config.hardware
+    ranks = hardware.slurm.processes if hardware.slurm else hardware.ranks
+    own = hardware.model_copy(update={"threads": threads, "ranks": ranks, "slurm": None})
+    return config.model_copy(update={"hardware": own})
+
+
+def threads_of(point: Point, usual: int) -> int:
+    """Threads of a run: those that it was begun with, as other ones would give other last bits, or the usual ones here.
 
     Who types a number means it.
     """
@@ -49,7 +60,7 @@ def threads_of(point: Point, allotment: Allotment) -> int:
     with suppress(UserError):  # it was never begun, or its configuration is damaged
         if point.run.status.get("started") and (begun := point.run.config.hardware.threads) != "auto":
             return begun
-    return allotment.threads
+    return usual
 
 
 def typed_command() -> str:
@@ -146,7 +157,7 @@ class Pool:
             if not self.waiting:
                 return
             point = self.waiting[0]
-            threads = threads_of(point, self.allotment)
+            threads = threads_of(point, self.allotment.threads)
             used = sum(job.threads for job in self.active.values())
             if used and used + threads > self.allotment.slots * self.allotment.threads:
                 return
