@@ -37,8 +37,16 @@ sys.exit(console.run(lambda: worker.main(sys.argv[1:])))
 """
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run that nothing disturbed."""
+    directory = prepare(tmp_path_factory.mktemp("alone"), "geometry=poincare")
+    run(directory.path)
+    return directory
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_who_waits_for_a_first_stage_goes_on_from_what_its_trainer_left(finished, tmp_path, monkeypatch, capfd, how):
+def test_who_waits_for_a_first_stage_goes_on_from_what_its_trainer_left(alone, tmp_path, monkeypatch, capfd, how):
     monkeypatch.setattr(lease, "SILENCE", 1.0)
     monkeypatch.setattr(lease, "LOOK", 0.05)
     first = prepare(tmp_path, "geometry=poincare", "diffusion=ddpm", "diffusion.sampler.steps=3")
@@ -58,8 +66,8 @@ def test_who_waits_for_a_first_stage_goes_on_from_what_its_trainer_left(finished
         finally:
             trainer.kill()
     assert first.state == ("broken off" if how == signal.SIGKILL else "stopped")
-    assert weights(second) == weights(finished["poincare"])
-    assert curve(second) == curve(finished["poincare"])
+    assert weights(second) == weights(alone)
+    assert curve(second) == curve(alone)
 
 
 def held_elsewhere(folder: Path) -> None:
