@@ -65,7 +65,7 @@ def _mark_cancelled(entry: Entry) -> str:
 
 def retry(entries: Sequence[Entry]) -> Iterator[str]:
     """Mark what did not finish to be done again; a line on each run, and the commands that do it."""
-    chosen = [entry for entry in entries if entry.state in AGAIN]
+    chosen = [entry for entry in entries if entry.state in AGAIN or entry.run.look().state == "damaged"]
     commands: dict[str, None] = {}
     for entry in chosen:
         try:
