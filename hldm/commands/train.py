@@ -243,8 +243,6 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     console = terminal()
     plan = make_plan([(tuple(overrides), config)])
     [point] = plan
-    if point.state == "damaged":
-        _ = point.run.snapshot()  # which says what is
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if plan_only:

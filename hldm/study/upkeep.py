@@ -65,7 +65,7 @@ def _mark_cancelled(entry: Entry) -> str:
 
 def retry(entries: Sequence[Entry]) -> Iterator[str]:
     """Mark what did not finish to be done again; a line on each run, and the commands that do it."""
-    chosen = [entry for entry in entries if entry.state in AGAIN or entry.run.look().state == "damaged"]
+    chosen = [entry for entry in entries if entry.state in AGAIN or _is_damaged(entry.run)]
     commands: dict[str, None] = {}
     for entry in chosen:
         try:
@@ -87,6 +87,14 @@ def retry(entries: Sequence[Entry]) -> Iterator[str]:
     elif commands:
         yield "What starts them:"
         yield from (f"  {command}" for command in commands)
+
+
+def _is_damaged(run: RunDirectory) -> bool:
+    try:
+        run.snapshot()
+    except UserError:
+        return True
+    return False
 
 
 def _set_aside(run: RunDirectory) -> list[str]:
