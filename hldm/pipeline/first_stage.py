@@ -27,6 +27,7 @@ from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage,
 from hldm.training.checkpoint import forget_states, remove_damaged
 
 WEIGHTS = "autoencoder.safetensors"
+STATE = "resume.pt"
 
 
 def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
@@ -46,6 +47,7 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
         remove_damaged(weights)
         if weights.is_file():
             load_weights(weights, model.autoencoder)
+            forget_states(folder / STATE)  # where whoever trained it was killed before it could
             log.replay(curve.records())
             log.first_stage(folder, weights, config)
             return
@@ -53,7 +55,7 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
         model.autoencoder.begin(mean_image(split.chunks()))
         stage = build_stage(model, split, config)
-        state_path = folder / "resume.pt"
+        state_path = folder / STATE
 
         def on_start(step: int) -> None:
             curve.rewind(stage.name, step)

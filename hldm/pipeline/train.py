@@ -32,6 +32,7 @@ from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run import stop
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import training_identity
+from hldm.run.provenance import code, differs
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
@@ -58,7 +59,10 @@ def run(path: Path) -> dict[str, Any]:
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
         trained = training_identity(config).digest
-        directory.update_status(training=trained)
+        began = directory.status.get("code") or code()
+        directory.update_status(training=trained, code=began)
+        if sentence := differs(began):
+            print(f"    this run was {sentence}", flush=True)
         remove_left_behind(path)
         remove_left_behind(path / "checkpoints")
         remove_damaged(path / MODEL)
@@ -74,7 +78,7 @@ def run(path: Path) -> dict[str, Any]:
                 with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
             save_weights(path / MODEL, model)
-            forget_states(diffusion_state(path))
+        forget_states(diffusion_state(path))
         stop.check()
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
@@ -113,7 +117,6 @@ def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunL
         print(f"    trained already as {twin.path.name}, but its weights are damaged ({reason})", flush=True)
         return False
     print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
-    forget_states(diffusion_state(directory.path))
     log.replay(JsonLines(twin.path / "metrics.jsonl").records())
     write_atomically(directory.path / MODEL, lambda file: shutil.copyfile(twin.path / MODEL, file))
     show_first_stage(directory.config, log)

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from glob import glob
@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
 from hldm.config.schema import RunConfig
-from hldm.errors import BusyError, Stopped, UserError
+from hldm.console import disk_trouble
+from hldm.errors import BusyError, Stopped, UserError, disk_error
 from hldm.files import write_text_atomically
 from hldm.paths import expanded, root
 
@@ -216,12 +217,24 @@ class RunDirectory:
                 ending = {"state": "stopped"}
                 raise
             except Exception as error:
-                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                ending = {"state": "failed", "error": kind + " ".join(str(error).split())[:500]}
+                ending = {"state": "failed", "error": reason(error)}
                 raise
             finally:
                 minutes = round(before + (time.monotonic() - start) / 60, 3)
-                self.update_status(ended=now(), minutes=minutes, **ending)
+                self._end(ended=now(), minutes=minutes, **ending)
+
+    def _end(self, **fields: Any) -> None:
+        """`update_status`, also on a full disk: where a new file has no room, the old one's room is used."""
+        file = self.path / "status.json"
+        try:
+            self.update_status(**fields)
+        except OSError as error:
+            if disk_error(error) is None:
+                raise
+            text = as_json({**self.status, **fields}).encode()
+            with suppress(OSError), file.open("rb+") as stream:
+                stream.write(text)
+                stream.truncate()
 
 
 def _matching(pattern: Path) -> Iterator[Path]:
@@ -237,7 +250,18 @@ def now() -> str:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people can read, whole or not at all; NaN is refused (JSON has none)."""
-    write_text_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_atomically(path, as_json(content))
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """JSON that people can read."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def reason(error: Exception) -> str:
+    """Why a run failed, for status.json."""
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return " ".join((disk_trouble(error) or kind + str(error)).split())[:500]
 
 
 def _is_readable(file: Path) -> bool:
