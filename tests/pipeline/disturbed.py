@@ -17,6 +17,7 @@ from hldm.config.compose import compose
 from hldm.run import stop
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
+from hldm.run.provenance import code
 
 SETTINGS = [
     "experiment=pvae_tree", "diffusion=flow", "denoiser=mlp", "conditioning=class", "training=standard",
@@ -42,7 +43,8 @@ def prepare(outputs: Path, *overrides: str) -> RunDirectory:
 
 def start(directory: RunDirectory, disturb: Disturb = lambda: None) -> int:
     """The process number of a worker. What it says is in `said`."""
-    import_module("hldm.pipeline")  # before the fork
+    import_module("hldm.pipeline")  # before the fork, as is what git says, which somebody may be at work with
+    code()
     pid = os.fork()
     if pid:
         return pid
