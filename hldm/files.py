@@ -12,8 +12,19 @@ from pathlib import Path
 
 from hldm.errors import disk_error
 
+fences: dict[Path, Callable[[], object]] = {}
+"""Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
+
 HOUR = 3600.0
 """Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
+
+
+def check_fences(path: Path) -> None:
+    """Make sure that this process may still write to `path`: who has lost a folder must not touch it any more."""
+    if fences:
+        for folder in path.absolute().parents:
+            if folder in fences:
+                fences[folder]()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, keep: Path | None = None) -> None:
@@ -36,6 +47,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, keep: Path 
             if (system := disk_error(error)) is None:
                 raise
             raise OSError(system.errno, system.strerror, str(path)) from error
+        check_fences(path)
         if keep is not None and path.exists():
             path.replace(keep)
         temporary.replace(path)
