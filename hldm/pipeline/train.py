@@ -110,7 +110,7 @@ def _run(directory: RunDirectory) -> dict[str, Any]:
         log.summary(results["metrics"])
         # kilobytes on Linux, bytes on macOS
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        directory.update_status(peak_memory_mib=peak // 2**20)
+        directory.update_status(peak_memory_mib=peak // 2**20, weights_bytes=(path / MODEL).stat().st_size)
     return results
 
 

@@ -5,6 +5,7 @@ status.json   state, pid, host, started, ended, minutes, error, seconds (stage â
 results.json  final metrics and where they come from; nothing in it depends on the time of day
 """
 
+import hashlib
 import json
 import os
 import socket
@@ -96,6 +97,30 @@ class RunDirectory:
         write_text_atomically(run.path / "config.yaml", text)
         return run
 
+    @property
+    def config_digest(self) -> str | None:
+        """A hash of config.yaml as it is, by which damage shows; None where it is not there."""
+        try:
+            return hashlib.sha256((self.path / "config.yaml").read_bytes()).hexdigest()
+        except OSError:
+            return None
+
+    def set_aside_damaged(self) -> list[Path]:
+        """Rename status.json and results.json where they cannot be read, so that what they held is made again.
+
+        Returns:
+            The files as they are called now. What is left of the run is looked at as if they had not been there.
+        """
+        aside = []
+        for name, is_sound in (("status.json", lambda: self.status), ("results.json", lambda: self.results)):
+            try:
+                is_sound()
+            except UserError:
+                file = self.path / name
+                if file.is_file() and os.access(file, os.R_OK):
+                    aside.append(file.rename(file.with_name(f"{name}.damaged")))
+        return aside
+
     def others(self, outputs: Path) -> Iterator["RunDirectory"]:
         """The other runs in a folder of studies, as far as they are not damaged."""
         for file in sorted(outputs.glob("*/*/status.json")):
@@ -147,9 +172,17 @@ class RunDirectory:
             status = self.status  # who has ended since the first look said so before it let go
         results = self.results
         state = str(status["state"])
-        if (is_left and state == "running") or (state == "finished" and results is None):
+        if (is_left and state == "running") or (state == "finished" and not (results and self._has_weights(status))):
             state = "broken off"
         return Snapshot(state, status, results)
+
+    def _has_weights(self, status: Mapping[str, Any]) -> bool:
+        """Whether a finished run's weights have the size that they had then; they may have been removed for room."""
+        size = status.get("weights_bytes")
+        try:
+            return size is None or (self.path / MODEL).stat().st_size == size
+        except OSError:
+            return True
 
     @property
     def finished(self) -> dict[str, Any] | None:

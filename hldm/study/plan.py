@@ -14,7 +14,7 @@ from hldm.config.autoencoder import MLP
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.run import jobs
-from hldm.run.directory import RunDirectory
+from hldm.run.directory import RunDirectory, Snapshot
 from hldm.run.identity import Identity, run_identity
 from hldm.run.provenance import differs
 
@@ -65,7 +65,10 @@ def make_plan(points: Iterable[tuple[tuple[str, ...], RunConfig]]) -> list[Point
             plan.append(Point(overrides, config, identity, run, same.state, same.made_with, first[path]))
             continue
         first[path] = number
-        was = run.snapshot()
+        try:
+            was = run.snapshot()
+        except UserError:  # a file of it is damaged: the others go on, and what it held is made again
+            was = Snapshot("damaged", {}, None)
         made_with = {**was.provenance, **(was.status.get("code") or {})}
         plan.append(Point(overrides, config, identity, run, was.state, made_with, job=jobs.job_of(was.status)))
     return _with_jobs(plan)
@@ -105,6 +108,7 @@ def print_points(plan: list[Point], estimate: "Estimate", console: Console) -> l
         "finished": "finished already",
         "submitted": "its job is gone: again",
         "cancelled": "cancelled before: again",
+        "damaged": "a file is damaged: mended",
     }
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("#", "grid point", "run", "", "minutes"):
