@@ -3,6 +3,7 @@
 Only small files are read, and the scheduler is asked once for all runs: thousands are listed in a second or two.
 """
 
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,7 +138,7 @@ def lines(entries: Sequence[Entry], width: int) -> Iterator[str]:
         yield _row(row, widths)
         if entry.trouble:
             yield "  " + _end_cut(" ".join(entry.trouble.split()), width - 2)
-    yield summary(entries)
+    yield textwrap.fill(summary(entries), width)
 
 
 def summary(entries: Sequence[Entry]) -> str:

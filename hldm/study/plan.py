@@ -14,7 +14,7 @@ from hldm.config.autoencoder import MLP
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.run import jobs
-from hldm.run.directory import RunDirectory, Snapshot
+from hldm.run.directory import RunDirectory
 from hldm.run.identity import Identity, run_identity
 from hldm.run.provenance import differs
 
@@ -65,10 +65,7 @@ def make_plan(points: Iterable[tuple[tuple[str, ...], RunConfig]]) -> list[Point
             plan.append(Point(overrides, config, identity, run, same.state, same.made_with, first[path]))
             continue
         first[path] = number
-        try:
-            was = run.snapshot()
-        except UserError:  # a file of it is damaged: the others go on, and what it held is made again
-            was = Snapshot("damaged", {}, None)
+        was = run.look()  # a damaged run is mended, and the others go on
         made_with = {**was.provenance, **(was.status.get("code") or {})}
         plan.append(Point(overrides, config, identity, run, was.state, made_with, job=jobs.job_of(was.status)))
     return _with_jobs(plan)

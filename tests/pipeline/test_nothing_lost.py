@@ -114,7 +114,9 @@ PHASES = [
 """Files in the order in which a run writes them."""
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "can only be read")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk can only be read")]
+)
 def test_a_full_disk_is_said_and_nothing_is_lost(number: int, words: str, undisturbed: Any, tmp_path: Path) -> None:
     """In every phase, one after the other."""
     directory = prepare(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hldm import console
-from hldm.commands import evaluate, generate
+from hldm.commands import evaluate, generate, runs
 from hldm.run.directory import MODEL, RunDirectory
 from tests.conftest import Invoke
 
@@ -43,6 +43,17 @@ def test_another_run_is_planned_beside_a_damaged_one(file: str, invoke: Invoke) 
     [run] = Path("outputs/main").glob("*-s0-*")
     (run / file).write_text("{")
     assert invoke("seed=1", "tracking=none")[0] == 0
+
+
+@pytest.mark.parametrize("file", ["status.json", "results.json"])
+def test_retrying_sets_aside_what_cannot_be_read(file: str, invoke: Invoke) -> None:
+    invoke("seed=0", "tracking=none")
+    [run] = Path("outputs/main").glob("*-s0-*")
+    (run / file).write_text("{")
+    assert console.run(lambda: runs.main(["retry", str(run)])) == 0
+    assert (run / f"{file}.damaged").read_text() == "{"
+    assert invoke("-m", "seed=0,1", "tracking=none")[0] == 0
+    assert RunDirectory(run).state == "finished"
 
 
 @pytest.mark.parametrize("folder", ["a [1]", "x*y", "plain"])
