@@ -21,8 +21,6 @@ PATIENCE = 30.0
 AGAIN = ("failed", "cancelled", "lost", "broken off", "damaged", "stopped")
 """States from which `retry` starts."""
 
-RUN_FILES = ("status.json", "results.json")
-
 
 def cancel(entries: Sequence[Entry]) -> Iterator[str]:
     """End what works and what waits; a line on each run. What is saved stays: started again, a run goes on from it."""
@@ -65,12 +63,12 @@ def _mark_cancelled(entry: Entry) -> str:
 
 def retry(entries: Sequence[Entry]) -> Iterator[str]:
     """Mark what did not finish to be done again; a line on each run, and the commands that do it."""
-    chosen = [entry for entry in entries if entry.state in AGAIN or _is_damaged(entry.run)]
+    chosen = [entry for entry in entries if entry.state in AGAIN or entry.run.look().state == "damaged"]
     commands: dict[str, None] = {}
     for entry in chosen:
         try:
             with entry.run.lock():
-                aside = _set_aside(entry.run)
+                aside = [file.stem for file in entry.run.set_aside_damaged()]
                 has_begun = any((entry.run.path / "checkpoints").glob("*"))
                 entry.run.update_status(state="stopped" if has_begun else "new", error=None, job=None)
         except BusyError as error:
@@ -87,27 +85,6 @@ def retry(entries: Sequence[Entry]) -> Iterator[str]:
     elif commands:
         yield "What starts them:"
         yield from (f"  {command}" for command in commands)
-
-
-def _is_damaged(run: RunDirectory) -> bool:
-    try:
-        run.snapshot()
-    except UserError:
-        return True
-    return False
-
-
-def _set_aside(run: RunDirectory) -> list[str]:
-    """Rename what cannot be read, so that it is made again from what can; the names."""
-    aside = []
-    for name in RUN_FILES:
-        try:
-            _ = run.status if name == "status.json" else run.results
-        except UserError:
-            file = run.path / name
-            file.rename(file.with_name(f"{name}.damaged"))
-            aside.append(name)
-    return aside
 
 
 def _retry_first_stage(run: RunDirectory) -> None:
