@@ -93,24 +93,27 @@ sys.exit(console.run(lambda: worker.main(sys.argv[1:])))
 def test_a_frozen_worker_that_was_taken_over_ends_with_76_and_changes_nothing(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "SILENCE", 1.0)
-    monkeypatch.setattr(lease, "LOOK", 0.05)
+    for name, seconds in {"HEARTBEAT": 0.1, "SILENCE": 1.0, "LOOK": 0.05}.items():
+        monkeypatch.setattr(lease, name, seconds)
     pipe = subprocess.PIPE
     argv = [sys.executable, "-c", FROZEN, str(run.path)]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     with subprocess.Popen(argv, env=environment, stdout=pipe, stderr=pipe, text=True) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "here\n"
-        worker.send_signal(signal.SIGSTOP)
-        with pytest.raises(BusyError), run.lock():
-            pytest.fail("it was there a moment ago")
-        time.sleep(0.3)
-        with run.work():
-            before = (run.path / "status.json").read_bytes()
-            worker.send_signal(signal.SIGCONT)
-            _, err = worker.communicate(timeout=60)
-            assert worker.returncode == 76, err
-            assert f"is worked on by process {os.getpid()}" in " ".join(err.split())
-            assert "Traceback" not in err
-            assert (run.path / "status.json").read_bytes() == before
-            assert run.state == "running"
+        try:
+            worker.send_signal(signal.SIGSTOP)
+            with pytest.raises(BusyError), run.lock():
+                pytest.fail("it was there a moment ago")
+            time.sleep(0.3)
+            with run.work():
+                before = (run.path / "status.json").read_bytes()
+                worker.send_signal(signal.SIGCONT)
+                _, err = worker.communicate(timeout=60)
+                assert worker.returncode == 76, err
+                assert f"is worked on by process {os.getpid()}" in " ".join(err.split())
+                assert "Traceback" not in err
+                assert (run.path / "status.json").read_bytes() == before
+                assert run.state == "running"
+        finally:
+            worker.kill()
