@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hldm.config.schema import RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
@@ -37,7 +39,7 @@ from hldm.tracking import JsonLines
 from hldm.training import DiffusionStage, FirstStage, encode, images_used, save_weights, stream, train
 
 SCALE_IMAGES = 5000
-"""About how many images of the second stage's first batches the latent scale is measured on."""
+"""About how many images of the second stage's first batches the latents' scale and pairing are measured on."""
 
 
 def run(path: Path) -> dict[str, Any]:
@@ -134,13 +136,10 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     model.autoencoder.eval().requires_grad_(False)
     steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
     encoded = encode(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
-    if (scale := carried_latent_scale(config)) is None:
-        batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
-        seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
-        noise = stream(seed, "latent_scale", device=device)
-        model.fit_latent_scale(model.autoencoder.draw(encoded.rows(seen), noise))
-    else:
-        model.latent_scale.copy_(scale)
+    batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
+    first = encoded.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
+    noise = torch.randn(first.loc.shape, generator=stream(seed, "latent_scale", device=device), device=device)
+    model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
     averaged = train(
