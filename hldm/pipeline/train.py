@@ -15,6 +15,7 @@ import torch
 from hldm.config.schema import RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
+from hldm.errors import UserError
 from hldm.files import write_atomically
 from hldm.geometry import Curvature
 from hldm.model import LatentDiffusion
@@ -29,10 +30,12 @@ from hldm.pipeline.build import (
 )
 from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
-from hldm.pipeline.log import RunLog, run_log
+from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
+from hldm.run import stop
 from hldm.run.directory import MODEL, RunDirectory
-from hldm.run.identity import training_identity
+from hldm.run.identity import first_stage_folder, training_identity
+from hldm.run.provenance import provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
@@ -50,9 +53,19 @@ def run(path: Path) -> dict[str, Any]:
 
     Raises:
         UserError: another process works on the run, or one of its files is damaged.
+        Stopped: the process was asked to stop, see `hldm.run.stop`; the next call goes on.
     """
     directory = RunDirectory(path)
-    config = directory.config
+    if (results := directory.finished) is not None:  # reading needs no write
+        return results
+    with directory.lock():
+        if (results := directory.finished) is not None:  # by another process meanwhile
+            return results
+        return _run(directory)
+
+
+def _run(directory: RunDirectory) -> dict[str, Any]:
+    config, path = directory.config, directory.path
     with directory.work(), run_log(directory, config) as log:
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
@@ -71,6 +84,7 @@ def run(path: Path) -> dict[str, Any]:
                     train_diffusion(model, dataset, config, path, log)
             save_weights(path / MODEL, model)
             diffusion_state(path).unlink(missing_ok=True)
+        stop.check()
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
@@ -93,6 +107,30 @@ def run(path: Path) -> dict[str, Any]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         directory.update_status(peak_memory_mib=peak // 2**20)
     return results
+
+
+def run_first_stage(path: Path) -> None:
+    """Train the first stage that several runs share, as work of its own, so that none of them waits for another.
+
+    Args:
+        path: <outputs>/first_stages/<identity>, with the config.yaml of one of these runs.
+
+    Raises:
+        UserError: another process works on it.
+    """
+    directory = RunDirectory(path)
+    config = directory.config
+    if first_stage_folder(config) != path:
+        raise UserError(f"{path} is not the folder of this first stage, which is {first_stage_folder(config)}.")
+    with directory.work():
+        device = choose_device(config.hardware)
+        dataset = build_dataset(config)
+        model = build_model(config, dataset, curvature_of(config.curvature)).to(device)
+        if config.hardware.compile:
+            compile_training(model)
+        with timed(directory, "first_stage"):
+            train_first_stage(model, dataset, config, StageLog(directory), is_held=True)
+        directory.write_results({"metrics": {}, "provenance": provenance(directory.status.get("command"))})
 
 
 def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunLog) -> bool:
@@ -149,6 +187,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
         state_path=diffusion_state(path),
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),
+        on_step=lambda step: log.progress(stage.name, step, steps),
     )
     stage.model.load_state_dict(averaged.state_dict())
 
