@@ -232,7 +232,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     from hldm.console import paragraphs, terminal
     from hldm.run import exits, requirements, stop
     from hldm.study.compare import print_comparison
-    from hldm.study.execute import threads_of, write_directory
+    from hldm.study.execute import mend, threads_of, write_directory
     from hldm.study.grid import machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
@@ -243,12 +243,11 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     console = terminal()
     plan = make_plan([(tuple(overrides), config)])
     [point] = plan
-    if point.state == "damaged":
-        _ = point.run.snapshot()  # which says what is
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if plan_only:
         return None
+    mend(plan)
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded

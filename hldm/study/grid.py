@@ -14,7 +14,7 @@ from hldm.machine import Allotment, allot, check_machine
 from hldm.resources import cores, memory
 from hldm.run import requirements
 from hldm.study.compare import print_comparison
-from hldm.study.execute import execute
+from hldm.study.execute import execute, mend
 from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
@@ -69,6 +69,7 @@ def sweep(
     print_plan(plan, allotment.slots, str(allotment), console)
     if plan_only:
         return plan, None
+    mend(plan)
     warn_of_tracker(to_run, console)
     # a run that another process works on is waited for, where it takes a slot of this machine
     at_work = [point for point in plan if point.original is None and point.state == "running"]
