@@ -129,7 +129,7 @@ class LatentDiffusion(LatentModel):
         return self._rescaled[2]
 
     def diffusion_loss(self, v: Tensor, labels: Tensor, generator: Generator, noise: Tensor | None = None) -> Tensor:
-        """The process's loss on latents v with labels (B,); all noise from `generator`, but for what v was drawn with."""
+        """The process's loss on latents v with labels (B,), all noise from `generator` but what v was drawn with."""
         condition = self.conditioning.for_training(labels, generator)
         scaled = v / self.layout.per_coordinate(self.latent_scale)
         return self.process.loss(

@@ -38,7 +38,7 @@ class Process(nn.Module, ABC):
                 label, the noise that a latent is trained with has the law that sampling starts from.
         """
 
-    def fit_pairing(self, noise: Tensor, v: Tensor) -> None:  # noqa: B027  # most processes measure nothing
+    def fit_pairing(self, noise: Tensor, v: Tensor) -> None:
         """Measure what the process has to know of latents v (N, C, *positions) and the noise they are drawn with."""
 
     @abstractmethod
