@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
+REFUSED = 2  # the status after a UserError
 
 
 def run(main: Callable[[], int | None]) -> int:
@@ -31,12 +32,12 @@ def run(main: Callable[[], int | None]) -> int:
         return main() or 0
     except UserError as error:
         print(paragraphs(str(error)), file=sys.stderr)
-        return 2
+        return REFUSED
     except Exception as error:
         if (sentence := _disk_trouble(error)) is None:
             raise
         print(paragraphs(sentence), file=sys.stderr)
-        return 2
+        return REFUSED
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return INTERRUPTED

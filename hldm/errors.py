@@ -1,4 +1,4 @@
-"""The one exception that is shown to a user as a paragraph, never as a traceback."""
+"""The exceptions that end a command with a paragraph, never with a traceback."""
 
 from collections.abc import Iterable, Sequence
 
@@ -26,3 +26,14 @@ class UserError(ValueError):
         lines = [f"{len(distinct)} settings cannot be as they are:", *(f"- {text}" for text in distinct[:MOST])]
         lines += [f"- and {len(distinct) - MOST} more."] if len(distinct) > MOST else []
         return cls("\n".join(lines), distinct)
+
+
+class BusyError(UserError):
+    """Another process works on what was asked for: nothing is wrong, and nothing was done."""
+
+
+class Stopped(BaseException):
+    """What works was asked to stop and has saved what it had done; started again, it goes on from there.
+
+    Like KeyboardInterrupt it is no Exception: who goes on after a failure does not go on after this.
+    """

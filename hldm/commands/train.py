@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hldm.errors import UserError
+from hldm.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,8 +32,8 @@ FLAGS = (*WITH_A_VALUE, "--multirun", "-m", "--resolve", "-h", "--help")
 """Hydra's flags that mean something here."""
 
 
-def main(argv: list[str]) -> None:
-    """Answer one command line.
+def main(argv: list[str]) -> int | None:
+    """Answer one command line; the exit status where it is not 0.
 
     Raises:
         UserError: what it asks for is wrong, or a run failed.
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         from hldm import __version__
 
         print(__version__)
-        return
+        return None
     flags, overrides = split(argv)
     from hldm.config.options import Options
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
         from hldm.console import here
 
         print(here(help_text(options, overrides)))
-        return
+        return None
     is_grid = bool({"-m", "--multirun"} & set(flags))
     shows = any(flag.split("=")[0] in ("--cfg", "-c") for flag in flags)
     if is_grid and shows:
@@ -66,8 +66,7 @@ def main(argv: list[str]) -> None:
 
     given = read(overrides, options, is_grid=is_grid)
     composed = composed_by_hydra(flags, given, options)
-    if composed is not None:
-        run_one(overrides, composed, options)
+    return None if composed is None else run_one(overrides, composed, options)
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -190,12 +189,12 @@ def _search_path(options: "Options") -> list[str]:
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 
-def run_one(overrides: list[str], composed: "DictConfig", options: "Options") -> None:
-    """Check, plan and run one configuration in this process, then show its results."""
+def run_one(overrides: list[str], composed: "DictConfig", options: "Options") -> int | None:
+    """Check, plan and run one configuration in this process, then show its results; the status if it stopped."""
     from hldm.config.arguments import in_our_words
     from hldm.config.compose import plain, typed
-    from hldm.console import terminal
-    from hldm.run import requirements
+    from hldm.console import paragraphs, terminal
+    from hldm.run import exits, requirements, stop
     from hldm.study.compare import print_comparison
     from hldm.study.execute import write_directory
     from hldm.study.grid import machine, warn_of_tracker
@@ -216,7 +215,14 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options") ->
             directory = write_directory(point, allotment.threads)
         # torch reads the number of threads when it is imported, which the pipeline does
         os.environ.update(allotment.environment(0))
-        from hldm.pipeline import run
+        try:
+            with stop.listening():
+                from hldm.pipeline import run
 
-        run(directory.path)
+                stop.check()
+                run(directory.path)
+        except Stopped:
+            print(paragraphs(stop.GO_ON), file=sys.stderr)
+            return exits.STOPPED
     print_comparison(plan, console)
+    return None

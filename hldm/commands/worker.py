@@ -1,22 +1,49 @@
-"""`hldm worker DIRECTORY` brings one run directory to its end. Launchers start it; the directory is all it needs."""
+"""`hldm worker DIRECTORY` brings one run directory to its end. Launchers start it; the directory is all it needs.
+
+Its exit status is one of `hldm.run.exits`.
+"""
 
 import signal
+import sys
 from pathlib import Path
 
-from hldm.errors import UserError
+from hldm import console
+from hldm.errors import BusyError, Stopped, UserError
+from hldm.run import exits, stop
 
 USAGE = "Usage: hldm worker DIRECTORY, a run directory with a config.yaml: outputs/<study>/<run>."
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Train and evaluate the run of which config.yaml lies in the directory."""
     if argv and argv[0] in ("-h", "--help"):
         print(USAGE)
-        return
+        return exits.FINISHED
     if len(argv) != 1 or argv[0].startswith("-"):
         raise UserError(USAGE)
     # a launcher stops its runs by SIGINT, also where its own shell started it in the background, ignoring that
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    from hldm.pipeline import run
+    with stop.listening():
+        status = console.run(lambda: work(Path(argv[0])))
+    return exits.FAILED if status == console.REFUSED else status
 
-    run(Path(argv[0]))
+
+def work(path: Path) -> int:
+    """Train and evaluate, and the exit status of an ending that is no failure.
+
+    Raises:
+        UserError: the run failed.
+    """
+    try:
+        # torch is imported here, for seconds in which a signal may come already
+        from hldm.pipeline import run
+
+        stop.check()
+        run(path)
+    except Stopped:
+        print(console.paragraphs(stop.GO_ON), file=sys.stderr)
+        return exits.STOPPED
+    except BusyError as error:
+        print(console.paragraphs(str(error)), file=sys.stderr)
+        return exits.BUSY
+    return exits.FINISHED

@@ -66,6 +66,7 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
             state_path=state_path,
             on_start=on_start,
             log=record,
+            on_step=lambda step: log.progress(stage.name, step, config.training.first_stage.steps),
         )
         save_weights(weights, model.autoencoder)
         state_path.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ from hldm.pipeline.build import build, references
 from hldm.pipeline.copies import copy_metrics
 from hldm.pipeline.curves import Setting, best_values, draw_curves, drawn_with, places
 from hldm.pipeline.stopwatch import Stopwatch
+from hldm.run import stop
 from hldm.training import encode, stream
 
 SHARES = ("label_accuracy", "precision")
@@ -71,6 +72,7 @@ def draw(
     subjects = subjects.to(model.device) if isinstance(subjects, Tensor) else subjects
     latents, images = [], []
     for i in track(range(0, len(subjects), batch_size), description=f"    sampling{how}", transient=False):
+        stop.check()
         latents.append(model.sample_latents(subjects[i : i + batch_size], stream(seed, noise, i, model.device)))
         images.append(model.images(latents[-1]).cpu())
     return Drawn(torch.cat(latents), torch.cat(images))

@@ -29,6 +29,7 @@ from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
 from hldm.pipeline.log import RunLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
+from hldm.run import stop
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import training_identity
 from hldm.run.summary import print_metrics
@@ -48,6 +49,7 @@ def run(path: Path) -> dict[str, Any]:
 
     Raises:
         UserError: another process works on the run, or one of its files is damaged.
+        Stopped: the process was asked to stop, see `hldm.run.stop`; the next call goes on.
     """
     directory = RunDirectory(path)
     config = directory.config
@@ -69,6 +71,7 @@ def run(path: Path) -> dict[str, Any]:
                     train_diffusion(model, dataset, config, path, log)
             save_weights(path / MODEL, model)
             diffusion_state(path).unlink(missing_ok=True)
+        stop.check()
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
@@ -150,6 +153,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
         state_path=diffusion_state(path),
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),
+        on_step=lambda step: log.progress(stage.name, step, steps),
     )
     stage.model.load_state_dict(averaged.state_dict())
 

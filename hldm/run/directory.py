@@ -1,7 +1,7 @@
 """The files of one run, `outputs/<study>/<run id>/`: what is true about a run is what lies here.
 
 config.yaml   the whole configuration, resolved
-status.json   state, pid, host, started, ended, minutes, error, seconds (stage → seconds)
+status.json   state, pid, host, started, ended, minutes, error, seconds (stage → seconds), progress (stage, step, steps)
 results.json  final metrics and where they come from; nothing in it depends on the time of day
 """
 
@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
 from hldm.config.schema import RunConfig
-from hldm.errors import UserError
+from hldm.errors import BusyError, Stopped, UserError
 from hldm.files import write_text_atomically
 from hldm.paths import expanded, root
 
@@ -37,7 +37,7 @@ class Snapshot:
     """A run as it was when its files were read, once.
 
     Attributes:
-        state: new, running, broken off, finished or failed: what status.json says, as far as it is still true.
+        state: new, running, stopped, broken off, finished or failed: what status.json says, as far as it is still true.
         status: what status.json says.
         results: what results.json says, None where the run has not come that far.
     """
@@ -168,14 +168,14 @@ class RunDirectory:
         """Hold the run, so that no other process works on it; the system lets go when the process ends, however.
 
         Raises:
-            UserError: another process has it.
+            BusyError: another process has it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(
+            raise BusyError(
                 f"{self.path} is being worked on by {self.holder()}. Wait until it has ended (or stop it) and "
                 "repeat the command, or choose another folder with study=…."
             ) from None
@@ -198,9 +198,9 @@ class RunDirectory:
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Hold the run and keep status.json true while it works: running, then finished or failed.
+        """Hold the run and keep status.json true while it works: running, then finished, stopped or failed.
 
-        What is interrupted stays "running" without anyone who holds it, which is what `broken off` means.
+        What is killed stays "running" without anyone who holds it, which is what `broken off` means.
         Minutes add up over resumed pieces.
         """
         with self.lock():
@@ -212,6 +212,9 @@ class RunDirectory:
             try:
                 yield
                 ending = {"state": "finished"}
+            except Stopped:
+                ending = {"state": "stopped"}
+                raise
             except Exception as error:
                 kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
                 ending = {"state": "failed", "error": kind + " ".join(str(error).split())[:500]}

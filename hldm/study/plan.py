@@ -67,7 +67,13 @@ def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> Non
         how: where they run, in words.
     """
     estimate = Estimate.from_finished_runs(Path(plan[0].config.paths.outputs))
-    words = {"new": "new", "broken off": "resume", "failed": "failed before: again", "finished": "finished already"}
+    words = {
+        "new": "new",
+        "broken off": "resume",
+        "stopped": "resume",
+        "failed": "failed before: again",
+        "finished": "finished already",
+    }
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("#", "grid point", "run", "", "minutes"):
         table.add_column(heading, justify="right" if heading in ("#", "minutes") else "left", overflow="fold")

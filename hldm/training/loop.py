@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from hldm.errors import UserError
+from hldm.run import stop
 from hldm.training.checkpoint import load_state, save_state
 from hldm.training.ema import Ema
 from hldm.training.learned import LearnedCurvatures
@@ -70,6 +71,7 @@ def train(
     log_every: int,
     on_start: Callable[[int], None],
     log: Callable[[int, dict[str, float]], None],
+    on_step: Callable[[int], None] = lambda done: None,
 ) -> nn.Module:
     """Train `stage` to its end and return the model to use: the average where `ema_decay` is given.
 
@@ -83,8 +85,10 @@ def train(
         checkpoint_every: steps between resume states.
         on_start: called once with the first step that will be run, before it runs.
         log: called every `log_every` steps (and at the last one) with (steps done, scalars).
+        on_step: called after every step with the steps done.
 
     Raises:
+        Stopped: the process was asked to stop (`hldm.run.stop`), and the state of the last step is saved.
         UserError: the loss or a weight is no longer finite, or a step does not fit in memory. What is saved is finite.
     """
     learned = LearnedCurvatures(stage.model)
@@ -92,6 +96,7 @@ def train(
     ema = None if ema_decay is None else Ema(stage.model, ema_decay)
     kept = [stage.model] if ema is None else [stage.model, ema.model]
     first = _resume(state_path, stage, optimizer, ema)
+    stop.check()
     on_start(first)
     watch = Watch(stage.name, stage.curved, optimizer.peak)
     device = next(stage.model.parameters()).device
@@ -133,9 +138,13 @@ def train(
                 log(done, figures)
                 progress.update(bar, figures=f"loss {figures['loss']:.4g}")
             progress.update(bar, completed=done)
-            if done % checkpoint_every == 0 and done < steps:
+            on_step(done)
+            is_stopping = stop.requested()
+            if done < steps and (done % checkpoint_every == 0 or is_stopping):
                 watch.weights(done, *kept)
                 save_state(state_path, _state(done, stage, optimizer, ema))
+                if is_stopping:
+                    stop.check()
         watch.weights(steps, *kept)
     return stage.model if ema is None else ema.model
 

@@ -7,6 +7,7 @@ from hldm.autoencoder import Encoded, TrainableAutoencoder
 from hldm.data import Split
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion, LatentModel
+from hldm.run import stop
 from hldm.training.loop import Stage
 from hldm.training.randomness import batch_indices, stream
 
@@ -83,6 +84,7 @@ def encode(model: LatentModel, images: Tensor | Split, chosen: Tensor | None = N
     chosen = torch.arange(len(images)) if chosen is None else chosen
     whole: Encoded | None = None
     for part in chosen.split(batch_size):
+        stop.check()
         batch = images.read(part) if isinstance(images, Split) else images[part]
         loc, scale = model.autoencoder.encode(to_unit(batch.to(model.device)))
         if whole is None:

@@ -1,5 +1,6 @@
 """A stopped stage goes on bit for bit; a diverged one says so; the schedule and the average are what they say."""
 
+import signal
 from functools import partial
 from itertools import pairwise
 
@@ -7,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from hldm.errors import UserError
+from hldm.errors import Stopped, UserError
 from hldm.geometry import FixedCurvature, LearnableCurvature
+from hldm.run import stop
 from hldm.training.checkpoint import load_state, load_weights, save_state, save_weights
 from hldm.training.ema import Ema
 from hldm.training.loop import Stage, scheduled, train
@@ -50,6 +52,7 @@ def run(
     clip_norm=1.0,
     lr=1e-2,
     log_every=1,
+    on_step=lambda done: None,
 ):
     return train(
         stage,
@@ -63,6 +66,7 @@ def run(
         log_every=log_every,
         on_start=(starts if starts is not None else []).append,
         log=lambda step, figures: None if logged is None else logged.append((step, figures)),
+        on_step=on_step,
     )
 
 
@@ -78,6 +82,45 @@ def test_a_stopped_stage_goes_on_bit_for_bit(tmp_path, stop_at, ema_decay):
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert {step: figures["loss"] for step, figures in straight_log} == {step: figures["loss"] for step, figures in log}
+
+
+def ask_at(step):
+    return lambda done: signal.raise_signal(signal.SIGTERM) if done == step else None
+
+
+@pytest.mark.parametrize("step", [1, 6, 8, 19])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_stage_that_is_asked_to_stop_saves_the_step_it_is_at(tmp_path, step, ema_decay):
+    starts = []
+    straight = run(Regression(), tmp_path / "a.pt", ema_decay)
+    with stop.listening(), pytest.raises(Stopped, match="SIGTERM"):
+        run(Regression(), tmp_path / "b.pt", ema_decay, starts, on_step=ask_at(step))
+    resumed = run(Regression(), tmp_path / "b.pt", ema_decay, starts)
+    assert starts == [0, step]
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_stage_that_is_asked_to_stop_before_it_begins_does_no_step(tmp_path):
+    starts = []
+    with stop.listening():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            run(Regression(0), tmp_path / "a.pt", starts=starts)
+    assert not starts
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_that_is_asked_to_stop_in_its_last_step_is_finished(tmp_path):
+    with stop.listening():
+        run(Regression(), tmp_path / "a.pt", on_step=ask_at(20))
+        assert stop.requested()  # and whoever goes on from here stops
+
+
+def test_what_is_not_finite_is_not_saved_by_a_stop_either(tmp_path):
+    with stop.listening(), pytest.raises(UserError, match="weight"):
+        run(Regression(poisoned_gradient=5), tmp_path / "a.pt", on_step=ask_at(6))
+    assert load_state(tmp_path / "a.pt")["step"] == 4
 
 
 class Curved(Regression):
