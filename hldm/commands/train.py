@@ -5,6 +5,7 @@ Hydra composes; what it cannot say well is said here. A wrong value ends in a pa
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,8 @@ def main(argv: list[str]) -> int | None:
 
         print(__version__)
         return None
-    flags, overrides = split(argv)
+    flags, typed = split(argv)
+    overrides, words = said(typed)
     from hldm.config.options import Options
 
     options = Options(*config_dirs(flags), *searched(overrides))
@@ -65,8 +67,8 @@ def main(argv: list[str]) -> int | None:
     from hldm.config.arguments import read
 
     given = read(overrides, options, is_grid=is_grid)
-    composed = composed_by_hydra(flags, given, options)
-    return None if composed is None else run_one(overrides, composed, options)
+    composed = composed_by_hydra(flags, given, options, words)
+    return None if composed is None else run_one(overrides, composed, options, plan_only=words.get("plan", False))
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -96,6 +98,33 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
                 what = f"one of {', '.join(allowed)}" if allowed else "a value"
                 raise UserError(f"{name} needs {what} after it, as in {name} {(allowed or ('<folder>',))[0]}.")
     return flags, overrides
+
+
+WORDS = ("plan", "wait")
+"""What a command does with its runs: say it only, or stay with those that it submits. No setting of a run."""
+
+
+def said(typed: list[str]) -> tuple[list[str], dict[str, bool]]:
+    """The overrides, and what the command was told to do with the runs, each true or false.
+
+    Raises:
+        UserError: a word with another value, or two of them.
+    """
+    words: dict[str, bool] = {}
+    overrides = []
+    for argument in typed:
+        key, equals, value = argument.partition("=")
+        if key.lstrip("+") not in WORDS or not equals:
+            overrides.append(argument)
+            continue
+        key = key.lstrip("+")
+        if value.lower() not in ("true", "false") or words.get(key, value.lower() == "true") != (
+            value.lower() == "true"
+        ):
+            what = {"plan": "print what would be done, and do nothing", "wait": "stay until submitted jobs have ended"}
+            raise UserError(f"{argument} is not understood: {key}=true is to {what[key]}, and {key}=false not to.")
+        words[key] = value.lower() == "true"
+    return overrides, words
 
 
 def _not_a_flag(flag: str, value: str) -> str:
@@ -149,7 +178,9 @@ def searched(overrides: list[str]) -> list[Path]:
     return folders
 
 
-def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Options") -> "DictConfig | None":
+def composed_by_hydra(
+    flags: list[str], given: "list[Argument]", options: "Options", words: Mapping[str, bool]
+) -> "DictConfig | None":
     """Let Hydra print a configuration or launch a grid, which both give None, or compose one run."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -171,6 +202,7 @@ def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Optio
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors instead of printing them
     own = [argument.hydra for argument in given if argument.key != "hydra.searchpath"]
+    own += [f"hydra.launcher.{word}={str(value).lower()}" for word, value in words.items()]
     # what a preset says of Hydra's sweeper must not replace the one that starts runs
     before, sys.argv = sys.argv, [sys.argv[0], *flags, *_search_path(options), *own, "hydra/sweeper=grid"]
     try:
@@ -189,8 +221,12 @@ def _search_path(options: "Options") -> list[str]:
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 
-def run_one(overrides: list[str], composed: "DictConfig", options: "Options") -> int | None:
-    """Check, plan and run one configuration in this process, then show its results; the status if it stopped."""
+def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *, plan_only: bool) -> int | None:
+    """Check, plan and run one configuration in this process, then show its results; or plan it only.
+
+    Returns:
+        The status if it stopped.
+    """
     from hldm.config.arguments import in_our_words
     from hldm.config.compose import plain, typed
     from hldm.console import paragraphs, terminal
@@ -209,6 +245,8 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options") ->
     [point] = plan
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
+    if plan_only:
+        return None
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded

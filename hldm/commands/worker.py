@@ -11,35 +11,38 @@ from hldm import console
 from hldm.errors import BusyError, Stopped, UserError
 from hldm.run import exits, stop
 
-USAGE = "Usage: hldm worker DIRECTORY, a run directory with a config.yaml: outputs/<study>/<run>."
+USAGE = (
+    "Usage: hldm worker DIRECTORY, a run directory with a config.yaml: outputs/<study>/<run>; or, with "
+    "part=first_stage after it, outputs/first_stages/<identity>."
+)
 
 
 def main(argv: list[str]) -> int:
-    """Train and evaluate the run of which config.yaml lies in the directory."""
+    """Train and evaluate the run of which config.yaml lies in the directory, or train a first stage for several."""
     if argv and argv[0] in ("-h", "--help"):
         print(USAGE)
         return exits.FINISHED
-    if len(argv) != 1 or argv[0].startswith("-"):
+    if not argv or argv[0].startswith("-") or argv[1:] not in ([], ["part=first_stage"]):
         raise UserError(USAGE)
     # a launcher stops its runs by SIGINT, also where its own shell started it in the background, ignoring that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with stop.listening():
-        status = console.run(lambda: work(Path(argv[0])))
+        status = console.run(lambda: work(Path(argv[0]), is_first_stage=bool(argv[1:])))
     return exits.FAILED if status == console.REFUSED else status
 
 
-def work(path: Path) -> int:
-    """Train and evaluate, and the exit status of an ending that is no failure.
+def work(path: Path, *, is_first_stage: bool) -> int:
+    """Train and evaluate, or train a first stage, and the exit status of an ending that is no failure.
 
     Raises:
         UserError: the run failed.
     """
     try:
         # torch is imported here, for seconds in which a signal may come already
-        from hldm.pipeline import run
+        from hldm.pipeline import run, run_first_stage
 
         stop.check()
-        run(path)
+        (run_first_stage if is_first_stage else run)(path)
     except Stopped:
         print(console.paragraphs(stop.GO_ON), file=sys.stderr)
         return exits.STOPPED

@@ -4,26 +4,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from hldm.config.autoencoder import KL, Autoencoder
-from hldm.config.base import Count, Section, Switch, UserPath, Whole, Word, Words, whole
+from hldm.config.base import Auto, Section, Switch, UserPath, Whole, Word, Words
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
 from hldm.config.dataset import MNIST, Dataset
 from hldm.config.diffusion import Denoiser, Diffusion, Process, TangentDDPM, UNet
 from hldm.config.geometry import Curvature, FixedCurvature, Geometry
 from hldm.config.metrics import BOUND_IMAGES, Metrics
+from hldm.config.slurm import Slurm
 from hldm.config.training import Training
 
 MAX_SEED = 2**32 - 1
 """numpy's limit."""
-
-
-def _auto(value: object) -> object:
-    return value if value == "auto" else whole(value)
-
-
-Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or a whole number ≥ 1")]
 
 
 class Hardware(Section):
@@ -41,6 +35,7 @@ class Hardware(Section):
         examples=[2],
     )
     compile: Switch = Field(default=False, description="train under torch.compile: quicker after a minute or two")
+    slurm: Slurm | None = Field(default=None, description="jobs of SLURM; null: this machine")
 
 
 class Paths(Section):

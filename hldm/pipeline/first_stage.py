@@ -3,6 +3,7 @@
 <outputs>/first_stages/<identity>/   autoencoder.safetensors, metrics.jsonl, and the resume state while it is trained
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
@@ -20,18 +21,22 @@ from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog
 from hldm.run.directory import MODEL
-from hldm.run.identity import first_stage_identity
+from hldm.run.identity import FIRST_STAGE_WEIGHTS as WEIGHTS
+from hldm.run.identity import first_stage_folder
 from hldm.tracking import JsonLines
 from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
-WEIGHTS = "autoencoder.safetensors"
 
-
-def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
+def train_first_stage(
+    model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog, *, is_held: bool = False
+) -> None:
     """Train `model.autoencoder`, or take it from a run that has the same first stage.
 
     Runs that start at the same moment wait for the one that trains it; if that one is killed, the next goes on from
     its resume state. The loss curve appears in the log of every run that uses it.
+
+    Args:
+        is_held: whether the caller holds the folder of the first stage already.
     """
     if config.first_stage is not None:
         load_first_stage(Path(config.first_stage), model)
@@ -39,7 +44,7 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
     folder = first_stage_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
-    with waiting_lock(folder):
+    with nullcontext() if is_held else waiting_lock(folder):
         if weights.is_file():
             load_weights(weights, model.autoencoder)
             replay(curve, log)
@@ -71,11 +76,6 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
         save_weights(weights, model.autoencoder)
         state_path.unlink(missing_ok=True)
         log.first_stage(folder, weights, config)
-
-
-def first_stage_folder(config: RunConfig) -> Path:
-    """Where the first stage is that this run trains, or shares."""
-    return Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
 
 
 def show_first_stage(config: RunConfig, log: RunLog) -> None:

@@ -93,6 +93,23 @@ class RunLog:
         self.tracker.summary({f"final/{name}": value for name, value in metrics.items()})
 
 
+class StageLog(RunLog):
+    """How far a first stage is that is trained for others; what it logs shows with those."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+        self._shown = -math.inf
+
+    def first_stage(self, folder: Path, weights: Path, config: RunConfig) -> None:
+        """Nothing is shown."""
+
+    def resume_at(self, stage: str, step: int) -> None:
+        """Nothing was written."""
+
+    def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+        """Nothing is written."""
+
+
 def curvature_label(config: RunConfig, *, is_flat: bool) -> float | str:
     """c as dashboards group by it: 0 where `is_flat`, words where it is learned."""
     if is_flat:

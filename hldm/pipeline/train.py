@@ -13,6 +13,7 @@ from typing import Any
 from hldm.config.schema import RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
+from hldm.errors import UserError
 from hldm.files import write_atomically
 from hldm.geometry import Curvature
 from hldm.model import LatentDiffusion
@@ -27,11 +28,12 @@ from hldm.pipeline.build import (
 )
 from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
-from hldm.pipeline.log import RunLog, run_log
+from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run import stop
 from hldm.run.directory import MODEL, RunDirectory
-from hldm.run.identity import training_identity
+from hldm.run.identity import first_stage_folder, training_identity
+from hldm.run.provenance import provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
@@ -94,6 +96,30 @@ def run(path: Path) -> dict[str, Any]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         directory.update_status(peak_memory_mib=peak // 2**20)
     return results
+
+
+def run_first_stage(path: Path) -> None:
+    """Train the first stage that several runs share, as work of its own, so that none of them waits for another.
+
+    Args:
+        path: <outputs>/first_stages/<identity>, with the config.yaml of one of these runs.
+
+    Raises:
+        UserError: another process works on it.
+    """
+    directory = RunDirectory(path)
+    config = directory.config
+    if first_stage_folder(config) != path:
+        raise UserError(f"{path} is not the folder of this first stage, which is {first_stage_folder(config)}.")
+    with directory.work():
+        device = choose_device(config.hardware)
+        dataset = build_dataset(config)
+        model = build_model(config, dataset, curvature_of(config.curvature)).to(device)
+        if config.hardware.compile:
+            compile_training(model)
+        with timed(directory, "first_stage"):
+            train_first_stage(model, dataset, config, StageLog(directory), is_held=True)
+        directory.write_results({"metrics": {}, "provenance": provenance(directory.status.get("command"))})
 
 
 def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunLog) -> bool:

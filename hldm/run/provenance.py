@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from hldm import __version__
-from hldm.paths import CHECKOUT
+from hldm.files import content_digest
+from hldm.paths import CHECKOUT, PACKAGE
 
 
 @cache
@@ -18,6 +19,13 @@ def code() -> dict[str, Any]:
         "commit": commit,
         "dirty": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+@cache
+def source_digest() -> str:
+    """A hash of what the code computes with: the package's modules, also as far as they are not committed."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return content_digest(files)[:16]
 
 
 def provenance(command: str | None) -> dict[str, Any]:

@@ -31,8 +31,11 @@ PATIENCE = 20.0
 
 
 def write_directory(point: Point, threads: int) -> RunDirectory:
-    """The run's directory with its configuration, in which the number of threads is the one that it gets here."""
-    hardware = point.config.hardware.model_copy(update={"threads": threads})
+    """The run's directory with its configuration, in which the number of threads is the one that it gets.
+
+    What a job asks SLURM for is not the run's: it stands in the job's script.
+    """
+    hardware = point.config.hardware.model_copy(update={"threads": threads, "slurm": None})
     run = RunDirectory.create(point.run.path, point.config.model_copy(update={"hardware": hardware}))
     # what has been trained stays that of the code it was begun with, which is said when the run is resumed
     began = run.status.get("code") or code()

@@ -47,11 +47,14 @@ def names(points: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     return [as_typed(point, common) for point in points]
 
 
-def sweep(points: list[tuple[tuple[str, ...], RunConfig]]) -> tuple[list[Point], UserError | None]:
-    """Do what is missing of a checked grid, then compare all of it.
+def sweep(
+    points: list[tuple[tuple[str, ...], RunConfig]], *, plan_only: bool = False
+) -> tuple[list[Point], UserError | None]:
+    """Do what is missing of a checked grid on this machine, then compare all of it.
 
     Args:
         points: what names each point, and its configuration.
+        plan_only: say what would be done, and do nothing.
 
     Returns:
         The plan, and an error to raise in the end where a run failed or is another process's: the launcher has to give
@@ -62,6 +65,8 @@ def sweep(points: list[tuple[tuple[str, ...], RunConfig]]) -> tuple[list[Point],
     to_run = [point for point in plan if point.is_to_run]
     allotment = machine(plan, len(to_run))
     print_plan(plan, allotment.slots, str(allotment), console)
+    if plan_only:
+        return plan, None
     warn_of_tracker(to_run, console)
     execute(to_run, allotment, console)
     print_comparison(plan, console)
