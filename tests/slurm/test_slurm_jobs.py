@@ -61,12 +61,10 @@ class Scenario:
     disturb: Callable[[DevCluster, RunDirectory], None] | None = None
 
 
-HOLD = "+hardware.slurm.additional_parameters.hold=true"
-"""A job waits for `scontrol release`."""
-
-
-def on(node: str) -> str:
-    return f"hardware.slurm.additional_parameters={{nodelist:{node}}}"
+def on(node: str, **more: str) -> str:
+    """The node of a job, and other options of sbatch."""
+    parameters = {"nodelist": node, **more}
+    return f"hardware.slurm.additional_parameters={{{','.join(f'{key}:{value}' for key, value in parameters.items())}}}"
 
 
 def job_of(run: RunDirectory) -> str:
@@ -100,11 +98,11 @@ def cancel(cluster: DevCluster, run: RunDirectory) -> None:
 
 
 SCENARIOS = {
-    "preempted": Scenario((SLOW, on("n1"), f"hardware.slurm.cpus_per_task={MOST}"), urgent_work),
-    "time": Scenario(("dataset.pause=2", on("n2")), no_more_time),
-    "killed": Scenario((SLOW, on("n1")), sigkill),
-    "node": Scenario((SLOW, on("n2")), power_cut),
-    "cancelled": Scenario((SLOW, on("n1")), cancel),
+    "preempted": Scenario((SLOW, on("n1", hold="true"), f"hardware.slurm.cpus_per_task={MOST}"), urgent_work),
+    "time": Scenario(("dataset.pause=1.5", on("n2", hold="true")), no_more_time),
+    "killed": Scenario((SLOW, on("n1", hold="true")), sigkill),
+    "node": Scenario((SLOW, on("n2", hold="true")), power_cut),
+    "cancelled": Scenario((SLOW, on("n1", hold="true")), cancel),
 }
 
 
@@ -174,7 +172,7 @@ def submitted(cluster, tmp_path_factory):
     """Outputs of each scenario, once all are submitted and disturbed."""
     outputs = {name: tmp_path_factory.mktemp(name) for name in ("sweep", *SCENARIOS)}
     for name, scenario in SCENARIOS.items():
-        said = train(cluster, outputs[name], *scenario.arguments, "hardware=slurm_cpu", HOLD)
+        said = train(cluster, outputs[name], *scenario.arguments, "hardware=slurm_cpu")
         assert "Submitted" in said
     for name in SCENARIOS:
         [run] = runs_in(outputs[name])
@@ -230,7 +228,7 @@ def test_a_cancelled_run_stays_so_until_the_command_is_repeated(cluster, submitt
 
 def test_a_job_leaves_a_run_alone_that_somebody_works_on(cluster, alone, tmp_path):
     """The run is begun by hand, on the login node; its job ends as one that had nothing to do."""
-    train(cluster, tmp_path, SLOW, "hardware=slurm_cpu", on("n1"), HOLD)
+    train(cluster, tmp_path, SLOW, "hardware=slurm_cpu", on("n1", hold="true"))
     [run] = runs_in(tmp_path)
     worker = [sys.executable, "-P", "-m", "hldm", "worker", run.path]
     with subprocess.Popen(worker, env={**cluster.environment, **environment()}, stdout=subprocess.DEVNULL) as process:
