@@ -6,6 +6,17 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+fences: dict[Path, Callable[[], object]] = {}
+"""Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
+
+
+def check_fences(path: Path) -> None:
+    """Make sure that this process may still write to `path`: who has lost a folder must not touch it any more."""
+    if fences:
+        for folder in path.absolute().parents:
+            if folder in fences:
+                fences[folder]()
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, then put it in place.
@@ -18,6 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        check_fences(path)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

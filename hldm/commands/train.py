@@ -232,7 +232,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     from hldm.console import paragraphs, terminal
     from hldm.run import exits, requirements, stop
     from hldm.study.compare import print_comparison
-    from hldm.study.execute import write_directory
+    from hldm.study.execute import threads_of, write_directory
     from hldm.study.grid import machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
@@ -250,9 +250,10 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded
-            directory = write_directory(point, allotment.threads)
+            threads = threads_of(point, allotment.threads)
+            directory = write_directory(point, threads)
         # torch reads the number of threads when it is imported, which the pipeline does
-        os.environ.update(allotment.environment(0))
+        os.environ.update(allotment.environment(0, threads))
         try:
             with stop.listening():
                 from hldm.pipeline import run

@@ -10,6 +10,7 @@ from pathlib import Path
 from hldm import console
 from hldm.errors import BusyError, Stopped, UserError
 from hldm.run import exits, stop
+from hldm.run.parent import stop_without_parent
 
 USAGE = (
     "Usage: hldm worker DIRECTORY, a run directory with a config.yaml: outputs/<study>/<run>; or, with "
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> int:
         raise UserError(USAGE)
     # a launcher stops its runs by SIGINT, also where its own shell started it in the background, ignoring that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_without_parent()
     with stop.listening():
         status = console.run(lambda: work(Path(argv[0]), is_first_stage=bool(argv[1:])))
     return exits.FAILED if status == console.REFUSED else status

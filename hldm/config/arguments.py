@@ -30,6 +30,9 @@ from hldm.paths import root
 CURVATURES = {"curvature": "curvature", "denoiser.curvature": "curvature@denoiser.curvature"}
 """Setting → the group, and its place in the configuration, that Hydra chooses it from."""
 
+SHORT = {"retry": "hardware.retry", "fail_fast": "hardware.fail_fast"}
+"""What may be typed without its section → the setting."""
+
 HYDRAS_OWN = {
     "hydra/launcher": ("local", "slurm"),
     "hydra/sweeper": ("grid", "basic"),
@@ -128,6 +131,9 @@ def parsed(argument: str) -> Override:
 
 def _read(argument: str, options: Options, words: frozenset[str]) -> Argument:
     typed, key, text = argument, *_split(argument)
+    if key in SHORT:
+        key = SHORT[key]
+        argument = f"{key}={text}"
     plain = key.lstrip("+~").partition("@")[0]
     # a preset may be written with a + sign, as if it were not among the defaults; a path begins with ~ at times
     if key.startswith("+") and key.lstrip("+") in PRESETS:

@@ -650,6 +650,11 @@ def cluster_jobs(c: RunConfig) -> Iterator[str]:
             f"hardware.threads={threads} are more than the {slurm.cpus_per_task} cores of a process. Type "
             f"hardware.slurm.cpus_per_task={threads} with it, or leave hardware.threads away."
         )
+    if c.hardware.ranks not in (1, slurm.processes):
+        yield (
+            f"hardware.ranks={c.hardware.ranks} is for one machine. With SLURM type hardware=slurm_ddp "
+            f"hardware.slurm.tasks_per_node={c.hardware.ranks}, and hardware.slurm.nodes=… for several nodes."
+        )
     if slurm.processes > 1 and slurm.option != "slurm_ddp":
         key = "nodes" if slurm.nodes > 1 else "tasks_per_node"
         yield (

@@ -14,8 +14,8 @@ from hldm.config.training import Stage, Training
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.geometry import Curvature
-from hldm.machine import cores
 from hldm.model import LatentDiffusion, LatentModel, PriorModel
+from hldm.resources import cores
 from hldm.run.directory import MODEL
 from hldm.spaces import curvature_of, manifold_of
 from hldm.training import initialised, load_weights

@@ -3,10 +3,10 @@
 <outputs>/first_stages/<identity>/   autoencoder.safetensors, metrics.jsonl, and the resume state while it is trained
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -16,13 +16,18 @@ from hldm.config.published import is_run
 from hldm.config.schema import RunConfig
 from hldm.config.weights import check_vgg_weights
 from hldm.data import Dataset, Split
+from hldm.errors import Stopped
 from hldm.images import mean_image
 from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog
+from hldm.run import stop
 from hldm.run.directory import MODEL
+from hldm.run.holder import Holder
 from hldm.run.identity import FIRST_STAGE_WEIGHTS as WEIGHTS
 from hldm.run.identity import first_stage_folder
+from hldm.run.lease import LostError, held
+from hldm.run.scheduler import is_scheduled
 from hldm.tracking import JsonLines
 from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
 
@@ -130,11 +135,41 @@ def replay(curve: JsonLines, log: RunLog) -> None:
         log.log(record["stage"], record["step"], {k: float(v) for k, v in record.items() if k not in ("stage", "step")})
 
 
-def waiting_lock(folder: Path) -> AcquireReturnProxy:
-    """The lock of a first stage, held until its block ends. Says so where it has to wait for another run."""
-    lock = FileLock(folder / ".lock")
+WAIT_IN_A_JOB = 300.0
+"""Seconds that a run waits for another one's first stage where a scheduler counts its time: it starts again later."""
+
+SAY_EVERY = 300.0
+"""Seconds between two lines of a run that waits."""
+
+
+@contextmanager
+def waiting_lock(folder: Path) -> Iterator[None]:
+    """Hold a first stage until the block ends. Says so where it has to wait for another run.
+
+    Raises:
+        Stopped: while it waits, this process was asked to, or has waited long in a scheduler's job; or the first stage
+            was taken over by another one while this one was frozen. Started again, the run takes what there is then.
+    """
+    next_line = 0.0
+
+    def say(text: str) -> None:
+        print(f"    {text}", flush=True)
+
+    def wait(holder: Holder, waited: float) -> None:
+        nonlocal next_line
+        stop.check()
+        if waited >= next_line:
+            next_line = waited + SAY_EVERY
+            say(f"{holder} has trained this first stage since {holder.taken}; waiting for it ({folder.name})")
+        if is_scheduled() and waited >= WAIT_IN_A_JOB:
+            say(f"waited for {waited / 60:.0f} minutes; this job ends here, and goes on when it is started again")
+            raise Stopped("the first stage is another run's work")
+
     try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        print(f"    another run trains this first stage; waiting for it ({folder.name})", flush=True)
-        return lock.acquire()
+        with held(folder, say, wait):
+            yield
+    except LostError as error:
+        if error.folder != folder:
+            raise
+        say(str(error))
+        raise Stopped("the first stage is another run's work") from error

@@ -54,7 +54,16 @@ def run(path: Path) -> dict[str, Any]:
         Stopped: the process was asked to stop, see `hldm.run.stop`; the next call goes on.
     """
     directory = RunDirectory(path)
-    config = directory.config
+    if (results := directory.finished) is not None:  # reading needs no write
+        return results
+    with directory.lock():
+        if (results := directory.finished) is not None:  # by another process meanwhile
+            return results
+        return _run(directory)
+
+
+def _run(directory: RunDirectory) -> dict[str, Any]:
+    config, path = directory.config, directory.path
     with directory.work(), run_log(directory, config) as log:
         device = choose_device(config.hardware)
         dataset = build_dataset(config)

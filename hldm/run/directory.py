@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
 from hldm.config.schema import RunConfig
-from hldm.errors import BusyError, Stopped, UserError
+from hldm.errors import Stopped, UserError
 from hldm.files import write_text_atomically
 from hldm.paths import expanded, root
+from hldm.run import lease
 
 MODEL = Path("checkpoints") / "model.safetensors"
 """The weights of the whole model, in a run directory."""
@@ -68,6 +68,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._is_held = False
 
     @classmethod
     def find(cls, text: str) -> list["RunDirectory"]:
@@ -138,12 +139,22 @@ class RunDirectory:
         return status
 
     def snapshot(self) -> Snapshot:
-        """The state of the run, with the files that say so."""
-        status, results = self.status, self.results
-        state = str(status.get("state", "new"))
-        if (state == "running" and self.holder() is None) or (state == "finished" and results is None):
+        """The state of the run, with the files that say so. Looking takes no lock: it disturbs nobody."""
+        status = self.status
+        is_left = status["state"] == "running" and self.holder() is None
+        if is_left:
+            status = self.status  # who has ended since the first look said so before it let go
+        results = self.results
+        state = str(status["state"])
+        if (is_left and state == "running") or (state == "finished" and results is None):
             state = "broken off"
         return Snapshot(state, status, results)
+
+    @property
+    def finished(self) -> dict[str, Any] | None:
+        """The results of a finished run, None of any other."""
+        now_is = self.snapshot()
+        return now_is.results if now_is.state == "finished" else None
 
     @property
     def state(self) -> str:
@@ -165,41 +176,33 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run, so that no other process works on it; the system lets go when the process ends, however.
+        """Hold the run, so that no other process works on it, on any machine. What one object holds, it holds once.
+
+        A process that was killed is followed at once on its machine, elsewhere when it has been silent for a minute.
 
         Raises:
-            BusyError: another process has it.
+            BusyError: another process has it, or took it while this one was stopped.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise BusyError(
-                f"{self.path} is being worked on by {self.holder()}. Wait until it has ended (or stop it) and "
-                "repeat the command, or choose another folder with study=…."
-            ) from None
-        try:
+        if self._is_held:
             yield
-        finally:
-            lock.release()
+            return
+        with lease.held(self.path, say=lambda text: print(f"    {text}", flush=True)):
+            self._is_held = True
+            try:
+                yield
+            finally:
+                self._is_held = False
 
     def holder(self) -> str | None:
         """Who works on the run now, as "process 12 on host", or None."""
-        if not (self.path / ".lock").exists():
-            return None
-        lock = FileLock(self.path / ".lock")
-        try:
-            with lock.acquire(timeout=0):
-                return None
-        except Timeout:
-            status = self.status
-            return f"process {status.get('pid', '?')} on {status.get('host', 'this machine')}"
+        holder = lease.holder(self.path)
+        return None if holder is None else str(holder)
 
     @contextmanager
     def work(self) -> Iterator[None]:
         """Hold the run and keep status.json true while it works: running, then finished, stopped or failed.
 
+        What was taken over by another process while this one was stopped is left as it is.
         What is killed stays "running" without anyone who holds it, which is what `broken off` means.
         Minutes add up over resumed pieces.
         """
@@ -209,9 +212,13 @@ class RunDirectory:
                 state="running", pid=os.getpid(), host=socket.gethostname(), started=now(), ended=None, error=None
             )
             ending: dict[str, Any] = {}
+            is_lost = False
             try:
                 yield
                 ending = {"state": "finished"}
+            except lease.LostError:
+                is_lost = True
+                raise
             except Stopped:
                 ending = {"state": "stopped"}
                 raise
@@ -220,8 +227,9 @@ class RunDirectory:
                 ending = {"state": "failed", "error": kind + " ".join(str(error).split())[:500]}
                 raise
             finally:
-                minutes = round(before + (time.monotonic() - start) / 60, 3)
-                self.update_status(ended=now(), minutes=minutes, **ending)
+                if not is_lost:  # else it is another process's to say
+                    minutes = round(before + (time.monotonic() - start) / 60, 3)
+                    self.update_status(ended=now(), minutes=minutes, **ending)
 
 
 def _matching(pattern: Path) -> Iterator[Path]:

@@ -20,7 +20,7 @@ from hldm.slurm.arrays import Array, arrange, hours, in_words, missing_first_sta
 from hldm.slurm.cluster import Cluster
 from hldm.slurm.watch import watch
 from hldm.study.compare import print_comparison
-from hldm.study.execute import typed_command, write_directory
+from hldm.study.execute import of_the_run, threads_of, typed_command, write_directory
 from hldm.study.grid import warn_of_tracker, what_is_missing
 from hldm.study.plan import Estimate, Point, make_plan, print_points
 
@@ -120,8 +120,8 @@ def resources(slurm: Slurm) -> str:
     return ", ".join(word for word in words if word)
 
 
-def threads_of(config: RunConfig) -> int:
-    """Threads of a process of a run."""
+def threads_at_most(config: RunConfig) -> int:
+    """Threads of a process of a run, where it was not begun with fewer."""
     hardware = config.hardware
     assert hardware.slurm is not None
     return min(MOST_THREADS, hardware.slurm.cpus_per_task) if hardware.threads == "auto" else hardware.threads
@@ -146,7 +146,7 @@ def prepared(array: Array, folder: Path, after: Sequence[str]):  # type: ignore[
     config = array.works[0].config
     slurm = config.hardware.slurm
     assert slurm is not None
-    executor = Executor(folder, slurm, threads=threads_of(config), part=array.part)
+    executor = Executor(folder, slurm, threads=threads_at_most(config), part=array.part)
     executor.prepare(
         name=job_name(array),
         tasks=len(array.works),
@@ -217,10 +217,10 @@ def directory(array: Array, path: Path, by_path: dict[Path, Point]) -> RunDirect
         point = by_path[path]
         if (stage := missing_first_stage(point.config)) and (shared := RunDirectory(stage)).status["state"] == "failed":
             shared.update_status(state="new", error=None)  # tried again, by this run where by no other
-        return write_directory(point, threads_of(point.config))
+        most = threads_at_most(point.config)
+        return write_directory(point, min(most, threads_of(point, most)))
     config = next(work.config for work in array.works if work.directory == path)
-    hardware = config.hardware.model_copy(update={"threads": threads_of(config), "slurm": None})
-    return RunDirectory.create(path, config.model_copy(update={"hardware": hardware}))
+    return RunDirectory.create(path, of_the_run(config, threads_at_most(config)))
 
 
 def new_folder(parent: Path) -> Path:

@@ -83,7 +83,8 @@ class Job:
         has_advanced = saved(self.run) != before.get("saved")
         idle = 0 if has_advanced else int(before.get("idle") or 0) + 1
         write_json(self._attempts_file(me["id"]), {**before, "idle": idle})
-        if has_advanced or (code in (AGAIN, exits.BUSY) and idle <= PATIENCE):
+        patience = PATIENCE if code in (AGAIN, exits.BUSY) else self.run.config.hardware.retry
+        if has_advanced or idle <= patience:
             print(
                 f"{self.run.path.name}: ended with status {code}, and goes on in another start of this job", flush=True
             )

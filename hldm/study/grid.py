@@ -1,6 +1,7 @@
 """A grid of runs from its points to its comparison. The launchers in hydra_plugins/ call this."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -9,11 +10,12 @@ from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
 from hldm.errors import UserError
-from hldm.machine import Allotment, allot, check_machine, memory
+from hldm.machine import Allotment, allot, check_machine
+from hldm.resources import cores, memory
 from hldm.run import requirements
 from hldm.study.compare import print_comparison
 from hldm.study.execute import execute
-from hldm.study.memory import refuse_more_than
+from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
 
@@ -68,9 +70,11 @@ def sweep(
     if plan_only:
         return plan, None
     warn_of_tracker(to_run, console)
-    execute(to_run, allotment, console)
+    # a run that another process works on is waited for, where it takes a slot of this machine
+    at_work = [point for point in plan if point.original is None and point.state == "running"]
+    failures = execute([*at_work, *to_run], allotment, console)
     print_comparison(plan, console)
-    return plan, what_is_missing(plan)
+    return plan, what_is_missing(plan, failures)
 
 
 def warn_of_tracker(to_run: list[Point], console: Console) -> None:
@@ -88,7 +92,16 @@ def machine(plan: list[Point], runs: int) -> Allotment:
     config = plan[0].config
     if not runs:
         return allot(config.hardware, 1)
-    allotment = check_machine(config.study_folder, config.hardware, runs)
+    to_run = [point.config for point in plan if point.is_to_run]
+    done = [point for point in plan if point.state == "finished"]
+    each = usual(to_run, (peak for point in done if isinstance(peak := point.run.status.get("peak_memory_mib"), int)))
+    hardware = config.hardware
+    if hardware.threads == "auto" and len(known := {point.made_with.get("threads") for point in done}) == 1:
+        # last bits depend on the number of threads: runs of one study have the same as far as that is possible
+        [threads] = known
+        if isinstance(threads, int) and threads * hardware.ranks <= cores():
+            hardware = hardware.model_copy(update={"threads": threads})
+    allotment = check_machine(config.study_folder, hardware, runs, each)
     if not allotment.gpus and (total := memory()):
         for point in plan:
             if point.original is None and point.state != "finished":
@@ -96,12 +109,19 @@ def machine(plan: list[Point], runs: int) -> Allotment:
     return allotment
 
 
-def what_is_missing(plan: list[Point]) -> UserError | None:
-    """The error that says which runs did not finish; None where all did."""
+def what_is_missing(plan: list[Point], failures: Mapping[Path, str] | None = None) -> UserError | None:
+    """The error that says which runs did not finish; None where all did.
+
+    Args:
+        failures: run directory → why it failed just now; its files may not say so, on a full disk.
+    """
+    known = failures or {}
     missing = [point for point in plan if point.original is None and point.run.state != "finished"]
     if not missing:
         return None
-    stories = [f"{p.run.path.name}: {p.run.status.get('error') or p.run.state}" for p in missing]
+    stories = [
+        f"{p.run.path.name}: {known.get(p.run.path) or p.run.status.get('error') or p.run.state}" for p in missing
+    ]
     distinct = sum(point.original is None for point in plan)
     return UserError(
         f"{len(missing)} of {distinct} runs of study {missing[0].config.study} did not finish. {'; '.join(stories)}. "

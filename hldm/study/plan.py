@@ -233,6 +233,6 @@ class Estimate:
         return sum(self.stages(config).values())
 
     def stages(self, config: RunConfig) -> dict[str, float]:
-        """Minutes of each stage."""
+        """Minutes of each stage, in the order in which they come."""
         work, factor = units(config), self.factor.get(kind(config), {})
-        return {s: factor.get(s, 1.0) * (FIXED[s] + NOMINAL[s] * work[s]) / 60 for s in NOMINAL}
+        return {stage: factor.get(stage, 1.0) * (FIXED[stage] + NOMINAL[stage] * work[stage]) / 60 for stage in NOMINAL}

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from hldm.files import check_fences
+
 # JSON has no NaN and no infinity. These are the names that proto3's JSON mapping gives them; float() reads all three.
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
@@ -31,6 +33,7 @@ class JsonLines:
     def log(self, step: int, metrics: Mapping[str, float], stage: str) -> None:
         """Append one line. Values are anything that float() takes; NaN and ±∞ become the strings of `_NOT_FINITE`."""
         assert not {"stage", "step"} & metrics.keys(), "stage and step are not names of metrics"
+        check_fences(self.path)
         record = {"stage": stage, "step": step} | {name: _to_json(float(value)) for name, value in metrics.items()}
         # One write in append mode: a kill leaves the line whole, absent or torn, never mixed with another.
         with self.path.open("ab", buffering=0) as file:
@@ -59,6 +62,7 @@ class JsonLines:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
+        check_fences(self.path)
         temporary.replace(self.path)
 
 
