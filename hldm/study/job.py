@@ -17,9 +17,6 @@ from hldm.study.plan import Point
 WORKER = ("-P", "-m", "hldm", "worker")
 """Arguments of Python, before the run directory. -P: a file of the user's folder must not hide a module."""
 
-BUSY = 76
-"""Status of a worker whose run another process works on."""
-
 
 @dataclass(frozen=True)
 class Job:
