@@ -155,6 +155,7 @@ def optimization(training: Training, stage: Stage) -> dict[str, Any]:
         "schedule": stage.schedule,
         "clip_norm": stage.clip_norm,
         "checkpoint_every": training.checkpoint_every,
+        "checkpoint_minutes": training.checkpoint_minutes,
         "log_every": training.log_every,
     }
 

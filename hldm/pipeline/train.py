@@ -14,7 +14,7 @@ from hldm.config.schema import RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
 from hldm.errors import UserError
-from hldm.files import write_atomically
+from hldm.files import remove_left_behind, write_atomically
 from hldm.geometry import Curvature
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import (
@@ -37,7 +37,8 @@ from hldm.run.provenance import provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
-from hldm.training import DiffusionStage, FirstStage, encode, images_used, save_weights, stream, train
+from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
+from hldm.training.checkpoint import damage, forget_states, remove_damaged
 
 SCALE_IMAGES = 5000
 """About how many images of the second stage's first batches the latent scale is measured on."""
@@ -69,6 +70,9 @@ def _run(directory: RunDirectory) -> dict[str, Any]:
         dataset = build_dataset(config)
         trained = training_identity(config).digest
         directory.update_status(training=trained)
+        remove_left_behind(path)
+        remove_left_behind(path / "checkpoints")
+        remove_damaged(path / MODEL)
         if not (path / MODEL).is_file() and not take_weights(directory, Path(config.paths.outputs), trained, log):
             curvature = curvature_of(config.curvature)
             model = build_model(config, dataset, curvature).to(device)
@@ -81,7 +85,7 @@ def _run(directory: RunDirectory) -> dict[str, Any]:
                 with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
             save_weights(path / MODEL, model)
-            diffusion_state(path).unlink(missing_ok=True)
+            forget_states(diffusion_state(path))
         stop.check()
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
@@ -140,13 +144,12 @@ def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunL
     twin = next((run for run in directory.others(outputs) if run.status.get("training") == trained), None)
     if twin is None or not (twin.path / MODEL).is_file():
         return False
+    if reason := damage(twin.path / MODEL):
+        print(f"    trained already as {twin.path.name}, but its weights are damaged ({reason})", flush=True)
+        return False
     print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
-    for stage in (FirstStage.name, DiffusionStage.name):  # what an earlier attempt of this run logged
-        log.resume_at(stage, 0)
-    diffusion_state(directory.path).unlink(missing_ok=True)
-    for record in JsonLines(twin.path / "metrics.jsonl").records():
-        figures = {key: float(value) for key, value in record.items() if key not in ("stage", "step")}
-        log.log(record["stage"], record["step"], figures)
+    forget_states(diffusion_state(directory.path))
+    log.replay(JsonLines(twin.path / "metrics.jsonl").records())
     write_atomically(directory.path / MODEL, lambda file: shutil.copyfile(twin.path / MODEL, file))
     show_first_stage(directory.config, log)
     return True
@@ -189,6 +192,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),
         on_step=lambda step: log.progress(stage.name, step, steps),
+        on_save=log.lines.sync,
     )
     stage.model.load_state_dict(averaged.state_dict())
 
