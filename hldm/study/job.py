@@ -12,6 +12,7 @@ from typing import IO
 from hldm.paths import PACKAGE
 from hldm.run.directory import now
 from hldm.run.parent import Lifeline
+from hldm.run.ranks import alone
 from hldm.study.plan import Point
 
 WORKER = ("-P", "-m", "hldm", "worker")
@@ -35,7 +36,8 @@ class Job:
             variables: of its environment, beside those of this process.
         """
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **variables, **lifeline.environment, "PYTHONPATH": os.pathsep.join(paths)}
+        environment = {**os.environ, **alone(), **variables, **lifeline.environment}
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         log = (point.run.path / "log.txt").open("ab")
         try:
             log.write(f"--- {now()}\n".encode())
