@@ -131,6 +131,7 @@ def facts(run: RunDirectory) -> dict[str, object]:
     """What must not depend on where and how often a run was started."""
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     curve = [{key: value for key, value in line.items() if key != "steps_per_second"} for line in lines]
+    curve.sort(key=lambda line: (line["stage"], line["step"]))
     weights = (run.path / "checkpoints" / "model.safetensors").read_bytes()
     return {"weights": weights, "curve": curve, "metrics": run.results["metrics"]}
 
