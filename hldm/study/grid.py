@@ -19,6 +19,8 @@ from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
 
+NOTHING_STARTED = "plan=true: nothing was started."
+
 
 def checked(
     overrides: Sequence[Sequence[str]], compose: Callable[[list[str]], RunConfig], options: Options
@@ -68,6 +70,7 @@ def sweep(
     allotment = machine(plan, len(to_run))
     print_plan(plan, allotment.slots, str(allotment), console)
     if plan_only:
+        console.print(NOTHING_STARTED)
         return plan, None
     warn_of_tracker(to_run, console)
     # a run that another process works on is waited for, where it takes a slot of this machine

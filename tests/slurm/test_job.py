@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hldm.config.compose import compose
+from hldm.config.schema import Paths, RunConfig
 from hldm.config.slurm import Slurm
 from hldm.paths import CHECKOUT as ROOT
 from hldm.run import jobs
@@ -24,12 +26,17 @@ from tests.slurm.fake_slurm import FakeSlurm
 RUNNING = "JobState=RUNNING Reason=None "
 
 
+@cache
+def usual() -> RunConfig:
+    return compose(["tracking=none", "hardware=cpu", "hardware.threads=1"])
+
+
 @pytest.fixture
 def run(tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
     monkeypatch.setenv("SLURM_JOB_ID", "8")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
-    config = compose([f"paths.outputs={tmp_path / 'outputs'}", "tracking=none", "hardware=cpu", "hardware.threads=1"])
+    config = usual().model_copy(update={"paths": Paths(outputs=str(tmp_path / "outputs"))})
     made = RunDirectory.create(tmp_path / "outputs" / "main" / "x", config)
     made.update_status(state="submitted", job={"scheduler": "slurm", "id": "7_0", "name": "hldm-main"})
     return made
