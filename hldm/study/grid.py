@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from hldm.config.arguments import as_typed
+from hldm.config.base import Shared
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
@@ -29,9 +30,10 @@ def checked(
     points = [list(point) for point in overrides]
     configs: list[RunConfig] = []
     wrong: list[str] = []
+    shared = Shared()
     for point in points:
         try:
-            configs.append(compose(point))
+            configs.append(shared(compose(point)))
         except UserError as error:
             wrong += error.problems
     if wrong := [*wrong, *requirements.of_all(configs, options)]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hldm.config.base import Shared
 from hldm.config.options import LEAVES_RESULT
 from hldm.errors import UserError
 from hldm.run.directory import RunDirectory, Snapshot
@@ -69,10 +70,10 @@ def rows_of_runs(runs: Iterable[RunDirectory]) -> tuple[list[Row], list[str]]:
 
     A run's overrides are the options and settings in which its configuration differs from those of others.
     """
-    there, damaged = [], []
+    there, damaged, shared = [], [], Shared()
     for run in runs:
         try:
-            there.append((run, run.config, run.snapshot()))
+            there.append((run, shared(run.config), run.snapshot()))
         except UserError as error:
             damaged.append(f"{run.path.name} is left out: {error}")
     rows = []
