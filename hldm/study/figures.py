@@ -4,16 +4,27 @@ Nothing is computed here: means, intervals and curves are those of the `Comparis
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from hldm.drawing import GREY, band, caption, extent, in_sequence, legend, look, new_figure, plain, save, styled
+from hldm.drawing import GREY, band, caption, in_sequence, legend, look, new_figure, plain, save, styled
 from hldm.study.cells import Cell
 from hldm.study.comparison import CellFigures, Comparison
 from hldm.study.curves import Curve
-from hldm.study.measures import HEADLINES, PLACES, Figure, figure
+from hldm.study.measures import HEADLINES, Figure, figure
+from hldm.study.panels import (
+    ACROSS,
+    CUT,
+    FOOT,
+    PANEL,
+    axis_label,
+    beside_each_other,
+    extent_of,
+    extent_of_cells,
+    panel_title,
+)
 from hldm.study.series import Series, all_series, series_name, varies
 from hldm.study.statistics import Interval
 from hldm.study.tiles import LATENTS, SAMPLES, places, write_sheet
@@ -22,17 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawn
 
-PANEL = (62.0, 50.0)
-"""Millimetres of one panel: three stand beside each other on a page."""
-
-ACROSS = 3
-
 MOST_CELLS = 60
 """Lines of a figure in which each cell has one."""
-
-FOOT = "means over seeds, bands and bars: 95 % intervals"
-
-CUT = ", cut where they are much wider than what was measured lies apart"
 
 
 def write_figures(
@@ -78,48 +80,13 @@ def _known(one: Figure, comparison: Comparison) -> bool:
     return any(one.name in cell.intervals for cell in comparison.cells)
 
 
-def axis_label(one: Figure) -> str:
-    """What is measured, and which way is better."""
-    return one.measure.heading + (f" ({one.measure.better} is better)" if one.measure.better else "")
-
-
-def panel_title(one: Figure, leading: str) -> str:
-    """By which extractor, and with which guidance where that is not the run's own."""
-    by = one.extractor or (leading if one.measure.rests_on in ("samples", "rebuilt") else "")
-    return ", ".join(part for part in (f"features: {by}" if by else "", PLACES.get(one.place, "")) if part)
-
-
-def _panels(count: int, **how: Any) -> tuple["Drawn", list["Axes"]]:
-    """A figure with so many panels, at most `ACROSS` beside each other."""
-    across = min(ACROSS, count)
-    rows = math.ceil(count / across)
-    drawn = new_figure(max(PANEL[0] * across, 90), PANEL[1] * rows + 16)
-    every = [drawn.add_subplot(rows, across, i + 1, **how) for i in range(count)]
-    return drawn, every
-
-
-def _extent(one: Figure, there: Iterable[Interval], others: Iterable[float] = ()) -> tuple[float, float, bool]:
-    """See `extent`; of means with their intervals, and of other values in the metric's own units."""
-    intervals, scale = list(there), one.measure.scale
-    ends = [scale * (i.mean + sign * i.margin) for i in intervals if i.margin is not None for sign in (-1, 1)]
-    return extent([scale * v for v in (*(i.mean for i in intervals), *others)], ends, one.measure.bounds)
-
-
-def _of_cells(one: Figure, cells: Sequence[CellFigures]) -> tuple[float, float, bool]:
-    """The same of cells and their runs."""
-    runs = [value for cell in cells for value in cell.values.get(one.name, {}).values()]
-    return _extent(
-        one, (cell.intervals[one.name] for cell in cells if one.name in cell.intervals), [*runs, *_real(one, cells)]
-    )
-
-
 # ------------------------------------------------------------------------------------------------------------- figures
 
 
 @styled()
 def along_curvature(series: Sequence[Series], panels: Sequence[Figure], leading: str = "") -> "Drawn":
     """A measure against curvature: a line with its band for each geometry, flat space as a level with its band."""
-    drawn, every = _panels(len(panels), xscale="log", xlabel="curvature c")
+    drawn, every = beside_each_other(len(panels), xscale="log", xlabel="curvature c")
     cells = [at.figures for of in series for at in of.curved if at.c] + [of.flat for of in series if of.flat]
     is_cut = False
     for axes, one in zip(every, panels, strict=True):
@@ -143,9 +110,9 @@ def along_curvature(series: Sequence[Series], panels: Sequence[Figure], leading:
                     [at.c], [scale * there.mean], error, fmt=look(i)["marker"], color=look(i)["color"], mfc="white",
                     label=f"{of.name}, c learned",
                 )  # fmt: skip
-        for level in _real(one, cells):
-            axes.axhline(one.measure.scale * level, color=GREY, linestyle="dotted", linewidth=1.0, label="real images")
-        *ends, is_cut_here = _of_cells(one, cells)
+        for level in (real := _real(one, cells)):
+            axes.axhline(scale * level, color=GREY, linestyle="dotted", linewidth=1.0, label="real images")
+        *ends, is_cut_here = extent_of_cells(one, cells, real)
         is_cut |= is_cut_here
         axes.set(ylabel=axis_label(one), title=panel_title(one, leading), ylim=ends)
         plain(axes, x=True)
@@ -207,7 +174,7 @@ def by_cell(cells: Sequence[CellFigures], panels: Sequence[Figure], leading: str
                 axes.errorbar([scale * there.mean], [y], xerr=error, fmt="o", color=colour, capsize=2)
                 values = [scale * value for value in cell.values.get(one.name, {}).values()]
                 axes.scatter(values, [y] * len(values), s=4, color=colour, alpha=0.5, linewidths=0)
-        *ends, is_cut_here = _of_cells(one, shown)
+        *ends, is_cut_here = extent_of_cells(one, shown)
         is_cut |= is_cut_here
         axes.set_xlim(ends)
     more = len(cells) - len(shown)
@@ -228,7 +195,7 @@ def _precision_and_recall(comparison: Comparison) -> list[tuple[Figure, Figure]]
 @styled()
 def precision_recall(series: Sequence[Series], pairs: Sequence[tuple[Figure, Figure]], leading: str = "") -> "Drawn":
     """Precision against recall, a panel per extractor: a cross of intervals for each cell, with its c beside it."""
-    drawn, every = _panels(len(pairs))
+    drawn, every = beside_each_other(len(pairs))
     is_cut = False
     for axes, (precision, recall) in zip(every, pairs, strict=True):
         shown: list[tuple[Interval, Interval]] = []
@@ -249,8 +216,8 @@ def precision_recall(series: Sequence[Series], pairs: Sequence[tuple[Figure, Fig
                     axes.annotate(
                         c, (x.mean, y.mean), (3, 3), textcoords="offset points", fontsize=6, color=look(i)["color"]
                     )
-        *across, is_cut_across = _extent(recall, (x for x, _ in shown))
-        *along, is_cut_along = _extent(precision, (y for _, y in shown))
+        *across, is_cut_across = extent_of(recall, (x for x, _ in shown))
+        *along, is_cut_along = extent_of(precision, (y for _, y in shown))
         is_cut |= is_cut_across or is_cut_along
         axes.set(xlabel=axis_label(recall), ylabel=axis_label(precision), title=panel_title(precision, leading))
         axes.set(xlim=across, ylim=along)
@@ -287,13 +254,13 @@ def curves_figure(comparison: Comparison, cells: Sequence[Cell], setting: str, o
     flat = [curve for group in groups.values() for cell, curve in group if cell.config.has_flat_latents]
     shown: list[Interval] = []
     if all(len(group) == 1 for group in groups.values()):
-        drawn, [axes] = _panels(1, xlabel=setting)
+        drawn, [axes] = beside_each_other(1, xlabel=setting)
         for i, (name, [(_, curve)]) in enumerate(groups.items()):
             shown += _line(axes, curve, one, label=name, **look(i))
         every = [axes]
     else:
         curved = {name: group for name, group in groups.items() if len(group) > 1 or group[0][1] not in flat}
-        drawn, every = _panels(len(curved), xlabel=setting)
+        drawn, every = beside_each_other(len(curved), xlabel=setting)
         cs = sorted({_order(cell) for group in curved.values() for cell, _ in group})
         colours = dict(zip(cs, in_sequence(len(cs)), strict=True))
         for axes, (name, group) in zip(every, curved.items(), strict=True):
@@ -307,7 +274,7 @@ def curves_figure(comparison: Comparison, cells: Sequence[Cell], setting: str, o
                     color=colours[cs[i]], marker=look(i)["marker"],
                 )  # fmt: skip
             axes.set_title(name, fontweight="bold")
-    *ends, is_cut = _extent(one, shown)
+    *ends, is_cut = extent_of(one, shown)
     for axes in every:
         axes.set(ylabel=axis_label(one), ylim=ends)
     legend(drawn)

@@ -52,7 +52,7 @@ print("\\nMEASURED", status, time.process_time(), peak)
     ],
 )
 def test_a_thousand_finished_points(typed: list[str], expected: str, most_seconds: float, tmp_path: Path) -> None:
-    """1,000 seeds of one cell: TODO"""
+    """1,000 seeds of one cell: 4.7 s of a processor and 120 MB; 199 cells of five: 7.6 s and 138 MB."""
     script = SCRIPT.format(root=str(ROOT), typed=typed, outputs=str(tmp_path))
     environment = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script, "make"], env=environment, check=True, capture_output=True)
