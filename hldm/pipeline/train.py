@@ -118,6 +118,8 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         for name in ("samples", "reconstructions", "latents", "neighbours"):
             if (picture := path / f"{name}.png").is_file():
                 log.image(name, picture)
+        if (latents := path / "latents.json").is_file():
+            log.file(latents)
         if drawn is not None:
             log.samples(*drawn, config)
         log.curves(results["curves"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hldm.config.arguments import as_typed
+from hldm.config.base import Shared
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
@@ -34,9 +35,10 @@ def checked(
     points = [list(point) for point in overrides]
     configs: list[RunConfig] = []
     wrong: list[str] = []
+    shared = Shared()
     for point in points:
         try:
-            configs.append(compose(point))
+            configs.append(shared(compose(point)))
         except UserError as error:
             wrong += error.problems
     if wrong := [*wrong, *requirements.of_all(configs, options)]:
