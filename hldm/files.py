@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hldm.errors import disk_error
 
-fences: dict[Path, Callable[[], object]] = {}
-"""Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
-
 HOUR = 3600.0
 """Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
+
+fences: dict[Path, Callable[[], object]] = {}
+"""Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
 
 
 def check_fences(path: Path) -> None:

@@ -6,11 +6,13 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hldm.config.schema import RunConfig
+import torch
+
+from hldm.config.schema import NoTracker, RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
 from hldm.errors import UserError
@@ -30,18 +32,17 @@ from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
 from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
-from hldm.run import stop
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import first_stage_folder, training_identity
 from hldm.run.provenance import code, differs, provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
-from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
+from hldm.training import DiffusionStage, encode, images_used, ranks, save_weights, stream, train
 from hldm.training.checkpoint import damage, forget_states, remove_damaged
 
 SCALE_IMAGES = 5000
-"""About how many images of the second stage's first batches the latent scale is measured on."""
+"""About how many images of the second stage's first batches the latents' scale and pairing are measured on."""
 
 
 def run(path: Path) -> dict[str, Any]:
@@ -54,16 +55,26 @@ def run(path: Path) -> dict[str, Any]:
         UserError: another process works on the run, or one of its files is damaged.
         Stopped: the process was asked to stop, see `hldm.run.stop`; the next call goes on.
     """
-    directory = RunDirectory(path)
-    if (results := directory.finished) is not None:  # reading needs no write
-        return results
-    with directory.lock():
-        if (results := directory.finished) is not None:  # by another process meanwhile
+    with ranks.group(), ExitStack() as held:
+        directory = RunDirectory(path)
+        # reading needs no write
+        if (results := ranks.together(lambda: directory.finished)) is not None:
             return results
-        return _run(directory)
+        ranks.together(lambda: held.enter_context(directory.lock()))
+        # by another process meanwhile
+        if (results := ranks.together(lambda: directory.finished)) is not None:
+            return results
+        return _run(directory if ranks.is_first() else beside(directory), path / MODEL)
 
 
-def _run(directory: RunDirectory) -> dict[str, Any]:
+def beside(directory: RunDirectory) -> RunDirectory:
+    """A directory in which a rank other than the first writes what nobody reads, with the same configuration."""
+    config = directory.config.model_copy(update={"tracking": NoTracker()})
+    return RunDirectory.create(ranks.scratch() / directory.path.name, config)
+
+
+def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
+    """Bring a run to its end, of which all ranks find the weights in one file."""
     config, path = directory.config, directory.path
     with directory.work(), run_log(directory, config) as log:
         device = choose_device(config.hardware)
@@ -76,7 +87,8 @@ def _run(directory: RunDirectory) -> dict[str, Any]:
         remove_left_behind(path)
         remove_left_behind(path / "checkpoints")
         remove_damaged(path / MODEL)
-        if not (path / MODEL).is_file() and not take_weights(directory, Path(config.paths.outputs), trained, log):
+        outputs = Path(config.paths.outputs)
+        if not ranks.together(lambda: weights.is_file() or take_weights(directory, outputs, trained, log)):
             curvature = curvature_of(config.curvature)
             model = build_model(config, dataset, curvature).to(device)
             if config.hardware.compile:
@@ -87,9 +99,11 @@ def _run(directory: RunDirectory) -> dict[str, Any]:
                 model = on_learned_balls(model, dataset, config, curvature)
                 with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
-            save_weights(path / MODEL, model)
+            ranks.together(lambda: save_weights(weights, model))
         forget_states(diffusion_state(path))
-        stop.check()
+        ranks.check()
+        if not ranks.is_first():
+            copy_file(weights, path / MODEL)
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
@@ -104,6 +118,8 @@ def _run(directory: RunDirectory) -> dict[str, Any]:
         for name in ("samples", "reconstructions", "latents", "neighbours"):
             if (picture := path / f"{name}.png").is_file():
                 log.image(name, picture)
+        if (latents := path / "latents.json").is_file():
+            log.file(latents)
         if drawn is not None:
             log.samples(*drawn, config)
         log.curves(results["curves"])
@@ -123,10 +139,17 @@ def run_first_stage(path: Path) -> None:
     Raises:
         UserError: another process works on it.
     """
-    directory = RunDirectory(path)
-    config = directory.config
-    if first_stage_folder(config) != path:
-        raise UserError(f"{path} is not the folder of this first stage, which is {first_stage_folder(config)}.")
+    with ranks.group():
+        directory = RunDirectory(path)
+        config = directory.config
+        if first_stage_folder(config) != path:
+            raise UserError(f"{path} is not the folder of this first stage, which is {first_stage_folder(config)}.")
+        with ExitStack() as held:
+            ranks.together(lambda: held.enter_context(directory.lock()))
+            _run_first_stage(directory if ranks.is_first() else beside(directory), config)
+
+
+def _run_first_stage(directory: RunDirectory, config: RunConfig) -> None:
     with directory.work():
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
@@ -152,9 +175,14 @@ def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunL
         return False
     print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
     log.replay(JsonLines(twin.path / "metrics.jsonl").records())
-    write_atomically(directory.path / MODEL, lambda file: shutil.copyfile(twin.path / MODEL, file))
+    copy_file(twin.path / MODEL, directory.path / MODEL)
     show_first_stage(directory.config, log)
     return True
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    write_atomically(target, lambda file: shutil.copyfile(source, file))
 
 
 def on_learned_balls(
@@ -164,6 +192,7 @@ def on_learned_balls(
     if not (config.curvature.is_learnable and config.is_conditioned_on_balls):
         return model
     rebuilt = build_diffusion(config, dataset, model.autoencoder, curvature).to(model.device)
+    ranks.share_rows(rebuilt.denoiser)
     if config.hardware.compile:
         compile_training(rebuilt)
     return rebuilt
@@ -177,13 +206,10 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     model.autoencoder.eval().requires_grad_(False)
     steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
     encoded = encode(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
-    if (scale := carried_latent_scale(config)) is None:
-        batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
-        seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
-        noise = stream(seed, "latent_scale", device=device)
-        model.fit_latent_scale(model.autoencoder.draw(encoded.rows(seen), noise))
-    else:
-        model.latent_scale.copy_(scale)
+    batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
+    first = encoded.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
+    noise = torch.randn(first.loc.shape, generator=stream(seed, "latent_scale", device=device), device=device)
+    model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
     averaged = train(

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hldm.config.arguments import as_typed
+from hldm.config.base import Shared
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
@@ -13,11 +14,14 @@ from hldm.errors import UserError
 from hldm.machine import Allotment, allot, check_machine
 from hldm.resources import cores, memory
 from hldm.run import requirements
+from hldm.run.ranks import place
 from hldm.study.compare import print_comparison
 from hldm.study.execute import execute, mend
 from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
+
+NOTHING_STARTED = "plan=true: nothing was started."
 
 
 def checked(
@@ -31,9 +35,10 @@ def checked(
     points = [list(point) for point in overrides]
     configs: list[RunConfig] = []
     wrong: list[str] = []
+    shared = Shared()
     for point in points:
         try:
-            configs.append(compose(point))
+            configs.append(shared(compose(point)))
         except UserError as error:
             wrong += error.problems
     if wrong := [*wrong, *requirements.of_all(configs, options)]:
@@ -62,12 +67,16 @@ def sweep(
         The plan, and an error to raise in the end where a run failed or is another process's: the launcher has to give
         the results of the others first.
     """
+    if not place().is_first:
+        print("One process makes the grid, and this is another one of the same step: it has nothing to do.")
+        raise SystemExit(0)
     console = terminal()
     plan = make_plan(points)
     to_run = [point for point in plan if point.is_to_run]
     allotment = machine(plan, len(to_run))
     print_plan(plan, allotment.slots, str(allotment), console)
     if plan_only:
+        console.print(NOTHING_STARTED)
         return plan, None
     mend(plan)
     warn_of_tracker(to_run, console)
