@@ -235,7 +235,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     from hldm.run import exits, requirements, stop
     from hldm.run.ranks import place
     from hldm.study.compare import print_comparison
-    from hldm.study.execute import threads_of, write_directory
+    from hldm.study.execute import mend, threads_of, write_directory
     from hldm.study.grid import machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
@@ -253,6 +253,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     print_plan(plan, 1, str(allotment), console)
     if plan_only:
         return None
+    mend(plan)
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded

@@ -32,7 +32,7 @@ from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import first_stage_folder, training_identity
-from hldm.run.provenance import provenance
+from hldm.run.provenance import code, differs, provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
@@ -78,7 +78,10 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
         trained = training_identity(config).digest
-        directory.update_status(training=trained)
+        began = directory.status.get("code") or code()
+        directory.update_status(training=trained, code=began)
+        if sentence := differs(began):
+            print(f"    this run was {sentence}", flush=True)
         remove_left_behind(path)
         remove_left_behind(path / "checkpoints")
         remove_damaged(path / MODEL)
@@ -95,7 +98,7 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
                 with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
             ranks.together(lambda: save_weights(weights, model))
-            forget_states(diffusion_state(path))
+        forget_states(diffusion_state(path))
         ranks.check()
         if not ranks.is_first():
             copy_file(weights, path / MODEL)
@@ -119,7 +122,7 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         log.summary(results["metrics"])
         # kilobytes on Linux, bytes on macOS
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        directory.update_status(peak_memory_mib=peak // 2**20)
+        directory.update_status(peak_memory_mib=peak // 2**20, weights_bytes=(path / MODEL).stat().st_size)
     return results
 
 
@@ -167,7 +170,6 @@ def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunL
         print(f"    trained already as {twin.path.name}, but its weights are damaged ({reason})", flush=True)
         return False
     print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
-    forget_states(diffusion_state(directory.path))
     log.replay(JsonLines(twin.path / "metrics.jsonl").records())
     copy_file(twin.path / MODEL, directory.path / MODEL)
     show_first_stage(directory.config, log)

@@ -121,9 +121,10 @@ def load_states(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def forget_states(path: Path) -> None:
-    """Remove the resume states, which finished weights have taken the place of."""
+    """Remove the resume states, which finished weights have taken the place of, as far as there are any."""
     for file in (path, before(path)):
-        file.unlink(missing_ok=True)
+        if file.is_file():
+            file.unlink()
 
 
 def before(path: Path) -> Path:
