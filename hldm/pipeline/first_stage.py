@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from safetensors import safe_open
@@ -30,7 +30,16 @@ from hldm.run.identity import first_stage_folder
 from hldm.run.lease import LostError, held
 from hldm.run.scheduler import is_scheduled
 from hldm.tracking import JsonLines
-from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
+from hldm.training import (
+    LPIPS,
+    DigitDistance,
+    FirstStage,
+    RealisticFirstStage,
+    load_weights,
+    ranks,
+    save_weights,
+    train,
+)
 from hldm.training.checkpoint import forget_states, remove_damaged
 
 STATE = "resume.pt"
@@ -50,10 +59,12 @@ def train_first_stage(
     if config.first_stage is not None:
         load_first_stage(Path(config.first_stage), model)
         return
-    folder = first_stage_folder(config)
+    folder = first_stage_folder(config) if ranks.is_first() else ranks.scratch() / "first_stage"
     folder.mkdir(parents=True, exist_ok=True)
     weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
-    with nullcontext() if is_held else waiting_lock(folder):
+
+    def take() -> bool:
+        """The autoencoder, where it is trained already."""
         remove_left_behind(folder)
         remove_damaged(weights)
         if weights.is_file():
@@ -61,6 +72,13 @@ def train_first_stage(
             forget_states(folder / STATE)  # where whoever trained it was killed before it could
             log.replay(curve.records())
             log.first_stage(folder, weights, config)
+        return weights.is_file()
+
+    with ExitStack() as held_by_us:
+        if not is_held:
+            ranks.together(lambda: held_by_us.enter_context(waiting_lock(folder)))
+        if ranks.together(take):
+            ranks.align(model.autoencoder)
             return
         split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others

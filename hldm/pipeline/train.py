@@ -6,11 +6,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hldm.config.schema import RunConfig
+from hldm.config.schema import NoTracker, RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
 from hldm.errors import UserError
@@ -30,14 +30,13 @@ from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
 from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
-from hldm.run import stop
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import first_stage_folder, training_identity
 from hldm.run.provenance import code, differs, provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
-from hldm.training import DiffusionStage, encode, images_used, save_weights, stream, train
+from hldm.training import DiffusionStage, encode, images_used, ranks, save_weights, stream, train
 from hldm.training.checkpoint import damage, forget_states, remove_damaged
 
 SCALE_IMAGES = 5000
@@ -54,16 +53,26 @@ def run(path: Path) -> dict[str, Any]:
         UserError: another process works on the run, or one of its files is damaged.
         Stopped: the process was asked to stop, see `hldm.run.stop`; the next call goes on.
     """
-    directory = RunDirectory(path)
-    if (results := directory.finished) is not None:  # reading needs no write
-        return results
-    with directory.lock():
-        if (results := directory.finished) is not None:  # by another process meanwhile
+    with ranks.group(), ExitStack() as held:
+        directory = RunDirectory(path)
+        # reading needs no write
+        if (results := ranks.together(lambda: directory.finished)) is not None:
             return results
-        return _run(directory)
+        ranks.together(lambda: held.enter_context(directory.lock()))
+        # by another process meanwhile
+        if (results := ranks.together(lambda: directory.finished)) is not None:
+            return results
+        return _run(directory if ranks.is_first() else beside(directory), path / MODEL)
 
 
-def _run(directory: RunDirectory) -> dict[str, Any]:
+def beside(directory: RunDirectory) -> RunDirectory:
+    """A directory in which a rank other than the first writes what nobody reads, with the same configuration."""
+    config = directory.config.model_copy(update={"tracking": NoTracker()})
+    return RunDirectory.create(ranks.scratch() / directory.path.name, config)
+
+
+def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
+    """Bring a run to its end, of which all ranks find the weights in one file."""
     config, path = directory.config, directory.path
     with directory.work(), run_log(directory, config) as log:
         device = choose_device(config.hardware)
@@ -76,7 +85,8 @@ def _run(directory: RunDirectory) -> dict[str, Any]:
         remove_left_behind(path)
         remove_left_behind(path / "checkpoints")
         remove_damaged(path / MODEL)
-        if not (path / MODEL).is_file() and not take_weights(directory, Path(config.paths.outputs), trained, log):
+        outputs = Path(config.paths.outputs)
+        if not ranks.together(lambda: weights.is_file() or take_weights(directory, outputs, trained, log)):
             curvature = curvature_of(config.curvature)
             model = build_model(config, dataset, curvature).to(device)
             if config.hardware.compile:
@@ -87,9 +97,11 @@ def _run(directory: RunDirectory) -> dict[str, Any]:
                 model = on_learned_balls(model, dataset, config, curvature)
                 with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
-            save_weights(path / MODEL, model)
+            ranks.together(lambda: save_weights(weights, model))
         forget_states(diffusion_state(path))
-        stop.check()
+        ranks.check()
+        if not ranks.is_first():
+            copy_file(weights, path / MODEL)
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
@@ -123,10 +135,17 @@ def run_first_stage(path: Path) -> None:
     Raises:
         UserError: another process works on it.
     """
-    directory = RunDirectory(path)
-    config = directory.config
-    if first_stage_folder(config) != path:
-        raise UserError(f"{path} is not the folder of this first stage, which is {first_stage_folder(config)}.")
+    with ranks.group():
+        directory = RunDirectory(path)
+        config = directory.config
+        if first_stage_folder(config) != path:
+            raise UserError(f"{path} is not the folder of this first stage, which is {first_stage_folder(config)}.")
+        with ExitStack() as held:
+            ranks.together(lambda: held.enter_context(directory.lock()))
+            _run_first_stage(directory if ranks.is_first() else beside(directory), config)
+
+
+def _run_first_stage(directory: RunDirectory, config: RunConfig) -> None:
     with directory.work():
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
@@ -152,9 +171,14 @@ def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunL
         return False
     print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
     log.replay(JsonLines(twin.path / "metrics.jsonl").records())
-    write_atomically(directory.path / MODEL, lambda file: shutil.copyfile(twin.path / MODEL, file))
+    copy_file(twin.path / MODEL, directory.path / MODEL)
     show_first_stage(directory.config, log)
     return True
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    write_atomically(target, lambda file: shutil.copyfile(source, file))
 
 
 def on_learned_balls(
@@ -164,6 +188,7 @@ def on_learned_balls(
     if not (config.curvature.is_learnable and config.is_conditioned_on_balls):
         return model
     rebuilt = build_diffusion(config, dataset, model.autoencoder, curvature).to(model.device)
+    ranks.share_rows(rebuilt.denoiser)
     if config.hardware.compile:
         compile_training(rebuilt)
     return rebuilt

@@ -18,10 +18,11 @@ from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.machine import Allotment
 from hldm.run.directory import RunDirectory, now
+from hldm.run.exits import BUSY
 from hldm.run.parent import PATIENCE, Lifeline
 from hldm.run.provenance import code
 from hldm.run.scheduler import is_scheduled
-from hldm.study.job import BUSY, Job
+from hldm.study.job import Job
 from hldm.study.live import Display
 from hldm.study.plan import Point
 

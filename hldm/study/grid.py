@@ -13,6 +13,7 @@ from hldm.errors import UserError
 from hldm.machine import Allotment, allot, check_machine
 from hldm.resources import cores, memory
 from hldm.run import requirements
+from hldm.run.ranks import place
 from hldm.study.compare import print_comparison
 from hldm.study.execute import execute, mend
 from hldm.study.memory import refuse_more_than, usual
@@ -62,6 +63,9 @@ def sweep(
         The plan, and an error to raise in the end where a run failed or is another process's: the launcher has to give
         the results of the others first.
     """
+    if not place().is_first:
+        print("One process makes the grid, and this is another one of the same step: it has nothing to do.")
+        raise SystemExit(0)
     console = terminal()
     plan = make_plan(points)
     to_run = [point for point in plan if point.is_to_run]

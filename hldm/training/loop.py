@@ -11,8 +11,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from hldm.errors import UserError
+from hldm.errors import Stopped, UserError
 from hldm.run import stop
+from hldm.training import ranks
 from hldm.training.checkpoint import load_states, save_state
 from hldm.training.ema import Ema
 from hldm.training.learned import LearnedCurvatures
@@ -100,7 +101,7 @@ def train(
     ema = None if ema_decay is None else Ema(stage.model, ema_decay)
     kept = [stage.model] if ema is None else [stage.model, ema.model]
     first = _resume(state_path, stage, optimizer, ema)
-    stop.check()
+    ranks.check()
     on_start(first)
     watch = Watch(stage.name, stage.curved, optimizer.peak)
     watch.saved = first
@@ -126,6 +127,7 @@ def train(
                 terms = stage.loss(step)
                 optimizer.zero_grad()
                 terms["loss"].backward()
+                ranks.average_gradients(stage.model)
                 if clip_norm is not None:
                     terms["gradient_norm"] = optimizer.clip(clip_norm)
                 optimizer.step()
@@ -145,14 +147,18 @@ def train(
                 progress.update(bar, figures=f"loss {figures['loss']:.4g}")
             progress.update(bar, completed=done)
             on_step(done)
-            is_due = done % checkpoint_every == 0 or time.monotonic() - saved >= patience
-            if done < steps and (is_due or stop.requested()):
+            is_stopping = ranks.anywhere(stop.requested())
+            is_late = ranks.anywhere(time.monotonic() - saved >= patience)
+            if done < steps and (done % checkpoint_every == 0 or is_late or is_stopping):
                 state = _state(done, stage, optimizer, ema)
                 watch.state(done, state)
-                on_save()
-                save_state(state_path, state)
+                if ranks.is_first():
+                    on_save()
+                    save_state(state_path, state)
                 watch.saved, saved = done, time.monotonic()
-                stop.check()
+                if is_stopping:
+                    stop.check()
+                    raise Stopped("another rank was asked to stop")
         watch.state(steps, _state(steps, stage, optimizer, ema))
     return stage.model if ema is None else ema.model
 
@@ -173,19 +179,20 @@ def _resume(path: Path, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> 
     Raises:
         UserError: it is of another model.
     """
-    for file, state in load_states(path):
-        try:
-            stage.model.load_state_dict(state["model"])
-            stage.load_state_dict(state.get("stage", {}))
-            optimizer.load_state_dict(state["optimizer"])
-            if ema is not None:
-                ema.load_state_dict(state["ema"])
-        except (KeyError, RuntimeError) as error:
-            raise UserError(
-                f"The resume state {file} is from another version of the model. Delete this file to start the stage "
-                "again."
-            ) from error
-        if file != path:
-            print(f"    {stage.name} goes on from the state before, after step {state['step']}", flush=True)
-        return int(state["step"])
-    return 0
+    found = ranks.together(lambda: next(iter(load_states(path)), None))
+    if found is None:
+        return 0
+    file, state = found
+    try:
+        stage.model.load_state_dict(state["model"])
+        stage.load_state_dict(state.get("stage", {}))
+        optimizer.load_state_dict(state["optimizer"])
+        if ema is not None:
+            ema.load_state_dict(state["ema"])
+    except (KeyError, RuntimeError) as error:
+        raise UserError(
+            f"The resume state {file} is from another version of the model. Delete this file to start the stage again."
+        ) from error
+    if file != path:
+        print(f"    {stage.name} goes on from the state before, after step {state['step']}", flush=True)
+    return int(state["step"])
