@@ -118,13 +118,13 @@ def paragraphs(text: str) -> str:
 
 
 def terminal() -> "Console":
-    """A console that prints user text as it is, 100 columns wide where nobody watches.
+    """A console that prints user text as it is; where nobody watches, as wide as COLUMNS says, otherwise 100 columns.
 
     What a terminal cannot show (its encoding has no −, say) is replaced, never an error.
     """
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 100
+    width = None if sys.stdout.isatty() else shutil.get_terminal_size((100, 24)).columns
     return Console(width=width, markup=False, highlight=False, soft_wrap=False)
 
 
