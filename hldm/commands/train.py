@@ -249,6 +249,8 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
         with stop.listening():
             return None if plan_only or point.state == "finished" else work(point.run.path)
     console = terminal()
+    if point.state == "damaged":
+        _ = point.run.snapshot()  # which says what is
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if plan_only:

@@ -37,7 +37,8 @@ class Snapshot:
     """A run as it was when its files were read, once.
 
     Attributes:
-        state: new, running, stopped, broken off, finished or failed: what status.json says, as far as it is still true.
+        state: what status.json says, as far as it is still true: new, submitted, running, stopped, failed, finished or
+            cancelled; or broken off, where nobody works on what says that it runs.
         status: what status.json says.
         results: what results.json says, None where the run has not come that far.
     """
@@ -149,6 +150,13 @@ class RunDirectory:
         if (is_left and state == "running") or (state == "finished" and results is None):
             state = "broken off"
         return Snapshot(state, status, results)
+
+    def look(self) -> Snapshot:
+        """The same where a file may be damaged: state "damaged" then, and the reason as `error` of the status."""
+        try:
+            return self.snapshot()
+        except UserError as error:
+            return Snapshot("damaged", {"state": "damaged", "error": str(error)}, None)
 
     @property
     def finished(self) -> dict[str, Any] | None:
