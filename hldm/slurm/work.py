@@ -70,6 +70,8 @@ class Job:
         """
         if code == 0:
             return 0
+        if self.run.state == "finished":  # a signal met the process between its last line and its end
+            return self._nothing("finished")
         status = self.run.status
         if status.get("state") == "cancelled":
             return self._nothing("cancelled")

@@ -77,6 +77,24 @@ def test_a_run_that_did_not_get_further_has_failed_and_names_its_log(
     assert "FAILED: RuntimeError: no luck" in capsys.readouterr().out
 
 
+def test_a_run_that_finished_stays_so_whatever_its_process_says(job: Job, run: RunDirectory) -> None:
+    """The signal before the end of a job's time may come after the last line of a run."""
+    assert job.begin() == 0
+    run.write_results({"metrics": {}})
+    run.update_status(state="finished")
+    assert job.end(140, RUNNING) == NOTHING
+    assert run.state == "finished"
+
+
+def test_a_start_that_trained_the_first_stage_got_further(job: Job, run: RunDirectory) -> None:
+    """Also where it was killed before the second stage saved anything."""
+    assert job.begin() == 0
+    stage = first_stage_folder(run.config)
+    stage.mkdir(parents=True, exist_ok=True)
+    (stage / FIRST_STAGE_WEIGHTS).write_text("weights")
+    assert job.end(137, RUNNING) == AGAIN
+
+
 def test_who_is_stopped_too_early_has_a_few_tries(job: Job, run: RunDirectory) -> None:
     answers = []
     for _ in range(4):

@@ -99,7 +99,7 @@ def cancel(cluster: DevCluster, run: RunDirectory) -> None:
 
 SCENARIOS = {
     "preempted": Scenario((SLOW, on("n1", hold="true"), f"hardware.slurm.cpus_per_task={MOST}"), urgent_work),
-    "time": Scenario(("dataset.pause=1.5", on("n1", hold="true")), no_more_time),
+    "time": Scenario(("dataset.pause=2", on("n1", hold="true")), no_more_time),
     "killed": Scenario((SLOW, on("n1", hold="true")), sigkill),
     "node": Scenario((SLOW, on("n2", hold="true")), power_cut),
     "cancelled": Scenario((SLOW, on("n1", hold="true")), cancel),
@@ -131,6 +131,7 @@ def facts(run: RunDirectory) -> dict[str, object]:
     """What must not depend on where and how often a run was started."""
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     curve = [{key: value for key, value in line.items() if key != "steps_per_second"} for line in lines]
+    curve.sort(key=lambda line: (line["stage"], line["step"]))
     weights = (run.path / "checkpoints" / "model.safetensors").read_bytes()
     return {"weights": weights, "curve": curve, "metrics": run.results["metrics"]}
 
@@ -240,6 +241,26 @@ def test_a_job_leaves_a_run_alone_that_somebody_works_on(cluster, alone, tmp_pat
         assert process.wait(ENOUGH) == 0
     assert "being worked on" in logs_of(tmp_path)
     same_as_alone(alone, tmp_path)
+
+
+def test_the_second_copy_of_a_job_leaves_the_run_to_the_first(cluster, alone, tmp_path):
+    """SLURM does not hear of a node any more, whose jobs run on, and starts them again on another one."""
+    cluster.call("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
+    train(cluster, tmp_path, "dataset.pause=2", "hardware=slurm_cpu")
+    [run] = runs_in(tmp_path)
+    job = job_of(run)
+    wait_for(lambda: cluster.jobs()[job] == "RUNNING", f"a start on n2: {cluster.jobs()}")
+    cluster.call("scontrol", "update", "NodeName=n1", "State=RESUME")
+    wait_for(lambda: is_under_way(tmp_path), f"a beginning of the run: {logs_of(tmp_path)}", ENOUGH)
+    first = run.status["pid"]
+    assert cluster.command("kill", "n2", "--daemon-only").returncode == 0
+    wait_for(lambda: "being worked on" in logs_of(tmp_path), f"a second start: {cluster.call('squeue')}", ENOUGH)
+    assert cluster.detail(job)["Restarts"] != "0"
+    wait_for(finished(tmp_path), f"an end: {cluster.call('squeue')}{logs_of(tmp_path)}", ENOUGH)
+    wait_for(lambda: cluster.jobs()[job] == "COMPLETED", f"an end of the job: {logs_of(tmp_path)}", ENOUGH)
+    assert run.status["pid"] == first
+    same_as_alone(alone, tmp_path)
+    assert cluster.command(*cluster.up).returncode == 0
 
 
 def test_nothing_is_trained_where_one_submits(cluster, tmp_path):
