@@ -102,7 +102,7 @@ def slurm_of(plan: Sequence[Point]) -> Slurm:
 def first_stage_jobs(stages: Mapping[Path, Path | None]) -> dict[Path, str]:
     """First stages that are not there yet → the job that trains them, or waits to; asked once for all."""
     folders = {folder for folder in stages.values() if folder is not None}
-    known = {folder: job for folder in folders if (job := jobs.job_of(RunDirectory(folder).status))}
+    known = {folder: job for folder in folders if (job := jobs.job_of(RunDirectory(folder).look().status))}
     states = jobs.states(set(known.values()))
     return {folder: job for folder, job in known.items() if states[job] in jobs.ALIVE}
 
@@ -199,6 +199,7 @@ def submit_arrays(
 def forget_failures(stages: Iterable[Path]) -> None:
     """First stages that failed are tried again, by a job of their own or by the run that needs them."""
     for stage in map(RunDirectory, stages):
+        stage.set_aside_damaged()
         if stage.status["state"] == "failed":
             stage.update_status(state="new", error=None)
 
