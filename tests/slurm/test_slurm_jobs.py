@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hldm.run.directory import RunDirectory
-from tests.slurm.cluster import ROOT, DevCluster, processes_of, wait_for, why_not
+from tests.slurm.cluster import ROOT, DevCluster, is_alive, processes_of, wait_for, why_not
 
 pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=f"no SLURM here: {why_not()}"),
@@ -223,7 +223,7 @@ def test_a_cancelled_run_stays_so_until_the_command_is_repeated(cluster, submitt
     wait_for(lambda: cluster.jobs()[job_of(run)] == "CANCELLED", f"cancelled: {cluster.jobs()}", ENOUGH)
     wait_for(lambda: not processes_of(run.path), "an end of its processes", 20)
     assert run.state in ("cancelled", "stopped"), logs_of(outputs)  # stopped where KillWait was too short for more
-    assert "Submitted" in train(cluster, outputs, *SCENARIOS["cancelled"].arguments, "hardware=slurm_cpu", "wait=true")
+    assert "Submitted" in train(cluster, outputs, "hardware=slurm_cpu", "wait=true")
     same_as_alone(alone, outputs)
 
 
@@ -243,8 +243,11 @@ def test_a_job_leaves_a_run_alone_that_somebody_works_on(cluster, alone, tmp_pat
     same_as_alone(alone, tmp_path)
 
 
-def test_the_second_copy_of_a_job_leaves_the_run_to_the_first(cluster, alone, tmp_path):
-    """SLURM does not hear of a node any more, whose jobs run on, and starts them again on another one."""
+def test_two_copies_of_a_job_do_not_both_train_its_run(cluster, alone, tmp_path):
+    """SLURM does not hear of a node any more, whose jobs run on, and starts them again on another one.
+
+    The second start of a job may take the run from the first, which finds that out before it writes anything.
+    """
     cluster.call("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
     train(cluster, tmp_path, "dataset.pause=2", "hardware=slurm_cpu")
     [run] = runs_in(tmp_path)
@@ -254,11 +257,12 @@ def test_the_second_copy_of_a_job_leaves_the_run_to_the_first(cluster, alone, tm
     wait_for(lambda: is_under_way(tmp_path), f"a beginning of the run: {logs_of(tmp_path)}", ENOUGH)
     first = run.status["pid"]
     assert cluster.command("kill", "n2", "--daemon-only").returncode == 0
-    wait_for(lambda: "being worked on" in logs_of(tmp_path), f"a second start: {cluster.call('squeue')}", ENOUGH)
-    assert cluster.detail(job)["Restarts"] != "0"
+    wait_for(lambda: run.status["pid"] != first, f"a second start: {cluster.call('squeue')}", ENOUGH)
+    wait_for(lambda: not is_alive(first), f"an end of the first: {logs_of(tmp_path)}", ENOUGH)
     wait_for(finished(tmp_path), f"an end: {cluster.call('squeue')}{logs_of(tmp_path)}", ENOUGH)
     wait_for(lambda: cluster.jobs()[job] == "COMPLETED", f"an end of the job: {logs_of(tmp_path)}", ENOUGH)
-    assert run.status["pid"] == first
+    assert cluster.detail(job)["Restarts"] == "1", logs_of(tmp_path)  # the first has not disturbed the second
+    assert "is worked on by" in logs_of(tmp_path)
     same_as_alone(alone, tmp_path)
     assert cluster.command(*cluster.up).returncode == 0
 
