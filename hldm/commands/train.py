@@ -227,10 +227,13 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     Returns:
         The status if it stopped.
     """
+    from hldm.commands.ranks import run_ranks
+    from hldm.commands.worker import work
     from hldm.config.arguments import in_our_words
     from hldm.config.compose import plain, typed
     from hldm.console import paragraphs, terminal
     from hldm.run import exits, requirements, stop
+    from hldm.run.ranks import place
     from hldm.study.compare import print_comparison
     from hldm.study.execute import threads_of, write_directory
     from hldm.study.grid import NOTHING_STARTED, machine, warn_of_tracker
@@ -240,9 +243,14 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
         data = plain(composed)
     config = typed(data, options)
     requirements.refuse([config], options)
-    console = terminal()
     plan = make_plan([(tuple(overrides), config)])
     [point] = plan
+    if not place().is_first:  # srun -n2, torchrun: the first one plans, says and compares
+        with stop.listening():
+            return None if plan_only or point.state == "finished" else work(point.run.path)
+    console = terminal()
+    if point.state == "damaged":
+        _ = point.run.snapshot()  # which says what is
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if plan_only:
@@ -255,14 +263,21 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
             directory = write_directory(point, threads)
         # torch reads the number of threads when it is imported, which the pipeline does
         os.environ.update(allotment.environment(0, threads))
-        try:
-            with stop.listening():
-                from hldm.pipeline import run
+        if allotment.ranks > 1 and place().size == 1:
+            status = run_ranks(directory, allotment.ranks)
+            if status == exits.FAILED:
+                raise UserError(f"{directory.path.name}: {directory.status.get('error')}")
+            if status:
+                return status
+        else:
+            try:
+                with stop.listening():
+                    from hldm.pipeline import run
 
-                stop.check()
-                run(directory.path)
-        except Stopped:
-            print(paragraphs(stop.GO_ON), file=sys.stderr)
-            return exits.STOPPED
+                    stop.check()
+                    run(directory.path)
+            except Stopped:
+                print(paragraphs(stop.GO_ON), file=sys.stderr)
+                return exits.STOPPED
     print_comparison(plan, console)
     return None

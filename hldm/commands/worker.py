@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 from hldm import console
+from hldm.commands.ranks import GRACE, run_ranks
 from hldm.errors import BusyError, Stopped, UserError
 from hldm.run import exits, stop
-from hldm.run.parent import stop_without_parent
+from hldm.run.directory import RunDirectory
+from hldm.run.parent import PATIENCE, stop_without_parent
+from hldm.run.ranks import place
 
 USAGE = (
     "Usage: hldm worker DIRECTORY, a run directory with a config.yaml: outputs/<study>/<run>; or, with "
@@ -27,18 +30,21 @@ def main(argv: list[str]) -> int:
         raise UserError(USAGE)
     # a launcher stops its runs by SIGINT, also where its own shell started it in the background, ignoring that
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    stop_without_parent()
+    stop_without_parent(patience=PATIENCE if place().size == 1 else GRACE)
     with stop.listening():
         status = console.run(lambda: work(Path(argv[0]), is_first_stage=bool(argv[1:])))
     return exits.FAILED if status == console.REFUSED else status
 
 
-def work(path: Path, *, is_first_stage: bool) -> int:
+def work(path: Path, *, is_first_stage: bool = False) -> int:
     """Train and evaluate, or train a first stage, and the exit status of an ending that is no failure.
 
     Raises:
         UserError: the run failed.
     """
+    directory = RunDirectory(path)
+    if place().size == 1 and (size := directory.config.hardware.ranks) > 1 and directory.finished is None:
+        return run_ranks(directory, size, ["part=first_stage"] if is_first_stage else [])
     try:
         # torch is imported here, for seconds in which a signal may come already
         from hldm.pipeline import run, run_first_stage

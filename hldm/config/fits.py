@@ -67,6 +67,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         first_stage_losses,
         decay,
         cluster_jobs,
+        ranks,
     ):
         yield from rule(config)
 
@@ -660,4 +661,14 @@ def cluster_jobs(c: RunConfig) -> Iterator[str]:
         yield (
             f"hardware.slurm.{key}={getattr(slurm, key)} with hardware={slurm.option} would start one run several "
             "times. Type hardware=slurm_ddp, whose processes share a run, or leave it away."
+        )
+
+
+def ranks(c: RunConfig) -> Iterator[str]:
+    """Ranks talk to each other in the middle of the networks, which a compiled graph does not."""
+    asked = c.hardware.slurm.processes if c.hardware.slurm else c.hardware.ranks
+    if c.hardware.compile and asked > 1:
+        yield (
+            f"hardware.compile=true works for one process, and {asked} share this run. Type hardware.compile=false, or "
+            "one process."
         )

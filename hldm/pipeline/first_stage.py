@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from safetensors import safe_open
@@ -17,10 +17,11 @@ from hldm.config.schema import RunConfig
 from hldm.config.weights import check_vgg_weights
 from hldm.data import Dataset, Split
 from hldm.errors import Stopped
+from hldm.files import remove_left_behind
 from hldm.images import mean_image
 from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
-from hldm.pipeline.log import RunLog
+from hldm.pipeline.log import RunLog, timeless
 from hldm.run import stop
 from hldm.run.directory import MODEL
 from hldm.run.holder import Holder
@@ -29,7 +30,17 @@ from hldm.run.identity import first_stage_folder
 from hldm.run.lease import LostError, held
 from hldm.run.scheduler import is_scheduled
 from hldm.tracking import JsonLines
-from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
+from hldm.training import (
+    LPIPS,
+    DigitDistance,
+    FirstStage,
+    RealisticFirstStage,
+    load_weights,
+    ranks,
+    save_weights,
+    train,
+)
+from hldm.training.checkpoint import forget_states, remove_damaged
 
 
 def train_first_stage(
@@ -46,14 +57,25 @@ def train_first_stage(
     if config.first_stage is not None:
         load_first_stage(Path(config.first_stage), model)
         return
-    folder = first_stage_folder(config)
+    folder = first_stage_folder(config) if ranks.is_first() else ranks.scratch() / "first_stage"
     folder.mkdir(parents=True, exist_ok=True)
     weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
-    with nullcontext() if is_held else waiting_lock(folder):
+
+    def take() -> bool:
+        """The autoencoder, where it is trained already."""
+        remove_left_behind(folder)
+        remove_damaged(weights)
         if weights.is_file():
             load_weights(weights, model.autoencoder)
-            replay(curve, log)
+            log.replay(curve.records())
             log.first_stage(folder, weights, config)
+        return weights.is_file()
+
+    with ExitStack() as held_by_us:
+        if not is_held:
+            ranks.together(lambda: held_by_us.enter_context(waiting_lock(folder)))
+        if ranks.together(take):
+            ranks.align(model.autoencoder)
             return
         split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
@@ -63,10 +85,10 @@ def train_first_stage(
 
         def on_start(step: int) -> None:
             curve.rewind(stage.name, step)
-            replay(curve, log)
+            log.replay(curve.records())
 
         def record(step: int, figures: dict[str, float]) -> None:
-            curve.log(step, figures, stage.name)
+            curve.log(step, timeless(figures), stage.name)
             log.log(stage.name, step, figures)
 
         train(
@@ -77,9 +99,11 @@ def train_first_stage(
             on_start=on_start,
             log=record,
             on_step=lambda step: log.progress(stage.name, step, config.training.first_stage.steps),
+            on_save=curve.sync,
         )
         save_weights(weights, model.autoencoder)
-        state_path.unlink(missing_ok=True)
+        forget_states(state_path)
+        log.replay(curve.records())  # before what a run, whose first stage had to be trained again, has of its second
         log.first_stage(folder, weights, config)
 
 
@@ -126,13 +150,6 @@ def carried_latent_scale(config: RunConfig) -> Tensor | None:
         return None
     with safe_open(path / MODEL, "pt") as file:
         return file.get_tensor("latent_scale") if "latent_scale" in file.keys() else None  # noqa: SIM118
-
-
-def replay(curve: JsonLines, log: RunLog) -> None:
-    """Write an earlier loss curve into the log of this run."""
-    log.resume_at(FirstStage.name, 0)
-    for record in curve.records():
-        log.log(record["stage"], record["step"], {k: float(v) for k, v in record.items() if k not in ("stage", "step")})
 
 
 WAIT_IN_A_JOB = 300.0

@@ -14,6 +14,7 @@ from hldm.pipeline.build import build
 from hldm.run.directory import RunDirectory, now
 from hldm.run.provenance import provenance
 from hldm.tracking import FirstStageRun, JsonLines, Tracker, run_labels
+from hldm.training import FirstStage
 
 FIRST_STAGE = ("seed", "dataset", "geometry", "curvature", "autoencoder", "training")
 """Sections of a configuration that a first stage shows as its own."""
@@ -57,8 +58,16 @@ class RunLog:
         self.lines.rewind(stage, step)
 
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
-        self.lines.log(step, figures, stage)
+        self.lines.log(step, timeless(figures), stage)
         self.tracker.log(step, figures, stage)
+
+    def replay(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Begin with what was logged elsewhere: the curve of a first stage, or of a whole run that is this one."""
+        own = [timeless(record) for record in records]
+        self.lines.begin_with(FirstStage.name, own)
+        for record in own:
+            figures = {name: float(value) for name, value in record.items() if name not in ("stage", "step")}
+            self.tracker.log(int(record["step"]), figures, record["stage"])
 
     def progress(self, stage: str, step: int, steps: int) -> None:
         """Say in status.json how far the run is, every `PROGRESS_SECONDS` at most: others look at it there."""
@@ -106,8 +115,16 @@ class StageLog(RunLog):
     def resume_at(self, stage: str, step: int) -> None:
         """Nothing was written."""
 
+    def replay(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing is written."""
+
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Nothing is written."""
+
+
+def timeless(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What depends on the model alone: a tracker shows how fast steps are, metrics.jsonl does not."""
+    return {name: value for name, value in figures.items() if name != "steps_per_second"}
 
 
 def curvature_label(config: RunConfig, *, is_flat: bool) -> float | str:

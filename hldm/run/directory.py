@@ -28,6 +28,8 @@ from hldm.files import write_text_atomically
 from hldm.paths import expanded, root
 from hldm.run import lease
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # a thousand runs take seconds without libyaml
+
 MODEL = Path("checkpoints") / "model.safetensors"
 """The weights of the whole model, in a run directory."""
 
@@ -37,7 +39,8 @@ class Snapshot:
     """A run as it was when its files were read, once.
 
     Attributes:
-        state: new, running, stopped, broken off, finished or failed: what status.json says, as far as it is still true.
+        state: what status.json says, as far as it is still true: new, submitted, running, stopped, failed, finished or
+            cancelled; or broken off, where nobody works on what says that it runs.
         status: what status.json says.
         results: what results.json says, None where the run has not come that far.
     """
@@ -91,7 +94,7 @@ class RunDirectory:
         """The directory of a run that is about to start or to be resumed, with this configuration."""
         run = cls(path)
         run.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True)
+        text = yaml.dump(config.dump(), Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
         write_text_atomically(run.path / "config.yaml", text)
         return run
 
@@ -149,6 +152,13 @@ class RunDirectory:
         if (is_left and state == "running") or (state == "finished" and results is None):
             state = "broken off"
         return Snapshot(state, status, results)
+
+    def look(self) -> Snapshot:
+        """The same where a file may be damaged: state "damaged" then, and the reason as `error` of the status."""
+        try:
+            return self.snapshot()
+        except UserError as error:
+            return Snapshot("damaged", {"state": "damaged", "error": str(error)}, None)
 
     @property
     def finished(self) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from hldm.errors import UserError
 from hldm.machine import Allotment, allot, check_machine
 from hldm.resources import cores, memory
 from hldm.run import requirements
+from hldm.run.ranks import place
 from hldm.study.compare import print_comparison
 from hldm.study.execute import execute
 from hldm.study.memory import refuse_more_than, usual
@@ -64,6 +65,9 @@ def sweep(
         The plan, and an error to raise in the end where a run failed or is another process's: the launcher has to give
         the results of the others first.
     """
+    if not place().is_first:
+        print("One process makes the grid, and this is another one of the same step: it has nothing to do.")
+        raise SystemExit(0)
     console = terminal()
     plan = make_plan(points)
     to_run = [point for point in plan if point.is_to_run]
@@ -119,14 +123,17 @@ def what_is_missing(plan: list[Point], failures: Mapping[Path, str] | None = Non
         failures: run directory → why it failed just now; its files may not say so, on a full disk.
     """
     known = failures or {}
-    missing = [point for point in plan if point.original is None and point.run.state != "finished"]
+    looks = [(point, point.run.look()) for point in plan if point.original is None]
+    missing = [(point, now_is) for point, now_is in looks if now_is.state != "finished"]
     if not missing:
         return None
     stories = [
-        f"{p.run.path.name}: {known.get(p.run.path) or p.run.status.get('error') or p.run.state}" for p in missing
+        f"{p.run.path.name}: {known.get(p.run.path) or now_is.status.get('error') or now_is.state}"
+        for p, now_is in missing
     ]
     distinct = sum(point.original is None for point in plan)
+    study = plan[0].config.study
     return UserError(
-        f"{len(missing)} of {distinct} runs of study {missing[0].config.study} did not finish. {'; '.join(stories)}. "
+        f"{len(missing)} of {distinct} runs of study {study} did not finish. {'; '.join(stories)}. "
         "The same command tries them again, and only them."
     )

@@ -12,13 +12,11 @@ from typing import IO
 from hldm.paths import PACKAGE
 from hldm.run.directory import now
 from hldm.run.parent import Lifeline
+from hldm.run.ranks import alone
 from hldm.study.plan import Point
 
 WORKER = ("-P", "-m", "hldm", "worker")
 """Arguments of Python, before the run directory. -P: a file of the user's folder must not hide a module."""
-
-BUSY = 76
-"""Status of a worker whose run another process works on."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class Job:
             variables: of its environment, beside those of this process.
         """
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **variables, **lifeline.environment, "PYTHONPATH": os.pathsep.join(paths)}
+        environment = {**os.environ, **alone(), **variables, **lifeline.environment}
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         log = (point.run.path / "log.txt").open("ab")
         try:
             log.write(f"--- {now()}\n".encode())

@@ -181,11 +181,14 @@ def test_a_run_that_fails_leaves_the_others_alone(
     assert "96.7%" in out
     assert [RunDirectory(run).status["state"] for run in runs()] == ["failed", "finished"]
 
+    assert invoke(*argv, "retry=1")[0] != 0  # short for hardware.retry
+    assert [(run / "starts").read_text() for run in runs()] == ["xxx", "x"]
+
     monkeypatch.delenv("FAKE")
     status, out, err = invoke(*argv)
     assert (status, err) == (0, "")
     assert "failed before" in out
-    assert [(run / "starts").read_text() for run in runs()] == ["xx", "x"]
+    assert [(run / "starts").read_text() for run in runs()] == ["xxxx", "x"]
 
 
 def test_a_named_sweep_needs_no_flag(invoke: Invoke) -> None:
@@ -389,12 +392,12 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(
     argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0,1", f"paths.outputs={tmp_path}"]
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE": "slow", **job}
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (started := list(tmp_path.glob("*/*/environment"))) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert started
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     run = RunDirectory(started[0].parent)
     assert process.returncode == 130
     assert "goes on from here" in err

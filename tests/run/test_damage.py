@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hldm import console
-from hldm.commands import evaluate, generate
+from hldm.commands import evaluate, generate, runs
 from hldm.run.directory import RunDirectory
 from tests.conftest import Invoke
 
@@ -43,6 +43,27 @@ def test_another_run_is_planned_beside_a_damaged_one(file: str, invoke: Invoke) 
     [run] = Path("outputs/main").glob("*-s0-*")
     (run / file).write_text("{")
     assert invoke("seed=1", "tracking=none")[0] == 0
+
+
+@pytest.mark.parametrize("file", ["status.json", "results.json"])
+def test_a_damaged_run_of_a_grid_is_named_and_the_others_go_on(file: str, invoke: Invoke) -> None:
+    """Fault 35: the whole grid refused to start. Retrying sets what cannot be read aside, and the run is mended."""
+    invoke("seed=0", "tracking=none")
+    [run] = Path("outputs/main").glob("*-s0-*")
+    (run / file).write_text("{")
+    status, out, err = invoke("-m", "seed=0,1", "tracking=none")
+    assert status == 2
+    assert "damaged: left alone" in out
+    assert f"1 of 2 runs of study main did not finish. {run.name}: " in " ".join(err.split())
+    assert file in err
+    [other] = Path("outputs/main").glob("*-s1-*")
+    assert RunDirectory(other).state == "finished"
+    assert (run / file).read_text() == "{"
+
+    assert console.run(lambda: runs.main(["retry", str(run)])) == 0
+    assert (run / f"{file}.damaged").read_text() == "{"
+    assert invoke("-m", "seed=0,1", "tracking=none")[0] == 0
+    assert RunDirectory(run).state == "finished"
 
 
 @pytest.mark.parametrize("folder", ["a [1]", "x*y", "plain"])
