@@ -202,6 +202,9 @@ def submitted(cluster, tmp_path_factory):
                 waiting.pop(name).disturb(cluster, run)
         time.sleep(0.2)
     assert cluster.command(*cluster.up).returncode == 0  # the node has power again
+    [late] = map(job_of, runs_in(outputs["time"]))
+    wait_for(lambda: cluster.detail(late)["Restarts"] != "0", "a second start of the one without time", ENOUGH)
+    cluster.call("scontrol", "update", f"JobId={late}", "TimeLimit=20")  # SLURM has kept the short one
     return outputs
 
 
