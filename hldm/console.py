@@ -1,7 +1,6 @@
 """How every command of this project starts, fails and reads `key=value`."""
 
 import difflib
-import errno
 import io
 import json
 import os
@@ -11,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hldm.errors import UserError
+from hldm.errors import DISK, UserError, disk_error
 from hldm.paths import CHECKOUT
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def run(main: Callable[[], int | None]) -> int:
         print(paragraphs(str(error)), file=sys.stderr)
         return REFUSED
     except Exception as error:
-        if (sentence := _disk_trouble(error)) is None:
+        if (sentence := disk_trouble(error)) is None:
             raise
         print(paragraphs(sentence), file=sys.stderr)
         return REFUSED
@@ -43,31 +42,15 @@ def run(main: Callable[[], int | None]) -> int:
         return INTERRUPTED
 
 
-DISK = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota of the disk is used up",
-    errno.EROFS: "the disk can only be read",
-    errno.EACCES: "this user may not do that",
-}
-"""Number of the system's error → what it says to people."""
-
-
-def _disk_trouble(error: BaseException) -> str | None:
-    """A sentence where a file could not be written for want of room or permission; None for any other error.
-
-    Libraries wrap the system's error into one of their own, which quotes its words.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        for number, what in DISK.items():
-            if getattr(seen, "errno", None) == number or os.strerror(number) in str(seen):
-                file = getattr(seen, "filename", None)
-                return (
-                    f"{file or 'A file'} cannot be written or read: {what}. Mend that, or name another folder with "
-                    "paths.outputs=…; the same command goes on from what is there."
-                )
-        seen = seen.__cause__ or seen.__context__
-    return None
+def disk_trouble(error: BaseException) -> str | None:
+    """A sentence where a file could not be written for want of room or permission; None for any other error."""
+    if (found := disk_error(error)) is None:
+        return None
+    number, file = found
+    return (
+        f"{file or 'A file'} cannot be written or read: {DISK[number]}. Mend that, or name another "
+        "folder with paths.outputs=…; the same command goes on from what is there."
+    )
 
 
 class _Forgiving:
@@ -135,13 +118,13 @@ def paragraphs(text: str) -> str:
 
 
 def terminal() -> "Console":
-    """A console that prints user text as it is, 100 columns wide where nobody watches.
+    """A console that prints user text as it is; where nobody watches, as wide as COLUMNS says, otherwise 100 columns.
 
     What a terminal cannot show (its encoding has no −, say) is replaced, never an error.
     """
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 100
+    width = None if sys.stdout.isatty() else shutil.get_terminal_size((100, 24)).columns
     return Console(width=width, markup=False, highlight=False, soft_wrap=False)
 
 

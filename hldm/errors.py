@@ -1,5 +1,7 @@
-"""The exceptions that end a command with a paragraph, never with a traceback."""
+"""The exceptions that end a command with a paragraph, never with a traceback, and what the system says of disks."""
 
+import errno
+import os
 from collections.abc import Iterable, Sequence
 
 MOST = 20
@@ -37,3 +39,26 @@ class Stopped(BaseException):
 
     Like KeyboardInterrupt it is no Exception: who goes on after a failure does not go on after this.
     """
+
+
+DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EROFS: "the disk can only be read",
+    errno.EACCES: "this user may not do that",
+}
+"""Number of the system's error → what it says to people."""
+
+
+def disk_error(error: BaseException) -> tuple[int, str | None] | None:
+    """Number of the system's error behind another one, and the file, where it is of `DISK`.
+
+    Libraries wrap such an error, or quote its words.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        for number in DISK:
+            if getattr(seen, "errno", None) == number or os.strerror(number) in str(seen):
+                return number, getattr(seen, "filename", None)
+        seen = seen.__cause__ or seen.__context__
+    return None

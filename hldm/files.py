@@ -10,11 +10,13 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-HOUR = 3600.0
-"""Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
+from hldm.errors import disk_error
 
 fences: dict[Path, Callable[[], object]] = {}
 """Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
+
+HOUR = 3600.0
+"""Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
 
 
 def check_fences(path: Path) -> None:
@@ -37,9 +39,14 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, keep: Path 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        try:
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        except Exception as error:
+            if (found := disk_error(error)) is None:
+                raise
+            raise OSError(found[0], os.strerror(found[0]), str(path)) from error
         check_fences(path)
         if keep is not None and path.exists():
             path.replace(keep)

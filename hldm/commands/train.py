@@ -235,7 +235,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     from hldm.run import exits, requirements, stop
     from hldm.run.ranks import place
     from hldm.study.compare import print_comparison
-    from hldm.study.execute import threads_of, write_directory
+    from hldm.study.execute import mend, threads_of, write_directory
     from hldm.study.grid import NOTHING_STARTED, machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
@@ -249,13 +249,12 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
         with stop.listening():
             return None if plan_only or point.state == "finished" else work(point.run.path)
     console = terminal()
-    if point.state == "damaged":
-        _ = point.run.snapshot()  # which says what is
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if plan_only:
         console.print(NOTHING_STARTED)
         return None
+    mend(plan)
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded

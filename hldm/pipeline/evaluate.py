@@ -34,7 +34,7 @@ from hldm.pipeline.pictures import MOST_COLUMNS, save_grid
 from hldm.pipeline.samples import Results, decoded, evaluate_samples
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
-from hldm.run.provenance import provenance
+from hldm.run.provenance import begun_with, provenance
 from hldm.training import LPIPS, batch_indices, encode, ranks, settled, settling, stream
 
 VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "scipy")
@@ -103,6 +103,7 @@ def evaluate_run(
             "machine": machine(model.device),
             "versions": {package: version(package) for package in VERSIONS},
             **provenance(directory.status.get("command")),
+            **begun_with(directory.status.get("code") or {}),
         },
     }
 

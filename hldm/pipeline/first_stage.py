@@ -42,6 +42,8 @@ from hldm.training import (
 )
 from hldm.training.checkpoint import forget_states, remove_damaged
 
+STATE = "resume.pt"
+
 
 def train_first_stage(
     model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog, *, is_held: bool = False
@@ -67,6 +69,7 @@ def train_first_stage(
         remove_damaged(weights)
         if weights.is_file():
             load_weights(weights, model.autoencoder)
+            forget_states(folder / STATE)  # where whoever trained it was killed before it could
             log.replay(curve.records())
             log.first_stage(folder, weights, config)
         return weights.is_file()
@@ -81,7 +84,7 @@ def train_first_stage(
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
         model.autoencoder.begin(mean_image(split.chunks()))
         stage = build_stage(model, split, config)
-        state_path = folder / "resume.pt"
+        state_path = folder / STATE
 
         def on_start(step: int) -> None:
             curve.rewind(stage.name, step)

@@ -80,6 +80,9 @@ class RunLog:
     def image(self, name: str, path: Path) -> None:
         self.tracker.image(name, path)
 
+    def file(self, path: Path) -> None:
+        self.tracker.file(path)
+
     def samples(self, images: Sequence[Any], labels: Sequence[str], config: RunConfig) -> None:
         """Show samples one by one: a row for each, which beside other runs is the same noise and label.
 
@@ -102,6 +105,11 @@ class RunLog:
         self.tracker.summary({f"final/{name}": value for name, value in metrics.items()})
 
 
+def timeless(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What depends on the model alone: a tracker shows how fast steps are, metrics.jsonl does not."""
+    return {name: value for name, value in figures.items() if name != "steps_per_second"}
+
+
 class StageLog(RunLog):
     """How far a first stage is that is trained for others; what it logs shows with those."""
 
@@ -120,11 +128,6 @@ class StageLog(RunLog):
 
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Nothing is written."""
-
-
-def timeless(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """What depends on the model alone: a tracker shows how fast steps are, metrics.jsonl does not."""
-    return {name: value for name, value in figures.items() if name != "steps_per_second"}
 
 
 def curvature_label(config: RunConfig, *, is_flat: bool) -> float | str:

@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hldm.config.schema import NoTracker, RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
@@ -32,7 +34,7 @@ from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import first_stage_folder, training_identity
-from hldm.run.provenance import provenance
+from hldm.run.provenance import code, differs, provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
@@ -40,7 +42,7 @@ from hldm.training import DiffusionStage, encode, images_used, ranks, save_weigh
 from hldm.training.checkpoint import damage, forget_states, remove_damaged
 
 SCALE_IMAGES = 5000
-"""About how many images of the second stage's first batches the latent scale is measured on."""
+"""About how many images of the second stage's first batches the latents' scale and pairing are measured on."""
 
 
 def run(path: Path) -> dict[str, Any]:
@@ -78,7 +80,10 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
         trained = training_identity(config).digest
-        directory.update_status(training=trained)
+        began = directory.status.get("code") or code()
+        directory.update_status(training=trained, code=began)
+        if sentence := differs(began):
+            print(f"    this run was {sentence}", flush=True)
         remove_left_behind(path)
         remove_left_behind(path / "checkpoints")
         remove_damaged(path / MODEL)
@@ -95,7 +100,7 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
                 with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
             ranks.together(lambda: save_weights(weights, model))
-            forget_states(diffusion_state(path))
+        forget_states(diffusion_state(path))
         ranks.check()
         if not ranks.is_first():
             copy_file(weights, path / MODEL)
@@ -113,13 +118,15 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         for name in ("samples", "reconstructions", "latents", "neighbours"):
             if (picture := path / f"{name}.png").is_file():
                 log.image(name, picture)
+        if (latents := path / "latents.json").is_file():
+            log.file(latents)
         if drawn is not None:
             log.samples(*drawn, config)
         log.curves(results["curves"])
         log.summary(results["metrics"])
         # kilobytes on Linux, bytes on macOS
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        directory.update_status(peak_memory_mib=peak // 2**20)
+        directory.update_status(peak_memory_mib=peak // 2**20, weights_bytes=(path / MODEL).stat().st_size)
     return results
 
 
@@ -167,7 +174,6 @@ def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunL
         print(f"    trained already as {twin.path.name}, but its weights are damaged ({reason})", flush=True)
         return False
     print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
-    forget_states(diffusion_state(directory.path))
     log.replay(JsonLines(twin.path / "metrics.jsonl").records())
     copy_file(twin.path / MODEL, directory.path / MODEL)
     show_first_stage(directory.config, log)
@@ -200,13 +206,10 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     model.autoencoder.eval().requires_grad_(False)
     steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
     encoded = encode(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
-    if (scale := carried_latent_scale(config)) is None:
-        batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
-        seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
-        noise = stream(seed, "latent_scale", device=device)
-        model.fit_latent_scale(model.autoencoder.draw(encoded.rows(seen), noise))
-    else:
-        model.latent_scale.copy_(scale)
+    batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
+    first = encoded.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
+    noise = torch.randn(first.loc.shape, generator=stream(seed, "latent_scale", device=device), device=device)
+    model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
     averaged = train(

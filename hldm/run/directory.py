@@ -5,12 +5,13 @@ status.json   state, pid, host, started, ended, minutes, error, seconds (stage â
 results.json  final metrics and where they come from; nothing in it depends on the time of day
 """
 
+import hashlib
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from glob import glob
@@ -23,7 +24,8 @@ from pydantic import ValidationError
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
 from hldm.config.schema import RunConfig
-from hldm.errors import Stopped, UserError
+from hldm.console import disk_trouble
+from hldm.errors import Stopped, UserError, disk_error
 from hldm.files import write_text_atomically
 from hldm.paths import expanded, root
 from hldm.run import lease
@@ -98,6 +100,30 @@ class RunDirectory:
         write_text_atomically(run.path / "config.yaml", text)
         return run
 
+    @property
+    def config_digest(self) -> str | None:
+        """A hash of config.yaml as it is, by which damage shows; None where it is not there."""
+        try:
+            return hashlib.sha256((self.path / "config.yaml").read_bytes()).hexdigest()
+        except OSError:
+            return None
+
+    def set_aside_damaged(self) -> list[Path]:
+        """Rename status.json and results.json where they cannot be read, so that what they held is made again.
+
+        Returns:
+            The files as they are called now. What is left of the run is looked at as if they had not been there.
+        """
+        aside = []
+        for name, is_sound in (("status.json", lambda: self.status), ("results.json", lambda: self.results)):
+            try:
+                is_sound()
+            except UserError:
+                file = self.path / name
+                if file.is_file() and os.access(file, os.R_OK):
+                    aside.append(file.rename(file.with_name(f"{name}.damaged")))
+        return aside
+
     def others(self, outputs: Path) -> Iterator["RunDirectory"]:
         """The other runs in a folder of studies, as far as they are not damaged."""
         for file in sorted(outputs.glob("*/*/status.json")):
@@ -149,7 +175,7 @@ class RunDirectory:
             status = self.status  # who has ended since the first look said so before it let go
         results = self.results
         state = str(status["state"])
-        if (is_left and state == "running") or (state == "finished" and results is None):
+        if (is_left and state == "running") or (state == "finished" and not (results and self._has_weights(status))):
             state = "broken off"
         return Snapshot(state, status, results)
 
@@ -159,6 +185,14 @@ class RunDirectory:
             return self.snapshot()
         except UserError as error:
             return Snapshot("damaged", {"state": "damaged", "error": str(error)}, None)
+
+    def _has_weights(self, status: Mapping[str, Any]) -> bool:
+        """Whether a finished run's weights have the size that they had then; they may have been removed for room."""
+        size = status.get("weights_bytes")
+        try:
+            return size is None or (self.path / MODEL).stat().st_size == size
+        except OSError:
+            return True
 
     @property
     def finished(self) -> dict[str, Any] | None:
@@ -233,13 +267,25 @@ class RunDirectory:
                 ending = {"state": "stopped"}
                 raise
             except Exception as error:
-                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                ending = {"state": "failed", "error": kind + " ".join(str(error).split())[:500]}
+                ending = {"state": "failed", "error": reason(error)}
                 raise
             finally:
                 if not is_lost:  # else it is another process's to say
                     minutes = round(before + (time.monotonic() - start) / 60, 3)
-                    self.update_status(ended=now(), minutes=minutes, **ending)
+                    self._end(ended=now(), minutes=minutes, **ending)
+
+    def _end(self, **fields: Any) -> None:
+        """`update_status`, also on a full disk: where a new file has no room, the old one's room is used."""
+        file = self.path / "status.json"
+        try:
+            self.update_status(**fields)
+        except OSError as error:
+            if disk_error(error) is None:
+                raise
+            text = as_json({**self.status, **fields}).encode()
+            with suppress(OSError), file.open("rb+") as stream:
+                stream.write(text)
+                stream.truncate()
 
 
 def _matching(pattern: Path) -> Iterator[Path]:
@@ -255,7 +301,18 @@ def now() -> str:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people can read, whole or not at all; NaN is refused (JSON has none)."""
-    write_text_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_atomically(path, as_json(content))
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """JSON that people can read."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def reason(error: Exception) -> str:
+    """Why a run failed, for status.json."""
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return " ".join((disk_trouble(error) or kind + str(error)).split())[:500]
 
 
 def _is_readable(file: Path) -> bool:

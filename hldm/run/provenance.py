@@ -53,6 +53,11 @@ def differs(recorded: Mapping[str, Any]) -> str | None:
     return f"made with hldm {_words(*then)}; this is {_words(now['hldm'], now['commit'])}"
 
 
+def begun_with(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json says beside `provenance` where a run was begun by other code: `begun_with`; else nothing."""
+    return {"begun_with": dict(recorded)} if differs(recorded) else {}
+
+
 def _words(version: Any, commit: Any) -> str:
     return f"{version}" + (f" ({str(commit)[:8]})" if commit else "")
 

@@ -21,7 +21,7 @@ from hldm.slurm.arrays import Array, Work, arrange, hours, in_words, missing_fir
 from hldm.slurm.cluster import Cluster
 from hldm.slurm.watch import watch
 from hldm.study.compare import print_comparison
-from hldm.study.execute import of_the_run, threads_of, typed_command, write_directory
+from hldm.study.execute import mend, of_the_run, threads_of, typed_command, write_directory
 from hldm.study.grid import warn_of_tracker, what_is_missing
 from hldm.study.plan import Estimate, Point, make_plan, print_points
 
@@ -60,6 +60,7 @@ def submit(
     if plan_only:
         show_scripts(plan, arrays, after, console)
         return plan, None
+    mend(plan)
     if arrays:
         cluster.refuse_elsewhere(slurm.option)
         to_run = [point for point in plan if point.is_to_run]

@@ -20,7 +20,7 @@ from hldm.run.holder import Holder
 from hldm.run.identity import first_stage_folder
 from hldm.run.provenance import source_digest
 from hldm.slurm.arrays import missing_first_stage
-from hldm.slurm.script import AGAIN, NOTHING
+from hldm.slurm.script import AGAIN, LATER, NOTHING
 
 PATIENCE = 3
 """Starts one after the other that may be stopped before they got any further."""
@@ -41,7 +41,7 @@ class Job:
     part: str
 
     def begin(self) -> int:
-        """0 where there is work to do; AGAIN where it is too early for it, NOTHING where there is none."""
+        """0 where there is work to do; LATER where it is too early for it, NOTHING where there is none."""
         me = jobs.current() or {"id": None}
         snapshot = self.run.snapshot()
         if snapshot.state == "finished" or (
@@ -54,10 +54,8 @@ class Job:
             return self._nothing(f"being worked on by {other}")
         self.run.update_status(job=me)
         self._say_whether_the_code_changed()
-        if self.part == "run" and not (self.run.path / MODEL).is_file():
-            stage = missing_first_stage(self.run.config)
-            if stage is not None and (verdict := self._look_at_first_stage(RunDirectory(stage))):
-                return verdict
+        if (stage := self._first_stage()) is not None and (verdict := self._look_at_first_stage(stage)):
+            return verdict
         self._attempts_file(me["id"]).parent.mkdir(exist_ok=True)
         write_json(self._attempts_file(me["id"]), {**self._attempt(me["id"]), "saved": saved(self.run)})
         return 0
@@ -87,6 +85,9 @@ class Job:
         me = jobs.current() or {"id": None}
         if code == exits.BUSY and jobs.job_of(status) != me["id"]:
             return self._nothing("being worked on by another job")
+        if code == AGAIN and (stage := self._first_stage()) is not None and stage.holder():
+            self.run.update_status(state="submitted")
+            return LATER  # it has waited for that
         before = self._attempt(me["id"])
         has_advanced = saved(self.run) != before.get("saved")
         idle = 0 if has_advanced else int(before.get("idle") or 0) + 1
@@ -117,6 +118,13 @@ class Job:
         print(f"{self.run.path.name}: {why}", flush=True)
         return NOTHING
 
+    def _first_stage(self) -> RunDirectory | None:
+        """The first stage that a run still needs; None where it has it, or is one itself."""
+        if self.part != "run" or (self.run.path / MODEL).is_file():
+            return None
+        folder = missing_first_stage(self.run.config)
+        return None if folder is None else RunDirectory(folder)
+
     def _look_at_first_stage(self, stage: RunDirectory) -> int:
         """0 where this run may train it, or take it; nobody waits for it on a node."""
         if holder := stage.holder():
@@ -124,7 +132,7 @@ class Job:
                 f"{self.run.path.name}: its first stage is being trained by {holder}: this job comes back", flush=True
             )
             self.run.update_status(state="submitted")
-            return AGAIN
+            return LATER
         status = stage.status
         if status["state"] != "failed":
             return 0

@@ -41,8 +41,23 @@ def write_directory(point: Point, threads: int, **status: Any) -> RunDirectory:
     run = RunDirectory.create(point.run.path, of_the_run(point.config, threads))
     # what has been trained stays that of the code it was begun with, which is said when the run is resumed
     began = run.status.get("code") or code()
-    run.update_status(command=typed_command(), code=began, **status)
+    run.update_status(command=typed_command(), code=began, config=run.config_digest, **status)
     return run
+
+
+def mend(plan: list[Point]) -> None:
+    """Set aside what cannot be read of runs, so that it is made again; write lost configurations anew."""
+    for point in plan:
+        if point.original is None and point.state == "damaged":
+            for file in point.run.set_aside_damaged():
+                print(f"{file.with_suffix('')} is damaged: it is {file.name} now, and is made again", flush=True)
+        if point.original is None and point.state == "finished":
+            written = point.run.status.get("config")
+            if written is not None and written != point.run.config_digest:
+                threads = point.made_with.get("threads", point.config.hardware.threads)
+                run = RunDirectory.create(point.run.path, of_the_run(point.config, threads))
+                run.update_status(config=run.config_digest)
+                print(f"{run.path / 'config.yaml'} was damaged, and has been written anew", flush=True)
 
 
 def of_the_run(config: RunConfig, threads: int) -> RunConfig:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hldm.config.arguments import as_typed
+from hldm.config.base import Shared
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
@@ -15,7 +16,7 @@ from hldm.resources import cores, memory
 from hldm.run import requirements
 from hldm.run.ranks import place
 from hldm.study.compare import print_comparison
-from hldm.study.execute import execute
+from hldm.study.execute import execute, mend
 from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
@@ -34,9 +35,10 @@ def checked(
     points = [list(point) for point in overrides]
     configs: list[RunConfig] = []
     wrong: list[str] = []
+    shared = Shared()
     for point in points:
         try:
-            configs.append(compose(point))
+            configs.append(shared(compose(point)))
         except UserError as error:
             wrong += error.problems
     if wrong := [*wrong, *requirements.of_all(configs, options)]:
@@ -76,6 +78,7 @@ def sweep(
     if plan_only:
         console.print(NOTHING_STARTED)
         return plan, None
+    mend(plan)
     warn_of_tracker(to_run, console)
     # a run that another process works on is waited for, where it takes a slot of this machine
     at_work = [point for point in plan if point.original is None and point.state == "running"]

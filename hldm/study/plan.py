@@ -42,7 +42,7 @@ class Point:
     @property
     def is_to_run(self) -> bool:
         """Whether this point is work for this command."""
-        return self.original is None and self.state not in ("finished", "running", "damaged") and not self.is_submitted
+        return self.original is None and self.state not in ("finished", "running") and not self.is_submitted
 
     @property
     def is_submitted(self) -> bool:
@@ -65,7 +65,7 @@ def make_plan(points: Iterable[tuple[tuple[str, ...], RunConfig]]) -> list[Point
             plan.append(Point(overrides, config, identity, run, same.state, same.made_with, first[path]))
             continue
         first[path] = number
-        was = run.look()  # a damaged run is named, and the others go on
+        was = run.look()  # a damaged run is mended, and the others go on
         made_with = {**was.provenance, **(was.status.get("code") or {})}
         plan.append(Point(overrides, config, identity, run, was.state, made_with, job=jobs.job_of(was.status)))
     return _with_jobs(plan)
@@ -105,7 +105,7 @@ def print_points(plan: list[Point], estimate: "Estimate", console: Console) -> l
         "finished": "finished already",
         "submitted": "its job is gone: again",
         "cancelled": "cancelled before: again",
-        "damaged": "damaged: left alone",
+        "damaged": "a file is damaged: mended",
     }
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("#", "grid point", "run", "", "minutes"):

@@ -121,9 +121,10 @@ def load_states(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def forget_states(path: Path) -> None:
-    """Remove the resume states, which finished weights have taken the place of."""
+    """Remove the resume states, which finished weights have taken the place of, as far as there are any."""
     for file in (path, before(path)):
-        file.unlink(missing_ok=True)
+        if file.is_file():
+            file.unlink()
 
 
 def before(path: Path) -> Path:
@@ -178,7 +179,7 @@ def _hash(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(memoryview(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 

@@ -18,7 +18,7 @@ from hldm.run import exits, jobs
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import FIRST_STAGE_WEIGHTS, first_stage_folder
 from hldm.run.provenance import source_digest
-from hldm.slurm.script import AGAIN, NOTHING, Executor
+from hldm.slurm.script import AGAIN, LATER, NOTHING, Executor
 from hldm.slurm.work import Job
 from tests.conftest import FAKE
 from tests.slurm.fake_slurm import FakeSlurm
@@ -183,8 +183,11 @@ def test_a_run_that_another_one_works_on_is_left_to_it(
 def test_nobody_waits_on_a_node_for_a_first_stage(job: Job, run: RunDirectory) -> None:
     stage = RunDirectory(first_stage_folder(run.config))
     with stage.lock():
-        assert job.begin() == AGAIN
+        assert job.begin() == LATER
     assert run.status["state"] == "submitted"
+    assert job.begin() == 0
+    with stage.lock():  # taken meanwhile, and waited for as long as a job does
+        assert [job.end(75, RUNNING) for _ in range(5)] == [LATER] * 5
     stage.update_status(state="failed", error="no luck")
     assert job.begin() == 1
     assert "its first stage" in run.status["error"]
@@ -251,6 +254,18 @@ def test_the_script_starts_a_preempted_run_again(job: Job, slurm: FakeSlurm, tmp
     done = execute(text, tmp_path, STOP="yes")
     assert done.returncode == 0, done.stderr
     assert slurm.requeued() == ["7_0"]
+
+
+def test_the_script_comes_back_later_while_others_train_its_first_stage(
+    job: Job, slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    with RunDirectory(first_stage_folder(job.run.config)).lock():
+        done = execute(script(job, tmp_path), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "comes back" in done.stdout
+    assert slurm.requeued() == ["7_0"]
+    assert (slurm.folder / "updated").read_text() == "JobId=7_0 StartTime=now+300\n"
+    assert not (job.run.path / "starts").exists()
 
 
 def test_modules_container_and_environment_stand_before_the_run(job: Job, tmp_path: Path) -> None:

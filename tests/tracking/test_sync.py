@@ -1,4 +1,4 @@
-"""`hldm runs sync`: offline runs of a study arrive once, several at a time, and after a fault those that are missing."""
+"""`hldm runs sync`: offline runs of a study arrive once, several at a time; after a fault, those that are missing."""
 
 from pathlib import Path
 
