@@ -176,7 +176,7 @@ class Executor(SlurmExecutor):
         """Lines of the script after the run."""
         return [
             "status=$?",
-            """facts="$(scontrol show job "$job" | grep -oE '(JobState|Reason)=[^ ]+' | tr '\\n' ' ')\"""",
+            """facts="$(scontrol show job "$job" | grep -oE '(JobState|Reason|Restarts)=[^ ]+' | tr '\\n' ' ')\"""",
             *([] if not self.slurm.scratch else ['rm -rf "$TMPDIR"']),
             f'{self._beside} end {self._arguments} "$status" "$facts"',
             "finish $?",

@@ -5,6 +5,8 @@ time, a node. One that did not has failed, but that what asked it to stop may ha
 """
 
 import json
+import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +14,9 @@ from typing import Any
 
 from hldm.errors import UserError
 from hldm.files import content_digest
-from hldm.run import exits, jobs
+from hldm.run import exits, jobs, lease
 from hldm.run.directory import MODEL, RunDirectory, now, write_json
+from hldm.run.holder import Holder
 from hldm.run.identity import first_stage_folder
 from hldm.run.provenance import source_digest
 from hldm.slurm.arrays import missing_first_stage
@@ -43,16 +46,14 @@ class Job:
         for file in self.run.set_aside_damaged():
             print(f"{file.with_suffix('')} is damaged: it is {file.name} now, and is made again", flush=True)
         snapshot = self.run.snapshot()
-        status = snapshot.status
         if snapshot.state == "finished" or (
             self.part == "first_stage" and missing_first_stage(self.run.config) is None
         ):
             return self._nothing("finished already")
         if snapshot.state == "cancelled":
             return self._nothing("cancelled")
-        # after the failure of a node its lease is still warm: the same job may go on
-        if (holder := self.run.holder()) and jobs.job_of(status) != me["id"]:
-            return self._nothing(f"being worked on by {holder}")
+        if other := self._other():
+            return self._nothing(f"being worked on by {other}")
         self.run.update_status(job=me)
         self._say_whether_the_code_changed()
         if (stage := self._first_stage()) is not None and (verdict := self._look_at_first_stage(stage)):
@@ -66,21 +67,26 @@ class Job:
 
         Args:
             code: exit status of the run.
-            facts: what scontrol says of the job, JobState=… Reason=….
+            facts: what scontrol says of the job, JobState=… Reason=… Restarts=….
         """
         if code == 0:
             return 0
         if self.run.state == "finished":  # a signal met the process between its last line and its end
             return self._nothing("finished")
+        if other := self._other():  # whose run it is now: this one was too late, or was taken for dead
+            return self._nothing(f"being worked on by {other}")
         status = self.run.status
         if status.get("state") == "cancelled":
             return self._nothing("cancelled")
+        if _is_requeued(facts):
+            self.run.update_status(state="submitted")
+            return self._nothing("goes on in another start of this job, which SLURM has queued again")
         if "JobState=CANCELLED" in facts or ("JobState=COMPLETING" in facts and "Reason=TimeLimit" not in facts):
             self.run.update_status(state="cancelled", ended=now())
             return self._nothing("cancelled; the same command submits it again, and it goes on from there")
         me = jobs.current() or {"id": None}
         if code == exits.BUSY and jobs.job_of(status) != me["id"]:
-            return self._nothing("being worked on by another process")
+            return self._nothing("being worked on by another job")
         if code == AGAIN and (stage := self._first_stage()) is not None and stage.holder():
             self.run.update_status(state="submitted")
             return LATER  # it has waited for that
@@ -103,6 +109,12 @@ class Job:
         self.run.update_status(state="failed", ended=now(), error=f"{why} (see {log})")
         print(f"{self.run.path.name}: FAILED: {why}", flush=True)
         return code
+
+    def _other(self) -> Holder | None:
+        """Who works on the run and is no process of this start: after a kill, its own lease is warm for a while."""
+        holder, mine = lease.holder(self.run.path), Holder.this_process()
+        is_mine = holder is not None and (holder.job, holder.restart) == (mine.job, mine.restart)
+        return None if is_mine else holder
 
     def _nothing(self, why: str) -> int:
         print(f"{self.run.path.name}: {why}", flush=True)
@@ -143,6 +155,15 @@ class Job:
 
     def _attempt(self, job: str | None) -> dict[str, Any]:
         return _read(self._attempts_file(job))
+
+
+def _is_requeued(facts: str) -> bool:
+    """Whether SLURM itself has queued the job again, when it was preempted or by `scontrol requeue`.
+
+    It then kills the job as if that were cancelled, and says another number of restarts than this start began with.
+    """
+    restarts = re.search(r"Restarts=(\d+)", facts)
+    return restarts is not None and int(restarts[1]) > int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def saved(run: RunDirectory) -> dict[str, str]:
