@@ -112,8 +112,8 @@ def along_curvature(series: Sequence[Series], panels: Sequence[Figure], leading:
                     [at.c], [scale * there.mean], error, fmt=look(i)["marker"], color=look(i)["color"], mfc="white",
                     label=f"{of.name}, c learned",
                 )  # fmt: skip
-        for level in (real := _real(one, cells)):
-            axes.axhline(scale * level, color=GREY, linestyle="dotted", linewidth=1.0, label="real images")
+        for score in (real := _real(one, cells)):
+            axes.axhline(scale * score, color=GREY, linestyle="dotted", linewidth=1.0, label="real images")
         *ends, is_cut_here = extent_of_cells(one, cells, real)
         is_cut |= is_cut_here
         axes.set(ylabel=axis_label(one), title=panel_title(one, leading), ylim=ends)
@@ -177,7 +177,7 @@ def by_cell(cells: Sequence[CellFigures], panels: Sequence[Figure], leading: str
                 axes.scatter(values, [y] * len(values), s=4, color=colour, alpha=0.5, linewidths=0)
         *ends, is_cut_here = extent_of_cells(one, shown)
         is_cut |= is_cut_here
-        axes.set_xlim(ends)
+        axes.set_xlim(*ends)
     more = len(cells) - len(shown)
     caption(drawn, FOOT + CUT * is_cut + (f"; {more} more cells have no line" if more else ""))
     return drawn
