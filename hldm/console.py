@@ -1,7 +1,6 @@
 """How every command of this project starts, fails and reads `key=value`."""
 
 import difflib
-import errno
 import io
 import json
 import os
@@ -11,13 +10,14 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hldm.errors import UserError
+from hldm.errors import DISK, UserError, disk_error
 from hldm.paths import CHECKOUT
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 INTERRUPTED = 130  # the shell's status of a command that Ctrl-C ended
+REFUSED = 2  # the status after a UserError
 
 
 def run(main: Callable[[], int | None]) -> int:
@@ -31,42 +31,25 @@ def run(main: Callable[[], int | None]) -> int:
         return main() or 0
     except UserError as error:
         print(paragraphs(str(error)), file=sys.stderr)
-        return 2
+        return REFUSED
     except Exception as error:
-        if (sentence := _disk_trouble(error)) is None:
+        if (sentence := disk_trouble(error)) is None:
             raise
         print(paragraphs(sentence), file=sys.stderr)
-        return 2
+        return REFUSED
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return INTERRUPTED
 
 
-DISK = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota of the disk is used up",
-    errno.EROFS: "the disk can only be read",
-    errno.EACCES: "this user may not do that",
-}
-"""Number of the system's error → what it says to people."""
-
-
-def _disk_trouble(error: BaseException) -> str | None:
-    """A sentence where a file could not be written for want of room or permission; None for any other error.
-
-    Libraries wrap the system's error into one of their own, which quotes its words.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        for number, what in DISK.items():
-            if getattr(seen, "errno", None) == number or os.strerror(number) in str(seen):
-                file = getattr(seen, "filename", None)
-                return (
-                    f"{file or 'A file'} cannot be written or read: {what}. Mend that, or name another folder with "
-                    "paths.outputs=…; the same command goes on from what is there."
-                )
-        seen = seen.__cause__ or seen.__context__
-    return None
+def disk_trouble(error: BaseException) -> str | None:
+    """A sentence where a file could not be written for want of room or permission; None for any other error."""
+    if (system := disk_error(error)) is None:
+        return None
+    return (
+        f"{system.filename or 'A file'} cannot be written or read: {DISK[system.errno]}. Mend that, or name another "
+        "folder with paths.outputs=…; the same command goes on from what is there."
+    )
 
 
 class _Forgiving:

@@ -1,5 +1,7 @@
-"""The one exception that is shown to a user as a paragraph, never as a traceback."""
+"""The exceptions that end a command with a paragraph, never with a traceback, and what the system says of disks."""
 
+import errno
+import os
 from collections.abc import Iterable, Sequence
 
 MOST = 20
@@ -26,3 +28,34 @@ class UserError(ValueError):
         lines = [f"{len(distinct)} settings cannot be as they are:", *(f"- {text}" for text in distinct[:MOST])]
         lines += [f"- and {len(distinct) - MOST} more."] if len(distinct) > MOST else []
         return cls("\n".join(lines), distinct)
+
+
+class BusyError(UserError):
+    """Another process works on what was asked for: nothing is wrong, and nothing was done."""
+
+
+class Stopped(BaseException):
+    """What works was asked to stop and has saved what it had done; started again, it goes on from there.
+
+    Like KeyboardInterrupt it is no Exception: who goes on after a failure does not go on after this.
+    """
+
+
+DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EROFS: "the disk can only be read",
+    errno.EACCES: "this user may not do that",
+}
+"""Number of the system's error → what it says to people."""
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """The system's error behind another one, where it is of `DISK`: libraries wrap it, or quote its words."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for number in DISK:
+            if getattr(seen, "errno", None) == number or os.strerror(number) in str(seen):
+                return seen if isinstance(seen, OSError) else OSError(number, os.strerror(number))
+        seen = seen.__cause__ or seen.__context__
+    return None

@@ -2,23 +2,56 @@
 
 import hashlib
 import os
+import re
+import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from hldm.errors import disk_error
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+HOUR = 3600.0
+"""Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
+
+fences: dict[Path, Callable[[], object]] = {}
+"""Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
+
+
+def check_fences(path: Path) -> None:
+    """Make sure that this process may still write to `path`: who has lost a folder must not touch it any more."""
+    if fences:
+        for folder in path.absolute().parents:
+            if folder in fences:
+                fences[folder]()
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, keep: Path | None = None) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to the disk, then put it in place.
 
-    A reader, a crash or a full disk never leaves half a file under the name `path`.
+    A reader, a crash or a full disk never leaves half a file under the name `path`. When this returns, the file
+    survives a loss of power too.
+
+    Args:
+        keep: where the file that was at `path` before goes. A crash may leave it there with nothing at `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        try:
+            write(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        except Exception as error:
+            if (system := disk_error(error)) is None:
+                raise
+            raise OSError(system.errno, system.strerror, str(path)) from error
+        check_fences(path)
+        if keep is not None and path.exists():
+            path.replace(keep)
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -26,6 +59,49 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write UTF-8 text as `write_atomically` does."""
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where its file system has that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Remove what a process that was killed left half written in a folder. Whoever calls this writes nothing there.
+
+    A file is left alone while its process may live: one of this machine that is there, one elsewhere for an hour.
+    """
+    for file in folder.glob(".*.tmp"):
+        found = re.fullmatch(r"\..+\.(?:([\w-]+)-)?(\d+)\.tmp", file.name)
+        with suppress(OSError):
+            if found is None:
+                continue
+            host, pid = found[1] or _host(), int(found[2])
+            if (host == _host() and not _is_another(pid)) or time.time() - file.stat().st_mtime > HOUR:
+                file.unlink()
+
+
+def _is_another(pid: int) -> bool:
+    """Whether a process of this machine that is not this one has this number."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _host() -> str:
+    """This machine, as a part of a file's name."""
+    return re.sub(r"\W", "-", socket.gethostname().partition(".")[0])
 
 
 def content_digest(files: list[Path]) -> str:

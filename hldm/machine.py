@@ -1,4 +1,4 @@
-"""What this machine has, and how many runs share it. Without torch: asking must not take seconds."""
+"""How many runs share this machine, with how many threads, on which GPUs. Without torch: asking takes no seconds."""
 
 import os
 import shutil
@@ -11,39 +11,108 @@ from pathlib import Path
 
 from hldm.config.schema import Hardware
 from hldm.errors import UserError
+from hldm.resources import cores, free_memory, visible_gpus
 
 MOST_THREADS = 4  # the models are small: more threads on one run gain less than another run beside it
+
+SERIAL = 0.24
+"""Share of a run that more threads do not shorten: a step takes .226 s on one thread and .140 s on two (2026-11-26)."""
 
 
 @dataclass(frozen=True)
 class Allotment:
-    """`slots` runs at the same time, each with `threads` threads and, where there are any, one of `gpus`."""
+    """`slots` runs at the same time, each of `ranks` processes with `threads` threads and, where there are any, a GPU.
+
+    Attributes:
+        gpus: as CUDA_VISIBLE_DEVICES names them.
+        limit: what else decided about the slots, in words.
+    """
 
     slots: int
     threads: int
     gpus: tuple[str, ...] = ()
+    ranks: int = 1
+    limit: str = ""
 
-    def environment(self, slot: int) -> dict[str, str]:
-        """Variables that a run in this slot needs before torch is imported."""
+    def environment(self, slot: int, threads: int | None = None) -> dict[str, str]:
+        """Variables that a run in this slot needs before torch is imported.
+
+        Args:
+            threads: of a run that was begun with another number.
+        """
         # two spinning OpenMP threads collapse when anything else wants a core: passive ones lose nothing when quiet
-        variables = {"OMP_NUM_THREADS": str(self.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        variables = {"OMP_NUM_THREADS": str(threads or self.threads), "OMP_WAIT_POLICY": "PASSIVE"}
         if self.gpus:
-            variables["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+            own = (self.gpus[(slot * self.ranks + rank) % len(self.gpus)] for rank in range(self.ranks))
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(own)
         return variables
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        where = "a GPU" if self.gpus else "the processor"
-        many = f"{self.slots} at a time, each " if self.slots > 1 else ""
-        return f"{many}on {where} with {threads}"
+        where = "the processor" if not self.gpus else "a GPU" if self.ranks == 1 else f"{self.ranks} GPUs"
+        many = f"{self.slots} at a time{self.limit}, each " if self.slots > 1 or self.limit else ""
+        ranks = f"{self.ranks} processes of " if self.ranks > 1 else ""
+        return f"{many}on {where} with {ranks}{threads}"
 
 
-def allot(hardware: Hardware, runs: int) -> Allotment:
-    """Slots and threads with slots × threads ≤ cores.
+def allot(hardware: Hardware, runs: int, each: int = 0) -> Allotment:
+    """Slots and threads with slots × ranks × threads ≤ cores. What is left to "auto" is never refused.
 
     Args:
         hardware: the section of the configuration.
         runs: how many runs wait; more slots than that are of no use.
+        each: bytes of memory that a run takes, as far as it is known.
+    """
+    gpus, n_cores, ranks = usable_gpus(hardware), cores(), hardware.ranks
+    if gpus and ranks > len(gpus):
+        raise UserError(
+            f"hardware.ranks={ranks}, and every rank needs a GPU of its own, but there are {len(gpus)}. Type "
+            f"hardware.ranks={len(gpus)}, or hardware=cpu."
+        )
+    most_threads = MOST_THREADS
+    if (chosen := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(chosen) >= 1:
+        most_threads = int(chosen)
+
+    def threads_of(slots: int) -> int:
+        if hardware.threads != "auto":
+            return hardware.threads
+        return max(1, min(most_threads, n_cores // (slots * ranks)))
+
+    slots, most, limit = 1, 1, ""
+    if hardware.slots != "auto":
+        slots = hardware.slots
+    else:
+        fixed = 1 if hardware.threads == "auto" else hardware.threads
+        most = min(runs, n_cores // (ranks * fixed), len(gpus) * hardware.runs_per_gpu // ranks if gpus else runs)
+        if each and (free := free_memory()) is not None and free // each < most:
+            most = max(1, free // each)
+            limit = f" (memory for {most})"
+        if most > 1:
+            # the quickest; of equals the most, as runs differ
+            slots = most if gpus else min(range(most, 0, -1), key=lambda n: -(-runs // n) * _time(threads_of(n)))
+    threads = threads_of(slots)
+    if slots * ranks * threads > n_cores and (hardware.slots, hardware.threads, ranks) != ("auto", "auto", 1):
+        of_ranks = f" × hardware.ranks={ranks}" if ranks > 1 else ""
+        fits = min(slots, max(1, n_cores // ranks))
+        raise UserError(
+            f"hardware.slots={slots} × hardware.threads={threads}{of_ranks} are more than the {n_cores} cores there "
+            f"are, and threads that wait for each other slow every run down. Try hardware.slots={fits} "
+            f"hardware.threads={max(1, n_cores // (fits * ranks))}"
+            + (f" hardware.ranks={n_cores}." if ranks > n_cores else ".")
+        )
+    return Allotment(slots, threads, gpus, ranks, limit if slots == most else "")
+
+
+def _time(threads: int) -> float:
+    """How long a run takes, with one thread 1 (Amdahl's law)."""
+    return SERIAL + (1 - SERIAL) / threads
+
+
+def usable_gpus(hardware: Hardware) -> tuple[str, ...]:
+    """The GPUs that runs get; none where the section asks for the processor, or finds none that works with "auto".
+
+    Raises:
+        UserError: a GPU is asked for and none works.
     """
     gpus = () if hardware.device == "cpu" else visible_gpus()
     if gpus and (why_not := why_torch_has_no_gpu()):
@@ -61,24 +130,10 @@ def allot(hardware: Hardware, runs: int) -> Allotment:
             f"hardware asks for a GPU, but this machine shows none ({why}). "
             "Type hardware=cpu, or hardware=auto, which takes a GPU where there is one."
         )
-    n_cores = cores()
-    threads = None if hardware.threads == "auto" else hardware.threads
-    if threads is None and (chosen := os.environ.get("OMP_NUM_THREADS", "")).isdigit() and int(chosen) >= 1:
-        threads = min(int(chosen), n_cores)
-    most = len(gpus) or max(1, n_cores // (threads or MOST_THREADS))
-    slots = max(1, min(runs, most)) if hardware.slots == "auto" else hardware.slots
-    if threads is None:
-        threads = max(1, min(MOST_THREADS, n_cores // slots))
-    if slots * threads > n_cores:
-        raise UserError(
-            f"hardware.slots={slots} × hardware.threads={threads} are more than the {n_cores} cores there are, and "
-            f"threads that wait for each other slow every run down. Try hardware.slots={min(slots, n_cores)} "
-            f"hardware.threads={max(1, n_cores // slots)}."
-        )
-    return Allotment(slots, threads, gpus)
+    return gpus
 
 
-def check_machine(outputs: Path, hardware: Hardware, runs: int = 1) -> Allotment:
+def check_machine(outputs: Path, hardware: Hardware, runs: int = 1, each: int = 0) -> Allotment:
     """How many runs at once with how many threads; a UserError where this machine has not what is asked for."""
     try:
         outputs.mkdir(parents=True, exist_ok=True)
@@ -91,7 +146,7 @@ def check_machine(outputs: Path, hardware: Hardware, runs: int = 1) -> Allotment
         ) from error
     if hardware.compile:
         check_compiler()
-    return allot(hardware, runs)
+    return allot(hardware, runs, each)
 
 
 def why_torch_has_no_gpu() -> str | None:
@@ -117,46 +172,3 @@ def check_compiler() -> None:
         f"hardware.compile=true needs a C++ compiler and the headers of Python, but {what}. On Debian or Ubuntu: "
         "apt-get install g++ python3-dev. Or leave hardware.compile=false, which computes the same in more time."
     )
-
-
-def cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its container."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return max(1, min(count, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or "max"
-        return count
-
-
-def memory() -> int | None:
-    """Bytes of memory that this process may ever have: the machine's, or its control group's; None: not known."""
-    try:
-        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not on this system
-        return None
-    try:
-        return min(pages, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no such file, or "max"
-        return pages
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """The GPUs that a run may use, as CUDA_VISIBLE_DEVICES names them."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return ()
-    try:
-        listed = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    present = [str(i) for i, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
-        return tuple(present)
-    visible = []
-    for name in (part.strip() for part in chosen.split(",")):
-        if name not in present and not name.startswith(("GPU-", "MIG-")):
-            break  # as CUDA does: the first one that does not exist ends the list
-        visible.append(name)
-    return tuple(visible)

@@ -2,7 +2,7 @@
 
 import sys
 
-NEEDED = ("yaml", "pydantic", "omegaconf", "hydra", "filelock", "rich", "PIL", "torch")
+NEEDED = ("yaml", "pydantic", "omegaconf", "hydra", "rich", "PIL", "torch")
 """Packages that tell an environment of this project from a bare Python."""
 
 

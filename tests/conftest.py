@@ -12,11 +12,19 @@ from hypothesis import settings
 
 from hldm import console, machine
 from hldm.commands import train
-from hldm.study import execute
+from hldm.study import grid, job
 
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: tests run side by side
 
-LONGEST = ["test_readme.py", "test_shapes.py", "test_docs.py", "test_run.py", "test_codebooks.py", "test_examples.py"]
+LONGEST = [
+    "test_slurm_jobs.py",
+    "test_readme.py",
+    "test_shapes.py",
+    "test_docs.py",
+    "test_run.py",
+    "test_codebooks.py",
+    "test_examples.py",
+]
 """Files that are begun first, so that at the end no process waits for another that has just begun one of them."""
 
 settings.register_profile("numerics", max_examples=60, deadline=None, derandomize=True)
@@ -41,9 +49,10 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], t
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that what a run sets is undone
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
-    monkeypatch.setattr(execute, "WORKER", ("-P", str(FAKE)))
+    monkeypatch.setattr(job, "WORKER", ("-P", str(FAKE)))
     monkeypatch.setitem(sys.modules, "hldm.pipeline", SimpleNamespace(run=runpy.run_path(str(FAKE))["run"]))
-    monkeypatch.setattr(machine, "cores", lambda: 2)
+    for module in (machine, grid):
+        monkeypatch.setattr(module, "cores", lambda: 2)
     monkeypatch.setattr(machine, "visible_gpus", lambda: ())
 
     def call(*argv: str, outputs: str = "outputs") -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""The commands: `hldm train`, `evaluate`, `generate`, `compare`, `curvature` and `worker`, also as `python -m hldm …`.
+"""The commands: `hldm train`, `evaluate`, `generate`, `compare`, `curvature`, `runs` and `worker`.
 
 Each is a module with a `main` that takes the arguments after its name. None imports torch before it has to.
 """
@@ -15,6 +15,7 @@ COMMANDS = {
     "generate": "draw samples from a trained run",
     "compare": "compare the runs of a study: table, verdict, a page for the browser",
     "curvature": "say what curvature the latents of a trained run tell",
+    "runs": "list the runs of a study; cancel, retry, clean up, upload them",
     "worker": "bring one run directory to its end, as the launchers do",
 }
 """Name → what it does, for people."""

@@ -13,7 +13,8 @@ import os
 
 from hldm import console
 from hldm.errors import UserError
-from hldm.machine import Allotment, cores
+from hldm.machine import Allotment
+from hldm.resources import cores
 from hldm.run.directory import RunDirectory
 
 FEWEST = 100

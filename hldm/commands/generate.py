@@ -37,8 +37,9 @@ from hldm.commands.controls import KEYS, SHOWS, check_class, check_controls, usu
 from hldm.config.conditioning import TextConditioning
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
-from hldm.machine import Allotment, cores
+from hldm.machine import Allotment
 from hldm.paths import expanded
+from hldm.resources import cores
 from hldm.run.directory import RunDirectory
 
 if TYPE_CHECKING:

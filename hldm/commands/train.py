@@ -5,10 +5,11 @@ Hydra composes; what it cannot say well is said here. A wrong value ends in a pa
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hldm.errors import UserError
+from hldm.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -32,8 +33,8 @@ FLAGS = (*WITH_A_VALUE, "--multirun", "-m", "--resolve", "-h", "--help")
 """Hydra's flags that mean something here."""
 
 
-def main(argv: list[str]) -> None:
-    """Answer one command line.
+def main(argv: list[str]) -> int | None:
+    """Answer one command line; the exit status where it is not 0.
 
     Raises:
         UserError: what it asks for is wrong, or a run failed.
@@ -42,8 +43,9 @@ def main(argv: list[str]) -> None:
         from hldm import __version__
 
         print(__version__)
-        return
-    flags, overrides = split(argv)
+        return None
+    flags, typed = split(argv)
+    overrides, words = said(typed)
     from hldm.config.options import Options
 
     options = Options(*config_dirs(flags), *searched(overrides))
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> None:
         from hldm.console import here
 
         print(here(help_text(options, overrides)))
-        return
+        return None
     is_grid = bool({"-m", "--multirun"} & set(flags))
     shows = any(flag.split("=")[0] in ("--cfg", "-c") for flag in flags)
     if is_grid and shows:
@@ -65,9 +67,8 @@ def main(argv: list[str]) -> None:
     from hldm.config.arguments import read
 
     given = read(overrides, options, is_grid=is_grid)
-    composed = composed_by_hydra(flags, given, options)
-    if composed is not None:
-        run_one(overrides, composed, options)
+    composed = composed_by_hydra(flags, given, options, words)
+    return None if composed is None else run_one(overrides, composed, options, plan_only=words.get("plan", False))
 
 
 def split(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -97,6 +98,33 @@ def split(argv: list[str]) -> tuple[list[str], list[str]]:
                 what = f"one of {', '.join(allowed)}" if allowed else "a value"
                 raise UserError(f"{name} needs {what} after it, as in {name} {(allowed or ('<folder>',))[0]}.")
     return flags, overrides
+
+
+WORDS = ("plan", "wait")
+"""What a command does with its runs: say it only, or stay with those that it submits. No setting of a run."""
+
+
+def said(typed: list[str]) -> tuple[list[str], dict[str, bool]]:
+    """The overrides, and what the command was told to do with the runs, each true or false.
+
+    Raises:
+        UserError: a word with another value, or two of them.
+    """
+    words: dict[str, bool] = {}
+    overrides = []
+    for argument in typed:
+        key, equals, value = argument.partition("=")
+        if key.lstrip("+") not in WORDS or not equals:
+            overrides.append(argument)
+            continue
+        key = key.lstrip("+")
+        if value.lower() not in ("true", "false") or words.get(key, value.lower() == "true") != (
+            value.lower() == "true"
+        ):
+            what = {"plan": "print what would be done, and do nothing", "wait": "stay until submitted jobs have ended"}
+            raise UserError(f"{argument} is not understood: {key}=true is to {what[key]}, and {key}=false not to.")
+        words[key] = value.lower() == "true"
+    return overrides, words
 
 
 def _not_a_flag(flag: str, value: str) -> str:
@@ -150,7 +178,9 @@ def searched(overrides: list[str]) -> list[Path]:
     return folders
 
 
-def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Options") -> "DictConfig | None":
+def composed_by_hydra(
+    flags: list[str], given: "list[Argument]", options: "Options", words: Mapping[str, bool]
+) -> "DictConfig | None":
     """Let Hydra print a configuration or launch a grid, which both give None, or compose one run."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
@@ -172,6 +202,7 @@ def composed_by_hydra(flags: list[str], given: "list[Argument]", options: "Optio
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises its errors instead of printing them
     own = [argument.hydra for argument in given if argument.key != "hydra.searchpath"]
+    own += [f"hydra.launcher.{word}={str(value).lower()}" for word, value in words.items()]
     # what a preset says of Hydra's sweeper must not replace the one that starts runs
     before, sys.argv = sys.argv, [sys.argv[0], *flags, *_search_path(options), *own, "hydra/sweeper=grid"]
     try:
@@ -190,33 +221,62 @@ def _search_path(options: "Options") -> list[str]:
     return [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
 
 
-def run_one(overrides: list[str], composed: "DictConfig", options: "Options") -> None:
-    """Check, plan and run one configuration in this process, then show its results."""
+def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *, plan_only: bool) -> int | None:
+    """Check, plan and run one configuration in this process, then show its results; or plan it only.
+
+    Returns:
+        The status if it stopped.
+    """
+    from hldm.commands.ranks import run_ranks
+    from hldm.commands.worker import work
     from hldm.config.arguments import in_our_words
     from hldm.config.compose import plain, typed
-    from hldm.console import terminal
-    from hldm.run import requirements
+    from hldm.console import paragraphs, terminal
+    from hldm.run import exits, requirements, stop
+    from hldm.run.ranks import place
     from hldm.study.compare import print_comparison
-    from hldm.study.execute import write_directory
-    from hldm.study.grid import machine, warn_of_tracker
+    from hldm.study.execute import mend, threads_of, write_directory
+    from hldm.study.grid import NOTHING_STARTED, machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
     with in_our_words((), options):
         data = plain(composed)
     config = typed(data, options)
     requirements.refuse([config], options)
-    console = terminal()
     plan = make_plan([(tuple(overrides), config)])
     [point] = plan
+    if not place().is_first:  # srun -n2, torchrun: the first one plans, says and compares
+        with stop.listening():
+            return None if plan_only or point.state == "finished" else work(point.run.path)
+    console = terminal()
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
+    if plan_only:
+        console.print(NOTHING_STARTED)
+        return None
+    mend(plan)
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded
-            directory = write_directory(point, allotment.threads)
+            threads = threads_of(point, allotment.threads)
+            directory = write_directory(point, threads)
         # torch reads the number of threads when it is imported, which the pipeline does
-        os.environ.update(allotment.environment(0))
-        from hldm.pipeline import run
+        os.environ.update(allotment.environment(0, threads))
+        if allotment.ranks > 1 and place().size == 1:
+            status = run_ranks(directory, allotment.ranks)
+            if status == exits.FAILED:
+                raise UserError(f"{directory.path.name}: {directory.status.get('error')}")
+            if status:
+                return status
+        else:
+            try:
+                with stop.listening():
+                    from hldm.pipeline import run
 
-        run(directory.path)
+                    stop.check()
+                    run(directory.path)
+            except Stopped:
+                print(paragraphs(stop.GO_ON), file=sys.stderr)
+                return exits.STOPPED
     print_comparison(plan, console)
+    return None

@@ -30,8 +30,11 @@ from hldm.paths import root
 CURVATURES = {"curvature": "curvature", "denoiser.curvature": "curvature@denoiser.curvature"}
 """Setting → the group, and its place in the configuration, that Hydra chooses it from."""
 
+SHORT = {"retry": "hardware.retry", "fail_fast": "hardware.fail_fast"}
+"""What may be typed without its section → the setting."""
+
 HYDRAS_OWN = {
-    "hydra/launcher": ("local",),
+    "hydra/launcher": ("local", "slurm"),
     "hydra/sweeper": ("grid", "basic"),
     "hydra.searchpath": (),
     "hydra.verbose": (),
@@ -46,6 +49,14 @@ def register_resolvers() -> None:
     """What `${hldm.…}` means in conf/. Every composition needs it."""
     OmegaConf.register_new_resolver("hldm.root", lambda: str(root()), replace=True)
     OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
+    OmegaConf.register_new_resolver("hldm.site", _of_site, replace=True)
+
+
+def _of_site(key: str, usual: Any, *, _parent_: Any) -> Any:
+    from hldm.config import site  # late: only jobs of SLURM have a site
+
+    value = site.setting(key, usual, str(_parent_.get("option")))
+    return OmegaConf.create(value, parent=_parent_) if isinstance(value, dict | list) else value
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,9 @@ def parsed(argument: str) -> Override:
 
 def _read(argument: str, options: Options, words: frozenset[str]) -> Argument:
     typed, key, text = argument, *_split(argument)
+    if key in SHORT:
+        key = SHORT[key]
+        argument = f"{key}={text}"
     plain = key.lstrip("+~").partition("@")[0]
     # a preset may be written with a + sign, as if it were not among the defaults; a path begins with ~ at times
     if key.startswith("+") and key.lstrip("+") in PRESETS:
@@ -196,6 +210,13 @@ def _refuse_hydras_own(typed: str, override: Override) -> None:
         raise UserError(f"{typed} belongs into a file of conf/sweep/. Type the grid itself: -m {name}=a,b.")
     if key in ("hydra/launcher", "hydra.launcher"):
         refuse_launcher(value)
+    if key.startswith("hydra.launcher."):
+        name, value = key.removeprefix("hydra.launcher."), typed.partition("=")[2]
+        raise UserError(
+            f"{typed} is a setting of another launcher. Jobs of SLURM are a choice of hardware here, with the same "
+            f"settings: type hardware=slurm_gpu hardware.slurm.{name}={value}. `python train.py hardware=slurm_gpu "
+            "--cfg job` shows all there are."
+        )
     if key not in HYDRAS_OWN or (HYDRAS_OWN[key] and value not in HYDRAS_OWN[key]):
         raise UserError(
             f"{typed} is Hydra's, and runs do not follow it. They lie in <paths.outputs>/<study>/<run>: type "
@@ -205,11 +226,18 @@ def _refuse_hydras_own(typed: str, override: Override) -> None:
 
 def refuse_launcher(name: Any) -> None:
     """Raise a UserError for a launcher of Hydra's that starts no runs, typed or set by a preset."""
-    if name not in HYDRAS_OWN["hydra/launcher"]:
+    if name in HYDRAS_OWN["hydra/launcher"]:
+        return
+    if str(name) == "submitit_slurm":
         raise UserError(
-            f"hydra/launcher={name} is a launcher that cannot start these runs. Where runs work is chosen by "
-            "hardware=…: hardware=auto, cpu or gpu."
+            "hydra/launcher=submitit_slurm is here a choice of hardware, with the same settings under the same names: "
+            "type hardware=slurm_gpu for a GPU per run, or hardware=slurm_cpu, and hardware.slurm.partition=… and the "
+            "like. It submits through submitit, and returns."
         )
+    raise UserError(
+        f"hydra/launcher={name} is a launcher that cannot start these runs. Where runs work is chosen by "
+        "hardware=…: hardware=auto, cpu or gpu, or slurm_gpu and slurm_cpu for jobs of SLURM."
+    )
 
 
 def _refuse_changes_of_structure(typed: str, override: Override, options: Options) -> None:

@@ -8,7 +8,7 @@ recommended stands in conf/.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_serializer
@@ -158,6 +158,10 @@ class Shared:
 # ---------------------------------------------------------------------------------------------------- types of settings
 
 
+class Words(str):
+    """Says in words what a setting's value must be, where its type does not say it well; an annotation of a field."""
+
+
 def whole(value: Any) -> Any:
     """3, 3.0 and, since an environment variable is text, "3" and "007"."""
     if isinstance(value, bool):
@@ -222,15 +226,18 @@ UserPath = Annotated[Word, AfterValidator(absolute)]
 """A file or folder of the user, relative to where the command was typed."""
 
 Count = Annotated[Whole, Ge(1)]
+
+
+def _auto(value: object) -> object:
+    return value if value == "auto" else whole(value)
+
+
+Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or a whole number ≥ 1")]
 NotNegativeWhole = Annotated[Whole, Ge(0)]
 Positive = Annotated[Number, Gt(0)]
 NotNegative = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]
 ZeroToOne = Annotated[Number, Ge(0), Le(1)]
-
-
-class Words(str):
-    """Says in words what a setting's value must be, where its type does not say it well; an annotation of a field."""
 
 
 class Refusal(str):

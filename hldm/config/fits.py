@@ -66,6 +66,8 @@ def problems(config: RunConfig) -> Iterator[str]:
         known_trees,
         first_stage_losses,
         decay,
+        cluster_jobs,
+        ranks,
     ):
         yield from rule(config)
 
@@ -637,3 +639,36 @@ def _has_balls(channels: int) -> bool:
 def _nearest(value: int, divisor: int) -> int:
     """The multiple of `divisor` that is nearest to `value`."""
     return divisor * max(1, round(value / divisor))
+
+
+def cluster_jobs(c: RunConfig) -> Iterator[str]:
+    """A job has a core for each of its threads, and several processes only where they share a run."""
+    slurm, threads = c.hardware.slurm, c.hardware.threads
+    if slurm is None:
+        return
+    if threads != "auto" and threads > slurm.cpus_per_task:
+        yield (
+            f"hardware.threads={threads} are more than the {slurm.cpus_per_task} cores of a process. Type "
+            f"hardware.slurm.cpus_per_task={threads} with it, or leave hardware.threads away."
+        )
+    if c.hardware.ranks not in (1, slurm.processes):
+        yield (
+            f"hardware.ranks={c.hardware.ranks} is for one machine. With SLURM type hardware=slurm_ddp "
+            f"hardware.slurm.tasks_per_node={c.hardware.ranks}, and hardware.slurm.nodes=… for several nodes."
+        )
+    if slurm.processes > 1 and slurm.option != "slurm_ddp":
+        key = "nodes" if slurm.nodes > 1 else "tasks_per_node"
+        yield (
+            f"hardware.slurm.{key}={getattr(slurm, key)} with hardware={slurm.option} would start one run several "
+            "times. Type hardware=slurm_ddp, whose processes share a run, or leave it away."
+        )
+
+
+def ranks(c: RunConfig) -> Iterator[str]:
+    """Ranks talk to each other in the middle of the networks, which a compiled graph does not."""
+    asked = c.hardware.slurm.processes if c.hardware.slurm else c.hardware.ranks
+    if c.hardware.compile and asked > 1:
+        yield (
+            f"hardware.compile=true works for one process, and {asked} share this run. Type hardware.compile=false, or "
+            "one process."
+        )

@@ -4,26 +4,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from hldm.config.autoencoder import KL, Autoencoder
-from hldm.config.base import Count, Section, Switch, UserPath, Whole, Word, Words, whole
+from hldm.config.base import Auto, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
 from hldm.config.dataset import MNIST, Dataset
 from hldm.config.diffusion import Denoiser, Diffusion, Process, TangentDDPM, UNet
 from hldm.config.geometry import Curvature, FixedCurvature, Geometry
 from hldm.config.metrics import BOUND_IMAGES, Metrics
+from hldm.config.slurm import Slurm
 from hldm.config.training import Training
 
 MAX_SEED = 2**32 - 1
 """numpy's limit."""
-
-
-def _auto(value: object) -> object:
-    return value if value == "auto" else whole(value)
-
-
-Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or a whole number ≥ 1")]
 
 
 class Hardware(Section):
@@ -37,10 +31,19 @@ class Hardware(Section):
     )
     slots: Auto = Field(
         default="auto",
-        description="runs at a time: one per GPU, or one per four cores of the processor",
+        description="runs at a time: one per GPU, or as many as are quickest on the processor's cores",
         examples=[2],
     )
+    runs_per_gpu: Count = Field(default=1, description="runs that share a GPU, where slots is auto", examples=[2])
+    ranks: Count = Field(
+        default=1, description="processes that share the batches of one run, each on a GPU of its own", examples=[2]
+    )
+    retry: NotNegativeWhole = Field(
+        default=0, description="times that the same command tries a failed run again", examples=[2]
+    )
+    fail_fast: Switch = Field(default=False, description="whether the first failure stops the other runs")
     compile: Switch = Field(default=False, description="train under torch.compile: quicker after a minute or two")
+    slurm: Slurm | None = Field(default=None, description="jobs of SLURM; null: this machine")
 
 
 class Paths(Section):

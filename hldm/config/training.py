@@ -127,7 +127,10 @@ class Training(Section):
     )
     optimizer: Optimizer = Field(default=AdamW(), description="optimiser of both stages")
     checkpoint_every: Count = Field(default=100, description="steps between resume states", examples=[20])
+    checkpoint_minutes: Positive | None = Field(
+        default=None, description="most minutes between resume states, where steps are slow; null: any", examples=[10]
+    )
     log_every: Count = Field(default=10, description="steps between lines of metrics.jsonl", examples=[20])
 
     def unread(self) -> set[str]:
-        return {"checkpoint_every", "log_every"}  # a resumed or watched run takes the same steps
+        return {"checkpoint_every", "checkpoint_minutes", "log_every"}  # a resumed or watched run takes the same steps

@@ -14,6 +14,7 @@ from hldm.autoencoder import VariationalAutoencoder
 from hldm.data import Dataset
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion
+from hldm.run import stop
 from hldm.training import stream
 
 BATCH = 100
@@ -53,6 +54,7 @@ def evidence_bound(model: LatentDiffusion, dataset: Dataset, *, images: int, ste
     n = min(images, len(dataset.test))
     distortions, rates, gains = [], [], []
     for i in track(range(0, n, BATCH), description="  likelihood"):
+        stop.check()
         chosen, noise = torch.arange(i, min(i + BATCH, n)), stream(seed, "evidence_bound", i, model.device)
         batch = to_unit(dataset.test.read(chosen).to(model.device))
         labels = dataset.test.labels[chosen].to(model.device)

@@ -14,11 +14,11 @@ from hldm.config.training import Stage, Training
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.geometry import Curvature
-from hldm.machine import cores
 from hldm.model import LatentDiffusion, LatentModel, PriorModel
+from hldm.resources import cores
 from hldm.run.directory import MODEL
 from hldm.spaces import curvature_of, manifold_of
-from hldm.training import initialised, load_weights
+from hldm.training import initialised, load_weights, ranks
 
 
 def build(section: Section, **parts: Any) -> Any:
@@ -51,7 +51,7 @@ def choose_device(hardware: Hardware) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device("cuda")
+    return ranks.local_device()
 
 
 def build_dataset(config: RunConfig) -> Dataset:
@@ -88,10 +88,14 @@ def build_model(config: RunConfig, dataset: Dataset, curvature: Curvature | None
     """
     curvature = curvature or curvature_of(config.curvature)
     autoencoder = build_autoencoder(config, dataset, curvature)
-    if not config.has_diffusion:
+    model: LatentModel
+    if config.has_diffusion:
+        model = build_diffusion(config, dataset, autoencoder, curvature)
+    else:
         assert isinstance(autoencoder, VariationalAutoencoder)  # the check refuses others
-        return PriorModel(autoencoder)
-    return build_diffusion(config, dataset, autoencoder, curvature)
+        model = PriorModel(autoencoder)
+    ranks.share_networks(model)
+    return model
 
 
 def build_autoencoder(config: RunConfig, dataset: Dataset, curvature: Curvature) -> Autoencoder:
@@ -155,6 +159,7 @@ def optimization(training: Training, stage: Stage) -> dict[str, Any]:
         "schedule": stage.schedule,
         "clip_norm": stage.clip_norm,
         "checkpoint_every": training.checkpoint_every,
+        "checkpoint_minutes": training.checkpoint_minutes,
         "log_every": training.log_every,
     }
 

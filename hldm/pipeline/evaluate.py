@@ -34,8 +34,8 @@ from hldm.pipeline.pictures import MOST_COLUMNS, save_grid
 from hldm.pipeline.samples import Results, decoded, evaluate_samples
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
-from hldm.run.provenance import provenance
-from hldm.training import LPIPS, batch_indices, encode, settled, settling, stream
+from hldm.run.provenance import begun_with, provenance
+from hldm.training import LPIPS, batch_indices, encode, ranks, settled, settling, stream
 
 VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "scipy")
 """Packages whose version can move a number."""
@@ -71,14 +71,14 @@ def evaluate_run(
     if settings.likelihood is not None:
         likelihood = build(settings.likelihood)
         test_images = to_unit(dataset.test.first(likelihood.images).to(model.device))
-        with stopwatch.part("likelihood"):
+        with stopwatch.part("likelihood"), ranks.whole():
             metrics |= likelihood(model.autoencoder, test_images, stream(seed, "likelihood", 0, model.device))
     per_image: dict[str, list[float]] = {}
     if isinstance(model, LatentDiffusion):
         if isinstance(c := model.denoiser.curvature, LearnableCurvature):
             metrics |= {"denoiser_curvature": float(c()), **settled("denoiser_curvature", c)}
         if config.bound_images:
-            with stopwatch.part("bound"):
+            with stopwatch.part("bound"), ranks.whole():  # it takes derivatives by what networks are given
                 bound = evidence_bound(
                     model, dataset, images=config.bound_images, steps=settings.likelihood_steps, seed=seed
                 )
@@ -99,9 +99,11 @@ def evaluate_run(
             "data_order": data_order(config, len(dataset.train)),
             "weights": hashlib.sha256((directory.path / MODEL).read_bytes()).hexdigest(),
             "threads": torch.get_num_threads(),
+            **({"ranks": ranks.size()} if ranks.size() > 1 else {}),
             "machine": machine(model.device),
             "versions": {package: version(package) for package in VERSIONS},
             **provenance(directory.status.get("command")),
+            **begun_with(directory.status.get("code") or {}),
         },
     }
 

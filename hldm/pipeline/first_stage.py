@@ -3,9 +3,10 @@
 <outputs>/first_stages/<identity>/   autoencoder.safetensors, metrics.jsonl, and the resume state while it is trained
 """
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -15,48 +16,82 @@ from hldm.config.published import is_run
 from hldm.config.schema import RunConfig
 from hldm.config.weights import check_vgg_weights
 from hldm.data import Dataset, Split
+from hldm.errors import Stopped
+from hldm.files import remove_left_behind
 from hldm.images import mean_image
 from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
-from hldm.pipeline.log import RunLog
+from hldm.pipeline.log import RunLog, timeless
+from hldm.run import stop
 from hldm.run.directory import MODEL
-from hldm.run.identity import first_stage_identity
+from hldm.run.holder import Holder
+from hldm.run.identity import FIRST_STAGE_WEIGHTS as WEIGHTS
+from hldm.run.identity import first_stage_folder
+from hldm.run.lease import LostError, held
+from hldm.run.scheduler import is_scheduled
 from hldm.tracking import JsonLines
-from hldm.training import LPIPS, DigitDistance, FirstStage, RealisticFirstStage, load_weights, save_weights, train
+from hldm.training import (
+    LPIPS,
+    DigitDistance,
+    FirstStage,
+    RealisticFirstStage,
+    load_weights,
+    ranks,
+    save_weights,
+    train,
+)
+from hldm.training.checkpoint import forget_states, remove_damaged
 
-WEIGHTS = "autoencoder.safetensors"
+STATE = "resume.pt"
 
 
-def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog) -> None:
+def train_first_stage(
+    model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog, *, is_held: bool = False
+) -> None:
     """Train `model.autoencoder`, or take it from a run that has the same first stage.
 
     Runs that start at the same moment wait for the one that trains it; if that one is killed, the next goes on from
     its resume state. The loss curve appears in the log of every run that uses it.
+
+    Args:
+        is_held: whether the caller holds the folder of the first stage already.
     """
     if config.first_stage is not None:
         load_first_stage(Path(config.first_stage), model)
         return
-    folder = first_stage_folder(config)
+    folder = first_stage_folder(config) if ranks.is_first() else ranks.scratch() / "first_stage"
     folder.mkdir(parents=True, exist_ok=True)
     weights, curve = folder / WEIGHTS, JsonLines(folder / "metrics.jsonl")
-    with waiting_lock(folder):
+
+    def take() -> bool:
+        """The autoencoder, where it is trained already."""
+        remove_left_behind(folder)
+        remove_damaged(weights)
         if weights.is_file():
             load_weights(weights, model.autoencoder)
-            replay(curve, log)
+            forget_states(folder / STATE)  # where whoever trained it was killed before it could
+            log.replay(curve.records())
             log.first_stage(folder, weights, config)
+        return weights.is_file()
+
+    with ExitStack() as held_by_us:
+        if not is_held:
+            ranks.together(lambda: held_by_us.enter_context(waiting_lock(folder)))
+        if ranks.together(take):
+            ranks.align(model.autoencoder)
             return
         split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
         model.autoencoder.begin(mean_image(split.chunks()))
         stage = build_stage(model, split, config)
-        state_path = folder / "resume.pt"
+        state_path = folder / STATE
 
         def on_start(step: int) -> None:
             curve.rewind(stage.name, step)
-            replay(curve, log)
+            log.replay(curve.records())
 
         def record(step: int, figures: dict[str, float]) -> None:
-            curve.log(step, figures, stage.name)
+            curve.log(step, timeless(figures), stage.name)
             log.log(stage.name, step, figures)
 
         train(
@@ -66,15 +101,13 @@ def train_first_stage(model: LatentModel, dataset: Dataset, config: RunConfig, l
             state_path=state_path,
             on_start=on_start,
             log=record,
+            on_step=lambda step: log.progress(stage.name, step, config.training.first_stage.steps),
+            on_save=curve.sync,
         )
         save_weights(weights, model.autoencoder)
-        state_path.unlink(missing_ok=True)
+        forget_states(state_path)
+        log.replay(curve.records())  # before what a run, whose first stage had to be trained again, has of its second
         log.first_stage(folder, weights, config)
-
-
-def first_stage_folder(config: RunConfig) -> Path:
-    """Where the first stage is that this run trains, or shares."""
-    return Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
 
 
 def show_first_stage(config: RunConfig, log: RunLog) -> None:
@@ -122,18 +155,41 @@ def carried_latent_scale(config: RunConfig) -> Tensor | None:
         return file.get_tensor("latent_scale") if "latent_scale" in file.keys() else None  # noqa: SIM118
 
 
-def replay(curve: JsonLines, log: RunLog) -> None:
-    """Write an earlier loss curve into the log of this run."""
-    log.resume_at(FirstStage.name, 0)
-    for record in curve.records():
-        log.log(record["stage"], record["step"], {k: float(v) for k, v in record.items() if k not in ("stage", "step")})
+WAIT_IN_A_JOB = 300.0
+"""Seconds that a run waits for another one's first stage where a scheduler counts its time: it starts again later."""
+
+SAY_EVERY = 300.0
+"""Seconds between two lines of a run that waits."""
 
 
-def waiting_lock(folder: Path) -> AcquireReturnProxy:
-    """The lock of a first stage, held until its block ends. Says so where it has to wait for another run."""
-    lock = FileLock(folder / ".lock")
+@contextmanager
+def waiting_lock(folder: Path) -> Iterator[None]:
+    """Hold a first stage until the block ends. Says so where it has to wait for another run.
+
+    Raises:
+        Stopped: while it waits, this process was asked to, or has waited long in a scheduler's job; or the first stage
+            was taken over by another one while this one was frozen. Started again, the run takes what there is then.
+    """
+    next_line = 0.0
+
+    def say(text: str) -> None:
+        print(f"    {text}", flush=True)
+
+    def wait(holder: Holder, waited: float) -> None:
+        nonlocal next_line
+        stop.check()
+        if waited >= next_line:
+            next_line = waited + SAY_EVERY
+            say(f"{holder} has trained this first stage since {holder.taken}; waiting for it ({folder.name})")
+        if is_scheduled() and waited >= WAIT_IN_A_JOB:
+            say(f"waited for {waited / 60:.0f} minutes; this job ends here, and goes on when it is started again")
+            raise Stopped("the first stage is another run's work")
+
     try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        print(f"    another run trains this first stage; waiting for it ({folder.name})", flush=True)
-        return lock.acquire()
+        with held(folder, say, wait):
+            yield
+    except LostError as error:
+        if error.folder != folder:
+            raise
+        say(str(error))
+        raise Stopped("the first stage is another run's work") from error

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from hldm.autoencoder import VariationalAutoencoder
 from hldm.geometry import is_plane
+from hldm.run import stop
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -131,6 +132,7 @@ def importance_sampling(
     per_chunk = max(1, min(samples, MEMORY // (at_once * pixels)))
     estimates, variances = (torch.empty(len(images), dtype=torch.float64, device=images.device) for _ in range(2))
     for first in track(range(0, len(images), at_once), description="  likelihood"):
+        stop.check()
         batch = images[first : first + at_once]
         loc, scale = autoencoder.posterior_parameters(batch)
         posterior, prior = autoencoder.distribution(loc, scale), autoencoder.prior(loc)
@@ -228,6 +230,7 @@ def quadrature(autoencoder: VariationalAutoencoder, images: Tensor, reach: Tenso
     per_chunk = max(1, 4 * MEMORY // max(len(images), math.prod(autoencoder.image_shape)))
     chunks = list(zip(rule.v.split(per_chunk), log_measure.split(per_chunk), strict=True))
     for v, measure in track(chunks, description="  likelihood"):
+        stop.check()
         met = int((reach >= v[0].norm()).sum())
         log_joint = autoencoder.log_likelihood(v, images[:met]) + measure.unsqueeze(1)
         total[:met] = torch.logaddexp(total[:met], log_joint.logsumexp(0).double())

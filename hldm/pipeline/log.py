@@ -1,34 +1,42 @@
 """Where a run's numbers go while it works: metrics.jsonl always, the tracker as configured."""
 
 import hashlib
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hldm.config.schema import RunConfig
+from hldm.errors import Stopped
 from hldm.pipeline.build import build
-from hldm.run.directory import RunDirectory
+from hldm.run.directory import RunDirectory, now
 from hldm.run.provenance import provenance
-from hldm.run.scheduler import stopped_by_a_scheduler
 from hldm.tracking import FirstStageRun, JsonLines, Tracker, run_labels
+from hldm.training import FirstStage
 
 FIRST_STAGE = ("seed", "dataset", "geometry", "curvature", "autoencoder", "training")
 """Sections of a configuration that a first stage shows as its own."""
+
+PROGRESS_SECONDS = 5.0
+"""Between two notes of how far a run is."""
 
 
 class RunLog:
     """One call for both places.
 
     Args:
-        path: the run directory.
+        directory: the run.
         command: that the run was started by, None where it is not known.
     """
 
-    def __init__(self, path: Path, tracker: Tracker, command: str | None = None) -> None:
-        self.lines = JsonLines(path / "metrics.jsonl")
+    def __init__(self, directory: RunDirectory, tracker: Tracker, command: str | None = None) -> None:
+        self.directory = directory
+        self.lines = JsonLines(directory.path / "metrics.jsonl")
         self.tracker = tracker
         self.command = command
+        self._shown = -math.inf
 
     def first_stage(self, folder: Path, weights: Path, config: RunConfig) -> None:
         """Show the trained first stage in `folder` beside the runs that stand on it."""
@@ -50,8 +58,24 @@ class RunLog:
         self.lines.rewind(stage, step)
 
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
-        self.lines.log(step, figures, stage)
+        self.lines.log(step, timeless(figures), stage)
         self.tracker.log(step, figures, stage)
+
+    def replay(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Begin with what was logged elsewhere: the curve of a first stage, or of a whole run that is this one."""
+        own = [timeless(record) for record in records]
+        self.lines.begin_with(FirstStage.name, own)
+        for record in own:
+            figures = {name: float(value) for name, value in record.items() if name not in ("stage", "step")}
+            self.tracker.log(int(record["step"]), figures, record["stage"])
+
+    def progress(self, stage: str, step: int, steps: int) -> None:
+        """Say in status.json how far the run is, every `PROGRESS_SECONDS` at most: others look at it there."""
+        if time.monotonic() < self._shown + PROGRESS_SECONDS:
+            return
+        self._shown = time.monotonic()
+        with suppress(OSError):  # a full disk is met by what matters, too
+            self.directory.update_status(progress={"stage": stage, "step": step, "steps": steps, "updated": now()})
 
     def image(self, name: str, path: Path) -> None:
         self.tracker.image(name, path)
@@ -81,6 +105,31 @@ class RunLog:
         self.tracker.summary({f"final/{name}": value for name, value in metrics.items()})
 
 
+def timeless(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """What depends on the model alone: a tracker shows how fast steps are, metrics.jsonl does not."""
+    return {name: value for name, value in figures.items() if name != "steps_per_second"}
+
+
+class StageLog(RunLog):
+    """How far a first stage is that is trained for others; what it logs shows with those."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self.directory = directory
+        self._shown = -math.inf
+
+    def first_stage(self, folder: Path, weights: Path, config: RunConfig) -> None:
+        """Nothing is shown."""
+
+    def resume_at(self, stage: str, step: int) -> None:
+        """Nothing was written."""
+
+    def replay(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing is written."""
+
+    def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+        """Nothing is written."""
+
+
 def curvature_label(config: RunConfig, *, is_flat: bool) -> float | str:
     """c as dashboards group by it: 0 where `is_flat`, words where it is learned."""
     if is_flat:
@@ -95,17 +144,19 @@ def run_log(directory: RunDirectory, config: RunConfig) -> Iterator[RunLog]:
     command = directory.status.get("command")
     exit_code = 1
     try:
-        with stopped_by_a_scheduler(tracker.preempted):
-            tracker.start(
-                directory.path,
-                directory.path.name,
-                config.dump(),
-                run_labels(config.geometry.name, curvature_label(config, is_flat=config.is_flat), config.seed),
-                provenance(command),
-                group=config.study,
-                job_type="train",
-            )
-            yield RunLog(directory.path, tracker, command)
+        tracker.start(
+            directory.path,
+            directory.path.name,
+            config.dump(),
+            run_labels(config.geometry.name, curvature_label(config, is_flat=config.is_flat), config.seed),
+            provenance(command),
+            group=config.study,
+            job_type="train",
+        )
+        yield RunLog(directory, tracker, command)
         exit_code = 0
+    except Stopped:
+        tracker.preempted()
+        raise
     finally:
         tracker.finish(exit_code)

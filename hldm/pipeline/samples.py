@@ -34,7 +34,8 @@ from hldm.pipeline.build import build, references
 from hldm.pipeline.copies import copy_metrics
 from hldm.pipeline.curves import Setting, best_values, draw_curves, drawn_with, places
 from hldm.pipeline.stopwatch import Stopwatch
-from hldm.training import encode, stream
+from hldm.run import stop
+from hldm.training import encode, ranks, stream
 
 SHARES = ("label_accuracy", "precision")
 """Metrics that are the share of samples of which something is true."""
@@ -71,6 +72,7 @@ def draw(
     subjects = subjects.to(model.device) if isinstance(subjects, Tensor) else subjects
     latents, images = [], []
     for i in track(range(0, len(subjects), batch_size), description=f"    sampling{how}", transient=False):
+        stop.check()
         latents.append(model.sample_latents(subjects[i : i + batch_size], stream(seed, noise, i, model.device)))
         images.append(model.images(latents[-1]).cpu())
     return Drawn(torch.cat(latents), torch.cat(images))
@@ -227,7 +229,7 @@ def scores(
 ) -> dict[str, float]:
     """`image_metrics` with `<name>_bootstrap_sd`, how far they would move with other samples, and FID of classes."""
     batch_size, seed = config.metrics.sampling_batch_size, config.seed
-    features, logits = outputs(extractor, samples, batch_size)
+    features, logits = ranks.divided(lambda own: outputs(extractor, own, batch_size), samples)
     expected = extractor.reference(reference, batch_size, references(config))
     found = feature_metrics(features, logits, expected, seed=seed)
     if labels is not None and classifier is not None:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hldm.run import stop
+
 
 class Stopwatch:
     """Seconds of each part, in the order in which they began.
@@ -17,7 +19,8 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Add the seconds that the block takes."""
+        """Add the seconds that the block takes. It is not begun where the process has been asked to stop."""
+        stop.check()
         start = time.monotonic()
         try:
             yield

@@ -6,14 +6,17 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hldm.config.schema import RunConfig
+import torch
+
+from hldm.config.schema import NoTracker, RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
-from hldm.files import write_atomically
+from hldm.errors import UserError
+from hldm.files import remove_left_behind, write_atomically
 from hldm.geometry import Curvature
 from hldm.model import LatentDiffusion
 from hldm.pipeline.build import (
@@ -27,17 +30,19 @@ from hldm.pipeline.build import (
 )
 from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
-from hldm.pipeline.log import RunLog, run_log
+from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
-from hldm.run.identity import training_identity
+from hldm.run.identity import first_stage_folder, training_identity
+from hldm.run.provenance import code, differs, provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
-from hldm.training import DiffusionStage, FirstStage, encode, images_used, save_weights, stream, train
+from hldm.training import DiffusionStage, encode, images_used, ranks, save_weights, stream, train
+from hldm.training.checkpoint import damage, forget_states, remove_damaged
 
 SCALE_IMAGES = 5000
-"""About how many images of the second stage's first batches the latent scale is measured on."""
+"""About how many images of the second stage's first batches the latents' scale and pairing are measured on."""
 
 
 def run(path: Path) -> dict[str, Any]:
@@ -48,15 +53,42 @@ def run(path: Path) -> dict[str, Any]:
 
     Raises:
         UserError: another process works on the run, or one of its files is damaged.
+        Stopped: the process was asked to stop, see `hldm.run.stop`; the next call goes on.
     """
-    directory = RunDirectory(path)
-    config = directory.config
+    with ranks.group(), ExitStack() as held:
+        directory = RunDirectory(path)
+        # reading needs no write
+        if (results := ranks.together(lambda: directory.finished)) is not None:
+            return results
+        ranks.together(lambda: held.enter_context(directory.lock()))
+        # by another process meanwhile
+        if (results := ranks.together(lambda: directory.finished)) is not None:
+            return results
+        return _run(directory if ranks.is_first() else beside(directory), path / MODEL)
+
+
+def beside(directory: RunDirectory) -> RunDirectory:
+    """A directory in which a rank other than the first writes what nobody reads, with the same configuration."""
+    config = directory.config.model_copy(update={"tracking": NoTracker()})
+    return RunDirectory.create(ranks.scratch() / directory.path.name, config)
+
+
+def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
+    """Bring a run to its end, of which all ranks find the weights in one file."""
+    config, path = directory.config, directory.path
     with directory.work(), run_log(directory, config) as log:
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
         trained = training_identity(config).digest
-        directory.update_status(training=trained)
-        if not (path / MODEL).is_file() and not take_weights(directory, Path(config.paths.outputs), trained, log):
+        began = directory.status.get("code") or code()
+        directory.update_status(training=trained, code=began)
+        if sentence := differs(began):
+            print(f"    this run was {sentence}", flush=True)
+        remove_left_behind(path)
+        remove_left_behind(path / "checkpoints")
+        remove_damaged(path / MODEL)
+        outputs = Path(config.paths.outputs)
+        if not ranks.together(lambda: weights.is_file() or take_weights(directory, outputs, trained, log)):
             curvature = curvature_of(config.curvature)
             model = build_model(config, dataset, curvature).to(device)
             if config.hardware.compile:
@@ -67,8 +99,11 @@ def run(path: Path) -> dict[str, Any]:
                 model = on_learned_balls(model, dataset, config, curvature)
                 with timed(directory, "diffusion"):
                     train_diffusion(model, dataset, config, path, log)
-            save_weights(path / MODEL, model)
-            diffusion_state(path).unlink(missing_ok=True)
+            ranks.together(lambda: save_weights(weights, model))
+        forget_states(diffusion_state(path))
+        ranks.check()
+        if not ranks.is_first():
+            copy_file(weights, path / MODEL)
         with timed(directory, "evaluation"):
             # from the file, as evaluate.py does it, so that both give the same numbers to the last bit
             model = load_model(config, dataset, path, device)
@@ -91,8 +126,39 @@ def run(path: Path) -> dict[str, Any]:
         log.summary(results["metrics"])
         # kilobytes on Linux, bytes on macOS
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        directory.update_status(peak_memory_mib=peak // 2**20)
+        directory.update_status(peak_memory_mib=peak // 2**20, weights_bytes=(path / MODEL).stat().st_size)
     return results
+
+
+def run_first_stage(path: Path) -> None:
+    """Train the first stage that several runs share, as work of its own, so that none of them waits for another.
+
+    Args:
+        path: <outputs>/first_stages/<identity>, with the config.yaml of one of these runs.
+
+    Raises:
+        UserError: another process works on it.
+    """
+    with ranks.group():
+        directory = RunDirectory(path)
+        config = directory.config
+        if first_stage_folder(config) != path:
+            raise UserError(f"{path} is not the folder of this first stage, which is {first_stage_folder(config)}.")
+        with ExitStack() as held:
+            ranks.together(lambda: held.enter_context(directory.lock()))
+            _run_first_stage(directory if ranks.is_first() else beside(directory), config)
+
+
+def _run_first_stage(directory: RunDirectory, config: RunConfig) -> None:
+    with directory.work():
+        device = choose_device(config.hardware)
+        dataset = build_dataset(config)
+        model = build_model(config, dataset, curvature_of(config.curvature)).to(device)
+        if config.hardware.compile:
+            compile_training(model)
+        with timed(directory, "first_stage"):
+            train_first_stage(model, dataset, config, StageLog(directory), is_held=True)
+        directory.write_results({"metrics": {}, "provenance": provenance(directory.status.get("command"))})
 
 
 def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunLog) -> bool:
@@ -104,16 +170,19 @@ def take_weights(directory: RunDirectory, outputs: Path, trained: str, log: RunL
     twin = next((run for run in directory.others(outputs) if run.status.get("training") == trained), None)
     if twin is None or not (twin.path / MODEL).is_file():
         return False
+    if reason := damage(twin.path / MODEL):
+        print(f"    trained already as {twin.path.name}, but its weights are damaged ({reason})", flush=True)
+        return False
     print(f"    trained already as {twin.path.name}: its weights are evaluated", flush=True)
-    for stage in (FirstStage.name, DiffusionStage.name):  # what an earlier attempt of this run logged
-        log.resume_at(stage, 0)
-    diffusion_state(directory.path).unlink(missing_ok=True)
-    for record in JsonLines(twin.path / "metrics.jsonl").records():
-        figures = {key: float(value) for key, value in record.items() if key not in ("stage", "step")}
-        log.log(record["stage"], record["step"], figures)
-    write_atomically(directory.path / MODEL, lambda file: shutil.copyfile(twin.path / MODEL, file))
+    log.replay(JsonLines(twin.path / "metrics.jsonl").records())
+    copy_file(twin.path / MODEL, directory.path / MODEL)
     show_first_stage(directory.config, log)
     return True
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    write_atomically(target, lambda file: shutil.copyfile(source, file))
 
 
 def on_learned_balls(
@@ -123,6 +192,7 @@ def on_learned_balls(
     if not (config.curvature.is_learnable and config.is_conditioned_on_balls):
         return model
     rebuilt = build_diffusion(config, dataset, model.autoencoder, curvature).to(model.device)
+    ranks.share_rows(rebuilt.denoiser)
     if config.hardware.compile:
         compile_training(rebuilt)
     return rebuilt
@@ -136,13 +206,10 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     model.autoencoder.eval().requires_grad_(False)
     steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
     encoded = encode(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
-    if (scale := carried_latent_scale(config)) is None:
-        batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
-        seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
-        noise = stream(seed, "latent_scale", device=device)
-        model.fit_latent_scale(model.autoencoder.draw(encoded.rows(seen), noise))
-    else:
-        model.latent_scale.copy_(scale)
+    batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
+    first = encoded.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
+    noise = torch.randn(first.loc.shape, generator=stream(seed, "latent_scale", device=device), device=device)
+    model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
     averaged = train(
@@ -152,6 +219,8 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
         state_path=diffusion_state(path),
         on_start=lambda step: log.resume_at(stage.name, step),
         log=lambda step, figures: log.log(stage.name, step, figures),
+        on_step=lambda step: log.progress(stage.name, step, steps),
+        on_save=log.lines.sync,
     )
     stage.model.load_state_dict(averaged.state_dict())
 

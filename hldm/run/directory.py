@@ -1,16 +1,17 @@
 """The files of one run, `outputs/<study>/<run id>/`: what is true about a run is what lies here.
 
 config.yaml   the whole configuration, resolved
-status.json   state, pid, host, started, ended, minutes, error, seconds (stage → seconds)
+status.json   state, pid, host, started, ended, minutes, error, seconds (stage → seconds), progress (stage, step, steps)
 results.json  final metrics and where they come from; nothing in it depends on the time of day
 """
 
+import hashlib
 import json
 import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from glob import glob
@@ -18,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
 from hldm.config.schema import RunConfig
-from hldm.errors import UserError
+from hldm.console import disk_trouble
+from hldm.errors import Stopped, UserError, disk_error
 from hldm.files import write_text_atomically
 from hldm.paths import expanded, root
+from hldm.run import lease
 
 MODEL = Path("checkpoints") / "model.safetensors"
 """The weights of the whole model, in a run directory."""
@@ -37,7 +39,8 @@ class Snapshot:
     """A run as it was when its files were read, once.
 
     Attributes:
-        state: new, running, broken off, finished or failed: what status.json says, as far as it is still true.
+        state: what status.json says, as far as it is still true: new, submitted, running, stopped, failed, finished or
+            cancelled; or broken off, where nobody works on what says that it runs.
         status: what status.json says.
         results: what results.json says, None where the run has not come that far.
     """
@@ -68,6 +71,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._is_held = False
 
     @classmethod
     def find(cls, text: str) -> list["RunDirectory"]:
@@ -93,6 +97,30 @@ class RunDirectory:
         text = yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True)
         write_text_atomically(run.path / "config.yaml", text)
         return run
+
+    @property
+    def config_digest(self) -> str | None:
+        """A hash of config.yaml as it is, by which damage shows; None where it is not there."""
+        try:
+            return hashlib.sha256((self.path / "config.yaml").read_bytes()).hexdigest()
+        except OSError:
+            return None
+
+    def set_aside_damaged(self) -> list[Path]:
+        """Rename status.json and results.json where they cannot be read, so that what they held is made again.
+
+        Returns:
+            The files as they are called now. What is left of the run is looked at as if they had not been there.
+        """
+        aside = []
+        for name, is_sound in (("status.json", lambda: self.status), ("results.json", lambda: self.results)):
+            try:
+                is_sound()
+            except UserError:
+                file = self.path / name
+                if file.is_file() and os.access(file, os.R_OK):
+                    aside.append(file.rename(file.with_name(f"{name}.damaged")))
+        return aside
 
     def others(self, outputs: Path) -> Iterator["RunDirectory"]:
         """The other runs in a folder of studies, as far as they are not damaged."""
@@ -138,12 +166,37 @@ class RunDirectory:
         return status
 
     def snapshot(self) -> Snapshot:
-        """The state of the run, with the files that say so."""
-        status, results = self.status, self.results
-        state = str(status.get("state", "new"))
-        if (state == "running" and self.holder() is None) or (state == "finished" and results is None):
+        """The state of the run, with the files that say so. Looking takes no lock: it disturbs nobody."""
+        status = self.status
+        is_left = status["state"] == "running" and self.holder() is None
+        if is_left:
+            status = self.status  # who has ended since the first look said so before it let go
+        results = self.results
+        state = str(status["state"])
+        if (is_left and state == "running") or (state == "finished" and not (results and self._has_weights(status))):
             state = "broken off"
         return Snapshot(state, status, results)
+
+    def look(self) -> Snapshot:
+        """The same where a file may be damaged: state "damaged" then, and the reason as `error` of the status."""
+        try:
+            return self.snapshot()
+        except UserError as error:
+            return Snapshot("damaged", {"state": "damaged", "error": str(error)}, None)
+
+    def _has_weights(self, status: Mapping[str, Any]) -> bool:
+        """Whether a finished run's weights have the size that they had then; they may have been removed for room."""
+        size = status.get("weights_bytes")
+        try:
+            return size is None or (self.path / MODEL).stat().st_size == size
+        except OSError:
+            return True
+
+    @property
+    def finished(self) -> dict[str, Any] | None:
+        """The results of a finished run, None of any other."""
+        now_is = self.snapshot()
+        return now_is.results if now_is.state == "finished" else None
 
     @property
     def state(self) -> str:
@@ -165,42 +218,34 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run, so that no other process works on it; the system lets go when the process ends, however.
+        """Hold the run, so that no other process works on it, on any machine. What one object holds, it holds once.
+
+        A process that was killed is followed at once on its machine, elsewhere when it has been silent for a minute.
 
         Raises:
-            UserError: another process has it.
+            BusyError: another process has it, or took it while this one was stopped.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{self.path} is being worked on by {self.holder()}. Wait until it has ended (or stop it) and "
-                "repeat the command, or choose another folder with study=…."
-            ) from None
-        try:
+        if self._is_held:
             yield
-        finally:
-            lock.release()
+            return
+        with lease.held(self.path, say=lambda text: print(f"    {text}", flush=True)):
+            self._is_held = True
+            try:
+                yield
+            finally:
+                self._is_held = False
 
     def holder(self) -> str | None:
         """Who works on the run now, as "process 12 on host", or None."""
-        if not (self.path / ".lock").exists():
-            return None
-        lock = FileLock(self.path / ".lock")
-        try:
-            with lock.acquire(timeout=0):
-                return None
-        except Timeout:
-            status = self.status
-            return f"process {status.get('pid', '?')} on {status.get('host', 'this machine')}"
+        holder = lease.holder(self.path)
+        return None if holder is None else str(holder)
 
     @contextmanager
     def work(self) -> Iterator[None]:
-        """Hold the run and keep status.json true while it works: running, then finished or failed.
+        """Hold the run and keep status.json true while it works: running, then finished, stopped or failed.
 
-        What is interrupted stays "running" without anyone who holds it, which is what `broken off` means.
+        What was taken over by another process while this one was stopped is left as it is.
+        What is killed stays "running" without anyone who holds it, which is what `broken off` means.
         Minutes add up over resumed pieces.
         """
         with self.lock():
@@ -209,16 +254,36 @@ class RunDirectory:
                 state="running", pid=os.getpid(), host=socket.gethostname(), started=now(), ended=None, error=None
             )
             ending: dict[str, Any] = {}
+            is_lost = False
             try:
                 yield
                 ending = {"state": "finished"}
+            except lease.LostError:
+                is_lost = True
+                raise
+            except Stopped:
+                ending = {"state": "stopped"}
+                raise
             except Exception as error:
-                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-                ending = {"state": "failed", "error": kind + " ".join(str(error).split())[:500]}
+                ending = {"state": "failed", "error": reason(error)}
                 raise
             finally:
-                minutes = round(before + (time.monotonic() - start) / 60, 3)
-                self.update_status(ended=now(), minutes=minutes, **ending)
+                if not is_lost:  # else it is another process's to say
+                    minutes = round(before + (time.monotonic() - start) / 60, 3)
+                    self._end(ended=now(), minutes=minutes, **ending)
+
+    def _end(self, **fields: Any) -> None:
+        """`update_status`, also on a full disk: where a new file has no room, the old one's room is used."""
+        file = self.path / "status.json"
+        try:
+            self.update_status(**fields)
+        except OSError as error:
+            if disk_error(error) is None:
+                raise
+            text = as_json({**self.status, **fields}).encode()
+            with suppress(OSError), file.open("rb+") as stream:
+                stream.write(text)
+                stream.truncate()
 
 
 def _matching(pattern: Path) -> Iterator[Path]:
@@ -234,7 +299,18 @@ def now() -> str:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that people can read, whole or not at all; NaN is refused (JSON has none)."""
-    write_text_atomically(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_atomically(path, as_json(content))
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    """JSON that people can read."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def reason(error: Exception) -> str:
+    """Why a run failed, for status.json."""
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return " ".join((disk_trouble(error) or kind + str(error)).split())[:500]
 
 
 def _is_readable(file: Path) -> bool:

@@ -57,6 +57,15 @@ def first_stage_identity(config: RunConfig) -> Identity:
     return _identity(config, counted, is_flat=config.has_flat_latents)
 
 
+FIRST_STAGE_WEIGHTS = "autoencoder.safetensors"
+"""The weights of a first stage that runs share, in its folder."""
+
+
+def first_stage_folder(config: RunConfig) -> Path:
+    """Where the first stage is that this run trains, or shares: <outputs>/first_stages/<identity>."""
+    return Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
+
+
 def _counted(config: RunConfig) -> dict[str, Any]:
     delta = _without_unread(config, config.delta())
     counted = {name: section for name, section in delta.items() if name not in LEAVES_RESULT}

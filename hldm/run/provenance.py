@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from hldm import __version__
-from hldm.paths import CHECKOUT
+from hldm.files import content_digest
+from hldm.paths import CHECKOUT, PACKAGE
 
 
 @cache
@@ -18,6 +19,13 @@ def code() -> dict[str, Any]:
         "commit": commit,
         "dirty": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
     }
+
+
+@cache
+def source_digest() -> str:
+    """A hash of what the code computes with: the package's modules, also as far as they are not committed."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return content_digest(files)[:16]
 
 
 def provenance(command: str | None) -> dict[str, Any]:
@@ -43,6 +51,11 @@ def differs(recorded: Mapping[str, Any]) -> str | None:
     if then[0] is None or then == [now["hldm"], now["commit"]]:
         return None
     return f"made with hldm {_words(*then)}; this is {_words(now['hldm'], now['commit'])}"
+
+
+def begun_with(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json says beside `provenance` where a run was begun by other code: `begun_with`; else nothing."""
+    return {"begun_with": dict(recorded)} if differs(recorded) else {}
 
 
 def _words(version: Any, commit: Any) -> str:

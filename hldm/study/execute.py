@@ -1,43 +1,82 @@
 """Runs as processes of their own, over a few slots: what kills one leaves the others alone."""
 
-import os
 import shlex
 import signal
-import subprocess
+import socket
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 
+from hldm.config.schema import RunConfig
+from hldm.errors import UserError
 from hldm.machine import Allotment
-from hldm.paths import PACKAGE
 from hldm.run.directory import RunDirectory, now
+from hldm.run.exits import BUSY
+from hldm.run.parent import PATIENCE, Lifeline
 from hldm.run.provenance import code
 from hldm.run.scheduler import is_scheduled
+from hldm.study.job import Job
+from hldm.study.live import Display
 from hldm.study.plan import Point
 
-WORKER = ("-P", "-m", "hldm", "worker")
-"""Arguments of Python, before the run directory. -P: a file of the user's folder must not hide a module."""
-
-PATIENCE = 20.0
-"""Seconds that a stopped run has to close its files."""
+LOOK_EVERY = 1.0
+"""Seconds between looks at runs of other processes."""
 
 
 def write_directory(point: Point, threads: int) -> RunDirectory:
-    """The run's directory with its configuration, in which the number of threads is the one that it gets here."""
-    hardware = point.config.hardware.model_copy(update={"threads": threads})
-    run = RunDirectory.create(point.run.path, point.config.model_copy(update={"hardware": hardware}))
+    """The run's directory with its configuration, in which the number of threads is the one that it gets.
+
+    What a job asks SLURM for is not the run's: it stands in the job's script.
+    """
+    run = RunDirectory.create(point.run.path, of_the_run(point.config, threads))
     # what has been trained stays that of the code it was begun with, which is said when the run is resumed
     began = run.status.get("code") or code()
-    run.update_status(command=typed_command(), code=began)
+    run.update_status(command=typed_command(), code=began, config=run.config_digest)
     return run
+
+
+def mend(plan: list[Point]) -> None:
+    """Set aside what cannot be read of runs, so that it is made again; write lost configurations anew."""
+    for point in plan:
+        if point.original is None and point.state == "damaged":
+            for file in point.run.set_aside_damaged():
+                print(f"{file.with_suffix('')} is damaged: it is {file.name} now, and is made again", flush=True)
+        if point.original is None and point.state == "finished":
+            written = point.run.status.get("config")
+            if written is not None and written != point.run.config_digest:
+                threads = point.made_with.get("threads", point.config.hardware.threads)
+                run = RunDirectory.create(point.run.path, of_the_run(point.config, threads))
+                run.update_status(config=run.config_digest)
+                print(f"{run.path / 'config.yaml'} was damaged, and has been written anew", flush=True)
+
+
+def of_the_run(config: RunConfig, threads: int) -> RunConfig:
+    """The configuration as a run directory holds it, with what SLURM is asked for put into the settings of the run."""
+    hardware = config.hardware
+    ranks = hardware.slurm.processes if hardware.slurm else hardware.ranks
+    own = hardware.model_copy(update={"threads": threads, "ranks": ranks, "slurm": None})
+    return config.model_copy(update={"hardware": own})
+
+
+def threads_of(point: Point, usual: int) -> int:
+    """Threads of a run: those that it was begun with, as other ones would give other last bits, or the usual ones here.
+
+    Who types a number means it.
+    """
+    asked = point.config.hardware.threads
+    if asked != "auto":
+        return asked
+    with suppress(UserError):  # it was never begun, or its configuration is damaged
+        if point.run.status.get("started") and (begun := point.run.config.hardware.threads) != "auto":
+            return begun
+    return usual
 
 
 def typed_command() -> str:
@@ -47,109 +86,251 @@ def typed_command() -> str:
     return shlex.join([Path(interpreter).name, *script, *rest[1:]])
 
 
-def execute(points: list[Point], allotment: Allotment, console: Console) -> None:
+def execute(points: list[Point], allotment: Allotment, console: Console) -> dict[Path, str]:
     """Run each of these points to its end; what became of it stands in its status.json.
 
-    With one slot a run writes to this terminal; with more, to `log.txt` of its directory.
+    Its output is in `log.txt` of its directory, and on this terminal too where there is one slot. A run that this
+    machine works on already, as an earlier command left it or another one started it, is waited for in its slot.
+
+    Returns:
+        Run directory → why it failed, of those that failed here.
+
+    Raises:
+        KeyboardInterrupt: the command was asked to stop, and the runs have ended.
     """
-    waiting = deque(enumerate(points, start=1))
-    active: dict[int, _Job] = {}
-    how = signal.SIGINT
-    with _stopped_by_signals():
-        try:
-            while waiting or active:
-                for slot in range(allotment.slots):
-                    if slot not in active and waiting:
-                        number, point = waiting.popleft()
-                        console.rule(f"run {number} of {len(points)}: {point.identity.name}")
-                        active[slot] = _start(point, allotment, slot)
-                for slot, job in list(active.items()):
-                    if job.process.poll() is not None:
-                        _finish(job, console)
-                        del active[slot]
-                time.sleep(0.05)
-        except KeyboardInterrupt as stopped:
-            if signal.SIGTERM in stopped.args and is_scheduled():
-                how = signal.SIGTERM  # which tells the runs that they will go on later
-            raise
-        finally:
-            _stop(active, how)
+    if not points:
+        return {}
+    pool = Pool(points, allotment, console)
+    with pool.display, _stop_signals() as asked:
+        pool.run(asked)
+    return pool.failures
 
 
-@dataclass(frozen=True)
-class _Job:
-    point: Point
-    process: subprocess.Popen[bytes]
-    log: IO[bytes] | None
+class Pool:
+    """The runs of one command over the slots of this machine.
 
+    Attributes:
+        active: slot → its run.
+        elsewhere: runs that other processes of this machine work on.
+        failures: run directory → why it failed.
+    """
 
-def _start(point: Point, allotment: Allotment, slot: int) -> _Job:
-    run = write_directory(point, allotment.threads)
-    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **allotment.environment(slot), "PYTHONPATH": os.pathsep.join(paths)}
-    log = (run.path / "log.txt").open("ab") if allotment.slots > 1 else None
-    process = subprocess.Popen(
-        [sys.executable, *WORKER, str(run.path)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log and subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C reaches this process only, which then stops the runs in order
-    )
-    return _Job(point, process, log)
+    def __init__(self, points: list[Point], allotment: Allotment, console: Console) -> None:
+        self.allotment = allotment
+        self.hardware = points[0].config.hardware
+        outputs = Path(points[0].config.paths.outputs)
+        self.display = Display(console, len(points), allotment.slots, outputs)
+        self.numbers = {point.run.path: number for number, point in enumerate(points, start=1)}
+        self.waiting: deque[Point] = deque()
+        self.active: dict[int, Job] = {}
+        self.elsewhere: list[Point] = []
+        self.failures: dict[Path, str] = {}
+        self.attempts: Counter[Path] = Counter()
+        self.lifeline = Lifeline()
+        self._looked = 0.0
+        for point in points:
+            if point.state != "running":
+                self.waiting.append(point)
+            else:
+                self._leave_to_its_holder(point)
 
+    def run(self, asked: list[signal.Signals]) -> None:
+        """Until nothing is left to do.
 
-def _finish(job: _Job, console: Console) -> None:
-    if job.log:
-        job.log.close()
-    run, code = job.point.run, job.process.returncode
-    now_is = run.snapshot()
-    if code == 0 and now_is.state == "finished":
-        console.print(f"{run.path.name}: finished in {now_is.status.get('minutes', 0):.1f} minutes")
-        return
-    if run.holder() is None:
-        # a process that was killed could not write down what became of it
-        error = run.status.get("error") or _what(code)
-        run.update_status(state="failed", ended=now(), error=error)
-        console.print(f"{run.path.name}: FAILED: {error}" + (f" (see {run.path / 'log.txt'})" if job.log else ""))
+        Args:
+            asked: signals that asked this process to stop; the handlers add to it.
+        """
+        with self.lifeline:
+            try:
+                while self.waiting or self.active or self.elsewhere:
+                    if asked:
+                        raise KeyboardInterrupt(asked[0])
+                    self._fill()
+                    self._collect()
+                    self._look_elsewhere()
+                    if self.hardware.fail_fast and self.failures:
+                        self._fail_fast()
+                        return
+                    self.display.update(self.waiting)
+                    time.sleep(0.05)
+            except KeyboardInterrupt as stopped:
+                # a scheduler that takes the machine back: the runs are told so, and will go on later
+                is_taken = signal.SIGTERM in stopped.args and is_scheduled()
+                self._stop(signal.SIGTERM if is_taken else signal.SIGINT, asked)
+                raise
+            finally:  # whatever went wrong here
+                for job in self.active.values():
+                    job.kill()
 
+    # ------------------------------------------------------------------------------------------------------- beginning
 
-def _what(code: int) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = ", which the system does where memory runs out" if code == -signal.SIGKILL else ""
-        return f"ended by {name}{hint}"
-    return f"ended with status {code}" if code else "ended without results"
+    def _fill(self) -> None:
+        """Start what waits, as far as there are slots and cores."""
+        taken = {*self.active, *(self._slot_of(point) for point in self.elsewhere)}
+        free = [slot for slot in range(self.allotment.slots) if slot not in taken]
+        free = free[: max(0, self.allotment.slots - len(self.active) - len(self.elsewhere))]
+        for slot in free:
+            if not self.waiting:
+                return
+            point = self.waiting[0]
+            threads = threads_of(point, self.allotment.threads)
+            used = sum(job.threads for job in self.active.values())
+            if used and used + threads > self.allotment.slots * self.allotment.threads:
+                return
+            self.waiting.popleft()
+            try:
+                self._start(point, slot, threads)
+            except Exception as error:  # a full disk, a damaged file: that run's trouble only
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                self._failed(point, f"{kind}{error}")
 
+    def _start(self, point: Point, slot: int, threads: int) -> None:
+        state = point.run.state  # things may have changed since the plan was made
+        if state == "running":
+            self._leave_to_its_holder(point)
+        elif state == "finished":
+            self.display.finished += 1
+            self.display.say(f"{point.run.path.name}: finished by another process")
+        else:
+            attempt = self.attempts[point.run.path]
+            self.display.began(
+                point,
+                self.numbers[point.run.path],
+                f"try {attempt + 1} of {self.hardware.retry + 1}" if attempt else "",
+            )
+            run = write_directory(point, threads)
+            # what an earlier attempt died of is no reason of this one
+            run.update_status(slot=slot, error=None)
+            self.active[slot] = Job.start(point, self.allotment.environment(slot, threads), threads, self.lifeline)
 
-def _stop(active: dict[int, _Job], how: signal.Signals) -> None:
-    """Ask the runs to end, as Ctrl-C or a scheduler would; then insist."""
-    for job in active.values():
-        job.process.send_signal(how)
-    deadline = time.monotonic() + PATIENCE
-    for job in active.values():
-        try:
-            job.process.wait(max(0.1, deadline - time.monotonic()))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            job.process.kill()
-            job.process.wait()
-        if job.log:
-            job.log.close()
+    def _leave_to_its_holder(self, point: Point) -> None:
+        """Wait for a run that another process of this machine works on; one of another machine is its own affair."""
+        if point.run.status.get("host") == socket.gethostname():
+            self.elsewhere.append(point)
+            self.display.began(point, self.numbers[point.run.path], f"at work already: {point.run.holder()}")
+        else:
+            self.display.say(f"{point.run.path.name}: at work elsewhere ({point.run.holder()}), not waited for")
+
+    @staticmethod
+    def _slot_of(point: Point) -> int | None:
+        """The slot in which another command has this run, which on a GPU is one of the same GPUs."""
+        with suppress(UserError):
+            slot = point.run.status.get("slot")
+            return slot if isinstance(slot, int) else None
+        return None
+
+    # ---------------------------------------------------------------------------------------------------------- ending
+
+    def _collect(self) -> None:
+        """See which runs have ended, and what became of them."""
+        for slot, job in list(self.active.items()):
+            if (code := job.poll()) is None:
+                continue
+            del self.active[slot]
+            try:
+                self._conclude(job, code)
+            except Exception as error:
+                self._failed(job.point, f"{type(error).__name__}: {error}")
+
+    def _conclude(self, job: Job, code: int) -> None:
+        point, name = job.point, job.point.run.path.name
+        now_is = point.run.snapshot()
+        if code == 0 and now_is.state == "finished":
+            self.display.finished += 1
+            self.display.ended(point, f"{name}: finished in {now_is.status.get('minutes', 0):.1f} minutes")
+        elif code == BUSY or now_is.state == "running":
+            self.display.ended(point, f"{name}: another process was quicker")
+            self._leave_to_its_holder(point)
+        elif now_is.state == "stopped":
+            self.display.ended(point, f"{name}: stopped by somebody, with its state saved; the same command goes on")
+        else:
+            # a process that was killed could not write down what became of it
+            self._failed(point, now_is.status.get("error") or job.what(code))
+
+    def _failed(self, point: Point, error: str) -> None:
+        path, log = point.run.path, point.run.path / "log.txt"
+        self.attempts[path] += 1
+        again = self.attempts[path] <= self.hardware.retry
+        with suppress(OSError, UserError):  # a full disk, say: the others go on, and the reason is shown in the end
+            point.run.update_status(state="failed", ended=now(), error=error)
+        see = f" (see {log})" if log.is_file() else ""
+        self.display.ended(point, f"{path.name}: FAILED: {error}{see}" + ("; it is tried again" if again else ""))
+        if again:
+            self.waiting.append(point)
+        else:
+            self.failures[path] = error
+            self.display.failed += 1
+
+    def _look_elsewhere(self) -> None:
+        """What became of the runs of other processes."""
+        if not self.elsewhere or time.monotonic() - self._looked < LOOK_EVERY:
+            return
+        self._looked = time.monotonic()
+        for point in list(self.elsewhere):
+            try:
+                state = point.run.state
+            except UserError as error:
+                self.elsewhere.remove(point)
+                self._failed(point, str(error))
+                continue
+            if state == "running":
+                continue
+            self.elsewhere.remove(point)
+            self.display.ended(point, f"{point.run.path.name}: {state} by another process")
+            if state == "finished":
+                self.display.finished += 1
+            elif state == "failed":
+                self.failures[point.run.path] = str(point.run.status.get("error") or "")
+                self.display.failed += 1
+            else:
+                self.waiting.append(point)
+
+    def _fail_fast(self) -> None:
+        name = next(iter(self.failures)).name
+        rest = len(self.waiting) + len(self.active)
+        self.display.say(f"fail_fast=true: {name} failed, so {rest} other runs are left for the next command.")
+        self._stop(signal.SIGINT, [])
+
+    def _stop(self, how: signal.Signals, asked: list[signal.Signals]) -> None:
+        """Ask the runs to save their state and end; kill them when their time is up, or when asked once more."""
+        if not self.active:
+            return
+        many = len(self.active)
+        runs = f"{many} run{'s' if many > 1 else ''}"
+        self.display.say(f"{runs} save{'' if many > 1 else 's'} and end{'' if many > 1 else 's'}. Ctrl-C again kills.")
+        for job in self.active.values():
+            job.signal(how)
+        before, deadline = len(asked), time.monotonic() + PATIENCE
+        while self.active and time.monotonic() < deadline and len(asked) == before:
+            for slot, job in list(self.active.items()):
+                if job.poll() is not None:
+                    del self.active[slot]
+            time.sleep(0.02)
+        if self.active:
+            self.display.say(f"{len(self.active)} of them killed: they go on from their last checkpoint.")
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """A closed terminal or a `kill` stops the runs too, as Ctrl-C does, instead of leaving them behind."""
+def _stop_signals() -> Iterator[list[signal.Signals]]:
+    """Ctrl-C, a closed terminal and a `kill` are noted, not raised wherever this process happens to be.
+
+    One that is ignored, as under nohup, stays ignored.
+    """
+    asked: list[signal.Signals] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
 
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt(signal.Signals(number))
+    def note(number: int, frame: Any) -> None:
+        asked.append(signal.Signals(number))
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, note)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """A grid of runs from its points to its comparison. The launchers in hydra_plugins/ call this."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -10,13 +11,17 @@ from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
 from hldm.errors import UserError
-from hldm.machine import Allotment, allot, check_machine, memory
+from hldm.machine import Allotment, allot, check_machine
+from hldm.resources import cores, memory
 from hldm.run import requirements
+from hldm.run.ranks import place
 from hldm.study.compare import print_comparison
-from hldm.study.execute import execute
-from hldm.study.memory import refuse_more_than
+from hldm.study.execute import execute, mend
+from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
+
+NOTHING_STARTED = "plan=true: nothing was started."
 
 
 def checked(
@@ -49,25 +54,37 @@ def names(points: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     return [as_typed(point, common) for point in points]
 
 
-def sweep(points: list[tuple[tuple[str, ...], RunConfig]]) -> tuple[list[Point], UserError | None]:
-    """Do what is missing of a checked grid, then compare all of it.
+def sweep(
+    points: list[tuple[tuple[str, ...], RunConfig]], *, plan_only: bool = False
+) -> tuple[list[Point], UserError | None]:
+    """Do what is missing of a checked grid on this machine, then compare all of it.
 
     Args:
         points: what names each point, and its configuration.
+        plan_only: say what would be done, and do nothing.
 
     Returns:
         The plan, and an error to raise in the end where a run failed or is another process's: the launcher has to give
         the results of the others first.
     """
+    if not place().is_first:
+        print("One process makes the grid, and this is another one of the same step: it has nothing to do.")
+        raise SystemExit(0)
     console = terminal()
     plan = make_plan(points)
     to_run = [point for point in plan if point.is_to_run]
     allotment = machine(plan, len(to_run))
     print_plan(plan, allotment.slots, str(allotment), console)
+    if plan_only:
+        console.print(NOTHING_STARTED)
+        return plan, None
+    mend(plan)
     warn_of_tracker(to_run, console)
-    execute(to_run, allotment, console)
+    # a run that another process works on is waited for, where it takes a slot of this machine
+    at_work = [point for point in plan if point.original is None and point.state == "running"]
+    failures = execute([*at_work, *to_run], allotment, console)
     print_comparison(plan, console)
-    return plan, what_is_missing(plan)
+    return plan, what_is_missing(plan, failures)
 
 
 def warn_of_tracker(to_run: list[Point], console: Console) -> None:
@@ -85,7 +102,16 @@ def machine(plan: list[Point], runs: int) -> Allotment:
     config = plan[0].config
     if not runs:
         return allot(config.hardware, 1)
-    allotment = check_machine(config.study_folder, config.hardware, runs)
+    to_run = [point.config for point in plan if point.is_to_run]
+    done = [point for point in plan if point.state == "finished"]
+    each = usual(to_run, (peak for point in done if isinstance(peak := point.run.status.get("peak_memory_mib"), int)))
+    hardware = config.hardware
+    if hardware.threads == "auto" and len(known := {point.made_with.get("threads") for point in done}) == 1:
+        # last bits depend on the number of threads: runs of one study have the same as far as that is possible
+        [threads] = known
+        if isinstance(threads, int) and threads * hardware.ranks <= cores():
+            hardware = hardware.model_copy(update={"threads": threads})
+    allotment = check_machine(config.study_folder, hardware, runs, each)
     if not allotment.gpus and (total := memory()):
         for point in plan:
             if point.original is None and point.state != "finished":
@@ -93,14 +119,24 @@ def machine(plan: list[Point], runs: int) -> Allotment:
     return allotment
 
 
-def what_is_missing(plan: list[Point]) -> UserError | None:
-    """The error that says which runs did not finish; None where all did."""
-    missing = [point for point in plan if point.original is None and point.run.state != "finished"]
+def what_is_missing(plan: list[Point], failures: Mapping[Path, str] | None = None) -> UserError | None:
+    """The error that says which runs did not finish; None where all did.
+
+    Args:
+        failures: run directory → why it failed just now; its files may not say so, on a full disk.
+    """
+    known = failures or {}
+    looks = [(point, point.run.look()) for point in plan if point.original is None]
+    missing = [(point, now_is) for point, now_is in looks if now_is.state != "finished"]
     if not missing:
         return None
-    stories = [f"{p.run.path.name}: {p.run.status.get('error') or p.run.state}" for p in missing]
+    stories = [
+        f"{p.run.path.name}: {known.get(p.run.path) or now_is.status.get('error') or now_is.state}"
+        for p, now_is in missing
+    ]
     distinct = sum(point.original is None for point in plan)
+    study = plan[0].config.study
     return UserError(
-        f"{len(missing)} of {distinct} runs of study {missing[0].config.study} did not finish. {'; '.join(stories)}. "
+        f"{len(missing)} of {distinct} runs of study {study} did not finish. {'; '.join(stories)}. "
         "The same command tries them again, and only them."
     )

@@ -1,6 +1,6 @@
-"""Whether a run surely needs more memory than there is: a bound from below, without torch, before any work."""
+"""What memory a run takes: a bound from below for what is refused, a guess for how many run at once. Without torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hldm.config.autoencoder import Convolutions, Published
 from hldm.config.diffusion import UNet
@@ -12,6 +12,24 @@ FLOAT = 4
 
 CERTAIN = 2
 """Only what needs so many times the memory there is, by a bound from below, is refused."""
+
+BESIDE = 1.25 * 2**30
+"""Bytes of a process with its libraries and data: finished runs of the default had a peak of 1.3 to 1.7 GiB."""
+
+SHARE = 3
+"""How much more a step takes than its bound from below: see `needs`."""
+
+
+def usual(configs: Iterable[RunConfig], peaks: Iterable[int]) -> int:
+    """Bytes that the largest of these runs takes, as far as it is known.
+
+    Args:
+        peaks: MiB that finished runs of the same study took at most; they count where there are any.
+    """
+    if known := list(peaks):
+        return max(known) * 2**20
+    bounds = [least for config in configs for _, _, least, _ in needs(config)]
+    return int(BESIDE + SHARE * max(bounds, default=0))
 
 
 def refuse_more_than(total: int, config: RunConfig) -> None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 BLOCKS = " ▄▀█"  # index: 2 × upper pixel + lower pixel
 
+DAMAGED = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is no picture any more."""
+
 FEW_TILES = 12
 """Beyond so many, each has fewer pixels."""
 
@@ -44,7 +47,7 @@ def words_above(png: Path) -> list[str]:
     """The words above the columns of a sample grid; none where the file is damaged."""
     try:
         return grid_of(png)[1]
-    except (OSError, ValueError):
+    except DAMAGED:
         return []
 
 
@@ -84,7 +87,7 @@ def _shown(png: Path, pixels: int) -> Image.Image | None:
     """None where the file is damaged: the other tiles are drawn."""
     try:
         picture = grid_of(png)[0]
-    except (OSError, ValueError):
+    except DAMAGED:
         return None
     picture = picture if picture.mode == "L" else picture.convert("RGB")
     picture.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
@@ -94,12 +97,17 @@ def _shown(png: Path, pixels: int) -> Image.Image | None:
 def terminal_picture(png: Path, columns: int = 80, crop: tuple[int, int] = (151, 61)) -> str:
     """The upper left corner of a grid in half blocks, two pixels to a character: light on a dark terminal.
 
+    Of a damaged file, the sentence that says so.
+
     Args:
         png: a sample grid.
         columns: width in characters.
         crop: width and height of the corner in pixels; by default two rows of five digits.
     """
-    picture = grid_of(png)[0].convert("L")
+    try:
+        picture = grid_of(png)[0].convert("L")
+    except DAMAGED:
+        return f"{png.name} is damaged and is not shown. The run's numbers do not depend on it."
     corner = picture.crop((0, 0, min(crop[0], picture.width), min(crop[1], picture.height)))
     height = 2 * round(corner.height * columns / corner.width / 2)
     small = corner.resize((columns, height), Image.Resampling.BOX)

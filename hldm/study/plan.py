@@ -3,7 +3,7 @@
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from hldm.config.autoencoder import MLP
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
+from hldm.run import jobs
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import Identity, run_identity
 from hldm.run.provenance import differs
@@ -33,11 +34,22 @@ class Point:
     made_with: Mapping[str, Any] = field(default_factory=dict)
     """Version and commit that the run was begun with."""
     original: int | None = None
+    job: str | None = None
+    """The job of SLURM that was last given this run, as `12_3`."""
+    job_state: str = jobs.GONE
+    """What SLURM says of that job."""
 
     @property
     def is_to_run(self) -> bool:
         """Whether this point is work for this command."""
-        return self.original is None and self.state not in ("finished", "running")
+        return self.original is None and self.state not in ("finished", "running") and not self.is_submitted
+
+    @property
+    def is_submitted(self) -> bool:
+        """Whether a job of SLURM waits or works for it; where SLURM does not answer, what the run says is believed."""
+        if self.state == "finished" or self.job is None:
+            return False
+        return self.job_state in jobs.ALIVE or (self.job_state == jobs.UNKNOWN and self.state == "submitted")
 
 
 def make_plan(points: Iterable[tuple[tuple[str, ...], RunConfig]]) -> list[Point]:
@@ -53,10 +65,17 @@ def make_plan(points: Iterable[tuple[tuple[str, ...], RunConfig]]) -> list[Point
             plan.append(Point(overrides, config, identity, run, same.state, same.made_with, first[path]))
             continue
         first[path] = number
-        was = run.snapshot()
+        was = run.look()  # a damaged run is mended, and the others go on
         made_with = {**was.provenance, **(was.status.get("code") or {})}
-        plan.append(Point(overrides, config, identity, run, was.state, made_with))
-    return plan
+        plan.append(Point(overrides, config, identity, run, was.state, made_with, job=jobs.job_of(was.status)))
+    return _with_jobs(plan)
+
+
+def _with_jobs(plan: list[Point]) -> list[Point]:
+    """The plan with what SLURM says of the jobs of unfinished runs; asked once, and only where there are any."""
+    asked = {point.job for point in plan if point.job and point.state != "finished"}
+    states = jobs.states([job for job in asked if job])
+    return [replace(point, job_state=states.get(point.job or "", jobs.GONE)) for point in plan]
 
 
 def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> None:
@@ -67,16 +86,37 @@ def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> Non
         how: where they run, in words.
     """
     estimate = Estimate.from_finished_runs(Path(plan[0].config.paths.outputs))
-    words = {"new": "new", "broken off": "resume", "failed": "failed before: again", "finished": "finished already"}
+    if minutes := print_points(plan, estimate, console):
+        to_run = [point.config for point in plan if point.is_to_run]
+        count = f"{len(minutes)} run{'s' if len(minutes) > 1 else ''} to do"
+        total = makespan(minutes, slots)
+        time = f"{total:.0f} minutes" if total >= 2 else f"{60 * total:.0f} seconds"
+        console.print(f"{count}, {how}: about {time}, {estimate.basis(to_run)}.")
+        console.print("Ctrl-C stops; the same command goes on from there.")
+
+
+def print_points(plan: list[Point], estimate: "Estimate", console: Console) -> list[float]:
+    """The table, and how many runs were made with other code; the minutes of each run that is to be done."""
+    words = {
+        "new": "new",
+        "broken off": "resume",
+        "stopped": "resume",
+        "failed": "failed before: again",
+        "finished": "finished already",
+        "submitted": "its job is gone: again",
+        "cancelled": "cancelled before: again",
+        "damaged": "a file is damaged: mended",
+    }
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("#", "grid point", "run", "", "minutes"):
         table.add_column(heading, justify="right" if heading in ("#", "minutes") else "left", overflow="fold")
     minutes = []
-    to_run = [point.config for point in plan if point.is_to_run]
     for number, point in enumerate(plan, start=1):
         what = f"same run as {point.original}" if point.original else words.get(point.state, point.state)
         if point.state == "running" and not point.original:
             what = f"at work: {point.run.holder()}"
+        if point.is_submitted and not point.original:
+            what = f"job {point.job}: {point.job_state.lower()}"
         cost = ""
         if point.is_to_run:
             minutes.append(estimate.minutes(point.config))
@@ -86,12 +126,7 @@ def print_plan(plan: list[Point], slots: int, how: str, console: Console) -> Non
     others = Counter(sentence for point in plan if point.original is None and (sentence := differs(point.made_with)))
     for sentence, runs in others.items():
         console.print(f"{runs} run{'s' if runs > 1 else ''} {sentence}. Move one away to make it again.")
-    if minutes:
-        count = f"{len(minutes)} run{'s' if len(minutes) > 1 else ''} to do"
-        total = makespan(minutes, slots)
-        time = f"{total:.0f} minutes" if total >= 2 else f"{60 * total:.0f} seconds"
-        console.print(f"{count}, {how}: about {time}, {estimate.basis(to_run)}.")
-        console.print("Ctrl-C stops; the same command goes on from there.")
+    return minutes
 
 
 def makespan(minutes: list[float], slots: int) -> float:
@@ -196,5 +231,9 @@ class Estimate:
 
     def minutes(self, config: RunConfig) -> float:
         """Minutes of the whole run, also where a part of it is there already."""
+        return sum(self.stages(config).values())
+
+    def stages(self, config: RunConfig) -> dict[str, float]:
+        """Minutes of each stage, in the order in which they come."""
         work, factor = units(config), self.factor.get(kind(config), {})
-        return sum(factor.get(s, 1.0) * (FIXED[s] + NOMINAL[s] * work[s]) for s in NOMINAL) / 60
+        return {stage: factor.get(stage, 1.0) * (FIXED[stage] + NOMINAL[stage] * work[stage]) / 60 for stage in NOMINAL}

@@ -180,9 +180,12 @@ def _read(file: Path) -> dict[str, Any] | None:
         content = json.loads(file.read_text(encoding="utf-8"))
         points = [(float(x), float(y)) for x, y in content["points"]]
         labels = [int(label) for label in content["labels"]]
-        if not points or len(points) != len(labels):
+        numbers = [*(x for point in points for x in point), *(content.get("explained") or ())]
+        numbers += [content["curvature"], content.get("sqrt_c_rms") or 0.0]
+        is_sound = isinstance(content["kind"], str) and isinstance(content["class_names"], list)
+        if not points or len(points) != len(labels) or not is_sound or not all(map(math.isfinite, numbers)):
             return None
-        return {**content, "points": points, "labels": labels, "curvature": float(content["curvature"])}
+        return {**content, "points": points, "labels": labels}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

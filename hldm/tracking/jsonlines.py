@@ -1,11 +1,17 @@
-"""`metrics.jsonl`: one JSON object a line, {"stage": …, "step": …, metric: value, …}, in the order of training."""
+"""`metrics.jsonl`: one JSON object a line, {"stage": …, "step": …, metric: value, …}, in the order of training.
+
+Nothing in it depends on the time: the file of a run that was stopped and resumed is that of one that was not, byte for
+byte.
+"""
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
+
+from hldm.files import check_fences, write_atomically
 
 # JSON has no NaN and no infinity. These are the names that proto3's JSON mapping gives them; float() reads all three.
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
@@ -31,6 +37,7 @@ class JsonLines:
     def log(self, step: int, metrics: Mapping[str, float], stage: str) -> None:
         """Append one line. Values are anything that float() takes; NaN and ±∞ become the strings of `_NOT_FINITE`."""
         assert not {"stage", "step"} & metrics.keys(), "stage and step are not names of metrics"
+        check_fences(self.path)
         record = {"stage": stage, "step": step} | {name: _to_json(float(value)) for name, value in metrics.items()}
         # One write in append mode: a kill leaves the line whole, absent or torn, never mixed with another.
         with self.path.open("ab", buffering=0) as file:
@@ -43,6 +50,23 @@ class JsonLines:
         if len(kept) < len(records):
             self._replace([json.dumps(record).encode() + b"\n" for record in kept])
 
+    def begin_with(self, stage: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Let the file begin with these lines, of a stage and of those after it, in place of what it has of these.
+
+        So the stage that comes first stands first, also in the file of a run that was stopped in a later one.
+        """
+        first = [{name: _to_json(value) for name, value in record.items()} for record in records]
+        found, theirs = self._read(), {stage, *(record["stage"] for record in first)}
+        wanted = first + [record for record in found if record["stage"] not in theirs]
+        if wanted != found:
+            self._replace([json.dumps(record).encode() + b"\n" for record in wanted])
+
+    def sync(self) -> None:
+        """Flush the lines to the disk, so that they survive a loss of power."""
+        if self.path.exists():
+            with self.path.open("rb+") as file:
+                os.fsync(file.fileno())
+
     def records(self) -> list[dict[str, Any]]:
         """All lines, with NaN and ±∞ as floats again."""
         return [
@@ -54,15 +78,12 @@ class JsonLines:
         return [json.loads(line) for line in self.path.read_bytes().splitlines()] if self.path.exists() else []
 
     def _replace(self, lines: list[bytes]) -> None:
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("wb") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        write_atomically(self.path, lambda file: file.write_bytes(b"".join(lines)))
 
 
-def _to_json(value: float) -> float | str:
+def _to_json(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
     if math.isnan(value):
         return "NaN"
     return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")

@@ -1,5 +1,6 @@
 """One loop for both stages, what it needs to resume bit for bit, and the random streams that make runs comparable."""
 
+from hldm.training import ranks
 from hldm.training.checkpoint import load_weights, save_weights
 from hldm.training.learned import settled, settling
 from hldm.training.loop import Stage, train
@@ -21,6 +22,7 @@ __all__ = [
     "images_used",
     "initialised",
     "load_weights",
+    "ranks",
     "save_weights",
     "settled",
     "settling",

@@ -11,13 +11,15 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from hldm.errors import UserError
-from hldm.training.checkpoint import load_state, save_state
+from hldm.errors import Stopped, UserError
+from hldm.run import stop
+from hldm.training import ranks
+from hldm.training.checkpoint import load_states, save_state
 from hldm.training.ema import Ema
 from hldm.training.learned import LearnedCurvatures
 from hldm.training.memory import within_memory
 from hldm.training.optimizer import Optimizer
-from hldm.training.watch import Watch, is_finite
+from hldm.training.watch import Watch
 
 
 class Stage(ABC):
@@ -67,9 +69,12 @@ def train(
     ema_decay: float | None,
     state_path: Path,
     checkpoint_every: int,
+    checkpoint_minutes: float | None = None,
     log_every: int,
     on_start: Callable[[int], None],
     log: Callable[[int, dict[str, float]], None],
+    on_step: Callable[[int], None] = lambda done: None,
+    on_save: Callable[[], None] = lambda: None,
 ) -> nn.Module:
     """Train `stage` to its end and return the model to use: the average where `ema_decay` is given.
 
@@ -81,10 +86,14 @@ def train(
         ema_decay: of the average of the weights, see `Ema`; None: there is no average.
         state_path: where the resume state is kept; an earlier one is continued from.
         checkpoint_every: steps between resume states.
+        checkpoint_minutes: the most minutes between them, where steps are slow; None: only steps count.
         on_start: called once with the first step that will be run, before it runs.
         log: called every `log_every` steps (and at the last one) with (steps done, scalars).
+        on_step: called after every step with the steps done.
+        on_save: called before a state is saved: what it relies on is to be on the disk first.
 
     Raises:
+        Stopped: the process was asked to stop (`hldm.run.stop`), and the state of the last step is saved.
         UserError: the loss or a weight is no longer finite, or a step does not fit in memory. What is saved is finite.
     """
     learned = LearnedCurvatures(stage.model)
@@ -92,8 +101,10 @@ def train(
     ema = None if ema_decay is None else Ema(stage.model, ema_decay)
     kept = [stage.model] if ema is None else [stage.model, ema.model]
     first = _resume(state_path, stage, optimizer, ema)
+    ranks.check()
     on_start(first)
     watch = Watch(stage.name, stage.curved, optimizer.peak)
+    watch.saved = first
     device = next(stage.model.parameters()).device
 
     def share(step: int) -> float:
@@ -106,7 +117,8 @@ def train(
         TextColumn("{task.fields[figures]}"),
         TimeRemainingColumn(compact=True),
     )
-    started, images_first = time.perf_counter(), first
+    started, patience = time.monotonic(), 60 * (checkpoint_minutes or math.inf)
+    saved = started
     with Progress(*columns, refresh_per_second=2) as progress, within_memory(stage.name, device):
         bar = progress.add_task(stage.name.replace("_", " "), total=steps, completed=first, figures="")
         for step in range(first, steps):
@@ -115,6 +127,7 @@ def train(
                 terms = stage.loss(step)
                 optimizer.zero_grad()
                 terms["loss"].backward()
+                ranks.average_gradients(stage.model)
                 if clip_norm is not None:
                     terms["gradient_norm"] = optimizer.clip(clip_norm)
                 optimizer.step()
@@ -129,14 +142,23 @@ def train(
                 watch.settle()
                 figures = {name: float(value.detach()) for name, value in terms.items()}
                 figures |= learned.figures()
-                figures["steps_per_second"] = (done - images_first) / (time.perf_counter() - started)
+                figures["steps_per_second"] = (done - first) / (time.monotonic() - started)
                 log(done, figures)
                 progress.update(bar, figures=f"loss {figures['loss']:.4g}")
             progress.update(bar, completed=done)
-            if done % checkpoint_every == 0 and done < steps:
-                watch.weights(done, *kept)
-                save_state(state_path, _state(done, stage, optimizer, ema))
-        watch.weights(steps, *kept)
+            on_step(done)
+            is_stopping = ranks.anywhere(stop.requested())
+            is_late = ranks.anywhere(time.monotonic() - saved >= patience)
+            if done < steps and (done % checkpoint_every == 0 or is_late or is_stopping):
+                state = _state(done, stage, optimizer, ema)
+                watch.state(done, state)
+                if ranks.is_first():
+                    on_save()
+                    save_state(state_path, state)
+                watch.saved, saved = done, time.monotonic()
+                if is_stopping:
+                    raise Stopped("asked to stop")
+        watch.state(steps, _state(steps, stage, optimizer, ema))
     return stage.model if ema is None else ema.model
 
 
@@ -151,10 +173,15 @@ def _state(step: int, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> di
 
 
 def _resume(path: Path, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> int:
-    """Load the state at `path`, where there is one, and return the first step to run."""
-    state = load_state(path)
-    if state is None:
+    """Load the newest sound state at `path`, where there is one, and return the first step to run.
+
+    Raises:
+        UserError: it is of another model.
+    """
+    found = ranks.together(lambda: next(iter(load_states(path)), None))
+    if found is None:
         return 0
+    file, state = found
     try:
         stage.model.load_state_dict(state["model"])
         stage.load_state_dict(state.get("stage", {}))
@@ -163,11 +190,8 @@ def _resume(path: Path, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> 
             ema.load_state_dict(state["ema"])
     except (KeyError, RuntimeError) as error:
         raise UserError(
-            f"The resume state {path} is from another version of the model. Delete this file to start the stage again."
+            f"The resume state {file} is from another version of the model. Delete this file to start the stage again."
         ) from error
-    if not is_finite(stage.model):
-        raise UserError(
-            f"The resume state {path} has weights that are not finite. Delete this file to start the stage again, and "
-            f"lower training.{stage.name}.learning_rate."
-        )
+    if file != path:
+        print(f"    {stage.name} goes on from the state before, after step {state['step']}", flush=True)
     return int(state["step"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from hldm.errors import UserError
+from hldm.resources import free_memory
 
 
 @contextmanager
@@ -43,21 +44,6 @@ def within_memory(stage: str, device: torch.device) -> Iterator[None]:
         ) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def free_memory() -> int | None:
-    """Bytes that the system and the control group still have for this process; None where they cannot be known."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-        free = int(re.search(r"MemAvailable:\s+(\d+) kB", text)[1]) * 1024  # type: ignore[index]  # always there
-    except (OSError, TypeError):
-        return None
-    group = Path("/sys/fs/cgroup")
-    try:
-        most, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return free if most == "max" else max(0, min(free, int(most) - used))
 
 
 def _in_use() -> int:

@@ -19,6 +19,7 @@ from hldm.data import Split
 from hldm.errors import UserError
 from hldm.metrics import DigitClassifier
 from hldm.model import LatentModel
+from hldm.training import ranks
 from hldm.training.randomness import initialised
 from hldm.training.stages import FirstStage
 
@@ -121,9 +122,9 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor) -> Tensor:
     """λ = |∇ reconstruction|/(|∇ adversarial| + 10⁻⁴), by the decoder's last layer (Esser et al. 2021, eq. 7)."""
-    ours, theirs = (
-        torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)
-    )
+    gradients = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in (reconstruction, adversarial)]
+    ranks.average(gradients)
+    ours, theirs = (gradient.norm() for gradient in gradients)
     return (ours / (theirs + 1e-4)).clamp(0, 1e4).detach()
 
 

@@ -7,6 +7,7 @@ from hldm.autoencoder import Encoded, TrainableAutoencoder
 from hldm.data import Split
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion, LatentModel
+from hldm.run import stop
 from hldm.training.loop import Stage
 from hldm.training.randomness import batch_indices, stream
 
@@ -68,9 +69,12 @@ class DiffusionStage(Stage):
     def loss(self, step: int) -> dict[str, Tensor]:
         chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels)).to(self.labels.device)
         noise = stream(self.seed, f"{self.name}/noise", step, self.labels.device)
+        part, posterior_noise = self.encoded.rows(chosen), None
+        if self.diffusion.process.starts_from_posterior_noise:
+            posterior_noise = torch.randn(part.loc.shape, generator=noise, device=part.loc.device)
         with torch.no_grad():
-            v = self.diffusion.autoencoder.draw(self.encoded.rows(chosen), noise)
-        return {"loss": self.diffusion.diffusion_loss(v, self.labels[chosen], noise)}
+            v = self.diffusion.autoencoder.draw(part, noise if posterior_noise is None else posterior_noise)
+        return {"loss": self.diffusion.diffusion_loss(v, self.labels[chosen], noise, posterior_noise)}
 
 
 @torch.no_grad()
@@ -83,6 +87,7 @@ def encode(model: LatentModel, images: Tensor | Split, chosen: Tensor | None = N
     chosen = torch.arange(len(images)) if chosen is None else chosen
     whole: Encoded | None = None
     for part in chosen.split(batch_size):
+        stop.check()
         batch = images.read(part) if isinstance(images, Split) else images[part]
         loc, scale = model.autoencoder.encode(to_unit(batch.to(model.device)))
         if whole is None:

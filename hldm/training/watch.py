@@ -1,7 +1,7 @@
 """Checks that the loss and the weights of a training are finite, and explains what to change when they are not."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hldm.errors import UserError
 from hldm.geometry import Curvature
 from hldm.geometry.curvature import USUAL_CURVATURE
+from hldm.training.checkpoint import not_finite
 
 
 class Watch:
@@ -22,12 +23,16 @@ class Watch:
         stage: name of what is trained.
         curved: the module whose curvatures, if it has any, the loss depends on.
         rate: the peak learning rate.
+
+    Attributes:
+        saved: steps of the last state that was saved, for what is said.
     """
 
     def __init__(self, stage: str, curved: nn.Module, rate: float) -> None:
         self.stage = stage
         self.curved = curved
         self.rate = rate
+        self.saved = 0
         self._late: tuple[int, Tensor, Any] | None = None  # step, its loss on the way to the CPU, when it has arrived
 
     def loss(self, step: int, loss: Tensor) -> None:
@@ -63,23 +68,24 @@ class Watch:
             arrived.synchronize()
             self._look(step, float(number))
 
-    def weights(self, done: int, *models: nn.Module) -> None:
-        """Check all weights after `done` steps, before they are saved or returned.
+    def state(self, done: int, state: Mapping[str, Any]) -> None:
+        """Check all that is about to be saved or returned after `done` steps: weights, averages, the optimiser.
 
         Raises:
-            UserError: one of them is not finite.
+            UserError: one number of it is not finite.
         """
         self.settle()
-        if any(not is_finite(model) for model in models):
-            self._refuse(done - 1, "a weight is not a finite number")
+        if (name := not_finite(state)) is not None:
+            self._refuse(done - 1, f"{name} is not finite")
 
     def _look(self, step: int, loss: float) -> None:
         if not math.isfinite(loss):
             self._refuse(step, f"the loss is {loss}")
 
     def _refuse(self, step: int, what: str) -> NoReturn:
+        kept = f"the state after step {self.saved} is kept" if self.saved else "there is no earlier state"
         raise UserError(
-            f"{self.stage}: {what} at step {step + 1}. {self._remedy(step)} Nothing of that was saved; the "
+            f"{self.stage}: {what} at step {step + 1}. {self._remedy(step)} Nothing of that was saved, {kept}, and the "
             "same command would end here again."
         )
 
@@ -103,9 +109,3 @@ class Watch:
             f"Its learning rate of {self.rate:g} is too high: lower it, as in "
             f"training.{self.stage}.learning_rate={lower:g}."
         )
-
-
-def is_finite(model: nn.Module) -> bool:
-    """Whether every weight of a model is a finite number. On a GPU it waits once, for all weights together."""
-    found = [parameter.isfinite().all() for parameter in model.parameters()]
-    return not found or bool(torch.stack(found).all())

@@ -7,6 +7,7 @@ import pytest
 
 from hldm.commands import train
 from hldm.errors import UserError
+from hldm.slurm import submit
 from hldm.study import grid, plan
 
 SETTING = r"[a-z_]+(?:[./][a-z_]+)*=(?:'[^']*'|\[[^\]]*\]|[^\s,;]+)"
@@ -45,6 +46,7 @@ def check_advice(argv: list[str], err: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(plan, "make_plan", accept)
     monkeypatch.setattr(grid, "make_plan", accept)
+    monkeypatch.setattr(submit, "make_plan", accept)
     for advice in advised(" ".join(err.split())):
         refused = {}
         for attempt in (followed(argv, advice), advice):

@@ -336,8 +336,17 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "a variable that is not set": (["seed=${oc.env:NOPE_}"], ["seed", "environment variable NOPE_", "Type seed=…"]),
     **{
         f"launcher {name}": (["-m", f"hydra/launcher={name}", "seed=0,1"], [f"launcher={name}", "hardware=auto"])
-        for name in ("basic", "submitit_local", "submitit_slurm", "joblib")
+        for name in ("basic", "submitit_local", "joblib")
     },
+    "launcher of submitit": (
+        ["-m", "hydra/launcher=submitit_slurm", "seed=0,1"],
+        ["hardware=slurm_gpu", "hardware.slurm.partition=…"],
+    ),
+    "setting of a launcher": (
+        ["-m", "hydra.launcher.partition=gpu", "seed=0,1"],
+        ["hardware=slurm_gpu hardware.slurm.partition=gpu"],
+    ),
+    "hardware of two kinds": (["-m", "hardware=cpu,slurm_gpu"], ["hardware", "one value"]),
     "launcher of one run": (["hydra/launcher=basic"], ["hardware=auto"]),
     "sweeper": (["-m", "hydra/sweeper=optuna", "seed=0,1"], ["hydra/sweeper=optuna", "-m makes a grid"]),
     "folders of Hydra": (["hydra.run.dir=x"], ["paths.outputs=…"]),

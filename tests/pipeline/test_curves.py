@@ -18,6 +18,7 @@ from hldm.pipeline.build import build_dataset, build_model, load_model
 from hldm.pipeline.curves import Setting, draw_curves, drawn_with
 from hldm.pipeline.log import RunLog
 from hldm.pipeline.samples import build_extractors, sample_images
+from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity, training_identity
 from hldm.tracking import NoTracker
 from hldm.training import stream
@@ -262,7 +263,7 @@ def test_a_tracker_is_given_each_curve_as_a_stage_of_its_own(tmp_path):
 
     guidance = {"points": [{"value": 1.0, "kid": 0.2}, {"value": 1.5, "kid": 0.1}], "best": 1.5}
     method = {"points": [{"value": "euler", "kid": 0.3}], "best": "euler"}
-    RunLog(tmp_path, Recording()).curves({"guidance": guidance, "method": method})
+    RunLog(RunDirectory(tmp_path), Recording()).curves({"guidance": guidance, "method": method})
     assert rows == [
         ("guidance_curve", 1, {"value": 1.0, "kid": 0.2}),
         ("guidance_curve", 2, {"value": 1.5, "kid": 0.1}),

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import signal
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from safetensors.torch import load_file
 import hldm
 import hldm.metrics as metrics_module
 from hldm.commands import evaluate
-from hldm.errors import UserError
+from hldm.errors import Stopped, UserError
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion
 from hldm.pipeline import evaluate_run, run
 from hldm.pipeline.build import build_dataset, load_model
+from hldm.run import stop
 from hldm.training import batch_indices
 from hldm.training.stages import DiffusionStage, FirstStage
 from tests.pipeline.conftest import curve, prepare, weights
@@ -115,7 +117,7 @@ def test_the_reach_of_curvature_is_also_that_of_what_diffusion_sees(finished):
 def test_the_latent_scale_is_measured_on_the_first_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module("hldm.pipeline.train"), "SCALE_IMAGES", 20)  # two batches of 16
     seen = []
-    monkeypatch.setattr(LatentDiffusion, "fit_latent_scale", lambda self, v: seen.append((self.autoencoder, v)))
+    monkeypatch.setattr(LatentDiffusion, "fit_latents", lambda self, v, *_: seen.append((self.autoencoder, v)))
     directory = prepare(tmp_path, "autoencoder=vq")  # whose latents are drawn without noise
     run(directory.path)
     [(autoencoder, v)] = seen
@@ -159,6 +161,39 @@ def test_a_stopped_run_resumes_bit_for_bit(finished, tmp_path, monkeypatch, stag
         with pytest.raises(KeyboardInterrupt):
             run(directory.path)
     assert directory.state == "broken off"
+    run(directory.path)
+    assert directory.state == "finished"
+    assert weights(directory) == weights(finished["poincare"])
+    assert curve(directory) == curve(finished["poincare"])
+    assert evaluate.differing(finished["poincare"].results, directory.results) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "step"),
+    [("FirstStage.loss", 2), ("DiffusionStage.loss", 0), ("DiffusionStage.loss", 4), ("samples.draw", 0)],
+)
+def test_a_run_that_is_asked_to_stop_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, place, step):
+    """In both stages, and in the evaluation, which is done again from its beginning."""
+    directory = prepare(tmp_path, "geometry=poincare")
+    owner, name = place.split(".")
+    owner = importlib.import_module("hldm.pipeline.samples") if owner == "samples" else globals()[owner]
+    before, calls = getattr(owner, name), []
+
+    def asked(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == step + 1:
+            signal.raise_signal(signal.SIGTERM)
+        return before(*arguments, **options)
+
+    with monkeypatch.context() as patch, stop.listening():
+        patch.setattr(owner, name, asked)
+        with pytest.raises(Stopped):
+            run(directory.path)
+    assert len(calls) == step + 1
+    assert directory.state == "stopped"
+    if owner is DiffusionStage:
+        progress = directory.status["progress"]
+        assert (progress["stage"], progress["step"], progress["steps"]) == ("first_stage", 1, 6)
     run(directory.path)
     assert directory.state == "finished"
     assert weights(directory) == weights(finished["poincare"])

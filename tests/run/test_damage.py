@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hldm import console
-from hldm.commands import evaluate, generate
-from hldm.run.directory import RunDirectory
+from hldm.commands import evaluate, generate, runs
+from hldm.run.directory import MODEL, RunDirectory
 from tests.conftest import Invoke
 
 DAMAGE = [
@@ -43,6 +43,17 @@ def test_another_run_is_planned_beside_a_damaged_one(file: str, invoke: Invoke) 
     [run] = Path("outputs/main").glob("*-s0-*")
     (run / file).write_text("{")
     assert invoke("seed=1", "tracking=none")[0] == 0
+
+
+@pytest.mark.parametrize("file", ["status.json", "results.json"])
+def test_retrying_sets_aside_what_cannot_be_read(file: str, invoke: Invoke) -> None:
+    invoke("seed=0", "tracking=none")
+    [run] = Path("outputs/main").glob("*-s0-*")
+    (run / file).write_text("{")
+    assert console.run(lambda: runs.main(["retry", str(run)])) == 0
+    assert (run / f"{file}.damaged").read_text() == "{"
+    assert invoke("-m", "seed=0,1", "tracking=none")[0] == 0
+    assert RunDirectory(run).state == "finished"
 
 
 @pytest.mark.parametrize("folder", ["a [1]", "x*y", "plain"])
@@ -83,3 +94,48 @@ def test_provenance_from_elsewhere_is_said(
     err = " ".join(capfd.readouterr().err.split())
     for part in (f"has no sound provenance.{key}", "Delete it"):
         assert part in err
+
+
+@pytest.mark.parametrize("file", ["status.json", "results.json"])
+def test_a_damaged_run_of_a_study_is_named_and_mended_and_the_others_go_on(file: str, invoke: Invoke) -> None:
+    assert invoke("-m", "seed=0,1", "tracking=none")[0] == 0
+    [run] = Path("outputs/main").glob("*-s0-*")
+    (run / file).write_text("{")
+    status, out, err = invoke("-m", "seed=0,1,2", "tracking=none")
+    assert status == 0, err
+    assert "a file is damaged: mended" in " ".join(out.split())
+    assert f"{file} is damaged: it is {file}.damaged now" in " ".join(out.split())
+    assert (run / f"{file}.damaged").read_text() == "{"
+    assert {path.name.split("-")[2]: RunDirectory(path).state for path in Path("outputs/main").glob("poin*")} == {
+        f"s{seed}": "finished" for seed in range(3)
+    }
+    assert invoke("-m", "seed=0,1,2", "tracking=none")[0] == 0
+
+
+def test_the_configuration_of_a_finished_run_is_written_anew(invoke: Invoke) -> None:
+    invoke("seed=0", "tracking=none")
+    [run] = Path("outputs/main").glob("*-s0-*")
+    config = RunDirectory(run).config
+    for damage in ("", "seed: [", None):
+        if damage is None:
+            (run / "config.yaml").unlink()
+        else:
+            (run / "config.yaml").write_text(damage)
+        status, out, _ = invoke("seed=0", "tracking=none")
+        assert status == 0
+        assert "config.yaml was damaged, and has been written anew" in " ".join(out.split())
+        assert RunDirectory(run).config.training == config.training
+    assert "written anew" not in invoke("seed=0", "tracking=none")[1]
+
+
+def test_a_finished_run_whose_weights_are_cut_off_is_not_finished(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    (tmp_path / "run" / MODEL).parent.mkdir(parents=True)
+    (run.path / MODEL).write_bytes(b"weights")
+    run.update_status(state="finished", weights_bytes=7)
+    run.write_results({"metrics": {}})
+    assert run.state == "finished"
+    (run.path / MODEL).write_bytes(b"")
+    assert run.state == "broken off"
+    (run.path / MODEL).unlink()  # by somebody who needed the room
+    assert run.state == "finished"

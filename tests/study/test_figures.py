@@ -276,6 +276,10 @@ def test_runs_without_samples_show_their_latents_and_damaged_files_leave_a_gap(t
     assert write_sheet(sheet(comparison, found, study), tmp_path / "a", ("png",)) == [tmp_path / "a.png"]
     for folder in folders:
         (folder / "samples.png").unlink()
+    sound = json.loads((folders[0] / "latents.json").read_text())
+    for name in ("kind", "class_names", "curvature", "points"):  # one letter of a key is another one
+        (folders[0] / "latents.json").write_text(json.dumps(sound).replace(f'"{name}"', f'"{name}~"'))
+        assert write_sheet(sheet(comparison, found, study), tmp_path / "b", ("png",)) == [tmp_path / "b.png"]
     (folders[0] / "latents.json").write_text('{"points": 3}')
     assert write_sheet(sheet(comparison, found, study), tmp_path / "b", ("png",)) == [tmp_path / "b.png"]
     for folder in folders:

@@ -4,7 +4,7 @@ import pytest
 
 from hldm.config.compose import compose
 from hldm.errors import UserError
-from hldm.study.memory import needs, refuse_more_than
+from hldm.study.memory import needs, refuse_more_than, usual
 from tests.conftest import Invoke
 
 GIB = 2**30
@@ -52,3 +52,11 @@ def test_it_is_said_before_any_work(invoke: Invoke) -> None:
     assert status == 2
     assert "Traceback" not in err
     assert "denoiser.block_channels has too many" in " ".join(err.split())
+
+
+def test_what_a_run_usually_takes() -> None:
+    """Finished runs of the default had a peak of 1.3 to 1.7 GiB; what was measured counts where there is any."""
+    default, large = compose([]), compose(["training.diffusion.batch_size=4000"])
+    assert 1.2 * GIB < usual([default], []) < 1.8 * GIB
+    assert usual([default, large], []) > usual([default], []) + GIB
+    assert usual([large], [1500, 1600]) == 1600 * 2**20

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from hldm.pipeline.pictures import image_grid, save_grid
-from hldm.study.pictures import Tile, grid_of, terminal_picture, tiles_figure
+from hldm.study.page.thumbnails import thumbnail
+from hldm.study.pictures import Tile, grid_of, terminal_picture, tiles_figure, words_above
 
 
 def test_a_grid_is_taken_without_its_words(tmp_path: Path) -> None:
@@ -41,3 +42,20 @@ def test_half_blocks(tmp_path: Path) -> None:
     picture.paste(255, (20, 10, 40, 20))
     picture.save(tmp_path / "a.png")
     assert terminal_picture(tmp_path / "a.png", columns=4, crop=(40, 40)) == "▀▀▄▄\n"
+
+
+def test_no_flipped_bit_of_a_picture_ends_anything(tmp_path: Path) -> None:
+    """It is shown with a wrong pixel, or left out with a sentence."""
+    file, said = tmp_path / "a.png", 0
+    save_grid(file, torch.randint(0, 255, (4, 1, 8, 8), dtype=torch.uint8), 2, 1, column_names=["0", "1"])
+    content = file.read_bytes()
+    for position in range(0, len(content), 9):
+        changed = bytearray(content)
+        changed[position] ^= 1 << position % 8
+        file.write_bytes(changed)
+        said += "is damaged and is not shown" in terminal_picture(file)
+        thumbnail(bytes(changed))
+        words_above(file)
+    assert said > 30
+    file.write_bytes(content[: len(content) // 2])
+    assert "is damaged" in terminal_picture(file)

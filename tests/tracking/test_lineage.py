@@ -213,51 +213,47 @@ def test_the_commit_is_where_the_dashboard_looks_for_it(tmp_path: Path, server: 
     assert server.only_run.commit == PROVENANCE["commit"]
 
 
-def scheduled_session(directory: Path, job: str | None) -> tuple[int, str]:
-    """Exit status and output of a tracked process that gets SIGTERM, and SIGINT right after, within a job or not."""
+def test_a_run_that_is_stopped_shows_as_preempted(tmp_path: Path, server: WandbServer) -> None:
+    """A process that gets SIGTERM, and SIGINT from the one that started it right after."""
+    directory = tmp_path / "one"
     directory.mkdir()
     code = f"""
 import sys, time
 sys.path.insert(0, {str(ROOT / "tests/tracking")!r})
 from pathlib import Path
 from test_wandb import Session
-from hldm.run.scheduler import stopped_by_a_scheduler
-session = Session(Path({str(directory)!r})).train("diffusion", 0, 3)
-try:
-    with stopped_by_a_scheduler(session.tracker.preempted):
-        print("trained", flush=True)
-        time.sleep(60)
-except KeyboardInterrupt:
-    print("stopping", flush=True)
-    time.sleep(1)  # the process that started it asks it to stop as well
-finally:
-    session.tracker.finish(1)
-    print("closed", flush=True)
+from hldm.errors import Stopped
+from hldm.run import stop
+with stop.listening():
+    session = Session(Path({str(directory)!r})).train("diffusion", 0, 3)
+    print("trained", flush=True)
+    try:
+        while True:
+            time.sleep(0.02)
+            stop.check()
+    except Stopped:
+        print("stopping", flush=True)
+        time.sleep(1)  # the process that started it asks it to stop as well
+        session.tracker.preempted()
+    finally:
+        session.tracker.finish(1)
+        print("closed", flush=True)
 """
-    environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
-    environment |= {"PYTHONPATH": str(ROOT)} | ({"SLURM_JOB_ID": job} if job else {})
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "trained\n"
         process.send_signal(signal.SIGTERM)
-        if job:
-            assert process.stdout.readline() == "stopping\n"
-            process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=60)[0]
-    return process.returncode, output
-
-
-def test_a_run_that_a_scheduler_stops_shows_as_preempted(tmp_path: Path, server: WandbServer) -> None:
-    assert scheduled_session(tmp_path / "one", "7") == (0, "closed\n")
+    assert (process.returncode, output) == (0, "closed\n")
     run = server.only_run
     assert run.was_preempted
     assert run.exit_codes == [1]
     assert run.steps("diffusion") == [1, 2, 3]
-
-
-def test_outside_of_a_job_a_kill_is_a_kill(tmp_path: Path, server: WandbServer) -> None:
-    status, output = scheduled_session(tmp_path / "one", None)
-    assert (status, output) == (-signal.SIGTERM, "")
-    assert not server.only_run.was_preempted

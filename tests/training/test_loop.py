@@ -1,18 +1,26 @@
 """A stopped stage goes on bit for bit; a diverged one says so; the schedule and the average are what they say."""
 
+import signal
 from functools import partial
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from hldm.errors import UserError
+from hldm.errors import Stopped, UserError
 from hldm.geometry import FixedCurvature, LearnableCurvature
-from hldm.training.checkpoint import load_state, load_weights, save_state, save_weights
+from hldm.run import stop
+from hldm.training.checkpoint import before, load_states
 from hldm.training.ema import Ema
 from hldm.training.loop import Stage, scheduled, train
 from hldm.training.randomness import initialised, stream
+
+
+def load_state(path):
+    """The newest one; None where there is none."""
+    return next((state for _, state in load_states(path)), None)
 
 
 class Regression(Stage):
@@ -50,19 +58,23 @@ def run(
     clip_norm=1.0,
     lr=1e-2,
     log_every=1,
+    make_optimizer=None,
+    checkpoint_every=4,
+    **others,
 ):
     return train(
         stage,
         steps=steps,
-        make_optimizer=partial(torch.optim.AdamW, lr=lr),
+        make_optimizer=make_optimizer or partial(torch.optim.AdamW, lr=lr),
         schedule=schedule,
         clip_norm=clip_norm,
         ema_decay=ema_decay,
         state_path=path,
-        checkpoint_every=4,
+        checkpoint_every=checkpoint_every,
         log_every=log_every,
         on_start=(starts if starts is not None else []).append,
         log=lambda step, figures: None if logged is None else logged.append((step, figures)),
+        **others,
     )
 
 
@@ -78,6 +90,45 @@ def test_a_stopped_stage_goes_on_bit_for_bit(tmp_path, stop_at, ema_decay):
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert {step: figures["loss"] for step, figures in straight_log} == {step: figures["loss"] for step, figures in log}
+
+
+def ask_at(step):
+    return lambda done: signal.raise_signal(signal.SIGTERM) if done == step else None
+
+
+@pytest.mark.parametrize("step", [1, 6, 8, 19])
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_stage_that_is_asked_to_stop_saves_the_step_it_is_at(tmp_path, step, ema_decay):
+    starts = []
+    straight = run(Regression(), tmp_path / "a.pt", ema_decay)
+    with stop.listening(), pytest.raises(Stopped, match="SIGTERM"):
+        run(Regression(), tmp_path / "b.pt", ema_decay, starts, on_step=ask_at(step))
+    resumed = run(Regression(), tmp_path / "b.pt", ema_decay, starts)
+    assert starts == [0, step]
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_stage_that_is_asked_to_stop_before_it_begins_does_no_step(tmp_path):
+    starts = []
+    with stop.listening():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped):
+            run(Regression(0), tmp_path / "a.pt", starts=starts)
+    assert not starts
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stage_that_is_asked_to_stop_in_its_last_step_is_finished(tmp_path):
+    with stop.listening():
+        run(Regression(), tmp_path / "a.pt", on_step=ask_at(20))
+        assert stop.requested()  # and whoever goes on from here stops
+
+
+def test_what_is_not_finite_is_not_saved_by_a_stop_either(tmp_path):
+    with stop.listening(), pytest.raises(UserError, match=r"model\.0\.weight.* the state after step 4 is kept"):
+        run(Regression(poisoned_gradient=5), tmp_path / "a.pt", on_step=ask_at(6))
+    assert load_state(tmp_path / "a.pt")["step"] == 4
 
 
 class Curved(Regression):
@@ -144,7 +195,7 @@ def test_a_learning_rate_beyond_all_reason_is_named_and_nothing_is_saved(tmp_pat
 @pytest.mark.parametrize(("step", "steps"), [(3, 20), (7, 20), (9, 10)], ids=["first save", "second save", "end"])
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, step, steps):
     stage = Regression(poisoned_gradient=step)
-    with pytest.raises(UserError, match=rf"regression: a weight is not a finite number at step {step + 1}\."):
+    with pytest.raises(UserError, match=rf"regression: model\.0\.weight is not finite at step {step + 1}\."):
         run(stage, tmp_path / "a.pt", steps=steps, log_every=1000)
     state = load_state(tmp_path / "a.pt")
     assert (state["step"] if state else 0) == step // 4 * 4
@@ -171,14 +222,83 @@ def test_the_learning_rate_is_not_blamed_for_the_first_step(tmp_path):
     assert "learning_rate=" not in str(raised.value)
 
 
-def test_a_state_of_weights_that_are_not_finite_is_refused(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(Regression(7), tmp_path / "a.pt")
-    state = load_state(tmp_path / "a.pt")
+def test_what_the_optimiser_remembers_is_looked_at_too(tmp_path):
+    """A second moment that overflows: the weights are finite and would stand still for ever."""
+    stage, made = Regression(), []
+
+    def make(parameters):
+        made.append(torch.optim.AdamW(parameters, lr=1e-2))
+        return made[0]
+
+    def spoil(done):
+        if done == 6:
+            made[0].state[stage.model[0].weight]["exp_avg_sq"][0, 0] = float("inf")
+
+    with pytest.raises(UserError, match=r"optimizer\.state\.0\.exp_avg_sq is not finite at step 8\."):
+        run(stage, tmp_path / "a.pt", make_optimizer=make, on_step=spoil, log_every=1000)
+    assert load_state(tmp_path / "a.pt")["step"] == 4
+
+
+def damage_by(kind):
+    """What a disk does to a file."""
+
+    def do(path):
+        content = bytearray(path.read_bytes())
+        if kind == "flipped":
+            content[len(content) // 3] ^= 4
+        path.write_bytes(content[: len(content) // 2] if kind == "truncated" else b"" if kind == "emptied" else content)
+
+    return do
+
+
+def not_a_number(path):
+    """As a version wrote it that did not look."""
+    state = torch.load(path, weights_only=True)
     state["model"]["0.weight"][0, 0] = float("nan")
-    save_state(tmp_path / "a.pt", state)
-    with pytest.raises(UserError, match=r"weights that are not finite\. Delete this file.*learning_rate"):
-        run(Regression(), tmp_path / "a.pt")
+    torch.save(state, path)
+
+
+DAMAGE = {kind: damage_by(kind) for kind in ("flipped", "truncated", "emptied")} | {"not finite": not_a_number}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("both", [False, True])
+def test_a_damaged_state_is_said_and_the_one_before_it_is_taken(tmp_path, kind, both, capsys):
+    straight, starts = run(Regression(), tmp_path / "a.pt"), []
+    path = tmp_path / "b.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(11), path)
+    assert load_state(path)["step"] == 8
+    assert load_state(before(path))["step"] == 4
+    for file in (path, before(path)) if both else (path,):
+        DAMAGE[kind](file)
+    resumed = run(Regression(), path, starts=starts)
+    assert starts == [0 if both else 4]
+    said = capsys.readouterr().out
+    assert f"the resume state {path} is damaged" in said
+    assert ("goes on from the state before, after step 4" in said) == (not both)
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_kill_between_the_two_renames_leaves_the_state_before(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(Regression(11), tmp_path / "a.pt")
+    (tmp_path / "a.pt").replace(before(tmp_path / "a.pt"))
+    starts = []
+    run(Regression(), tmp_path / "a.pt", starts=starts)
+    assert starts == [8]
+
+
+def test_slow_steps_are_saved_by_time(tmp_path, monkeypatch):
+    now = iter(range(0, 10_000, 60))
+    monkeypatch.setattr("hldm.training.loop.time", SimpleNamespace(monotonic=lambda: float(next(now))))
+    seen = []
+    run(Regression(), tmp_path / "a.pt", checkpoint_every=1000, checkpoint_minutes=3, on_save=lambda: seen.append(1))
+    assert 3 < len(seen) < 10
+    seen.clear()
+    run(Regression(), tmp_path / "b.pt", checkpoint_every=1000, on_save=lambda: seen.append(1))
+    assert not seen
 
 
 def test_training_learns(tmp_path):
@@ -226,47 +346,3 @@ def test_ema_follows_its_formula():
         expected = decay * expected + (1 - decay) * k
         ema.update(model)
     torch.testing.assert_close(ema.model.weight.detach(), expected)
-
-
-def test_weights_survive_and_damage_is_named(tmp_path):
-    one, other = nn.Linear(3, 2), nn.Linear(3, 2)
-    save_weights(tmp_path / "w.safetensors", one)
-    load_weights(tmp_path / "w.safetensors", other)
-    assert torch.equal(one.weight, other.weight)
-
-    with pytest.raises(UserError, match="cannot be used"):
-        load_weights(tmp_path / "w.safetensors", nn.Linear(4, 2))
-    content = (tmp_path / "w.safetensors").read_bytes()
-    (tmp_path / "w.safetensors").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match="cannot be used"):
-        load_weights(tmp_path / "w.safetensors", other)
-    with pytest.raises(UserError, match="no weights"):
-        load_weights(tmp_path / "absent.safetensors", other)
-
-
-def test_a_damaged_resume_state_is_named_and_nothing_in_it_is_run(tmp_path):
-    assert load_state(tmp_path / "absent.pt") is None
-    path = tmp_path / "state.pt"
-    save_state(path, {"step": 3})
-    assert load_state(path) == {"step": 3}
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(UserError, match="damaged"):
-        load_state(path)
-
-    class Payload:
-        def __reduce__(self):
-            return (path.with_name("ran").write_text, ("x",))
-
-    torch.save({"step": Payload()}, path)
-    with pytest.raises(UserError, match="damaged"):
-        load_state(path)
-    assert not path.with_name("ran").exists()
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path):
-    path = tmp_path / "state.pt"
-    save_state(path, {"step": 1})
-    with pytest.raises(Exception, match=r"pickle|local"):
-        save_state(path, {"step": lambda: None})
-    assert load_state(path) == {"step": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 SIDE = 302
 """Longest side: half of a grid of a hundred digits, whose pixels are doubled."""
@@ -56,7 +56,7 @@ def thumbnail(content: bytes) -> bytes | None:
     try:
         with Image.open(BytesIO(content)) as picture:
             small = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
-    except (OSError, UnidentifiedImageError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for damage
         return None
     if (longest := max(small.size)) > SIDE:
         width, height = (max(1, round(side * SIDE / longest)) for side in small.size)

@@ -1,0 +1,148 @@
+"""Starts the ranks of a run on this machine, and ends all of them where one ends before its time."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from hldm.errors import UserError
+from hldm.paths import PACKAGE
+from hldm.run import exits, stop
+from hldm.run.directory import RunDirectory, now
+from hldm.run.parent import Lifeline
+from hldm.run.ranks import FOLDER, GONE, RENDEZVOUS
+from hldm.study.job import WORKER, Job
+
+GRACE = 5.0
+"""Seconds that other ranks have to end by themselves, after the first that did not finish."""
+
+LONG_GRACE = 30.0
+"""Where they have been asked to stop, and may be saving."""
+
+Process = subprocess.Popen[bytes]
+
+
+def run_ranks(run: RunDirectory, size: int, arguments: Sequence[str] = ()) -> int:
+    """Bring a run to its end with so many processes, and return an exit status of a worker.
+
+    Only the first one's output is shown; what goes wrong in any of them is.
+
+    Args:
+        arguments: of the worker, after the directory.
+    """
+    with tempfile.TemporaryDirectory(prefix="hldm-ranks-") as folder, Lifeline() as lifeline:
+        ranks = []
+        try:
+            for rank in range(size):
+                ranks.append(_start(run, rank, size, arguments, Path(folder), lifeline))
+            with _forwarded(ranks) as asked:
+                codes = _wait(ranks, asked)
+        finally:
+            _kill(ranks)
+        if not any(codes):
+            return exits.FINISHED
+        failed = [code for code in codes if code not in (exits.FINISHED, exits.STOPPED, exits.BUSY)]
+        if exits.BUSY in codes or (asked and exits.STOPPED in codes) or not failed:
+            return exits.BUSY if exits.BUSY in codes else exits.STOPPED
+        _say_why(run, codes, Path(folder))
+        return exits.FAILED
+
+
+def _start(
+    run: RunDirectory, rank: int, size: int, arguments: Sequence[str], folder: Path, lifeline: Lifeline
+) -> Process:
+    own = folder / f"rank{rank}"
+    own.mkdir()
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    variables = {name: str(value) for name, value in place.items()}
+    variables |= {RENDEZVOUS: f"file://{folder}/meeting", FOLDER: str(own)}
+    if sys.platform == "linux":
+        variables.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the machine's name resolves to
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, **variables, **lifeline.environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.Popen(
+        [sys.executable, *WORKER, str(run.path), *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=None if rank == 0 else subprocess.DEVNULL,
+        pass_fds=(lifeline.run_end,),
+        start_new_session=True,  # what asks this process to stop is told to each of them, once
+    )
+
+
+def _wait(ranks: list[Process], asked: list[int]) -> list[int]:
+    """The exit status of each rank. Where one ends before its time, the others have a moment, then they are killed."""
+    deadline: float | None = None
+    while any(rank.poll() is None for rank in ranks):
+        if deadline is None and any(rank.poll() for rank in ranks):
+            deadline = time.monotonic() + (LONG_GRACE if asked else GRACE)
+        if deadline is not None and time.monotonic() > deadline:
+            _kill(ranks)
+        time.sleep(0.02)
+    return [rank.wait() for rank in ranks]
+
+
+def _kill(ranks: list[Process]) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(rank.pid, signal.SIGKILL)
+            rank.wait()
+
+
+def _say_why(run: RunDirectory, codes: list[int], folder: Path) -> None:
+    """Write into the run's status the reason of the rank that has one: others ended for want of that one."""
+    reasons = {0: str(run.status.get("error") or "")} if run.status.get("state") == "failed" else {}
+    for rank in range(1, len(codes)):
+        for file in (folder / f"rank{rank}").glob("*/status.json"):
+            with suppress(UserError):
+                reasons[rank] = str(RunDirectory(file.parent).status.get("error") or "")
+    own = {rank: reason for rank, reason in reasons.items() if reason and not reason.startswith(GONE)}
+    if 0 in own:
+        return
+    killed = [rank for rank, code in enumerate(codes) if code < 0 and rank not in own]
+    if own:
+        rank, why = next(iter(own.items()))
+    elif killed:
+        # the others say GONE before their time is up, so this one was not killed by us as a rule
+        rank, why = killed[0], Job.what(codes[killed[0]])
+    else:
+        rank = next(rank for rank, code in enumerate(codes) if code)
+        why = Job.what(codes[rank])
+    error = f"rank {rank}: {why}"
+    print(f"{run.path.name}: {error}", file=sys.stderr, flush=True)
+    with suppress(OSError, UserError):
+        run.update_status(state="failed", ended=now(), error=error)
+
+
+@contextmanager
+def _forwarded(ranks: list[Process]) -> Iterator[list[int]]:
+    """Signals that ask this process to stop are sent on to all ranks; yields those that came."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def forward(number: int, frame: Any) -> None:
+        asked.append(number)
+        for rank in ranks:
+            with suppress(ProcessLookupError):
+                rank.send_signal(number)
+
+    before = {
+        number: signal.signal(number, forward)
+        for number in stop.SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,69 @@
+"""The processes that share one run, its ranks: which of them this one is. Without torch."""
+
+import os
+import re
+from dataclasses import dataclass
+
+RENDEZVOUS = "HLDM_RENDEZVOUS"
+"""Holds where ranks that we started ourselves meet, as torch.distributed takes it."""
+
+FOLDER = "HLDM_RANK_FOLDER"
+"""Holds a folder in which a rank other than the first leaves what it would have written."""
+
+GONE = "another process of this run is gone"
+"""How the reason of a rank begins that another one has the reason for."""
+
+OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", RENDEZVOUS, FOLDER)
+"""Variables that make a process a rank."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One of the processes of a run.
+
+    Attributes:
+        rank: in [0, size).
+        local: rank on this machine, by which it has its GPU.
+        rendezvous: where they meet, as torch.distributed takes it.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+    rendezvous: str = "env://"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the one that writes."""
+        return self.rank == 0
+
+
+def place() -> Place:
+    """By the variables of torchrun, or by those of srun, which says nothing of where ranks meet; else alone."""
+    rank, size, local = (_number(name) for name in OURS[:3])
+    if rank is not None and size is not None:
+        return Place(rank, size, local or 0, os.environ.get(RENDEZVOUS, "env://"))
+    # a batch script is no step: what it starts by itself is alone, whatever the job has room for
+    size, rank = _number("SLURM_STEP_NUM_TASKS"), _number("SLURM_PROCID")
+    if size is None or rank is None or size < 2:
+        return Place()
+    step = _number("SLURM_STEP_ID") or 0
+    port = 20000 + ((_number("SLURM_JOB_ID") or 0) + 7919 * step) % 20000
+    host = _first_host(os.environ.get("SLURM_STEP_NODELIST", "localhost"))
+    return Place(rank, size, _number("SLURM_LOCALID") or 0, f"tcp://{host}:{port}")
+
+
+def alone() -> dict[str, str]:
+    """Variables of a process that is no rank, whatever started this one."""
+    return {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+
+
+def _first_host(nodes: str) -> str:
+    """ "gpu[01-04,07],cpu1" → "gpu01"."""
+    found = re.match(r"([^\[,]+)(?:\[(\d+))?([^\],\[-]*)", nodes)
+    return found[1] + (found[2] or "") if found else nodes
+
+
+def _number(variable: str) -> int | None:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdigit() else None

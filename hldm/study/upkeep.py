@@ -1,0 +1,225 @@
+"""What can be done with runs beside training them: cancel, prepare to try again, clean up, find their logs."""
+
+import os
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hldm.errors import BusyError, UserError
+from hldm.run import jobs
+from hldm.run.directory import RunDirectory, now
+from hldm.run.identity import first_stage_folder
+from hldm.study.ledger import Entry
+
+PATIENCE = 30.0
+"""Seconds in which a run that was asked to stop saves what it has."""
+
+AGAIN = ("failed", "cancelled", "lost", "broken off", "damaged", "stopped")
+"""States from which `retry` starts."""
+
+RUN_FILES = ("status.json", "results.json")
+
+
+def cancel(entries: Sequence[Entry]) -> Iterator[str]:
+    """End what works and what waits; a line on each run. What is saved stays: started again, a run goes on from it."""
+    at_work = [entry for entry in entries if entry.state in ("running", "pending")]
+    in_jobs = [entry for entry in at_work if entry.job and entry.job_state in (*jobs.ALIVE, jobs.UNKNOWN)]
+    if in_jobs and jobs.ask("scancel", *(entry.job for entry in in_jobs if entry.job)) is None:
+        yield "scancel does not answer: jobs are still in the queue. Repeat the command later."
+        in_jobs = []
+    here = [entry for entry in at_work if entry not in in_jobs and entry.holder and entry.holder.is_here]
+    for entry in here:
+        assert entry.holder is not None
+        if entry.holder.is_gone:
+            continue
+        os.kill(entry.holder.pid, signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    for entry in at_work:
+        if entry in here:
+            while entry.run.holder() is not None and time.monotonic() < deadline:
+                time.sleep(0.1)
+        if entry not in here and entry not in in_jobs:
+            yield f"{entry.name}: {entry.holder or 'its job'} cannot be reached from here. Repeat the command there."
+        else:
+            yield f"{entry.name}: {_mark_cancelled(entry)}"
+    if not at_work:
+        yield "Nothing works, and nothing waits."
+
+
+def _mark_cancelled(entry: Entry) -> str:
+    try:
+        with entry.run.lock():
+            if entry.run.finished is not None:
+                return "finished before it could be cancelled"
+            entry.run.update_status(state="cancelled", ended=now())
+    except BusyError:
+        if entry.job:  # its job says so when it has saved its state
+            return f"job {entry.job} was asked to end"
+        return f"asked to stop, and still saving: {entry.holder}"
+    return "cancelled"
+
+
+def retry(entries: Sequence[Entry]) -> Iterator[str]:
+    """Mark what did not finish to be done again; a line on each run, and the commands that do it."""
+    chosen = [entry for entry in entries if entry.state in AGAIN or entry.run.look().state == "damaged"]
+    commands: dict[str, None] = {}
+    for entry in chosen:
+        try:
+            with entry.run.lock():
+                aside = [file.stem for file in entry.run.set_aside_damaged()]
+                has_begun = any((entry.run.path / "checkpoints").glob("*"))
+                entry.run.update_status(state="stopped" if has_begun else "new", error=None, job=None)
+        except BusyError as error:
+            yield f"{entry.name}: {error}"
+            continue
+        _retry_first_stage(entry.run)
+        what = "goes on from its last checkpoint" if has_begun else "starts anew"
+        yield f"{entry.name}: {what}" + (f"; {', '.join(aside)} set aside" if aside else "")
+        commands.setdefault(
+            str(entry.status.get("command") or f"python -m hldm worker {shlex.quote(str(entry.run.path))}")
+        )
+    if not chosen:
+        yield "Nothing failed, was cancelled, or was lost."
+    elif commands:
+        yield "What starts them:"
+        yield from (f"  {command}" for command in commands)
+
+
+def _retry_first_stage(run: RunDirectory) -> None:
+    """A first stage of its own job that failed would fail all that stand on it."""
+    try:
+        stage = RunDirectory(first_stage_folder(run.config))
+        if stage.status["state"] in ("failed", "cancelled"):
+            with stage.lock():
+                stage.update_status(state="new", error=None)
+    except (UserError, OSError):
+        return  # of a run that has none, or that cannot be read: its command says so
+
+
+def logs(entry: Entry) -> list[Path]:
+    """What the run and its jobs wrote, the newest last."""
+    found = list(entry.run.path.glob("log.txt"))
+    if entry.job:
+        found += entry.run.path.parent.glob(f".jobs/*/{entry.job}_*.out")
+        found += entry.run.path.parent.glob(f".jobs/*/{entry.job}_*.err")
+    return sorted((file for file in found if file.stat().st_size), key=lambda file: file.stat().st_mtime)
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something that can be deleted.
+
+    Attributes:
+        run: of which it is the whole directory; None for a single file or a first stage.
+    """
+
+    path: Path
+    why: str
+    size: int
+    run: RunDirectory | None = None
+
+    @property
+    def words(self) -> str:
+        """What it is, and how much."""
+        return f"{in_words(self.size):>9}  {self.path}  ({self.why})"
+
+
+def waste(entries: Sequence[Entry], outputs: Path, every: Iterable[RunDirectory]) -> Iterator[Waste | str]:
+    """What can be deleted of these runs and beside them; a sentence on what is kept though it looks like that.
+
+    Args:
+        outputs: where first stages are.
+        every: run of all studies, which may use what lies in this one.
+    """
+    whole = {entry.run.path.resolve(): entry for entry in entries if entry.state in ("failed", "cancelled")}
+    needed: set[Path] = set()
+    unknown = 0
+    for run in every:
+        if run.path.resolve() in whole:
+            continue
+        try:
+            config = run.config
+        except UserError:
+            unknown += 1
+            continue
+        if config.first_stage is not None:
+            needed.add(Path(config.first_stage).resolve())
+        else:
+            needed.add(first_stage_folder(config).resolve())
+    for path, entry in whole.items():
+        if path in needed:
+            yield f"{entry.name} is {entry.state} and kept: another run has it as its first stage."
+        else:
+            yield Waste(entry.run.path, entry.state, _size(path), entry.run)
+    for entry in entries:
+        if entry.holder is None and entry.run.path.resolve() not in whole:
+            yield from _left_over(entry)
+    stages = [folder for folder in sorted((outputs / "first_stages").glob("*")) if folder.is_dir()]
+    unused = [folder for folder in stages if folder.resolve() not in needed and RunDirectory(folder).holder() is None]
+    if unused and unknown:
+        yield f"{len(unused)} first stages look unused and are kept: {unknown} runs cannot be read that may use them."
+        return
+    for folder in unused:
+        yield Waste(folder, "no run uses this first stage", _size(folder), RunDirectory(folder))
+
+
+def _left_over(entry: Entry) -> Iterator[Waste]:
+    """Files that a process which was killed left in a run nobody works on."""
+    for pattern, why in ((".*.tmp", "half written"), ("checkpoints/.*.tmp", "half written"), ("*.damaged", "set aside"),
+                         ("wandb/replaced-*", "in a later segment")):  # fmt: skip
+        for file in entry.run.path.glob(pattern):
+            yield Waste(file, why, _size(file))
+    if entry.state == "finished":
+        for file in entry.run.path.glob("checkpoints/*.resume*"):
+            yield Waste(file, "resume state of a finished run", _size(file))
+
+
+def delete(wasted: Waste) -> str | None:
+    """Delete it; a sentence where it has to be kept: somebody works on it now, or it is another one's to delete."""
+    try:
+        if wasted.run is None:
+            _remove(wasted.path)
+            return None
+        with wasted.run.lock():
+            if wasted.run.finished is not None and wasted.run.path.parent.name != "first_stages":
+                return f"{wasted.path.name} is finished by now, and kept."
+            # under another name at once, so that nobody begins to work in what is being deleted
+            doomed = wasted.path.with_name(f".deleted-{wasted.path.name}")
+            wasted.path.rename(doomed)
+        _remove(doomed)
+    except BusyError as error:
+        return f"{wasted.path.name} is kept: {error}"
+    except OSError as error:
+        return f"{error.filename or wasted.path} cannot be deleted: {error.strerror}."
+    return None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.lstat().st_size
+    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+
+
+def in_words(size: int) -> str:
+    """Bytes as people read them."""
+    amount, units = float(size), ["B", "kB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount /= 1000
+        units.pop(0)
+    return f"{amount:.0f} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+def filtered(entries: Iterable[Entry], states: Sequence[str] | None) -> list[Entry]:
+    """Those in one of these states; all where None is given."""
+    return [entry for entry in entries if states is None or entry.state in states]

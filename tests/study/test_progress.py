@@ -1,0 +1,54 @@
+"""How far a run is, and how long it still takes."""
+
+from pathlib import Path
+
+import pytest
+
+from hldm.config.compose import compose
+from hldm.run.directory import RunDirectory
+from hldm.study import progress
+from hldm.study.plan import Estimate
+from hldm.study.progress import Pace, Progress, in_words, progress_of
+
+
+def test_what_a_run_says_counts_before_its_log(tmp_path: Path) -> None:
+    config, run = compose(["training.diffusion.steps=50"]), RunDirectory(tmp_path)
+    assert progress_of(run, config) is None
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"stage": "first_stage", "step": 3}\n{"stage": "diffusion", "step": 20, "loss": 1.0}\n')
+    assert progress_of(run, config) == Progress("diffusion", 20, 50)
+    run.update_status(state="running", progress={"stage": "diffusion", "step": 22, "steps": 50, "updated": "now"})
+    assert progress_of(run, config) == Progress("diffusion", 22, 50)
+    run.update_status(progress={"stage": "evaluation"})
+    assert str(progress_of(run, config)) == "evaluation"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"stage": "diffusion"}\n', "[1]\n", '{"stage": "diffusion", "step": null}\n']
+)
+def test_a_log_that_says_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert progress_of(RunDirectory(tmp_path), compose([])) is None
+
+
+def test_what_is_left_by_the_pace_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock)
+    config = compose([])
+    minutes = Estimate().stages(config)
+    pace = Pace(Estimate(), config)
+    assert pace.minutes == pytest.approx(sum(minutes.values()))
+    assert pace.see(Progress("diffusion", 100, 1000))  # resumed there
+    assert pace.minutes == pytest.approx(0.9 * minutes["diffusion"] + minutes["evaluation"])
+    clock = 60.0
+    assert not pace.see(Progress("diffusion", 200, 1000))
+    assert pace.minutes == pytest.approx(8 + minutes["evaluation"])
+    assert pace.see(Progress("evaluation"))
+    clock += 30
+    assert pace.minutes == pytest.approx(max(0, minutes["evaluation"] - 0.5))
+
+
+def test_words() -> None:
+    assert [in_words(minutes) for minutes in (0, 0.5, 3.2, 99, 150)] == ["0 s", "30 s", "3 min", "99 min", "2.5 h"]
+    assert str(Progress("first_stage", 3, 9)) == "first stage 3 of 9"
+    assert (Progress("evaluation").share, Progress("diffusion", 3, 12).share) == (0, 0.25)
