@@ -208,7 +208,7 @@ def submitted(cluster, tmp_path_factory):
     with only_node("n2", cluster):
         [run] = runs_in(outputs["node"])
         start(job_of(run), cluster)
-    for name in SCENARIOS:
+    for name in set(SCENARIOS) - {"node"}:
         [run] = runs_in(outputs[name])
         cluster.call("scontrol", "release", job_of(run))
     train(cluster, outputs["sweep"], *SWEEP, "hardware=slurm_cpu")
