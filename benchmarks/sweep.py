@@ -40,7 +40,7 @@ SLEEPER = """
 import json, os, sys, time
 path = sys.argv[1]
 time.sleep(float(open(path + "/seconds").read()))
-open(path + "/results.json", "w").write("{}")
+open(path + "/results.json", "w").write('{"metrics": {}}')
 with open(path + "/status.json") as file: status = json.load(file)
 with open(path + "/new", "w") as file: json.dump({**status, "state": "finished", "minutes": 0}, file)
 os.replace(path + "/new", path + "/status.json")

@@ -87,6 +87,7 @@ class Executor(SlurmExecutor):
             **{word: value for word in words if (value := getattr(slurm, word)) is not None},
             wckey=None,
             dependency="afterany:" + ":".join(after) if after else None,
+            # USR2 to the processes of a step, which are the worker's; with B: it would go to this script's shell alone
             signal_delay_s=slurm.signal_delay_s,
             array_parallelism=parallel,
             stderr_to_stdout=True,

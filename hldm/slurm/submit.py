@@ -30,7 +30,11 @@ FOLDER = ".jobs"
 
 
 def submit(
-    points: list[tuple[tuple[str, ...], RunConfig]], *, plan_only: bool = False, wait: bool = False
+    points: list[tuple[tuple[str, ...], RunConfig]],
+    *,
+    plan_only: bool = False,
+    wait: bool = False,
+    compares: bool = True,
 ) -> tuple[list[Point], UserError | None]:
     """Submit what is missing of a checked grid, and return; or stay until all of it has ended, and compare.
 
@@ -38,6 +42,7 @@ def submit(
         points: what names each point, and its configuration.
         plan_only: say what would be submitted, and submit nothing.
         wait: stay.
+        compares: compare all of it where nothing is missing, which a search does not do with each of its parts.
 
     Returns:
         The plan, and an error to raise in the end where a run failed while this process stayed.
@@ -69,7 +74,8 @@ def submit(
             console.print(line, soft_wrap=True)
     pending = [point.run for point in plan if point.original is None and point.state != "finished"]
     if not pending:
-        print_comparison(plan, console)
+        if compares:
+            print_comparison(plan, console)
         return plan, None
     if not wait:
         console.print(
@@ -79,7 +85,8 @@ def submit(
         )
         return plan, None
     watch(pending, console)
-    print_comparison(plan, console)
+    if compares:
+        print_comparison(plan, console)
     return plan, what_is_missing(plan)
 
 
@@ -102,7 +109,7 @@ def slurm_of(plan: Sequence[Point]) -> Slurm:
 def first_stage_jobs(stages: Mapping[Path, Path | None]) -> dict[Path, str]:
     """First stages that are not there yet → the job that trains them, or waits to; asked once for all."""
     folders = {folder for folder in stages.values() if folder is not None}
-    known = {folder: job for folder in folders if (job := jobs.job_of(RunDirectory(folder).status))}
+    known = {folder: job for folder in folders if (job := jobs.job_of(RunDirectory(folder).look().status))}
     states = jobs.states(set(known.values()))
     return {folder: job for folder, job in known.items() if states[job] in jobs.ALIVE}
 
@@ -199,6 +206,7 @@ def submit_arrays(
 def forget_failures(stages: Iterable[Path]) -> None:
     """First stages that failed are tried again, by a job of their own or by the run that needs them."""
     for stage in map(RunDirectory, stages):
+        stage.set_aside_damaged()
         if stage.status["state"] == "failed":
             stage.update_status(state="new", error=None)
 

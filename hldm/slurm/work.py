@@ -43,6 +43,8 @@ class Job:
     def begin(self) -> int:
         """0 where there is work to do; LATER where it is too early for it, NOTHING where there is none."""
         me = jobs.current() or {"id": None}
+        for file in self.run.set_aside_damaged():
+            print(f"{file.with_suffix('')} is damaged: it is {file.name} now, and is made again", flush=True)
         snapshot = self.run.snapshot()
         if snapshot.state == "finished" or (
             self.part == "first_stage" and missing_first_stage(self.run.config) is None
@@ -133,7 +135,7 @@ class Job:
             )
             self.run.update_status(state="submitted")
             return LATER
-        status = stage.status
+        status = stage.look().status
         if status["state"] != "failed":
             return 0
         error = f"its first stage, {stage.path}, failed: {status.get('error')}"

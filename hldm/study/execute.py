@@ -61,11 +61,14 @@ def mend(plan: list[Point]) -> None:
 
 
 def of_the_run(config: RunConfig, threads: int) -> RunConfig:
-    """The configuration as a run directory holds it, with what SLURM is asked for put into the settings of the run."""
+    """The configuration as a run directory holds it, with what SLURM is asked for put into the settings of the run.
+
+    The search that proposed it is not part of it.
+    """
     hardware = config.hardware
     ranks = hardware.slurm.processes if hardware.slurm else hardware.ranks
     own = hardware.model_copy(update={"threads": threads, "ranks": ranks, "slurm": None})
-    return config.model_copy(update={"hardware": own})
+    return config.model_copy(update={"hardware": own, "search": None})
 
 
 def threads_of(point: Point, usual: int) -> int:

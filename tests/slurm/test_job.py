@@ -207,6 +207,16 @@ def test_code_that_changed_since_the_submission_is_said(
     assert run.status["code_changed"]
 
 
+def test_a_damaged_status_is_made_again(job: Job, run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = first_stage_folder(run.config)
+    stage.mkdir(parents=True)
+    for folder in (run.path, stage):
+        (folder / "status.json").write_text("{")
+    assert job.begin() == 0
+    assert "status.json is damaged" in capsys.readouterr().out
+    assert run.status["job"]["id"] == "7_0"
+
+
 def script(job: Job, tmp_path: Path, **settings: Any) -> str:
     """The script of an array for this run alone, with the pipeline that stands in for the real one."""
     python = tmp_path / "python"
