@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +62,26 @@ class Scenario:
     disturb: Callable[[DevCluster, RunDirectory], None] | None = None
 
 
-def on(node: str, **more: str) -> str:
-    """The node of a job, and other options of sbatch."""
-    parameters = {"nodelist": node, **more}
-    return f"hardware.slurm.additional_parameters={{{','.join(f'{key}:{value}' for key, value in parameters.items())}}}"
+def held_on(node: str) -> str:
+    """A job of this node that waits for `scontrol release`."""
+    return f"hardware.slurm.additional_parameters={{nodelist:{node},hold:true}}"
+
+
+HELD = "hardware.slurm.additional_parameters={hold:true}"
+
+
+@contextmanager
+def only_node(node: str, cluster: DevCluster) -> Iterator[None]:
+    """Jobs that start within the block do so on this node, and may start anywhere afterwards."""
+    other = {"n1": "n2", "n2": "n1"}[node]
+    cluster.call("scontrol", "update", f"NodeName={other}", "State=DRAIN", "Reason=test")
+    yield
+    cluster.call("scontrol", "update", f"NodeName={other}", "State=RESUME")
+
+
+def start(job: str, cluster: DevCluster) -> None:
+    cluster.call("scontrol", "release", job)
+    wait_for(lambda: cluster.jobs()[job] == "RUNNING", f"a start of {job}")
 
 
 def job_of(run: RunDirectory) -> str:
@@ -108,12 +125,12 @@ TWO_RANKS = (
 )
 
 SCENARIOS = {
-    "preempted": Scenario((SLOW, on("n1", hold="true"), f"hardware.slurm.cpus_per_task={MOST}"), urgent_work),
-    "time": Scenario(("diffusion.process.pause=2", on("n1", hold="true")), no_more_time),
-    "killed": Scenario((SLOW, on("n1", hold="true")), sigkill),
-    "node": Scenario((SLOW, on("n2", hold="true")), power_cut),
-    "ranks": Scenario((SLOW, *TWO_RANKS, on("n1", hold="true")), asked_to_stop),
-    "cancelled": Scenario((SLOW, on("n1", hold="true")), cancel),
+    "preempted": Scenario((SLOW, held_on("n1"), f"hardware.slurm.cpus_per_task={MOST}"), urgent_work),
+    "time": Scenario(("diffusion.process.pause=2", held_on("n1")), no_more_time),
+    "killed": Scenario((SLOW, held_on("n1")), sigkill),
+    "node": Scenario((SLOW, HELD), power_cut),
+    "ranks": Scenario((SLOW, *TWO_RANKS, held_on("n1")), asked_to_stop),
+    "cancelled": Scenario((SLOW, held_on("n1")), cancel),
 }
 
 
@@ -188,7 +205,10 @@ def submitted(cluster, tmp_path_factory):
     for name, scenario in SCENARIOS.items():
         said = train(cluster, outputs[name], "hardware=slurm_cpu", *scenario.arguments)
         assert "Submitted" in said
-    for name in SCENARIOS:
+    with only_node("n2", cluster):
+        [run] = runs_in(outputs["node"])
+        start(job_of(run), cluster)
+    for name in set(SCENARIOS) - {"node"}:
         [run] = runs_in(outputs[name])
         cluster.call("scontrol", "release", job_of(run))
     train(cluster, outputs["sweep"], *SWEEP, "hardware=slurm_cpu")
@@ -245,7 +265,7 @@ def test_a_cancelled_run_stays_so_until_the_command_is_repeated(cluster, submitt
 
 def test_a_job_leaves_a_run_alone_that_somebody_works_on(cluster, alone, tmp_path):
     """The run is begun by hand, on the login node; its job ends as one that had nothing to do."""
-    train(cluster, tmp_path, SLOW, "hardware=slurm_cpu", on("n1", hold="true"))
+    train(cluster, tmp_path, SLOW, "hardware=slurm_cpu", held_on("n1"))
     [run] = runs_in(tmp_path)
     worker = [sys.executable, "-P", "-m", "hldm", "worker", run.path]
     with subprocess.Popen(worker, env={**cluster.environment, **environment()}, stdout=subprocess.DEVNULL) as process:
@@ -264,12 +284,11 @@ def test_two_copies_of_a_job_do_not_both_train_its_run(cluster, alone, tmp_path)
 
     The second start of a job may take the run from the first, which finds that out before it writes anything.
     """
-    cluster.call("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
-    train(cluster, tmp_path, "diffusion.process.pause=2", "hardware=slurm_cpu")
+    train(cluster, tmp_path, "diffusion.process.pause=2", "hardware=slurm_cpu", HELD)
     [run] = runs_in(tmp_path)
     job = job_of(run)
-    wait_for(lambda: cluster.jobs()[job] == "RUNNING", f"a start on n2: {cluster.jobs()}")
-    cluster.call("scontrol", "update", "NodeName=n1", "State=RESUME")
+    with only_node("n2", cluster):
+        start(job, cluster)
     wait_for(lambda: is_under_way(tmp_path), f"a beginning of the run: {logs_of(tmp_path)}", ENOUGH)
     first = run.status["pid"]
     assert cluster.command("kill", "n2", "--daemon-only").returncode == 0
