@@ -45,7 +45,7 @@ def turns(overrides: list[str], dataset: Dataset) -> dict[str, Callable[[], obje
     model = build_model(config, dataset)
     assert isinstance(model, LatentDiffusion)
     encoded = encode(model, dataset.train)
-    model.fit_latent_scale(encoded.loc)
+    model.fit_latents(encoded.loc)
     settings = config.training.diffusion
     assert settings is not None
     stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=settings.batch_size)

@@ -3,9 +3,8 @@
     python benchmarks/page.py                500 made-up runs, about a minute
     python benchmarks/page.py --runs 60      fewer
     python benchmarks/page.py --keep FOLDER  the study stays there, to be looked at
-    python benchmarks/page.py --look outputs/main/comparison.html --to FOLDER
-                                             pictures of a page on a desktop, a phone and paper, nothing else
 
+`benchmarks/screenshots.py` shows what a page looks like.
 Runs are those of tests/study/made_runs.py: curves, 199 steps of two stages, a grid of samples and 400 latents each.
 Without Chromium or Chrome the last row is left out.
 """
@@ -47,31 +46,12 @@ def spent(start: tuple[float, float], end: tuple[float, float]) -> str:
     return f"{clock:.1f} s, {processor:.1f} s of a processor"
 
 
-def look(file: Path, to: Path) -> None:
-    """Pictures of a page: its top and its drawings on a desktop, on a phone, and as PDF."""
-    to.mkdir(parents=True, exist_ok=True)
-    with Browser() as browser:
-        browser.open(file)
-        browser.screenshot(to / "page-desktop.png")
-        browser.run("document.querySelector('.panels').scrollIntoView()")
-        browser.screenshot(to / "page-curves.png")
-        browser.pdf(to / "page.pdf")
-        browser.resize(390, 844, phone=True)
-        browser.open(file)
-        browser.screenshot(to / "page-phone.png")
-    print(f"page-desktop.png, page-curves.png, page-phone.png and page.pdf: {to}")
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--keep", type=Path)
-    parser.add_argument("--look", type=Path)
-    parser.add_argument("--to", type=Path, default=Path())
     arguments = parser.parse_args()
-    if arguments.look:
-        return look(arguments.look.resolve(), arguments.to)
     with tempfile.TemporaryDirectory() as temporary:
         folder = study(arguments.keep or Path(temporary), arguments.runs)
         start = seconds()

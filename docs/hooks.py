@@ -1,10 +1,11 @@
 """Pages of the documentation that are made when it is built, so that no text stands in two files.
 
-README.md, CONTRIBUTING.md and CHANGELOG.md become pages of the site; their links are written for the root of the
-repository and are turned here. The tables of docs/configuration.md come from the schema and from conf/.
+README.md, CONTRIBUTING.md, CHANGELOG.md and slurm/README.md become pages of the site; their links are written for where
+they lie in the repository and are turned here. The tables of docs/configuration.md come from the schema and from conf/.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,18 +23,24 @@ from hldm.config.options import PRESETS, Options, description  # noqa: E402
 from hldm.config.schema import RunConfig  # noqa: E402
 from hldm.console import shown  # noqa: E402
 
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "slurm/README.md": "cluster.md",
+}
 FOLDERS = {"docs/results/": "results/diffusion.md", "docs/decisions/": "decisions/README.md"}
 SETTINGS = "<!-- settings -->"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that lie in the root of the repository."""
+    """Add the pages that lie elsewhere in the repository."""
     for source, page in PAGES.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         for written, target in (PAGES | FOLDERS).items():
             text = text.replace(f"]({written})", f"]({target})")
-        files.append(File.generated(config, page, content=text.replace("](docs/", "](")))
+        text = re.sub(r"\[`[^`]+`\]\((profiles/[^)]+)\)", r"`slurm/\1`", text)  # files that are no pages
+        files.append(File.generated(config, page, content=re.sub(r"\]\((\.\./)?docs/", "](", text)))
     return files
 
 

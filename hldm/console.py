@@ -44,10 +44,11 @@ def run(main: Callable[[], int | None]) -> int:
 
 def disk_trouble(error: BaseException) -> str | None:
     """A sentence where a file could not be written for want of room or permission; None for any other error."""
-    if (system := disk_error(error)) is None:
+    if (found := disk_error(error)) is None:
         return None
+    number, file = found
     return (
-        f"{system.filename or 'A file'} cannot be written or read: {DISK[system.errno]}. Mend that, or name another "
+        f"{file or 'A file'} cannot be written or read: {DISK[number]}. Mend that, or name another "
         "folder with paths.outputs=…; the same command goes on from what is there."
     )
 
@@ -117,13 +118,13 @@ def paragraphs(text: str) -> str:
 
 
 def terminal() -> "Console":
-    """A console that prints user text as it is, 100 columns wide where nobody watches.
+    """A console that prints user text as it is; where nobody watches, as wide as COLUMNS says, otherwise 100 columns.
 
     What a terminal cannot show (its encoding has no −, say) is replaced, never an error.
     """
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 100
+    width = None if sys.stdout.isatty() else shutil.get_terminal_size((100, 24)).columns
     return Console(width=width, markup=False, highlight=False, soft_wrap=False)
 
 

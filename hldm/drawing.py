@@ -169,6 +169,31 @@ def band(axes: "Axes", xs: Sequence[float], means: Sequence[float], margins: Seq
     return line
 
 
+def extent(
+    values: Sequence[float], ends: Sequence[float] = (), bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float, bool]:
+    """Both ends of an axis, and whether intervals are cut at them.
+
+    The values decide: intervals of two or three seeds can be many times as wide as all that was measured lies apart.
+    They have half of its range on either side, and nothing outside of what the measure can be.
+
+    Args:
+        values: means and runs.
+        ends: of intervals.
+        bounds: what the measure can be.
+    """
+    if not values:
+        return 0.0, 1.0, False
+    low, high = min(values), max(values)
+    room = (high - low) / 2 or math.inf
+    bottom = max(min([low, *ends]), low - room, min(bounds[0], low))
+    top = min(max([high, *ends]), high + room, max(bounds[1], high))
+    if bottom == top:  # one value: all that it can be, or as much as is not nothing
+        bottom, top = bounds if all(map(math.isfinite, bounds)) else (bottom, top)
+    edge = 0.05 * (top - bottom) or 0.1 * abs(top) or 1.0
+    return bottom - edge, top + edge, any(not bottom - edge <= end <= top + edge for end in ends)
+
+
 def circles(axes: "Axes", rings: Iterable[tuple[float, str]], boundary: float | None = None) -> None:
     """Circles about the origin with their names, and the edge of a disk, which is infinitely far away.
 

@@ -76,7 +76,7 @@ class PriorModel(LatentModel):
 class LatentDiffusion(LatentModel):
     """An autoencoder with a manifold bottleneck, and a diffusion process on its latents (Rombach et al. 2022).
 
-    `latent_scale` is the root mean square of the latents' normal coordinates, 1 until `fit_latent_scale` measured it:
+    `latent_scale` is the root mean square of the latents' normal coordinates, 1 until `fit_latents` measured it:
     one number, or one for each part where a latent is a map beside a point.
     """
 
@@ -107,9 +107,16 @@ class LatentDiffusion(LatentModel):
         return self.sampler.evaluations
 
     @torch.no_grad()
-    def fit_latent_scale(self, v: Tensor) -> None:
-        """Set `latent_scale` so that each part of v (N, *latent shape) has unit mean square when divided by it."""
-        self.latent_scale.copy_(self.layout.fitted_scale(v))
+    def fit_latents(self, v: Tensor, noise: Tensor | None = None, scale: Tensor | None = None) -> None:
+        """Set `latent_scale` so that each part of v (N, *latent shape) has unit mean square when divided by it.
+
+        Args:
+            noise: what v was drawn with, for a process that starts from it.
+            scale: the latent scale, where it is known.
+        """
+        self.latent_scale.copy_(self.layout.fitted_scale(v) if scale is None else scale)
+        if noise is not None:
+            self.process.fit_pairing(noise, v / self.layout.per_coordinate(self.latent_scale))
 
     def diffusion_manifold(self) -> Manifold:
         """Where the process runs: that of latents divided by `latent_scale`.
@@ -121,8 +128,8 @@ class LatentDiffusion(LatentModel):
             self._rescaled = (scale, scale._version, self.layout.rescaled(scale))
         return self._rescaled[2]
 
-    def diffusion_loss(self, v: Tensor, labels: Tensor, generator: Generator) -> Tensor:
-        """The process's loss on latents v with labels (B,), all noise from `generator`."""
+    def diffusion_loss(self, v: Tensor, labels: Tensor, generator: Generator, noise: Tensor | None = None) -> Tensor:
+        """The process's loss on latents v with labels (B,), all noise from `generator` but what v was drawn with."""
         condition = self.conditioning.for_training(labels, generator)
         scaled = v / self.layout.per_coordinate(self.latent_scale)
         return self.process.loss(
@@ -131,6 +138,7 @@ class LatentDiffusion(LatentModel):
             scaled,
             generator,
             labels if self.uses_labels else None,
+            noise,
         )
 
     @torch.no_grad()

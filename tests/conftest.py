@@ -16,7 +16,15 @@ from hldm.study import grid, job
 
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: tests run side by side
 
-LONGEST = ["test_readme.py", "test_shapes.py", "test_docs.py", "test_run.py", "test_codebooks.py", "test_examples.py"]
+LONGEST = [
+    "test_slurm_jobs.py",
+    "test_readme.py",
+    "test_shapes.py",
+    "test_docs.py",
+    "test_run.py",
+    "test_codebooks.py",
+    "test_examples.py",
+]
 """Files that are begun first, so that at the end no process waits for another that has just begun one of them."""
 
 settings.register_profile("numerics", max_examples=60, deadline=None, derandomize=True)

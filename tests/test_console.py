@@ -51,6 +51,20 @@ def test_a_disk_that_takes_no_more_is_a_sentence(
     assert "paths.outputs" in err
 
 
+def test_where_nobody_watches_columns_says_how_wide_it_is() -> None:
+    code = """
+import os
+from hldm.console import terminal
+for columns in ("80", "200", "", "wide"):
+    os.environ["COLUMNS"] = columns
+    print(terminal().width)
+del os.environ["COLUMNS"]
+print(terminal().width)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["80", "200", "100", "100", "100"]
+
+
 def test_a_closed_pipe_is_silent() -> None:
     code = (
         "import sys; from hldm import console;sys.exit(console.run(lambda: any(print('x' * 100) for _ in range(9999))))"

@@ -1,6 +1,7 @@
 """The style of figures: colours that everybody can tell apart, the same bytes each time, scales that data share."""
 
 import itertools
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from hldm.drawing import MARKERS, PALETTE, band, in_sequence, look, new_figure, nice, plain, save, styled
+from hldm.drawing import MARKERS, PALETTE, band, extent, in_sequence, look, new_figure, nice, plain, save, styled
 from hldm.paths import CHECKOUT
 
 SIMULATED = {
@@ -45,6 +46,36 @@ def test_an_ordered_series_grows_lighter_for_everybody(by: str) -> None:
     lightness = seen(in_sequence(5), by)[:, 0]
     assert (np.diff(lightness) > 8).all()
     assert lightness[-1] < 87
+
+
+ANY = (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("values", "ends", "bounds", "expected"),
+    [
+        ([1.0, 2.0], [], ANY, (0.95, 2.05, False)),
+        ([1.0, 2.0], [0.8, 2.2], ANY, (0.73, 2.27, False)),  # intervals have room
+        ([330.0, 340.0], [-329.0, 1001.0], ANY, (324.0, 346.0, True)),  # and do not decide
+        ([1.0, 2.0], [-0.2, 2.2], (0.0, math.inf), (0.415, 2.285, True)),
+        (
+            [0.1, 0.3],
+            [-0.1, 0.5],
+            (0.0, 1.0),
+            (-0.02, 0.42, True),
+        ),  # what cannot be is not shown, but for a mark's half
+        ([0.0, 0.0], [0.0, 0.0], (0.0, 1.0), (-0.05, 1.05, False)),  # a share of nothing: all that it can be
+        ([0.9, 0.92], [], (0.0, 1.0), (0.899, 0.921, False)),
+        ([5.0], [], ANY, (4.5, 5.5, False)),
+        ([5.0], [3.0, 7.0], ANY, (2.8, 7.2, False)),  # one value has no range
+        ([0.0], [], ANY, (-1.0, 1.0, False)),
+        ([], [], ANY, (0.0, 1.0, False)),
+    ],
+)
+def test_the_values_decide_how_far_an_axis_goes(
+    values: list[float], ends: list[float], bounds: tuple[float, float], expected: tuple[float, float, bool]
+) -> None:
+    assert extent(values, ends, bounds) == pytest.approx(expected)
 
 
 def test_marker_and_colour_tell_35_classes_apart() -> None:

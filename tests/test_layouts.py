@@ -38,7 +38,7 @@ def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion
         dataset, name, f"geometry={geometry}", f"diffusion={diffusion}", f"conditioning={conditioning}", *steps
     )
     encoded = encode(model, dataset.train)
-    model.fit_latent_scale(encoded.loc)
+    model.fit_latents(encoded.loc)
     stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
     stage.loss(0)["loss"].backward()
     gradients = [p.grad for p in model.denoiser.parameters() if p.grad is not None]
@@ -48,7 +48,10 @@ def test_every_combination_trains_and_samples(dataset, name, geometry, diffusion
     assert images.shape == (3, 1, 28, 28)
 
 
-@pytest.mark.parametrize("solver", ["process.pairing=optimal_transport sampler.method=rk4", "sampler.method=adaptive"])
+@pytest.mark.parametrize(
+    "solver",
+    ["process.pairing=optimal_transport sampler.method=rk4", "process.pairing=posterior sampler.method=adaptive"],
+)
 @pytest.mark.parametrize("name", SMALLER)
 def test_every_solver(dataset, name, solver):
     model = layout(dataset, name, "geometry=hybrid", *(f"diffusion.{setting}" for setting in solver.split()))
@@ -65,7 +68,7 @@ def test_at_curvature_zero_it_is_euclidean_bit_for_bit(dataset, name):
     for model in (flat, zero):
         first = FirstStage(model, dataset.train, seed=0, batch_size=4).loss(0)
         encoded = encode(model, dataset.train)
-        model.fit_latent_scale(encoded.loc)
+        model.fit_latents(encoded.loc)
         second = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)
         drawn = model.sample_latents(torch.arange(2), torch.Generator().manual_seed(0))
         results.append((first["loss"], second["loss"], drawn))
@@ -76,7 +79,7 @@ def test_at_curvature_zero_it_is_euclidean_bit_for_bit(dataset, name):
 def test_each_part_has_its_own_scale_and_its_curvature_with_it(dataset):
     model = layout(dataset, "map_global", "geometry=poincare", "curvature=0.7")
     v = torch.cat([torch.full((3, 192), 2.0), torch.full((3, 3), 0.5)], 1)
-    model.fit_latent_scale(v)
+    model.fit_latents(v)
     assert model.latent_scale.tolist() == [2.0, 0.5]
     torch.testing.assert_close(v / model.layout.per_coordinate(model.latent_scale), torch.ones_like(v))
     expected = torch.tensor([0.7 * 4, 0.7 / 4], dtype=torch.float64)

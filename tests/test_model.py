@@ -57,6 +57,7 @@ def test_every_combination_trains_and_samples(dataset, geometry, diffusion, cond
     [
         "flow sampler.method=rk4 process.pairing=optimal_transport",
         "flow sampler.method=adaptive sampler.tolerance=0.1",
+        "flow process.pairing=posterior process.prediction=residual",
         "ddpm sampler.method=ddpm process.prediction=epsilon process.min_snr_gamma=5",
         "ddpm sampler.method=dpm_solver++ process.prediction=x0 process.schedule=squaredcos_cap_v2",
         "ddpm sampler.method=unipc process.zero_terminal_snr=true",
@@ -121,7 +122,7 @@ def test_the_cells_of_the_ablation_start_from_the_same_weights_and_count(dataset
 def test_every_cell_of_the_ablation_trains_and_samples(dataset, cell):
     model = model_of(dataset, f"ablation={cell}", "diffusion.sampler.steps=2")
     encoded = encode(model, dataset.train)
-    model.fit_latent_scale(encoded.loc)
+    model.fit_latents(encoded.loc)
     DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)["loss"].backward()
     assert all(p.grad.isfinite().all() for p in model.denoiser.parameters() if p.grad is not None)
     assert model.sample_latents(torch.arange(3), torch.Generator().manual_seed(0)).isfinite().all()
@@ -142,7 +143,7 @@ def test_flat_controls_of_the_ablation_are_another_cell_bit_for_bit(dataset, con
     for cell in (control, other):
         model = model_of(dataset, f"ablation={cell}", "diffusion.sampler.steps=2")
         encoded = encode(model, dataset.train)
-        model.fit_latent_scale(encoded.loc)
+        model.fit_latents(encoded.loc)
         stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
         results.append((stage.loss(0)["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
     for a, b in zip(*results, strict=True):
@@ -179,7 +180,7 @@ def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset, autoencode
     for model in (flat, zero):
         first = FirstStage(model, dataset.train, seed=0, batch_size=4).loss(0)
         encoded = encode(model, dataset.train)
-        model.fit_latent_scale(encoded.loc)
+        model.fit_latents(encoded.loc)
         second = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4).loss(0)
         losses.append((first["loss"], second["loss"], model.sample(torch.arange(2), torch.Generator().manual_seed(0))))
     for a, b in zip(*losses, strict=True):
@@ -188,7 +189,7 @@ def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset, autoencode
 
 def test_latents_are_scaled_and_their_curvature_with_them(dataset):
     model = model_of(dataset, "geometry=poincare", "curvature=0.7")
-    model.fit_latent_scale(torch.full((3, 3, 8, 8), 2.0))
+    model.fit_latents(torch.full((3, 3, 8, 8), 2.0))
     assert model.latent_scale == 2
     torch.testing.assert_close(model.diffusion_manifold().curvatures().float(), torch.tensor([0.7 * 4]))
 
@@ -203,12 +204,12 @@ def test_the_manifold_of_diffusion_is_built_once_for_every_scale(dataset):
         assert float(manifold.curvatures()) == pytest.approx(c, rel=1e-6)
 
     expect(0.7)
-    model.fit_latent_scale(torch.full((3, 3, 8, 8), 2.0))
+    model.fit_latents(torch.full((3, 3, 8, 8), 2.0))
     expect(0.7 * 4)
     model.latent_scale.fill_(3.0)
     expect(0.7 * 9)
     other = model_of(dataset, "geometry=poincare", "curvature=0.7")
-    other.fit_latent_scale(torch.full((3, 3, 8, 8), 5.0))
+    other.fit_latents(torch.full((3, 3, 8, 8), 5.0))
     model.load_state_dict(other.state_dict())
     expect(0.7 * 25)
     copied = copy.deepcopy(model)
@@ -220,7 +221,7 @@ def test_the_manifold_of_diffusion_is_built_once_for_every_scale(dataset):
 
 def test_the_manifold_of_diffusion_follows_a_learned_curvature(dataset):
     model = model_of(dataset, "geometry=poincare", "curvature=learnable")
-    model.fit_latent_scale(torch.full((3, 3, 8, 8), 2.0))
+    model.fit_latents(torch.full((3, 3, 8, 8), 2.0))
     manifold = model.diffusion_manifold()
     with torch.no_grad():
         model.autoencoder.manifold.curvature.raw += 1
@@ -266,3 +267,16 @@ def test_hyperbolic_conditioning_goes_with_every_geometry(dataset, geometry, con
     assert all(p.grad is None or p.grad.isfinite().all() for p in stage.model.parameters())
     assert abs(losses[0] - losses[1]) < 0.05 * losses[0]  # embeddings start where they are, apart from rounding and c
     assert curved.sample(torch.arange(3), torch.Generator().manual_seed(0)).shape == (3, 1, 28, 28)
+
+
+@pytest.mark.parametrize("autoencoder", ["kl", "vq"])
+def test_a_path_starts_from_the_noise_that_its_latent_was_drawn_with(dataset, autoencoder):
+    model = model_of(dataset, f"autoencoder={autoencoder}", "geometry=hybrid", "diffusion.process.pairing=posterior")
+    encoded, seen = encode(model, dataset.train), []
+    model.diffusion_loss = lambda *args: seen.append(args) or torch.zeros(())
+    stage = DiffusionStage(model, encoded, dataset.train.labels, seed=0, batch_size=4)
+    stage.loss(3)
+    [(v, _, _, noise)] = seen
+    part = encoded.rows(batch_indices(0, stage.name, 3, 4, len(dataset.train)))
+    assert torch.equal(v, model.autoencoder.draw(part, noise))
+    assert (noise.shape, torch.equal(v, part.loc)) == (v.shape, autoencoder == "vq")

@@ -75,8 +75,12 @@ class Autoencoder(nn.Module, ABC):
         """What the encoder says of the latents."""
 
     @abstractmethod
-    def draw(self, encoded: Encoded, generator: Generator) -> Tensor:
-        """Normal coordinates of one latent for each that `encode` describes."""
+    def draw(self, encoded: Encoded, generator: Generator | Tensor) -> Tensor:
+        """Normal coordinates of one latent for each that `encode` describes.
+
+        Args:
+            generator: source of the noise, or N(0, 1) of the latents' shape to draw with.
+        """
 
     @abstractmethod
     def to_images(self, v: Tensor) -> Tensor:

@@ -76,12 +76,14 @@ class PublishedAutoencoder(Autoencoder):
             return Encoded(encoded.latents)
         return Encoded(encoded.latent_dist.mean, encoded.latent_dist.std)
 
-    def draw(self, encoded: Encoded, generator: Generator) -> Tensor:
+    def draw(self, encoded: Encoded, generator: Generator | Tensor) -> Tensor:
         """A sample of each posterior; the latents themselves where they will be quantised."""
         loc, scale = encoded
         if scale is None:
             return loc
-        return loc + scale * torch.randn(loc.shape, generator=generator, device=loc.device)
+        if not isinstance(generator, Tensor):
+            generator = torch.randn(loc.shape, generator=generator, device=loc.device)
+        return loc + scale * generator
 
     def to_images(self, v: Tensor) -> Tensor:
         """Latents → images (B, C, H, W) in [0, 1]."""

@@ -50,7 +50,7 @@ class VariationalAutoencoder(TrainableAutoencoder):
         """Images → mean and standard deviations of their posteriors."""
         return Encoded(*self.posterior_parameters(images))
 
-    def draw(self, encoded: Encoded, generator: Generator) -> Tensor:
+    def draw(self, encoded: Encoded, generator: Generator | Tensor) -> Tensor:
         """A sample of each posterior."""
         return self._posterior(encoded).rsample_tangent(generator)
 

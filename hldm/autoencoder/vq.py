@@ -55,7 +55,7 @@ class VQAutoencoder(DrawsImages, TrainableAutoencoder):
         """Images → their latents before they are quantised, alone: the encoder is sure of them."""
         return Encoded(self.latent_head(self.encoder(images)))
 
-    def draw(self, encoded: Encoded, generator: Generator) -> Tensor:
+    def draw(self, encoded: Encoded, generator: Generator | Tensor) -> Tensor:
         """The latents themselves; nothing is drawn."""
         return encoded.loc
 

@@ -236,7 +236,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     from hldm.run.ranks import place
     from hldm.study.compare import print_comparison
     from hldm.study.execute import mend, threads_of, write_directory
-    from hldm.study.grid import machine, warn_of_tracker
+    from hldm.study.grid import NOTHING_STARTED, machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
 
     with in_our_words((), options):
@@ -252,6 +252,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
     if plan_only:
+        console.print(NOTHING_STARTED)
         return None
     mend(plan)
     if point.state != "finished":

@@ -8,7 +8,7 @@ recommended stands in conf/.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_serializer
@@ -16,6 +16,8 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from hldm.errors import UserError
 from hldm.paths import expanded
+
+_C = TypeVar("_C", bound="Section")
 
 
 class Section(BaseModel):
@@ -133,6 +135,24 @@ class Section(BaseModel):
             elif value != default:
                 changed[name] = list(value) if isinstance(value, tuple) else value
         return changed
+
+
+class Shared:
+    """Configurations whose equal sections are one object: a thousand of a grid hold few that differ, 20 kB each."""
+
+    def __init__(self) -> None:
+        self._known: dict[Section, Section] = {}
+
+    def __call__(self, config: _C) -> _C:
+        """The same configuration."""
+        sections = {name: value for name, value, _ in config.fields() if isinstance(value, Section)}
+        return config.model_copy(update={name: self._once(value) for name, value in sections.items()})
+
+    def _once(self, section: Section) -> Section:
+        try:
+            return self._known.setdefault(section, section)
+        except TypeError:  # it holds a mapping
+            return section
 
 
 # ---------------------------------------------------------------------------------------------------- types of settings

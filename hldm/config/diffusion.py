@@ -117,9 +117,10 @@ class FlowMatching(Process, target="hldm.diffusion.FlowMatching"):
         description="what the network predicts: the velocity, or what is left of it beside a known share of the latent",
     )
     time: Literal["logit_normal", "uniform"] = Field(default="logit_normal", description="law of the training times")
-    pairing: Literal["independent", "optimal_transport"] = Field(
+    pairing: Literal["independent", "optimal_transport", "posterior"] = Field(
         default="independent",
-        description="pairing of noise and latents within a batch, and a class where there are labels",
+        description="which noise belongs to a latent: any; within a batch (and a class, where there are labels) what "
+        "makes paths short; or what the latent was drawn with from its posterior",
     )
 
 

@@ -89,7 +89,7 @@ class Slurm(Section):
         BeforeValidator(_parameters),
         AfterValidator(_open),
         Words("a mapping of sbatch's options, {mail-type: END}"),
-    ] = Field(default={}, description="other options of sbatch", examples=["{mail-type: END}"])
+    ] = Field(default={}, description="other options of sbatch", examples=["'{mail-type: END}'"])
     srun_args: Annotated[Lines, Words("a list of words")] = Field(
         default=(), description="options of srun, such as a container of pyxis", examples=["[--mpi=none]"]
     )

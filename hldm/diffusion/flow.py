@@ -24,11 +24,12 @@ class FlowMatching(Process):
 
     With `prediction="residual"` the network predicts what is left of the velocity beside a share of x_t itself,
 
-        w = (2t − 1)/D · v_t + F(v_t/√D, t)/√D,   D = t² + (1 − t)²,   v_t the normal coordinates of x_t
+        w = (1 − ρ)(2t − 1)/D · v_t + √(1 − ρ²) F(v_t/√D, t)/√D,   D = t² + (1 − t)² + 2ρt(1 − t),
 
-    which is the preconditioning of Karras et al. (2022, table 1) for straight paths: on flat latents of mean zero and
-    unit variance the share is the best that is linear in x_t, and F has inputs and targets of unit variance at all
-    times. For latents that are N(0, I), F = 0 is exact. On balls it is the same formula, and F learns the rest.
+    with v_t the normal coordinates of x_t and ρ the correlation of noise and latents, 0 where they are independent. It
+    is the preconditioning of Karras et al. (2022, table 1) for straight paths: on flat latents of mean zero and unit
+    variance the share is the best that is linear in x_t, and F has inputs and targets of unit variance at all times.
+    For latents that are N(0, I), F = 0 is exact. On balls it is the same formula, and F learns the rest.
 
     Args:
         prediction: what the network is asked for: "velocity", w itself, or "residual", F.
@@ -37,7 +38,15 @@ class FlowMatching(Process):
         pairing: which noise belongs to which latent of a batch: "independent", or "optimal_transport", which makes the
             sum of the squared distances smallest, for straighter paths (Tong et al. 2024, minibatch optimal transport).
             A model that is told labels has it within each class. Across classes it would give every class the noise
-            that lies near it, while sampling starts any class from all of the prior.
+            that lies near it, while sampling starts any class from all of the prior. "posterior" takes the noise that
+            the latent was drawn with: where the encoder says N(m, s²), the path is that of N(tm, (1 − t + ts)²), which
+            moves what the image is and leaves the rest where it was. The noise knows nothing of image or label, so the
+            ends have the laws that they have with independent noise, and paths are short: the network is not asked for
+            what no image explains. For diagonal normal posteriors on flat space it is the optimal transport of each.
+            Latents that are not drawn, such as those that will be quantised, have independent noise.
+
+    Attributes:
+        correlation: ρ, measured by `fit_pairing` and kept with the weights for the pairing "posterior", else 0.
     """
 
     prior_scale = 1.0  # latents have unit mean square, so the prior fits them at scale 1
@@ -47,14 +56,22 @@ class FlowMatching(Process):
         *,
         prediction: Literal["velocity", "residual"] = "velocity",
         time: Literal["uniform", "logit_normal"] = "logit_normal",
-        pairing: Literal["independent", "optimal_transport"] = "independent",
+        pairing: Literal["independent", "optimal_transport", "posterior"] = "independent",
     ) -> None:
+        super().__init__()
         assert prediction in ("velocity", "residual"), prediction
         assert time in ("uniform", "logit_normal"), time
-        assert pairing in ("independent", "optimal_transport"), pairing
+        assert pairing in ("independent", "optimal_transport", "posterior"), pairing
         self.prediction = prediction
         self.time = time
         self.pairing = pairing
+        self.starts_from_posterior_noise = pairing == "posterior"
+        # of another pairing it is not measured, and is no part of its weights
+        self.register_buffer("correlation", torch.zeros(()), persistent=self.starts_from_posterior_noise)
+
+    def fit_pairing(self, noise: Tensor, v: Tensor) -> None:
+        if self.starts_from_posterior_noise:
+            self.correlation.copy_((noise * v).mean().clamp(0, 0.99))
 
     def frame_velocity(self, predict: Predict) -> Predict:
         """w, the velocity in the orthonormal frame at x_t, from what the network predicts."""
@@ -63,16 +80,26 @@ class FlowMatching(Process):
 
         def velocity(v: Tensor, t: Tensor) -> Tensor:
             ahead = t.view(-1, *[1] * (v.ndim - 1))
-            variance = ahead.square() + (1 - ahead).square()
+            rho = self.correlation
+            variance = ahead.square() + (1 - ahead).square() + 2 * rho * ahead * (1 - ahead)
             inner = predict(v * variance.rsqrt(), t)
-            return (2 * ahead - 1) / variance * v + inner * variance.rsqrt()
+            return (1 - rho) * (2 * ahead - 1) / variance * v + inner * ((1 - rho.square()).sqrt() * variance.rsqrt())
 
         return velocity
 
     def loss(
-        self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator, labels: Tensor | None = None
+        self,
+        manifold: Manifold,
+        predict: Predict,
+        v: Tensor,
+        generator: Generator,
+        labels: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
-        x0 = manifold.random(v.shape, self.prior_scale, generator, dim=1)
+        if noise is None:
+            x0 = manifold.random(v.shape, self.prior_scale, generator, dim=1)
+        else:
+            x0 = manifold.from_tangent(self.prior_scale * noise, dim=1)
         if self.time == "uniform":
             t = torch.rand(len(v), generator=generator, device=v.device)
         else:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from hldm.geometry import Manifold
 
@@ -11,22 +11,35 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 """(normal coordinates (B, C, *positions), time (B,)) → prediction shaped like the coordinates."""
 
 
-class Process(ABC):
+class Process(nn.Module, ABC):
     """A path from noise to latents and the regression target along it.
 
     Latents arrive as normal coordinates of unit mean square, on the manifold whose curvature was rescaled with them.
     """
 
+    starts_from_posterior_noise = False
+    """Whether a latent's path starts from the standard normal numbers that made it a sample of its posterior."""
+
     @abstractmethod
     def loss(
-        self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator, labels: Tensor | None = None
+        self,
+        manifold: Manifold,
+        predict: Predict,
+        v: Tensor,
+        generator: Generator,
+        labels: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Mean squared error per coordinate, a scalar, at random times, for latents v (B, C, *positions).
 
         Args:
+            noise: N(0, 1) shaped like v, which v was drawn with, where the process starts from it.
             labels: int64 (B,), what the model may be told of each latent; None where it is told nothing. Given its
                 label, the noise that a latent is trained with has the law that sampling starts from.
         """
+
+    def fit_pairing(self, noise: Tensor, v: Tensor) -> None:
+        """Measure what the process has to know of latents v (N, C, *positions) and the noise they are drawn with."""
 
     @abstractmethod
     def velocity(self, manifold: Manifold, predict: Predict, v: Tensor, t: float) -> Tensor:

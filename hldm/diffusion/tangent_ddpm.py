@@ -82,6 +82,7 @@ class TangentDDPM(Process):
         min_snr_gamma: float | None = None,
         zero_terminal_snr: bool = False,
     ) -> None:
+        super().__init__()
         assert not (prediction == "epsilon" and zero_terminal_snr), "pure noise says nothing of the latent"
         self.prediction = prediction
         self.min_snr_gamma = min_snr_gamma
@@ -96,8 +97,15 @@ class TangentDDPM(Process):
         )
 
     def loss(
-        self, manifold: Manifold, predict: Predict, v: Tensor, generator: Generator, labels: Tensor | None = None
+        self,
+        manifold: Manifold,
+        predict: Predict,
+        v: Tensor,
+        generator: Generator,
+        labels: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
+        assert noise is None, "the check refuses others"
         noise = torch.randn(v.shape, generator=generator, device=v.device)
         steps = torch.randint(self.train_steps, (len(v),), generator=generator, device=v.device)
         noisy = self.scheduler.add_noise(v, noise, steps)

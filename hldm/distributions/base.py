@@ -185,7 +185,7 @@ class ManifoldDistribution(ABC):
         return self.log_prob_normal(self.manifold.to_tangent(z, self.dim))
 
     def rsample_tangent(
-        self, generator: Generator | None = None, sample_shape: tuple[int, ...] = ()
+        self, generator: Generator | Tensor | None = None, sample_shape: tuple[int, ...] = ()
     ) -> Float[Tensor, "..."]:
         """Normal coordinates of a sample."""
         return self.draw(generator, sample_shape).v

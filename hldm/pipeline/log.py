@@ -80,6 +80,9 @@ class RunLog:
     def image(self, name: str, path: Path) -> None:
         self.tracker.image(name, path)
 
+    def file(self, path: Path) -> None:
+        self.tracker.file(path)
+
     def samples(self, images: Sequence[Any], labels: Sequence[str], config: RunConfig) -> None:
         """Show samples one by one: a row for each, which beside other runs is the same noise and label.
 

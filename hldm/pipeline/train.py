@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hldm.config.schema import NoTracker, RunConfig
 from hldm.console import terminal
 from hldm.data import Dataset
@@ -40,7 +42,7 @@ from hldm.training import DiffusionStage, encode, images_used, ranks, save_weigh
 from hldm.training.checkpoint import damage, forget_states, remove_damaged
 
 SCALE_IMAGES = 5000
-"""About how many images of the second stage's first batches the latent scale is measured on."""
+"""About how many images of the second stage's first batches the latents' scale and pairing are measured on."""
 
 
 def run(path: Path) -> dict[str, Any]:
@@ -116,6 +118,8 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         for name in ("samples", "reconstructions", "latents", "neighbours"):
             if (picture := path / f"{name}.png").is_file():
                 log.image(name, picture)
+        if (latents := path / "latents.json").is_file():
+            log.file(latents)
         if drawn is not None:
             log.samples(*drawn, config)
         log.curves(results["curves"])
@@ -202,13 +206,10 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     model.autoencoder.eval().requires_grad_(False)
     steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
     encoded = encode(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
-    if (scale := carried_latent_scale(config)) is None:
-        batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
-        seen = images_used(seed, DiffusionStage.name, batches, batch_size, total)
-        noise = stream(seed, "latent_scale", device=device)
-        model.fit_latent_scale(model.autoencoder.draw(encoded.rows(seen), noise))
-    else:
-        model.latent_scale.copy_(scale)
+    batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
+    first = encoded.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
+    noise = torch.randn(first.loc.shape, generator=stream(seed, "latent_scale", device=device), device=device)
+    model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
     averaged = train(

@@ -47,6 +47,7 @@ def submit(
     console = terminal()
     plan = make_plan(points)
     slurm = slurm_of(plan)
+    refuse_patterns(plan[0].config)
     cluster = Cluster.look(slurm)
     estimate = Estimate.from_finished_runs(Path(plan[0].config.paths.outputs))
     print_points(plan, estimate, console)
@@ -77,6 +78,15 @@ def submit(
     watch(pending, console)
     print_comparison(plan, console)
     return plan, what_is_missing(plan)
+
+
+def refuse_patterns(config: RunConfig) -> None:
+    """Raise where SLURM would read a part of a folder's name as a pattern of its own."""
+    if "%" in str(config.study_folder):
+        raise UserError(
+            f"paths.outputs={config.paths.outputs} has a % in it, which SLURM replaces in names of files. Name another "
+            "folder, as in paths.outputs=outputs."
+        )
 
 
 def slurm_of(plan: Sequence[Point]) -> Slurm:
@@ -136,8 +146,7 @@ def show_scripts(plan: Sequence[Point], arrays: Sequence[Array], after: Sequence
         script = prepared(array, folder / "<n>", waited if array.waits else [])
         console.print(f"\n# {in_words(array)}", soft_wrap=True)
         console.print(script.text(), soft_wrap=True)
-    if arrays:
-        console.print("plan=true: nothing was submitted.")
+    console.print("plan=true: nothing was submitted.")
 
 
 def prepared(array: Array, folder: Path, after: Sequence[str]):  # type: ignore[no-untyped-def]  # submitit comes late

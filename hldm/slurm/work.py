@@ -5,6 +5,7 @@ time, a node. One that did not has failed, but that what asked it to stop may ha
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hldm.errors import UserError
 from hldm.files import content_digest
 from hldm.run import exits, jobs
 from hldm.run.directory import MODEL, RunDirectory, now, write_json
+from hldm.run.identity import first_stage_folder
 from hldm.run.provenance import source_digest
 from hldm.slurm.arrays import missing_first_stage
 from hldm.slurm.script import AGAIN, NOTHING
@@ -68,6 +70,8 @@ class Job:
         """
         if code == 0:
             return 0
+        if self.run.state == "finished":  # a signal met the process between its last line and its end
+            return self._nothing("finished")
         status = self.run.status
         if status.get("state") == "cancelled":
             return self._nothing("cancelled")
@@ -137,11 +141,10 @@ def saved(run: RunDirectory) -> dict[str, str]:
     Not its time: a run that fails at one step again and again may save that step each time.
     """
     folders = [run.path, run.path / "checkpoints"]
-    try:
-        stage = missing_first_stage(run.config)
-    except UserError:
-        stage = None
-    folders += [stage] if stage and stage != run.path else []
+    with suppress(UserError):
+        config = run.config
+        if config.first_stage is None and (stage := first_stage_folder(config)) != run.path:
+            folders.append(stage)  # also a whole one: a start that trained it got somewhere
     files = [file for folder in folders if folder.is_dir() for file in folder.iterdir() if file.is_file()]
     kept = [file for file in files if file.suffix in (".pt", ".safetensors") or file.name == "results.json"]
     return {str(file): content_digest([file]) for file in sorted(kept)}

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,9 +11,11 @@ from rich.console import Console
 
 from hldm.errors import UserError
 from hldm.run.directory import RunDirectory
+from hldm.study.cells import Finished
 from hldm.study.comparable import words
 from hldm.study.comparison import Comparison
 from hldm.study.dashboard import board, check, write_dashboard
+from hldm.study.drawing_process import Function, NotDrawn, draw
 from hldm.study.fairness import summary
 from hldm.study.figures import write_figures
 from hldm.study.leave import write_files
@@ -33,9 +36,10 @@ MOST_SENTENCES = 12
 
 def print_comparison(plan: list[Point], console: Console) -> None:
     """What a command that ran this plan ends with; a run alone is compared with nothing."""
-    # the study is nowhere kept: a picture of many runs takes as much memory as their figures
+    # the study is nowhere kept while something is drawn
     folder = plan[0].config.study_folder
-    _print_pictures(*print_study(Study.of(folder, rows_of_plan(plan)), console), folder, console)
+    pictures, chosen = print_study(Study.of(folder, rows_of_plan(plan)), console)
+    _print_pictures(pictures, chosen, folder, console)
 
 
 def print_runs_of(
@@ -181,14 +185,11 @@ def _print_wrapped(text: str, console: Console, indent: str = "", style: str | N
 def _print_pictures(pictures: list[Path], chosen: Sheet, folder: Path, console: Console) -> None:
     """A tile for each cell; of a run alone, a corner of its own."""
     if len(pictures) > 1:
-        target = folder / "comparison.png"
-        try:
-            files = write_sheet(chosen, target, ("png",))
-        except OSError as error:  # outputs that are only read
-            console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
-        else:
-            for file in files:
-                console.print(f"{chosen.file.partition('.')[0].capitalize()} side by side: {file}", soft_wrap=True)
+        what = f"{chosen.file.partition('.')[0].capitalize()} side by side: "
+        for file in _drawn(
+            folder / "comparison.png", console, write_sheet, chosen, folder / "comparison.png", ("png",)
+        ):
+            console.print(f"{what}{file}", soft_wrap=True)
     elif pictures:
         if console.is_terminal:
             console.print(terminal_picture(pictures[0]), soft_wrap=True)
@@ -197,13 +198,19 @@ def _print_pictures(pictures: list[Path], chosen: Sheet, folder: Path, console: 
 
 def _print_figures(study: Study, console: Console) -> None:
     target = study.folder / "figures"
+    # of runs a figure needs no more than what they ended with
+    cells = [replace(of, runs={seed: Finished(run.metrics) for seed, run in of.runs.items()}) for of in study.cells]
+    if files := _drawn(target, console, write_figures, study.comparison, cells, _runs_folder(study), target):
+        console.print(f"{len(files)} figures for a paper: {target}", soft_wrap=True)
+
+
+def _drawn(target: Path, console: Console, function: Function, *arguments: Any) -> list[Path]:
+    """The files that a function draws in a process of its own; where it cannot, a line says why."""
     try:
-        files = write_figures(study.comparison, study.cells, _runs_folder(study), target)
-    except OSError as error:
-        console.print(f"{target} cannot be written ({error.strerror or error}).", soft_wrap=True)
-    else:
-        if files:
-            console.print(f"{len(files)} figures for a paper: {target}", soft_wrap=True)
+        return draw(function, *arguments)
+    except NotDrawn as error:
+        console.print(f"{target} cannot be written ({error}).", soft_wrap=True)
+        return []
 
 
 def _runs_folder(study: Study) -> Path:

@@ -1,7 +1,7 @@
 """A comparison on Weights & Biases: what `hldm.tracking.workspace` is told of it."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hldm.config.schema import RunConfig, WandbTracker
@@ -78,9 +78,11 @@ def write_dashboard(shown: Board, tracker: WandbTracker, folder: Path) -> Links:
         ids = {str(name): str(value) for name, value in known.items()}
     except (OSError, ValueError, AttributeError):  # there is none, or it is damaged: new ones are written
         ids = {}
-    links = publish(shown, tracker.project, tracker.entity, ids)
-    write_text_atomically(file, json.dumps(dict(links.ids), indent=2) + "\n")
-    return links
+
+    def keep(own: Mapping[str, str]) -> None:
+        write_text_atomically(file, json.dumps(dict(own), indent=2) + "\n")
+
+    return publish(shown, tracker.project, tracker.entity, ids, keep)
 
 
 def board(study: Study) -> Board:

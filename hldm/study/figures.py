@@ -6,13 +6,25 @@ Nothing is computed here: means, intervals and curves are those of the `Comparis
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from hldm.drawing import GREY, band, caption, in_sequence, legend, look, new_figure, plain, save, styled
 from hldm.study.cells import Cell
 from hldm.study.comparison import CellFigures, Comparison
 from hldm.study.curves import Curve
-from hldm.study.measures import HEADLINES, PLACES, Figure, figure
+from hldm.study.measures import HEADLINES, Figure, figure
+from hldm.study.panels import (
+    ACROSS,
+    CUT,
+    FOOT,
+    PANEL,
+    axis_label,
+    beside_each_other,
+    extent_of,
+    extent_of_cells,
+    panel_title,
+)
 from hldm.study.series import Series, all_series, series_name, varies
 from hldm.study.statistics import Interval
 from hldm.study.tiles import LATENTS, SAMPLES, places, write_sheet
@@ -21,15 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawn
 
-PANEL = (62.0, 50.0)
-"""Millimetres of one panel: three stand beside each other on a page."""
-
-ACROSS = 3
-
 MOST_CELLS = 60
 """Lines of a figure in which each cell has one."""
-
-FOOT = "means over seeds, bands and bars: 95 % intervals"
 
 
 def write_figures(
@@ -75,33 +80,15 @@ def _known(one: Figure, comparison: Comparison) -> bool:
     return any(one.name in cell.intervals for cell in comparison.cells)
 
 
-def axis_label(one: Figure) -> str:
-    """What is measured, and which way is better."""
-    return one.measure.heading + (f" ({one.measure.better} is better)" if one.measure.better else "")
-
-
-def panel_title(one: Figure, leading: str) -> str:
-    """By which extractor, and with which guidance where that is not the run's own."""
-    by = one.extractor or (leading if one.measure.rests_on in ("samples", "rebuilt") else "")
-    return ", ".join(part for part in (f"features: {by}" if by else "", PLACES.get(one.place, "")) if part)
-
-
-def _panels(count: int, **how: Any) -> tuple["Drawn", list["Axes"]]:
-    """A figure with so many panels, at most `ACROSS` beside each other."""
-    across = min(ACROSS, count)
-    rows = math.ceil(count / across)
-    drawn = new_figure(max(PANEL[0] * across, 90), PANEL[1] * rows + 16)
-    every = [drawn.add_subplot(rows, across, i + 1, **how) for i in range(count)]
-    return drawn, every
-
-
 # ------------------------------------------------------------------------------------------------------------- figures
 
 
 @styled()
 def along_curvature(series: Sequence[Series], panels: Sequence[Figure], leading: str = "") -> "Drawn":
     """A measure against curvature: a line with its band for each geometry, flat space as a level with its band."""
-    drawn, every = _panels(len(panels), xscale="log", xlabel="curvature c")
+    drawn, every = beside_each_other(len(panels), xscale="log", xlabel="curvature c")
+    cells = [at.figures for of in series for at in of.curved if at.c] + [of.flat for of in series if of.flat]
+    is_cut = False
     for axes, one in zip(every, panels, strict=True):
         scale = one.measure.scale
         for i, of in enumerate(series):
@@ -123,11 +110,14 @@ def along_curvature(series: Sequence[Series], panels: Sequence[Figure], leading:
                     [at.c], [scale * there.mean], error, fmt=look(i)["marker"], color=look(i)["color"], mfc="white",
                     label=f"{of.name}, c learned",
                 )  # fmt: skip
-        _real(axes, one, [at.figures for of in series for at in of.curved] + [of.flat for of in series if of.flat])
-        axes.set(ylabel=axis_label(one), title=panel_title(one, leading))
+        for level in (real := _real(one, cells)):
+            axes.axhline(scale * level, color=GREY, linestyle="dotted", linewidth=1.0, label="real images")
+        *ends, is_cut_here = extent_of_cells(one, cells, real)
+        is_cut |= is_cut_here
+        axes.set(ylabel=axis_label(one), title=panel_title(one, leading), ylim=ends)
         plain(axes, x=True)
     legend(drawn)
-    caption(drawn, FOOT)
+    caption(drawn, FOOT + CUT * is_cut)
     return drawn
 
 
@@ -155,13 +145,11 @@ def _seeds(axes: "Axes", of: Series, one: Figure, colour: str) -> None:
         axes.scatter([c for c, _ in dots], [value for _, value in dots], s=4, color=colour, alpha=0.5, linewidths=0)
 
 
-def _real(axes: "Axes", one: Figure, cells: Sequence[CellFigures]) -> None:
-    """What real images score in place of samples."""
+def _real(one: Figure, cells: Sequence[CellFigures]) -> list[float]:
+    """What real images score in place of samples; nothing where that is not known."""
     name = f"{one.metric}_{one.extractor}" if one.extractor else one.metric
     known = [cell.real[name] for cell in cells if name in cell.real]
-    if known:
-        level = one.measure.scale * sum(known) / len(known)
-        axes.axhline(level, color=GREY, linestyle="dotted", linewidth=1.0, label="real images")
+    return [fmean(known)] if known else []
 
 
 @styled()
@@ -171,6 +159,7 @@ def by_cell(cells: Sequence[CellFigures], panels: Sequence[Figure], leading: str
     across = min(ACROSS, len(panels))
     rows = math.ceil(len(panels) / across)
     drawn = new_figure(30 + PANEL[0] * across, (5.0 * len(shown) + 22) * rows + 6)
+    is_cut = False
     for i, one in enumerate(panels):
         axes = drawn.add_subplot(rows, across, i + 1, xlabel=axis_label(one), title=panel_title(one, leading))
         axes.set_yticks(range(len(shown)), [cell.name for cell in shown] if i % across == 0 else [""] * len(shown))
@@ -185,8 +174,11 @@ def by_cell(cells: Sequence[CellFigures], panels: Sequence[Figure], leading: str
                 axes.errorbar([scale * there.mean], [y], xerr=error, fmt="o", color=colour, capsize=2)
                 values = [scale * value for value in cell.values.get(one.name, {}).values()]
                 axes.scatter(values, [y] * len(values), s=4, color=colour, alpha=0.5, linewidths=0)
+        *ends, is_cut_here = extent_of_cells(one, shown)
+        is_cut |= is_cut_here
+        axes.set_xlim(ends)
     more = len(cells) - len(shown)
-    caption(drawn, FOOT + (f"; {more} more cells have no line" if more else ""))
+    caption(drawn, FOOT + CUT * is_cut + (f"; {more} more cells have no line" if more else ""))
     return drawn
 
 
@@ -203,8 +195,10 @@ def _precision_and_recall(comparison: Comparison) -> list[tuple[Figure, Figure]]
 @styled()
 def precision_recall(series: Sequence[Series], pairs: Sequence[tuple[Figure, Figure]], leading: str = "") -> "Drawn":
     """Precision against recall, a panel per extractor: a cross of intervals for each cell, with its c beside it."""
-    drawn, every = _panels(len(pairs))
+    drawn, every = beside_each_other(len(pairs))
+    is_cut = False
     for axes, (precision, recall) in zip(every, pairs, strict=True):
+        shown: list[tuple[Interval, Interval]] = []
         for i, of in enumerate(series):
             there = ([(of.flat, "")] if of.flat else []) + [(at.figures, f"{at.c:.3g}") for at in of.curved if at.c]
             known = [
@@ -213,6 +207,7 @@ def precision_recall(series: Sequence[Series], pairs: Sequence[tuple[Figure, Fig
                 if recall.name in cell.intervals and precision.name in cell.intervals
             ]
             for x, y, c in known:
+                shown.append((x, y))
                 axes.errorbar(
                     [x.mean], [y.mean], y.margin, x.margin, fmt=look(i)["marker"], color=look(i)["color"],
                     elinewidth=0.8, label=of.name,
@@ -221,9 +216,13 @@ def precision_recall(series: Sequence[Series], pairs: Sequence[tuple[Figure, Fig
                     axes.annotate(
                         c, (x.mean, y.mean), (3, 3), textcoords="offset points", fontsize=6, color=look(i)["color"]
                     )
+        *across, is_cut_across = extent_of(recall, (x for x, _ in shown))
+        *along, is_cut_along = extent_of(precision, (y for _, y in shown))
+        is_cut |= is_cut_across or is_cut_along
         axes.set(xlabel=axis_label(recall), ylabel=axis_label(precision), title=panel_title(precision, leading))
+        axes.set(xlim=across, ylim=along)
     legend(drawn)
-    caption(drawn, f"{FOOT}; numbers: curvature c")
+    caption(drawn, f"{FOOT}{CUT * is_cut}; numbers: curvature c")
     return drawn
 
 
@@ -253,35 +252,36 @@ def curves_figure(comparison: Comparison, cells: Sequence[Cell], setting: str, o
         if (curve := of_cell.get(summary.name)) is not None:
             groups.setdefault(series_name(cell, summary.name), []).append((cell, curve))
     flat = [curve for group in groups.values() for cell, curve in group if cell.config.has_flat_latents]
+    shown: list[Interval] = []
     if all(len(group) == 1 for group in groups.values()):
-        drawn, [axes] = _panels(1, xlabel=setting)
+        drawn, [axes] = beside_each_other(1, xlabel=setting)
         for i, (name, [(_, curve)]) in enumerate(groups.items()):
-            _line(axes, curve, one, label=name, **look(i))
+            shown += _line(axes, curve, one, label=name, **look(i))
         every = [axes]
     else:
         curved = {name: group for name, group in groups.items() if len(group) > 1 or group[0][1] not in flat}
-        drawn, every = _panels(len(curved), xlabel=setting)
+        drawn, every = beside_each_other(len(curved), xlabel=setting)
         cs = sorted({_order(cell) for group in curved.values() for cell, _ in group})
         colours = dict(zip(cs, in_sequence(len(cs)), strict=True))
         for axes, (name, group) in zip(every, curved.items(), strict=True):
             for curve in flat[:1]:
-                _line(axes, curve, one, label=curve.cell, color=GREY, linestyle="dashed")
+                shown += _line(axes, curve, one, label=curve.cell, color=GREY, linestyle="dashed")
             for cell, curve in sorted(group, key=lambda pair: _order(pair[0])):
                 i = cs.index(_order(cell))
                 words = cell.config.curvature_words
-                _line(
+                shown += _line(
                     axes, curve, one, label=f"c = {words}" if words[0].isdigit() else f"c {words}",
                     color=colours[cs[i]], marker=look(i)["marker"],
                 )  # fmt: skip
             axes.set_title(name, fontweight="bold")
-    limits = [limit for axes in every for limit in axes.get_ylim()]
+    *ends, is_cut = extent_of(one, shown)
     for axes in every:
-        axes.set(ylabel=axis_label(one), ylim=(min(limits), max(limits)))
+        axes.set(ylabel=axis_label(one), ylim=ends)
     legend(drawn)
     split = "; ".join(
         dict.fromkeys(f"{curve.samples} samples against {curve.split} images" for curve in of_cell.values())
     )
-    caption(drawn, f"{split}; {FOOT}")
+    caption(drawn, f"{split}; {FOOT}{CUT * is_cut}")
     return drawn
 
 
@@ -290,9 +290,11 @@ def _order(cell: Cell) -> tuple[bool, float]:
     return cell.config.curvature.is_learnable, cell.config.curvature.value
 
 
-def _line(axes: "Axes", curve: Curve, one: Figure, **how: Any) -> None:
+def _line(axes: "Axes", curve: Curve, one: Figure, **how: Any) -> list[Interval]:
+    """Returns what it shows."""
     points = [(point.value, point.means[one.name]) for point in curve.points if one.name in point.means]
     if all(isinstance(value, int | float) for value, _ in points):
         band(axes, *_columns(sorted(points, key=lambda pair: pair[0]), one.measure.scale), **how)
     else:  # names, such as solvers: a place each
         band(axes, *_columns([(str(value), there) for value, there in points], one.measure.scale), **how)
+    return [there for _, there in points]

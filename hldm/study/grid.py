@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hldm.config.arguments import as_typed
+from hldm.config.base import Shared
 from hldm.config.options import Options
 from hldm.config.schema import RunConfig, WandbTracker
 from hldm.console import terminal
@@ -20,6 +21,8 @@ from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
 from hldm.tracking import check_tracking
 
+NOTHING_STARTED = "plan=true: nothing was started."
+
 
 def checked(
     overrides: Sequence[Sequence[str]], compose: Callable[[list[str]], RunConfig], options: Options
@@ -32,9 +35,10 @@ def checked(
     points = [list(point) for point in overrides]
     configs: list[RunConfig] = []
     wrong: list[str] = []
+    shared = Shared()
     for point in points:
         try:
-            configs.append(compose(point))
+            configs.append(shared(compose(point)))
         except UserError as error:
             wrong += error.problems
     if wrong := [*wrong, *requirements.of_all(configs, options)]:
@@ -72,6 +76,7 @@ def sweep(
     allotment = machine(plan, len(to_run))
     print_plan(plan, allotment.slots, str(allotment), console)
     if plan_only:
+        console.print(NOTHING_STARTED)
         return plan, None
     mend(plan)
     warn_of_tracker(to_run, console)

@@ -4,6 +4,7 @@ A name in results.json is metric, extractor, place: `fid` (leading extractor, gu
 `fid_unlabelled` (another extractor), `fid_unguided`, `fid_unlabelled_best`.
 """
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -35,6 +36,7 @@ class Measure:
             for the words on how many seeds would show it.
         is_relative: which of the two.
         scale: that it is shown with: 100 for a share in per cent.
+        least, most: what it can be, in units of the metric.
     """
 
     heading: str
@@ -45,6 +47,13 @@ class Measure:
     effect: float = 0.1
     is_relative: bool = True
     scale: float = 1.0
+    least: float = -math.inf
+    most: float = math.inf
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What it can be, as it is shown."""
+        return self.scale * self.least, self.scale * self.most
 
     @property
     def arrow(self) -> str:
@@ -52,25 +61,27 @@ class Measure:
         return {"lower": "↓", "higher": "↑", "": ""}[self.better]
 
 
+SHARE = {"least": 0.0, "most": 1.0}
+
 MEASURES = {
-    "fid": Measure("FID", "samples", "samples", "lower"),
+    "fid": Measure("FID", "samples", "samples", "lower", least=0.0),
     "kid": Measure("KID", "samples", "samples", "lower", 4),
-    "precision": Measure("precision", "samples", "samples", "higher", 3, 0.01, False),
-    "recall": Measure("recall", "samples", "samples", "higher", 3, 0.01, False),
-    "label_accuracy": Measure("label accuracy, %", "samples", "labels", "higher", 1, 0.01, False, 100),
-    "inception_score": Measure("IS", "samples", "samples", "higher", 2, 0.01),
-    "density": Measure("density, 1 is best", "samples", "samples", "", 3, 0.01, False),
-    "coverage": Measure("coverage", "samples", "samples", "higher", 3, 0.01, False),
+    "precision": Measure("precision", "samples", "samples", "higher", 3, 0.01, False, **SHARE),
+    "recall": Measure("recall", "samples", "samples", "higher", 3, 0.01, False, **SHARE),
+    "label_accuracy": Measure("label accuracy, %", "samples", "labels", "higher", 1, 0.01, False, 100, **SHARE),
+    "inception_score": Measure("IS", "samples", "samples", "higher", 2, 0.01, least=1.0),
+    "density": Measure("density, 1 is best", "samples", "samples", "", 3, 0.01, False, least=0.0),
+    "coverage": Measure("coverage", "samples", "samples", "higher", 3, 0.01, False, **SHARE),
     "elbo_flow": Measure("bound with diffusion, nats", "likelihood", "bound", "higher", 1, 1.0, False),
     "elbo_flow_rate": Measure("rate with diffusion, nats", "likelihood", "bound", "", 1, 1.0, False),
     "nll": Measure("−log p(x), nats", "likelihood", "likelihood", "lower", 2, 1.0, False),
-    "reconstruction_fid": Measure("FID of reconstructions", "first stage", "rebuilt", "lower"),
-    "reconstruction_mse": Measure("reconstruction error", "first stage", "images", "lower", 4),
+    "reconstruction_fid": Measure("FID of reconstructions", "first stage", "rebuilt", "lower", least=0.0),
+    "reconstruction_mse": Measure("reconstruction error", "first stage", "images", "lower", 4, least=0.0),
     "reconstruction_psnr": Measure("PSNR, dB", "first stage", "images", "higher", 2, 0.5, False),
-    "reconstruction_ssim": Measure("SSIM", "first stage", "images", "higher", 3, 0.01, False),
+    "reconstruction_ssim": Measure("SSIM", "first stage", "images", "higher", 3, 0.01, False, most=1.0),
     "elbo": Measure("bound with own prior, nats", "first stage", "images", "higher", 1, 1.0, False),
     # neither way is better: a lower rate with the same error is, and a higher one may buy a smaller error
-    "elbo_kl": Measure("rate (KL), nats", "first stage", "images", "", 1, 1.0, False),
+    "elbo_kl": Measure("rate (KL), nats", "first stage", "images", "", 1, 1.0, False, least=0.0),
 }
 """Metric → how it is compared, in the order of tables."""
 

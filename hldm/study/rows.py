@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hldm.config.base import Shared
 from hldm.config.options import LEAVES_RESULT
 from hldm.errors import UserError
 from hldm.run.directory import RunDirectory, Snapshot
 from hldm.run.identity import Identity
-from hldm.study.cells import Finished, own_settings, telling_settings
+from hldm.study.cells import Finished, own_settings, settings_of, telling_settings
 from hldm.study.plan import Point
+from hldm.study.typed import with_options
 
 IN_COLUMNS = ("geometry", "curvature", "seed")
 
@@ -66,16 +68,17 @@ def rows_of_plan(plan: Iterable[Point]) -> list[Row]:
 def rows_of_runs(runs: Iterable[RunDirectory]) -> tuple[list[Row], list[str]]:
     """What run directories say of themselves, and a sentence on each whose files are damaged.
 
-    A run's overrides are the settings in which its configuration differs from those of others.
+    A run's overrides are the options and settings in which its configuration differs from those of others.
     """
-    there, damaged = [], []
+    there, damaged, shared = [], [], Shared()
     for run in runs:
         try:
-            there.append((run, run.config, run.snapshot()))
+            there.append((run, shared(run.config), run.snapshot()))
         except UserError as error:
             damaged.append(f"{run.path.name} is left out: {error}")
     rows = []
-    apart = telling_settings(own_settings([config for _, config, _ in there]))
+    configs = [config for _, config, _ in there]
+    apart = telling_settings(with_options(own_settings(configs), map(settings_of, configs)))
     for (run, config, was), own in zip(there, apart, strict=True):
         overrides = (*(f"{key}={value}" for key, value in own.items()), f"seed={config.seed}")
         rows.append(_row(Point(overrides, config, Identity(run.path.name, ""), run, was.state), was))

@@ -29,6 +29,9 @@ class NoTracker(Tracker):
     def image(self, name: str, path: Path) -> None:
         pass
 
+    def file(self, path: Path) -> None:
+        pass
+
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         pass
 

@@ -72,6 +72,10 @@ class Tracker(ABC):
         """Show a final picture from its file."""
 
     @abstractmethod
+    def file(self, path: Path) -> None:
+        """Keep a file of the run directory beside the run, under its own name."""
+
+    @abstractmethod
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Show a table. Its values are numbers, texts and pictures as arrays: uint8 (H, W) or (H, W, 3)."""
 

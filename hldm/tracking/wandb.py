@@ -120,6 +120,9 @@ class WandbTracker(Tracker):
     def image(self, name: str, path: Path) -> None:
         self._guard(lambda: self._run.log({name: _image(path)}))
 
+    def file(self, path: Path) -> None:
+        self._try_extra(f"does not keep {path.name}", lambda: self._run.save(path, base_path=path.parent, policy="now"))
+
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         self._try_extra(f"does not show {name}", lambda: self._run.log({name: _table(columns, rows)}))
 

@@ -5,7 +5,7 @@ runs carry the study's name, also of those that finish later. Tables and sentenc
 are the comparison's own, whose intervals W&B cannot compute.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -50,13 +50,20 @@ def check_dashboard() -> None:
         )
 
 
-def publish(board: Board, project: str, entity: str | None = None, ids: Mapping[str, str] | None = None) -> Links:
+def publish(
+    board: Board,
+    project: str,
+    entity: str | None = None,
+    ids: Mapping[str, str] | None = None,
+    keep: Callable[[Mapping[str, str]], object] = lambda ids: None,
+) -> Links:
     """Write the report and the workspace of a study, anew or in place of those with these `ids`.
 
     Args:
         board: what they show.
         project, entity: where the runs are; None: the key's own entity.
-        ids: of the `Links` that an earlier call gave. What has been deleted on the server since is written anew.
+        ids: of the `Links` that an earlier call gave. What the server says is no longer there is written anew.
+        keep: gets the ids as soon as there are some: of a report whose workspace the server then did not take, too.
 
     Raises:
         UserError: as `check_dashboard`; the server knows no such project, or refuses what it is sent.
@@ -72,12 +79,7 @@ def publish(board: Board, project: str, entity: str | None = None, ids: Mapping[
                 f"Weights & Biases has no project {owner}/{project}: a run that is tracked makes it, and "
                 "`wandb sync outputs/<study>/<run>/wandb/offline-run-*` uploads those that were kept offline."
             )
-        try:
-            return _publish(board, owner, project, ids or {})
-        except Exception:  # what these ids name may have been deleted on the server: new ones are made
-            if not ids:
-                raise
-            return _publish(board, owner, project, {})
+        return _publish(board, owner, project, _there(ids or {}), keep)
     except UserError:
         raise
     except Exception as error:  # wandb raises many kinds, and none of them is ours
@@ -96,14 +98,42 @@ def _project_id(entity: str, project: str) -> str | None:
     return (found.get("project") or {}).get("internalId")
 
 
-def _publish(board: Board, entity: str, project: str, ids: Mapping[str, str]) -> Links:
+_VIEW = "query ViewIsThere($id: ID!) { view(id: $id) { id } }"
+
+
+def _there(ids: Mapping[str, str]) -> dict[str, str]:
+    """Those of what is still on the server: it is asked, as nothing else tells a deleted report from a lost answer.
+
+    Raises:
+        whatever wandb does where the server does not answer: a second report would be written otherwise.
+    """
+    import wandb
+    from wandb_workspaces._graphql import execute_graphql
+
+    def is_there(view: str | None) -> bool:
+        return bool(view) and execute_graphql(wandb.Api(), _VIEW, {"id": view}).get("view") is not None
+
+    found = dict(ids)
+    if not is_there(ids.get("report")):
+        found.pop("report", None)
+    if not is_there(ids.get("workspace")):
+        found.pop("workspace", None)
+        found.pop("view", None)
+    return found
+
+
+def _publish(
+    board: Board, entity: str, project: str, ids: Mapping[str, str], keep: Callable[[Mapping[str, str]], object]
+) -> Links:
     report, workspace = report_of(board, entity, project), workspace_of(board, entity, project)
     report.id = ids.get("report", "")
     workspace._internal_id = ids.get("workspace", "")
     workspace._internal_name = ids.get("view", "")
     report.save()
+    keep({**ids, "report": report.id})
     workspace.save()
     own = {"report": report.id, "workspace": workspace._internal_id, "view": workspace._internal_name}
+    keep(own)
     return Links(report.url, workspace.url, own)
 
 

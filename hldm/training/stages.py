@@ -69,9 +69,12 @@ class DiffusionStage(Stage):
     def loss(self, step: int) -> dict[str, Tensor]:
         chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels)).to(self.labels.device)
         noise = stream(self.seed, f"{self.name}/noise", step, self.labels.device)
+        part, posterior_noise = self.encoded.rows(chosen), None
+        if self.diffusion.process.starts_from_posterior_noise:
+            posterior_noise = torch.randn(part.loc.shape, generator=noise, device=part.loc.device)
         with torch.no_grad():
-            v = self.diffusion.autoencoder.draw(self.encoded.rows(chosen), noise)
-        return {"loss": self.diffusion.diffusion_loss(v, self.labels[chosen], noise)}
+            v = self.diffusion.autoencoder.draw(part, noise if posterior_noise is None else posterior_noise)
+        return {"loss": self.diffusion.diffusion_loss(v, self.labels[chosen], noise, posterior_noise)}
 
 
 @torch.no_grad()

@@ -39,6 +39,19 @@ def test_a_study_in_tables_words_and_files(folder: Path, capsys: pytest.CaptureF
     assert written == {"comparison.html", "comparison.json", "comparison.png", "cells.csv", "summary.csv"}
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_file_is_as_wide_as_columns_says(
+    folder: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("hldm.study.compare._print_figures", lambda *_: None)
+    monkeypatch.setattr("hldm.study.compare._print_pictures", lambda *_: None)
+    status, out, _ = call(capsys, folder)
+    assert status == 0
+    widest = max(len(line.rstrip()) for line in out.splitlines() if "/" not in line)
+    assert width - 20 < widest <= width
+
+
 def test_latex_and_another_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "elsewhere" / "new"
     status, _, _ = call(capsys, f"study={folder}", f"out={out}", "latex=true")

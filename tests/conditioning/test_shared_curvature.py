@@ -136,7 +136,7 @@ def test_weights_bring_the_curvature_with_them(kind, tmp_path):
         for parameter in model.denoiser.parameters():
             if parameter.grad is not None:
                 parameter -= 0.1 * parameter.grad
-    model.fit_latent_scale(torch.full((2, 4, 8, 8), 0.5))
+    model.fit_latents(torch.full((2, 4, 8, 8), 0.5))
     save_weights(tmp_path / "w.safetensors", model)
     with safe_open(tmp_path / "w.safetensors", "pt") as file:
         assert sum(name.endswith("curvature.raw") for name in file.keys()) == 1  # noqa: SIM118  # no mapping

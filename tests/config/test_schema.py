@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hldm.config.base import Section
+from hldm.config.autoencoder import Published
+from hldm.config.base import Section, Shared
+from hldm.config.compose import compose
 from hldm.config.explain import example, must_be, sentences
 from hldm.config.metrics import Metric, Metrics
 from hldm.config.options import Options
@@ -162,3 +164,20 @@ def test_extractors_keep_their_order() -> None:
     first, second = (Metrics.model_validate({"extractors": value}) for value in names)
     assert [extractor.name for extractor in first.extractors] == names[0]
     assert first.delta() != second.delta() != {}
+
+
+def test_equal_sections_are_one_object() -> None:
+    shared = Shared()
+    one, other, unlike = (compose(typed) for typed in (["seed=0"], ["seed=1"], ["training.diffusion.steps=7"]))
+    first, *rest = (shared(config) for config in (one, other, unlike))
+    assert [first, *rest] == [one, other, unlike]
+    assert [config.dump() for config in rest] == [other.dump(), unlike.dump()]
+    for config in rest:
+        assert config.autoencoder is first.autoencoder
+    assert rest[0].training is first.training
+    assert rest[1].training is not first.training
+
+
+def test_a_section_that_holds_a_mapping_stays_its_own() -> None:
+    config = compose([]).model_copy(update={"autoencoder": Published.model_construct(architecture={"a": 4})})
+    assert Shared()(config).autoencoder is config.autoencoder

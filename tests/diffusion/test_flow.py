@@ -8,6 +8,7 @@ from scipy.stats import kstest
 
 from hldm.diffusion import FlowMatching, FlowSampler
 from hldm.diffusion.flow import class_pairing, optimal_pairing
+from hldm.distributions import WrappedNormal
 from hldm.geometry import Euclidean, FixedCurvature, PoincareBall, ProductManifold
 
 SHAPE = (8, 4, 2, 2)
@@ -351,3 +352,108 @@ def test_the_evaluations_of_adaptive_steps_are_those_of_the_last_call():
             generator(seed),
         )
         assert len(calls) == sampler.evaluations > 4
+
+
+SPACES = {"flat": Euclidean(4), "ball": ball(1.0), "product": ProductManifold([Euclidean(2), ball(1.0, 2)])}
+
+
+@pytest.mark.parametrize("manifold", SPACES.values(), ids=SPACES.keys())
+def test_a_posterior_that_is_the_prior_has_nothing_to_move(manifold):
+    """Where the encoder says nothing, a draw is its own noise, and rest is the exact velocity."""
+    noise = latents(torch.float32)
+    process = FlowMatching(pairing="posterior")
+    still = process.loss(manifold, lambda v, t: torch.zeros_like(v), noise, generator(2), None, noise)
+    assert still < 1e-10
+    independent = FlowMatching().loss(manifold, lambda v, t: torch.zeros_like(v), noise, generator(2))
+    assert independent > 1
+
+
+@pytest.mark.parametrize("manifold", SPACES.values(), ids=SPACES.keys())
+def test_a_path_of_the_posterior_leads_from_its_noise_to_its_draw(manifold):
+    """Whoever moves to the draw and knows it makes no error; whoever takes the noise for another does."""
+    noise = latents()
+    law = WrappedNormal(manifold, latents().flip(0), 0.4, dim=1)
+    v, seen = law.draw(noise).v, []
+
+    def exact(x_t, t):
+        seen.append((x_t, t))
+        t = t.double().view(-1, 1, 1, 1)
+        x = manifold.from_tangent(x_t, dim=1)
+        return manifold.to_frame(x, manifold.logmap(x, manifold.from_tangent(v, dim=1), dim=1) / (1 - t), dim=1)
+
+    assert FlowMatching(pairing="posterior").loss(manifold, exact, v, generator(2), None, noise) < 1e-6
+    [(x_t, t)] = seen
+    x0, x1 = manifold.from_tangent(noise, dim=1), manifold.from_tangent(v, dim=1)
+    along = manifold.geodesic(x0, x1, t.double().view(-1, 1, 1, 1), dim=1)[0]
+    torch.testing.assert_close(x_t, manifold.to_tangent(along, dim=1), atol=1e-6, rtol=1e-6)
+
+
+def test_the_posterior_keeps_the_limits_bit_for_bit():
+    v, noise = latents(torch.float32), latents(torch.float32).flip(0)
+    process = FlowMatching(prediction="residual", pairing="posterior")
+    process.fit_pairing(noise, v + noise)
+
+    def value(manifold):
+        return process.loss(manifold, lambda x, t: torch.sin(x), v, generator(2), None, noise)
+
+    empty_ball = ProductManifold([Euclidean(4), PoincareBall(0, FixedCurvature(1.0))])
+    assert torch.equal(value(Euclidean(4)), value(ball(0.0)))
+    assert torch.equal(value(Euclidean(4)), value(empty_ball))
+    assert not torch.isclose(value(Euclidean(4)), value(ball(1.0)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.8])
+def test_what_a_residual_leaves_knows_the_pairing(scale):
+    """Latents m + sε that start from ε: jointly normal, so F = 0 is exact, and it leaves (1 − ρ²)/D of the target."""
+    seen = []
+
+    def predict(v, t):
+        seen.append((v, t))
+        return torch.zeros_like(v)
+
+    noise = torch.randn(40000, 4, 1, 1, generator=generator(1))
+    v = (1 - scale**2) ** 0.5 * torch.randn(noise.shape, generator=generator(4)) + scale * noise
+    process = FlowMatching(prediction="residual", time="uniform", pairing="posterior")
+    process.fit_pairing(noise, v)
+    assert process.correlation.item() == pytest.approx(scale, abs=0.01)
+    t = torch.linspace(0, 1, 10001, dtype=torch.float64)
+    left = ((1 - scale**2) / (1 - 2 * t * (1 - t) * (1 - scale))).mean().item()
+    assert process.loss(Euclidean(4), predict, v, generator(2), None, noise).item() == pytest.approx(left, rel=0.01)
+    [(inputs, t)] = seen
+    for early in (t < 0.2, (t > 0.4) & (t < 0.6), t > 0.8):
+        assert inputs[early].std().item() == pytest.approx(1, rel=0.02)
+    end = FlowSampler(steps=2).sample(
+        process, Euclidean(4), lambda v, t: torch.zeros_like(v), (5000, 4, 1, 1), generator(3)
+    )
+    assert end.std().item() == pytest.approx(1, rel=0.02)
+
+
+def test_given_the_label_the_noise_of_a_posterior_is_the_prior():
+    """ε says nothing of the image, so each class starts out from all of the prior, as in sampling."""
+    process, labels, g = FlowMatching(time="uniform", pairing="posterior"), torch.arange(12) % 3, generator(5)
+    found = []
+    for _ in range(300):
+        noise = torch.randn(12, 1, 1, 1, generator=g)
+        v = (2 * labels - 2).float().view(-1, 1, 1, 1) + 0.4 * noise
+
+        def predict(x_t, t, v=v):
+            t = t.view(-1, 1, 1, 1)
+            found.append(((x_t - t * v) / (1 - t)).flatten())
+            return x_t
+
+        process.loss(Euclidean(1), predict, v, g, labels, noise)
+    start = torch.stack(found)
+    for label in range(3):
+        assert kstest(start[:, labels == label].flatten().numpy(), "norm").pvalue > 0.003
+
+
+def test_the_pairing_that_was_measured_is_kept_with_the_weights():
+    fitted, loaded = FlowMatching(pairing="posterior"), FlowMatching(pairing="posterior")
+    fitted.fit_pairing(latents(), 0.5 * latents())
+    loaded.load_state_dict(fitted.state_dict())
+    assert loaded.correlation == fitted.correlation != 0
+    assert not FlowMatching().state_dict()  # independent noise has no correlation to keep
+    fitted.fit_pairing(latents(), latents())
+    assert fitted.correlation == pytest.approx(0.99)
+    fitted.fit_pairing(latents(), -latents())
+    assert fitted.correlation == 0

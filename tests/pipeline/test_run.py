@@ -117,7 +117,7 @@ def test_the_reach_of_curvature_is_also_that_of_what_diffusion_sees(finished):
 def test_the_latent_scale_is_measured_on_the_first_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module("hldm.pipeline.train"), "SCALE_IMAGES", 20)  # two batches of 16
     seen = []
-    monkeypatch.setattr(LatentDiffusion, "fit_latent_scale", lambda self, v: seen.append((self.autoencoder, v)))
+    monkeypatch.setattr(LatentDiffusion, "fit_latents", lambda self, v, *_: seen.append((self.autoencoder, v)))
     directory = prepare(tmp_path, "autoencoder=vq")  # whose latents are drawn without noise
     run(directory.path)
     [(autoencoder, v)] = seen

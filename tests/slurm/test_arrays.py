@@ -1,10 +1,12 @@
 """From a plan to arrays: first stages first, chunks, times, and what the cluster allows."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from hldm.config.compose import compose
+from hldm.config.schema import Paths, RunConfig
 from hldm.config.slurm import Slurm
 from hldm.errors import UserError
 from hldm.run.identity import FIRST_STAGE_WEIGHTS, first_stage_folder
@@ -15,12 +17,15 @@ from hldm.study.plan import Estimate, Point, make_plan
 from tests.slurm.fake_slurm import FakeSlurm
 
 
+@cache
+def usual() -> RunConfig:
+    return compose(["hardware=slurm_cpu", "hardware.slurm.array_parallelism=4", "paths.outputs=outputs"])
+
+
 @pytest.fixture
 def plan(tmp_path: Path, slurm: FakeSlurm) -> list[Point]:
     """Seven runs: three that share a first stage, and four with one of their own."""
-    base = compose(
-        ["hardware=slurm_cpu", "hardware.slurm.array_parallelism=4", f"paths.outputs={tmp_path / 'outputs'}"]
-    )
+    base = usual().model_copy(update={"paths": Paths(outputs=str(tmp_path / "outputs"))})
     diffusion = base.training.diffusion
     assert diffusion is not None
     configs = []
@@ -73,7 +78,7 @@ def test_what_a_job_does_counts_for_its_time(plan: list[Point]) -> None:
 
 
 def works(minutes: float, least: float = 1.0) -> list[Work]:
-    return [Work(Path("x"), compose([]), minutes, least)]
+    return [Work(Path("x"), usual(), minutes, least)]
 
 
 @pytest.mark.parametrize(

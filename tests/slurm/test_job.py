@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hldm.config.compose import compose
+from hldm.config.schema import Paths, RunConfig
 from hldm.config.slurm import Slurm
 from hldm.paths import CHECKOUT as ROOT
 from hldm.run import jobs
@@ -24,12 +26,17 @@ from tests.slurm.fake_slurm import FakeSlurm
 RUNNING = "JobState=RUNNING Reason=None "
 
 
+@cache
+def usual() -> RunConfig:
+    return compose(["tracking=none", "hardware=cpu", "hardware.threads=1"])
+
+
 @pytest.fixture
 def run(tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
     monkeypatch.setenv("SLURM_JOB_ID", "8")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
-    config = compose([f"paths.outputs={tmp_path / 'outputs'}", "tracking=none", "hardware=cpu", "hardware.threads=1"])
+    config = usual().model_copy(update={"paths": Paths(outputs=str(tmp_path / "outputs"))})
     made = RunDirectory.create(tmp_path / "outputs" / "main" / "x", config)
     made.update_status(state="submitted", job={"scheduler": "slurm", "id": "7_0", "name": "hldm-main"})
     return made
@@ -68,6 +75,24 @@ def test_a_run_that_did_not_get_further_has_failed_and_names_its_log(
     assert run.status["state"] == "failed"
     assert run.status["error"] == f"RuntimeError: no luck (see {job.folder / '7_0_0_log.out'})"
     assert "FAILED: RuntimeError: no luck" in capsys.readouterr().out
+
+
+def test_a_run_that_finished_stays_so_whatever_its_process_says(job: Job, run: RunDirectory) -> None:
+    """The signal before the end of a job's time may come after the last line of a run."""
+    assert job.begin() == 0
+    run.write_results({"metrics": {}})
+    run.update_status(state="finished")
+    assert job.end(140, RUNNING) == NOTHING
+    assert run.state == "finished"
+
+
+def test_a_start_that_trained_the_first_stage_got_further(job: Job, run: RunDirectory) -> None:
+    """Also where it was killed before the second stage saved anything."""
+    assert job.begin() == 0
+    stage = first_stage_folder(run.config)
+    stage.mkdir(parents=True, exist_ok=True)
+    (stage / FIRST_STAGE_WEIGHTS).write_text("weights")
+    assert job.end(137, RUNNING) == AGAIN
 
 
 def test_who_is_stopped_too_early_has_a_few_tries(job: Job, run: RunDirectory) -> None:

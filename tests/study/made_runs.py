@@ -11,6 +11,8 @@ from PIL import Image
 from hldm.run.directory import RunDirectory
 from hldm.study.plan import Point, make_plan
 from hldm.study.points import points_of
+from hldm.study.rows import rows_of_plan
+from hldm.study.whole import Study
 
 EXTRACTORS = [{"name": "digits", "sha256": "a" * 64}, {"name": "unlabelled", "sha256": "b" * 64}]
 
@@ -76,6 +78,16 @@ def usual(point: Point, ball: Mapping[str, float] | None = None) -> dict[str, An
         "curves": {"guidance": {"split": "validation", "samples": 1000, "points": points, "best": 1.5}},
         "provenance": PROVENANCE,
     }
+
+
+def small_study(tmp_path: Path, whole: Results) -> Study:
+    """Flat space and two balls over three seeds, of which the last failed on balls; the others have `whole` results."""
+
+    def results(point: Point) -> Mapping[str, Any] | None:
+        return None if point.config.seed == 2 and not point.config.has_flat_latents else whole(point)
+
+    plan = made(tmp_path, "geometry=euclidean,poincare curvature=0.1,1 seed=0,1,2", results)
+    return Study.of(plan[0].config.study_folder, rows_of_plan(plan))
 
 
 MACHINE = {

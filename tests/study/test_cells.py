@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from hldm.run.directory import RunDirectory
-from hldm.study.cells import Cell, Finished, baselines, cell_names, cells
+from hldm.study.cells import Cell, Finished, baselines, cell_names, cells, telling_settings
 from hldm.study.plan import make_plan
 from hldm.study.points import points_of
 from hldm.study.rows import rows_of_runs
+from hldm.study.typed import option_of, with_options
 from hldm.study.whole import Study
 from tests.study.made_runs import made, usual
 
@@ -99,18 +100,44 @@ def test_run_directories_alone_give_the_cells_of_their_grid(typed: str, tmp_path
 
 
 def test_cells_of_run_directories_have_short_names(tmp_path: Path) -> None:
-    """diffusion=ddpm brings another sampler with its settings along, which say nothing more."""
+    """They are those of the sweep: diffusion=ddpm brings another sampler with its settings along, which say no more."""
     typed = "geometry=euclidean,poincare diffusion=flow,ddpm conditioning=class,text training.diffusion.steps=8,10"
-    made(tmp_path, typed, usual)
+    plan = made(tmp_path, typed, usual)
     rows, _ = rows_of_runs(RunDirectory.find(str(tmp_path / "main")))
     study = Study.of(tmp_path, rows)
     names = [cell.name for cell in study.comparison.cells]
     assert len(set(names)) == 16
-    assert "poincare c=1 process=TangentDDPM conditioning=TextConditioning steps=10" in names
+    assert sorted(names) == sorted(cell_names(cells(plan, lambda point: None)))
+    assert "poincare c=1 diffusion=ddpm conditioning=text steps=10" in names
     against = {cell.name: cell.baseline for cell in study.comparison.cells}
-    assert against["poincare c=1 process=FlowMatching conditioning=ClassConditioning steps=8"] == (
-        "euclidean process=FlowMatching conditioning=ClassConditioning steps=8"
+    assert against["poincare c=1 diffusion=flow conditioning=class steps=8"] == (
+        "euclidean diffusion=flow conditioning=class steps=8"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "option"),
+    [
+        ({"class": {"x._target_": "C", "x.n": "1"}, "text": {"x._target_": "T"}}, {"x._target_": "T"}, "text"),
+        # of one class the one that is nearer
+        ({"a": {"x._target_": "C", "x.n": "1"}, "b": {"x._target_": "C", "x.n": "2"}},
+         {"x._target_": "C", "x.n": "2"}, "b"),
+        # an option without a class fits where no other does
+        ({"none": {"x.process": "None"}, "flow": {"x.process._target_": "F"}}, {"x.process._target_": "F"}, "flow"),
+        ({"none": {"x.process": "None"}, "flow": {"x.process._target_": "F"}}, {"x.process": "None"}, "none"),
+        ({"class": {"x._target_": "C"}}, {"x._target_": "somebody.Else"}, None),
+        ({}, {"x._target_": "C"}, None),
+    ],
+)  # fmt: skip
+def test_the_option_that_settings_came_from(
+    options: dict[str, dict[str, str]], settings: dict[str, str], option: str | None
+) -> None:
+    assert option_of(options, settings) == option
+
+
+def test_a_class_without_an_option_has_its_own_name() -> None:
+    own = [{"x._target_": "a.b.One"}, {"x._target_": "a.Two"}]
+    assert telling_settings(with_options(own, own)) == [{"x": "One"}, {"x": "Two"}]
 
 
 def test_geometries_of_one_name_are_told_apart(tmp_path: Path) -> None:

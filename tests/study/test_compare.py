@@ -145,10 +145,10 @@ def test_outputs_that_are_only_read_are_no_trouble(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("hldm.study.leave.write_text_atomically", refused)
-    monkeypatch.setattr("hldm.study.compare.write_sheet", refused)
+    (tmp_path / "main" / "comparison.png").mkdir()  # in the way of the process that draws
     out = " ".join(printed(plan, 80, capsys).split())
     assert "comparison.json cannot be written (Permission denied)" in out
-    assert "comparison.png cannot be written (Permission denied)" in out
+    assert "comparison.png cannot be written (Is a directory)" in out
     assert "against euclidean over 2 seeds" in out
 
 

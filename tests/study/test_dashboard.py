@@ -134,9 +134,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What `publish` was called with; it answers with ids that count."""
     calls: list[tuple[Any, ...]] = []
 
-    def record(shown: Board, project: str, entity: str | None, ids: Mapping[str, str]) -> Links:
+    def record(shown: Board, project: str, entity: str | None, ids: Mapping[str, str], keep: Any) -> Links:
         calls.append((shown.study, project, entity, dict(ids)))
-        return Links("https://report", "https://workspace", {"report": str(len(calls))})
+        keep({"report": str(len(calls))})
+        return Links("https://report", "https://workspace", {})
 
     monkeypatch.setattr(dashboard, "publish", record)
     monkeypatch.setattr(dashboard, "check_dashboard", lambda: None)

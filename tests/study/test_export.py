@@ -5,28 +5,20 @@ import io
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hldm.run.directory import RunDirectory
 from hldm.study.export import cells_csv, escaped, latex, runs_csv
-from hldm.study.plan import Point
 from hldm.study.rows import rows_of_plan, rows_of_runs
 from hldm.study.whole import Study
-from tests.study.made_runs import made, usual
-
-
-def results(point: Point) -> Mapping[str, Any] | None:
-    return None if point.config.seed == 2 and not point.config.has_flat_latents else usual(point)
+from tests.study.made_runs import made, small_study, usual
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    plan = made(tmp_path, "geometry=euclidean,poincare curvature=0.1,1 seed=0,1,2", results)
-    return Study.of(plan[0].config.study_folder, rows_of_plan(plan))
+    return small_study(tmp_path, usual)
 
 
 def read(text: str) -> list[dict[str, str]]:
@@ -64,7 +56,7 @@ def test_a_line_for_each_cell_and_figure(study: Study) -> None:
 
 
 def test_text_that_a_spreadsheet_would_compute_is_quoted(tmp_path: Path) -> None:
-    plan = made(tmp_path, "geometry=euclidean,poincare", results)
+    plan = made(tmp_path, "geometry=euclidean,poincare", usual)
     plan[0].run.update_status(state="failed", error='=HYPERLINK("http://x")')
     text = runs_csv(Study.of(tmp_path, rows_of_plan(plan)))
     assert read(text)[0]["error"] == '\'=HYPERLINK("http://x")'

@@ -3,7 +3,6 @@
 import json
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,14 @@ from hldm.study.page.data import page_data
 from hldm.study.page.disks import disks
 from hldm.study.page.series import logged, thinned, training
 from hldm.study.page.thumbnails import SIDE, thumbnail, thumbnails
-from hldm.study.plan import Point
 from hldm.study.rows import rows_of_plan, rows_of_runs
 from hldm.study.whole import Study
-from tests.study.made_runs import dressed, latents, made
-
-
-def results(point: Point) -> Mapping[str, Any] | None:
-    return None if point.config.seed == 2 and not point.config.has_flat_latents else dressed(point)
+from tests.study.made_runs import dressed, latents, made, small_study
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    plan = made(tmp_path, "geometry=euclidean,poincare curvature=0.1,1 seed=0,1,2", results)
-    return Study.of(plan[0].config.study_folder, rows_of_plan(plan))
+    return small_study(tmp_path, dressed)
 
 
 def data_of(text: str) -> dict[str, Any]:
@@ -58,6 +51,11 @@ def test_the_numbers_are_those_of_the_comparison(study: Study) -> None:
     assert data["checks"] == [{"what": c.what, "holds": c.holds, "facts": c.facts} for c in study.checks]
     assert [len(curve["values"]) for curve in data["curves"]] == [3, 3, 3]
     assert data["curveHeadings"]["fid"] == "FID ↓"
+    # per cent, as it is called, and no more of them than a hundred
+    assert data["curveHeadings"]["label_accuracy"] == "label accuracy, % ↑"
+    assert data["curves"][0]["means"]["label_accuracy"][0] == [95.0, 0.0]
+    assert data["curveBounds"] == {"fid": [0.0, None], "label_accuracy": [0.0, 100.0]}
+    assert {one["name"]: one["bounds"] for one in data["figures"]}["elbo"] == [None, None]
     assert ball["hierarchy"].keys() >= {"tree_correlation", "tree_correlation_null", "delta_rel_gaussian"}
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hldm.drawing import extent
 from hldm.study.page import page
 from hldm.study.plan import Point
 from hldm.study.rows import rows_of_plan
@@ -174,6 +176,43 @@ def test_a_disk_has_its_points_where_their_distance_says(shown: Browser) -> None
     assert label >= 0
     x, y = map(float, re.match(r"M(-?[\d.]+),(-?[\d.]+)", d).groups())  # type: ignore[union-attr]  # it is a path
     assert math.hypot(x - 160, y - 160) == pytest.approx(circle * math.tanh(r / 2), abs=6)  # a marker's corner
+
+
+@pytest.mark.parametrize(
+    ("values", "ends", "bounds"),
+    [
+        ([1.0, 2.0], [0.8, 2.2], [None, None]),
+        ([330.0, 340.0], [-329.0, 1001.0], [0.0, None]),
+        ([0.1, 0.3], [-0.1, 0.5], [0.0, 1.0]),
+        ([0.0, 0.0], [0.0, 0.0], [0.0, 1.0]),
+        ([5.0], [3.0, 7.0], [None, None]),
+        ([5.0], [], [None, None]),
+    ],
+)
+def test_axes_go_as_far_as_those_of_figures(
+    shown: Browser, values: list[float], ends: list[float], bounds: list[float | None]
+) -> None:
+    least, most = bounds
+    low, high, _ = extent(values, ends, (-math.inf if least is None else least, math.inf if most is None else most))
+    drawn = f"scale(extent({values}, {ends}, {json.dumps(bounds)}), 0, 1)"
+    assert [shown.run(f"{drawn}.at({end})") for end in (low, high)] == pytest.approx([0, 1])
+
+
+def test_intervals_that_are_cut_are_said(shown: Browser) -> None:
+    def drawn(low: float, high: float) -> tuple[list[float], str]:
+        points = [{"x": x, "y": y, "low": low, "high": high, "text": ""} for x, y in ((1, 330), (2, 340))]
+        series = [{"name": "one", "style": {"colour": "red", "marker": "circle"}, "points": points}]
+        options = json.dumps({"label": "", "xLabel": "", "yLabel": "", "series": series, "bounds": [0, None]})
+        shown.run(f"window.made = chart({options})")
+        bars = shown.run("[...made.querySelectorAll('g path')].map(p => p.getAttribute('d')).filter(d => /V/.test(d))")
+        return [float(y) for bar in bars for y in re.findall(r"[,V](-?[\d.]+)", bar)], shown.run("made.textContent")
+
+    ends, text = drawn(-329, 1001)
+    assert "cut" in text
+    assert len(ends) == 4
+    assert min(ends) > 0
+    assert max(ends) < 320
+    assert "cut" not in drawn(328, 342)[1]
 
 
 def test_a_legend_shows_one_alone(shown: Browser) -> None:

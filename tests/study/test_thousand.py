@@ -35,29 +35,24 @@ else:
     grid.execute = lambda points, allotment, shown: None
 status = console.run(lambda: train.main(argv))
 # not ru_maxrss, which starts at what the process that started this one had
-peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6
 print("\\nMEASURED", status, time.process_time(), peak)
 """
 
 
 @pytest.mark.parametrize(
-    ("typed", "expected", "most_seconds", "most_megabytes"),
+    ("typed", "expected", "most_seconds"),
     [
-        (["seed=range(0,1000)"], "euclidean", 10, 190),
+        (["seed=range(0,1000)"], "euclidean", 10),
         (
             ["geometry=euclidean,poincare", "curvature=range(0.01,1.99,0.01)", "seed=0,1,2,3,4"],
             "poincare c=0.01 against",
             20,
-            215,
         ),
     ],
 )
-def test_a_thousand_finished_points(
-    typed: list[str], expected: str, most_seconds: float, most_megabytes: float, tmp_path: Path
-) -> None:
-    """1,000 seeds of one cell: 6.1 s and 163 MiB of 10 and 190, on a busy machine; 125 MiB before it draws. 199 cells:
-    8.6 s and 185 MiB.
-    """
+def test_a_thousand_finished_points(typed: list[str], expected: str, most_seconds: float, tmp_path: Path) -> None:
+    """1,000 seeds of one cell: 4.7 s of a processor and 120 MB; 199 cells of five: 7.6 s and 138 MB."""
     script = SCRIPT.format(root=str(ROOT), typed=typed, outputs=str(tmp_path))
     environment = {**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", script, "make"], env=environment, check=True, capture_output=True)
@@ -70,6 +65,6 @@ def test_a_thousand_finished_points(
     status, seconds, peak = (json.loads(word) for word in done.stdout.partition("MEASURED")[2].split())
     assert status == 0
     assert seconds < most_seconds
-    assert peak < most_megabytes
+    assert peak < 150
     assert (tmp_path / "main" / "comparison.png").stat().st_size < 5e6
     assert (tmp_path / "main" / "comparison.json").stat().st_size < 10e6

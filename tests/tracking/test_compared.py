@@ -1,5 +1,6 @@
 """Runs on the server, then `hldm compare … wandb=true` on their study: key to dashboard, with the real wandb."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ def test_from_a_key_to_a_dashboard(tmp_path: Path, server: WandbServer, capsys: 
         assert first[one.values["first_stage_run"]].display_name == one.values["first_stage"]
         assert first[one.values["first_stage_run"]].steps("first_stage") == [1, 2, 3, 4, 5, 6]
         assert one.summary["samples_table"]["nrows"] == 20
+        assert json.loads(one.files["latents.json"]) == json.loads((directory.path / "latents.json").read_text())
         assert one.group == "tiny"
         assert one.exit_codes == [0]
     joined = {(next(iter(a.made_by)), *a.used_by) for a in server.artifacts.values() if a.type == "first_stage"}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ pytestmark = pytest.mark.usefixtures("clean")
 
 NAME = "poincare-c0.1-s3-abcdef01"
 DIGEST = "d" * 64
+
+
+Show = Callable[[str], None]
 
 
 @pytest.fixture
@@ -41,6 +45,12 @@ def run_on(stage: FirstStageRun, directory: Path, **options: Any) -> Session:
     return session.train("diffusion", 0, 2)
 
 
+@pytest.fixture
+def show(stage: FirstStageRun, tmp_path: Path, server: WandbServer) -> Show:
+    """`show("one")`: a run of that name on the first stage, to its end."""
+    return lambda name: run_on(stage, tmp_path / name).tracker.finish(0)
+
+
 def of_type(server: WandbServer, kind: str) -> list[Run]:
     return [run for run in server.runs.values() if run.job_type == kind]
 
@@ -51,10 +61,10 @@ def only_artifact(server: WandbServer) -> Artifact:
 
 
 def test_a_first_stage_is_a_run_that_two_runs_stand_on(
-    stage: FirstStageRun, tmp_path: Path, server: WandbServer, capfd: pytest.CaptureFixture[str]
+    show: Show, server: WandbServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("one", "two"):
-        run_on(stage, tmp_path / name).tracker.finish(0)
+    show("one")
+    show("two")
     [first] = of_type(server, "first_stage")
     children = of_type(server, "train")
     assert (first.display_name, first.group, first.exit_codes) == (NAME, "study", [0])
@@ -95,11 +105,7 @@ def test_offline_both_are_kept_and_their_config_joins_them(
 
 
 def test_a_first_stage_that_cannot_be_shown_leaves_the_run_alone(
-    stage: FirstStageRun,
-    tmp_path: Path,
-    server: WandbServer,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    show: Show, server: WandbServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     init = WandbTracker._init
 
@@ -109,7 +115,7 @@ def test_a_first_stage_that_cannot_be_shown_leaves_the_run_alone(
         init(self, *arguments)
 
     monkeypatch.setattr(WandbTracker, "_init", refuse)
-    run_on(stage, tmp_path / "one").tracker.finish(0)
+    show("one")
     child = server.only_run
     assert child.steps("diffusion") == [1, 2]
     assert child.exit_codes == [0]
@@ -117,16 +123,13 @@ def test_a_first_stage_that_cannot_be_shown_leaves_the_run_alone(
     assert "Connection lost" in capfd.readouterr().err
 
     monkeypatch.setattr(WandbTracker, "_init", init)
-    run_on(stage, tmp_path / "two").tracker.finish(0)  # which shows what is missing
+    show("two")  # which shows what is missing
     [first] = of_type(server, "first_stage")
     assert of_type(server, "train")[1].values["first_stage_run"] == first.id
 
 
 def test_a_server_that_never_answers_about_lineage_is_left_to_itself(
-    stage: FirstStageRun,
-    tmp_path: Path,
-    server: WandbServer,
-    monkeypatch: pytest.MonkeyPatch,
+    stage: FirstStageRun, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lineage, "_LOOK_SECONDS", 0.1)
     (tmp_path / "one").mkdir()
@@ -140,27 +143,23 @@ def test_a_server_that_never_answers_about_lineage_is_left_to_itself(
 
 
 def test_trouble_with_lineage_costs_one_line_and_no_numbers(
-    stage: FirstStageRun,
-    tmp_path: Path,
-    server: WandbServer,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    show: Show, server: WandbServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: Any) -> None:
         raise ValueError("no artifacts here")
 
     monkeypatch.setattr(lineage, "_artifact", refuse)
-    run_on(stage, tmp_path / "one").tracker.finish(0)
+    show("one")
     assert of_type(server, "train")[0].steps("diffusion") == [1, 2]
     lines = [line for line in capfd.readouterr().err.splitlines() if "no artifacts here" in line]
     assert len(lines) == 2  # of the first stage, and of the run
 
 
 def test_a_run_that_is_not_tracked_shows_no_first_stage(
-    stage: FirstStageRun, tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+    show: Show, stage: FirstStageRun, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    run_on(stage, tmp_path / "one").tracker.finish(0)
+    show("one")
     assert server.runs == {}
     assert not (stage.directory / "wandb").exists()
 
@@ -181,6 +180,20 @@ def test_samples_are_a_table_of_pictures(tmp_path: Path, server: WandbServer) ->
     assert any(name.startswith("media/table/") for name in run.files)
     assert sum(name.startswith("media/images/") for name in artifact.files) == 2
     assert run.summary["samples_table"]["nrows"] == 2
+
+
+@pytest.mark.parametrize("mode", ["auto", "offline"])
+def test_a_file_is_kept_beside_the_run(tmp_path: Path, server: WandbServer, mode: str) -> None:
+    (tmp_path / "one").mkdir()
+    session = Session(tmp_path / "one", mode=mode)
+    (tmp_path / "one" / "latents.json").write_text('{"points": [[0.5, 0.25]]}', encoding="utf-8")
+    session.tracker.file(tmp_path / "one" / "latents.json")
+    session.tracker.finish(0)
+    if mode == "offline":
+        assert server.runs == {}
+        wandb_sync(tmp_path / "one")
+    assert json.loads(server.only_run.files["latents.json"]) == {"points": [[0.5, 0.25]]}
+    assert server.only_run.exit_codes == [0]
 
 
 def test_a_table_that_is_refused_leaves_the_numbers(

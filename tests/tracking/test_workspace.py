@@ -209,11 +209,48 @@ def test_a_second_call_writes_the_same_views_again(server: WandbServer) -> None:
     assert "Another." in str(server.views[first.ids["report"]].spec)
 
 
-def test_views_that_were_deleted_are_written_anew(server: WandbServer) -> None:
+@pytest.mark.parametrize("deleted", [("report",), ("workspace",), ("report", "workspace")])
+def test_views_that_were_deleted_are_written_anew(server: WandbServer, deleted: tuple[str, ...]) -> None:
     server.projects.add("hldm")
     first = publish(BOARD, "hldm")
-    server.views.clear()
-    publish(BOARD, "hldm", ids=first.ids)
+    for name in deleted:
+        del server.views[first.ids[name]]
+    server.views |= {"another": View("another", "", "runs", "", "", {})}  # so that no new one has an old id
+    second = publish(BOARD, "hldm", ids=first.ids)
+    assert len(server.views) == 3
+    assert {name for name in ("report", "workspace") if second.ids[name] != first.ids[name]} == set(deleted)
+    assert (second.ids["view"] == first.ids["view"]) == ("workspace" not in deleted)
+
+
+@pytest.mark.parametrize("broken", ["ask", "write"])
+def test_trouble_with_the_server_leaves_no_second_report(server: WandbServer, broken: str) -> None:
+    server.projects.add("hldm")
+    first = publish(BOARD, "hldm")
+    server.broken = broken
+    with pytest.raises(UserError, match=r"did not take the dashboard of curvatures.*internal server error"):
+        publish(BOARD, "hldm", ids=first.ids)
+    server.broken = ""
+    assert publish(BOARD, "hldm", ids=first.ids) == first
+    assert len(server.views) == 2
+
+
+def test_a_report_whose_workspace_was_not_taken_is_the_one_that_is_written_again(server: WandbServer) -> None:
+    server.projects.add("hldm")
+    kept: dict[str, str] = {}
+    server.broken = "write project-view"
+    with pytest.raises(UserError, match="internal server error"):
+        publish(BOARD, "hldm", keep=kept.update)
+    server.broken = ""
+    links = publish(BOARD, "hldm", ids=kept)
+    assert links.ids["report"] == kept["report"]
+    assert len(server.views) == 2
+
+
+@pytest.mark.parametrize("ids", [{}, {"report": ""}, {"workspace": "", "view": "x"}])
+def test_without_ids_nothing_is_asked(server: WandbServer, ids: dict[str, str]) -> None:
+    server.projects.add("hldm")
+    server.broken = "ask"
+    publish(BOARD, "hldm", ids=ids)
     assert len(server.views) == 2
 
 

@@ -103,6 +103,7 @@ class WandbServer(ThreadingHTTPServer):
         self.views: dict[str, View] = {}
         self.artifacts: dict[str, Artifact] = {}
         self.projects: set[str] = set()  # those that runs have made
+        self.broken = ""  # "ask", "write", "write project-view": such calls about views are answered with an error
         self.refuse = False  # answer every call with 401, as for a key that is not known
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -190,6 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
             return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
         if "upsertView(" in query:
             return {"upsertView": {"view": self.upsert_view(variables), "inserted": "id" not in variables}}
+        if "query ViewIsThere" in query:
+            self.refuse_broken("ask")
+            return {"view": {"id": variables["id"]} if variables["id"] in self.server.views else None}
         if "query ArtifactType" in query:
             return {"project": {"artifact": None}}
         if "query ArtifactByID" in query:
@@ -293,7 +297,14 @@ class _Handler(BaseHTTPRequestHandler):
         artifact.used_by.add(given["runName"])
         return {"artifact": {"id": artifact.id, "digest": artifact.digest, "state": artifact.state}}
 
+    def refuse_broken(self, what: str) -> None:
+        """Answer no call of this kind, as where a proxy or the server itself has trouble."""
+        if self.server.broken == what:
+            raise Refused("internal server error")
+
     def upsert_view(self, variables: dict[str, Any]) -> dict[str, Any]:
+        self.refuse_broken("write")
+        self.refuse_broken(f"write {variables['type']}")
         known = variables.get("id")
         if known and known not in self.server.views:
             raise Refused(f"could not find view {known}")

@@ -37,6 +37,7 @@ def page_data(study: Study) -> dict[str, Any]:
     """All of it."""
     comparison = study.comparison
     index = {cell.name: i for i, cell in enumerate(comparison.cells)}
+    along = _figures_of_curves(comparison)
     return {
         "study": study.folder.name,
         "made": datetime.now().astimezone().isoformat(timespec="minutes"),
@@ -54,8 +55,9 @@ def page_data(study: Study) -> dict[str, Any]:
         "cautions": comparison.cautions,
         "footnotes": footnotes(comparison),
         "damaged": study.damaged,
-        "curveHeadings": _curve_headings(comparison),
-        "curves": [_curve(curve, index) for curve in comparison.curves],
+        "curveHeadings": {name: f"{one.heading} {one.measure.arrow}".rstrip() for name, one in along.items()},
+        "curveBounds": {name: _bounds(one) for name, one in along.items()},
+        "curves": [_curve(curve, index, along) for curve in comparison.curves],
         "training": training([row.point.run.path for row in study.runs]),
         "grids": thumbnails(_by_cell(study), "samples.png"),
         "disks": disks([row.point.run.path for row in study.runs]),
@@ -75,8 +77,13 @@ def _figure(one: Figure) -> dict[str, Any]:
     measure = one.measure
     return {
         "name": one.name, "heading": one.heading, "arrow": measure.arrow, "group": measure.group,
-        "scale": measure.scale, "metric": one.metric,
+        "scale": measure.scale, "metric": one.metric, "bounds": _bounds(one),
     }  # fmt: skip
+
+
+def _bounds(one: Figure) -> list[float | None]:
+    """What it can be, as it is shown; None for no end."""
+    return [rounded(end) for end in one.measure.bounds]
 
 
 def hierarchy_metrics() -> list[dict[str, Any]]:
@@ -162,7 +169,7 @@ def _about(status: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]
     return {**there, "command": made.get("command") or status.get("command"), "parameters": parameters}
 
 
-def _curve(curve: Curve, index: Mapping[str, int]) -> dict[str, Any]:
+def _curve(curve: Curve, index: Mapping[str, int], along: Mapping[str, Figure]) -> dict[str, Any]:
     metrics = dict.fromkeys(metric for point in curve.points for metric in point.means)
     return {
         "cell": index[curve.cell],
@@ -172,21 +179,26 @@ def _curve(curve: Curve, index: Mapping[str, int]) -> dict[str, Any]:
         "best": {name: sorted(map(str, of_seed.values())) for name, of_seed in curve.best.items()},
         "values": [point.value for point in curve.points],
         "means": {
-            metric: [_pair(point.means.get(metric)) for point in curve.points] for metric in metrics
+            metric: [
+                _pair(point.means.get(metric), along[metric].measure.scale if metric in along else 1.0)
+                for point in curve.points
+            ]
+            for metric in metrics
         },
     }  # fmt: skip
 
 
-def _curve_headings(comparison: Comparison) -> dict[str, str]:
-    """Metric of a curve → what it is called; those that are no figures keep their names."""
+def _figures_of_curves(comparison: Comparison) -> dict[str, Figure]:
+    """Metric of a curve → its figure; those that are none keep their names and units."""
     extractors = {one.extractor for one in comparison.figures}
     names = {metric for curve in comparison.curves for point in curve.points for metric in point.means}
-    found = {name: figure(name, extractors) for name in sorted(names)}
-    return {name: f"{one.heading} {one.measure.arrow}".rstrip() for name, one in found.items() if one}
+    return {name: one for name in sorted(names) if (one := figure(name, extractors))}
 
 
-def _pair(interval: Interval | None) -> list[float | None] | None:
-    return None if interval is None else [rounded(interval.mean, 5), rounded(interval.margin, 3)]
+def _pair(interval: Interval | None, scale: float) -> list[float | None] | None:
+    if interval is None:
+        return None
+    return [rounded(scale * interval.mean, 5), rounded(interval.margin and scale * interval.margin, 3)]
 
 
 def _by_cell(study: Study) -> list[tuple[int, Any]]:

@@ -23,6 +23,15 @@ function scale(values, from, to, isLog = false) {
   return { at, marks };
 }
 
+// Both ends of what is drawn, as hldm/drawing.py has them: the values decide, intervals have half of their range on
+// either side, and nothing lies outside of what the measure can be (bounds, null for no end).
+function extent(values, ends, [least, most]) {
+  const low = Math.min(...values), high = Math.max(...values), room = (high - low) / 2 || Infinity;
+  const bottom = Math.max(Math.min(low, ...ends), low - room, Math.min(least ?? -Infinity, low));
+  const top = Math.min(Math.max(high, ...ends), high + room, Math.max(most ?? Infinity, high));
+  return bottom === top && least !== null && most !== null ? [least, most] : [bottom, top];
+}
+
 function marker(kind, x, y, size = 4.5) {
   const shapes = {
     circle: `M${x - size},${y}a${size},${size} 0 1,0 ${2 * size},0a${size},${size} 0 1,0 ${-2 * size},0Z`,
@@ -101,20 +110,25 @@ function tellPoints(svg, points, ring) {
 // Of a long name its start; the whole of it stands in the tooltip.
 const shortened = (name) => (name.length > 24 ? `${name.slice(0, 23)}…` : name);
 
+const ANY = [null, null];
+
 // series: [{name, style, hasLine, points: [{x, y, low, high, hollow, text}]}]; x may be words, in the order they come.
-function chart({ label, xLabel, yLabel, series, isLog = false, height = 320, withLegend = true, lines = [] }) {
+// bounds, xBounds: what y and x can be.
+function chart({ label, xLabel, yLabel, series, isLog = false, height = 320, withLegend = true, lines = [], bounds = ANY, xBounds = ANY }) {
   const all = series.flatMap((one) => one.points).filter((point) => !isLog || point.y > 0);
   if (!all.length) return h('p', { class: 'soft' }, 'Nothing of this is left by the filters.');
   const width = Math.max(300, Math.min(900, chart.width || 620));
-  const bounds = all.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]).filter((y) => !isLog || y > 0);
+  const ends = all.flatMap((point) => [point.low, point.high]).filter((y) => y !== undefined && y !== null && (!isLog || y > 0));
+  const range = extent([...all.map((point) => point.y), ...lines.map((line) => line.y)], ends, bounds);
+  const isCut = ends.some((y) => y < range[0] || y > range[1]);
   const named = all.some((point) => typeof point.x === 'string') ? unique(all.map((point) => String(point.x))) : null;
   const xOf = (point) => (named ? named.indexOf(String(point.x)) : point.x);
   // words are written aslant, with room for the longest
   const slant = named ? 3.6 * Math.max(...named.map((name) => shortened(name).length)) : 0;
   height += slant;
   const bottom = height - MARGIN.bottom - slant;
-  const x = scale(all.map(xOf), MARGIN.left, width - MARGIN.right);
-  const y = scale([...bounds, ...lines.map((line) => line.y)], bottom, MARGIN.top, isLog);
+  const x = scale(extent(all.map(xOf), [], xBounds), MARGIN.left, width - MARGIN.right);
+  const y = scale(range, bottom, MARGIN.top, isLog);
   const xMarks = named ? named.map((_, i) => i) : x.marks;
   const frame = [
     y.marks.map((value) => [
@@ -139,7 +153,7 @@ function chart({ label, xLabel, yLabel, series, isLog = false, height = 320, wit
       const [px, py] = [x.at(xOf(point)), y.at(point.y)];
       told.push({ x: px, y: py, text: `${one.name}\n${point.text}` });
       const bar = point.low !== undefined && point.low !== null && point.high > point.low
-        && s('path', { d: `M${px},${y.at(isLog ? Math.max(point.low, 1e-12) : point.low)}V${y.at(point.high)}`, style: `stroke:${one.style.colour};stroke-width:1.2;opacity:.7` });
+        && s('path', { d: `M${px},${y.at(Math.max(point.low, range[0]))}V${y.at(Math.min(point.high, range[1]))}`, style: `stroke:${one.style.colour};stroke-width:1.2;opacity:.7` });
       const isMarked = !one.fewMarks || i % Math.ceil(points.length / 8) === 0;
       return [bar, isMarked && mark(one.style, px, py, { hollow: point.hollow })];
     });
@@ -148,5 +162,6 @@ function chart({ label, xLabel, yLabel, series, isLog = false, height = 320, wit
   const ring = s('circle', { r: 8, style: 'fill:none;stroke:var(--ink);stroke-width:1.5;display:none' });
   const svg = s('svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', tabindex: 0, 'aria-label': `${label}. Arrow keys go from point to point.` }, frame, drawn, ring);
   tellPoints(svg, told, ring);
-  return h('div', { class: 'chart' }, svg, withLegend && series.length > 1 && legend(series, svg));
+  return h('div', { class: 'chart' }, svg, withLegend && series.length > 1 && legend(series, svg),
+    isCut && h('p', { class: 'soft' }, 'Intervals are cut where they are much wider than what was measured lies apart. A point tells its own.'));
 }

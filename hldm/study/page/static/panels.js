@@ -31,7 +31,7 @@ function drawCurves(root) {
     h('div', { class: 'controls' },
       settings.length > 1 && choice('Along', settings.map((name) => [name, name]), setting, redrawn(root, drawCurves, 'setting')),
       choice('Metric', metrics.map((name) => [name, curveHeading(name)]), metric, redrawn(root, drawCurves, 'curveMetric'))),
-    chart({ label: `${curveHeading(metric)} along ${setting}`, xLabel: setting, yLabel: curveHeading(metric), series }),
+    chart({ label: `${curveHeading(metric)} along ${setting}`, xLabel: setting, yLabel: curveHeading(metric), series, bounds: data.curveBounds[metric] }),
     few(curves, MOST_CELLS, 'cells'),
     one && h('p', { class: 'soft' }, `Mean over seeds ± 95 % interval, on ${one.samples ?? '?'} samples against ${one.split} images, never test images.`),
     best.length > 0 && h('details', {}, h('summary', {}, `What the runs chose on validation`), h('p', {}, best.join('; '))));
@@ -48,7 +48,7 @@ function drawPrecision(root) {
       text: `seed ${run.seed}\nprecision ${number(metricOf(run, 'precision'))}, recall ${number(metricOf(run, 'recall'))}`,
     })),
   }));
-  return clear(root, chart({ label: 'Precision against recall', xLabel: 'recall ↑ (how much of the data is covered)', yLabel: 'precision ↑', series }), few(cells, MOST_CELLS, 'cells'),
+  return clear(root, chart({ label: 'Precision against recall', xLabel: 'recall ↑ (how much of the data is covered)', yLabel: 'precision ↑', series, bounds: [0, 1], xBounds: [0, 1] }), few(cells, MOST_CELLS, 'cells'),
     h('p', { class: 'soft' }, 'A mark for each run, at the guidance that it has by its settings. Up and to the right is better.'));
 }
 
