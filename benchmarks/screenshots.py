@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 150_000
 """Bytes of a picture in the documentation."""
 
-LINES = 44
-"""Of a terminal."""
+LINES = 24
+"""Of a terminal, before what is said in short."""
 
 FIGURES = ("fid_against_curvature", "guidance_fid", "precision_recall", "samples", "latents")
 
@@ -42,11 +42,17 @@ def compared(study: Path, columns: int) -> str:
     return done.stdout
 
 
-def as_terminal(text: str, columns: int, lines: int | None) -> Image.Image:
-    """Its first lines, light on dark."""
+def shortened(text: str) -> str:
+    """Tables and the first verdicts, then all of them in short."""
+    start, _, end = text.partition("\nIn short\n")
+    return "\n".join([*start.splitlines()[:LINES], "  ⋮", "", "In short", end])
+
+
+def as_terminal(text: str, columns: int) -> Image.Image:
+    """Light on dark."""
     font = ImageFont.truetype(str(Path(font_file()).with_name("DejaVuSansMono.ttf")), 13)
     wide, high = font.getlength("m"), 17
-    shown = text.splitlines()[:lines]
+    shown = text.splitlines()
     picture = Image.new("RGB", (round(wide * columns) + 24, high * len(shown) + 20), "#15191f")
     draw = ImageDraw.Draw(picture)
     for i, line in enumerate(shown):
@@ -109,7 +115,7 @@ def main() -> None:
     pictures = {}
     for columns in (80, 200):
         said = compared(study, columns).replace(str(study), str(arguments.study))
-        pictures[f"terminal_{columns}"] = as_terminal(said, columns, None if arguments.full else LINES)
+        pictures[f"terminal_{columns}"] = as_terminal(said if arguments.full else shortened(said), columns)
     pictures |= pages(study / "comparison.html", is_full=arguments.full)
     for name in FIGURES:
         if (file := study / "figures" / f"{name}.png").is_file():

@@ -222,7 +222,7 @@ def cell_names(found: Sequence[Cell]) -> list[str]:
     names = []
     for geometry, cell in zip(geometries, found, strict=True):
         parts = [geometry] if geometry else []
-        parts += [f"{short[key]}={cell.settings[key]}" for key in others if key in cell.settings]
+        parts += [f"{short[key]}={as_typed(cell.settings[key])}" for key in others if key in cell.settings]
         names.append(" ".join(parts))
     return names
 
@@ -240,7 +240,12 @@ def _telling(
     return telling
 
 
-_NO_NAMES = ("true", "false", "null")
+_NO_NAMES = ("true", "false", "none", "null")
+
+
+def as_typed(value: str) -> str:
+    """A setting's value as it is typed: true, not True."""
+    return {"True": "true", "False": "false", "None": "null"}.get(value, value)
 
 
 def varying_settings(found: Sequence[Cell]) -> list[str]:

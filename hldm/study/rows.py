@@ -10,7 +10,7 @@ from hldm.config.options import LEAVES_RESULT
 from hldm.errors import UserError
 from hldm.run.directory import RunDirectory, Snapshot
 from hldm.run.identity import Identity
-from hldm.study.cells import Finished, own_settings, settings_of, telling_settings
+from hldm.study.cells import Finished, as_typed, own_settings, settings_of, telling_settings
 from hldm.study.plan import Point
 from hldm.study.typed import with_options
 
@@ -93,7 +93,7 @@ def other_settings(point: Point) -> dict[str, str]:
     """Overrides that have no column of their own, setting → value."""
     parts = (override.partition("=") for override in point.overrides)
     shown = (*IN_COLUMNS, *LEAVES_RESULT)
-    return {key: value for key, _, value in parts if key.split(".")[0] not in shown}
+    return {key: as_typed(value) for key, _, value in parts if key.split(".")[0] not in shown}
 
 
 def more_settings(point: Point, short: Mapping[str, str]) -> str:

@@ -23,6 +23,13 @@ def folder(tmp_path: Path) -> Path:
     return made(tmp_path, "geometry=euclidean,poincare seed=0,1,2", results)[0].config.study_folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of the time of a comparison."""
+    monkeypatch.setattr("hldm.study.compare._print_figures", lambda *_: None)
+    monkeypatch.setattr("hldm.study.compare._print_pictures", lambda *_: None)
+
+
 def call(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
     status = console.run(lambda: compare.main([str(argument) for argument in argv]))
     out, err = capsys.readouterr()
@@ -39,13 +46,12 @@ def test_a_study_in_tables_words_and_files(folder: Path, capsys: pytest.CaptureF
     assert written == {"comparison.html", "comparison.json", "comparison.png", "cells.csv", "summary.csv"}
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_file_is_as_wide_as_columns_says(
     folder: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr("hldm.study.compare._print_figures", lambda *_: None)
-    monkeypatch.setattr("hldm.study.compare._print_pictures", lambda *_: None)
     status, out, _ = call(capsys, folder)
     assert status == 0
     widest = max(len(line.rstrip()) for line in out.splitlines() if "/" not in line)
@@ -62,6 +68,7 @@ def test_latex_and_another_folder(folder: Path, tmp_path: Path, capsys: pytest.C
     assert not [file for file in folder.iterdir() if file.is_file()]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_pattern_and_a_folder_with_an_equals_sign(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = call(capsys, folder / "poincare-*")
     assert status == 0
@@ -72,6 +79,7 @@ def test_a_pattern_and_a_folder_with_an_equals_sign(folder: Path, capsys: pytest
     assert (renamed / "comparison.html").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_damaged_runs_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, *others = sorted(path for path in folder.iterdir() if path.is_dir())
     (run / "config.yaml").write_text("seed: [", encoding="utf-8")

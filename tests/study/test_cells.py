@@ -62,7 +62,7 @@ def test_points_that_are_one_run_are_one_cell(tmp_path: Path) -> None:
         ("metrics.samples=100,200 seed=0,1", ["samples=100", "samples=200"], [None, 0]),
         ("sweep=ablation ablation=baseline,stem,latent seed=0,1",
          ["baseline", "stem", "latent"], [None, 0, 0]),
-        ("conditioning.hyperbolic=true,false", ["hyperbolic=True", "hyperbolic=False"], [None, 0]),
+        ("conditioning.hyperbolic=true,false", ["hyperbolic=true", "hyperbolic=false"], [None, 0]),
         ("seed=0,1,2", ["euclidean"], [None]),
     ],
 )  # fmt: skip
