@@ -1,7 +1,8 @@
 """Stands in for a worker, as `fake_pipeline.py` does, whose figures depend on what a search tunes.
 
-FID beside validation images is least at curvature 1 and a learning rate of 1e-3, and larger by .01 for each seed; on test
-images it is best elsewhere. FAKE: "fail high" fails runs above curvature 3, "stop" ends as a run that was asked to stop.
+FID beside validation images is least at curvature 1 and a learning rate of 1e-3, and larger by .01 for each seed; on
+test images it is best elsewhere. FAKE: "fail high" fails runs above curvature 3, "stop" ends as a run that was asked to
+stop, "kill parent 3" kills the search with its third run.
 """
 
 import math

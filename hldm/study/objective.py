@@ -9,6 +9,7 @@ from hldm.config.schema import RunConfig
 from hldm.config.search import Search
 from hldm.console import closest
 from hldm.errors import UserError
+from hldm.run.summary import at_best
 from hldm.study.measures import MEASURES, figure
 
 ON_TEST = (
@@ -25,13 +26,11 @@ class Objective:
         metric: its name.
         direction: which way is better.
         curve: the curve over validation images that it stands on, at the run's own best value; "" for test images.
-        ending: how names of its extractor's metrics end.
     """
 
     metric: str
     direction: Literal["minimize", "maximize"]
     curve: str
-    ending: str = ""
 
     @classmethod
     def of(cls, config: RunConfig) -> "Objective":
@@ -66,8 +65,7 @@ class Objective:
                 f"search.metric={search.metric}: neither way is better by itself. Type search.direction=minimize or "
                 "maximize if one is for you."
             )
-        ending = f"_{known.extractor}" if known and known.extractor else ""
-        return cls(search.metric, "minimize" if direction == "minimize" else "maximize", curve, ending)
+        return cls(search.metric, "minimize" if direction == "minimize" else "maximize", curve)
 
     def value(self, results: Mapping[str, Any]) -> float:
         """The figure of one run.
@@ -75,12 +73,8 @@ class Objective:
         Raises:
             UserError: it is not there, or no number.
         """
-        if self.curve:
-            drawn = results.get("curves", {}).get(self.curve, {})
-            at_best = [p for p in drawn.get("points", ()) if p["value"] == drawn.get(f"best{self.ending}")]
-            found = at_best[0].get(self.metric) if at_best and drawn.get("split") == "validation" else None
-        else:
-            found = results.get("metrics", {}).get(self.metric)
+        figures = at_best(results.get("curves") or {}) if self.curve else results.get("metrics", {})
+        found = figures.get(self.metric)
         if found is None:
             raise UserError(f"its results.json has no {self.metric} of {self.images}")
         if not math.isfinite(found):
