@@ -93,7 +93,8 @@ def _is_record(line: bytes) -> bool:
     """Whether `log` wrote this line and finished it, which only the newline at its end shows."""
     try:
         record = json.loads(line)
-        stage, step, *values = (record.pop("stage"), record.pop("step"), *record.values())
+        stage, step = record.pop("stage"), record.pop("step")
+        values = list(record.values())
     except (ValueError, AttributeError, KeyError, TypeError):
         return False
     are_numbers = all(isinstance(value, int | float) or value in _NOT_FINITE for value in values)
