@@ -144,11 +144,13 @@ def nice(number: float) -> float:
     return float(next((step * unit for step in steps if number <= step * unit * (1 + 1e-9)), 10 * unit))
 
 
-def plain(axes: "Axes", *, x: bool = False, y: bool = False) -> None:
-    """Ticks of a logarithmic axis as plain numbers: .1, 1, 10."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def plain(axes: "Axes", *, x: bool = False, y: bool = False, at: Sequence[float] = ()) -> None:
+    """Ticks of a logarithmic axis as plain numbers: .1, 1, 10; or at these places."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     for axis in [axes.xaxis] * x + [axes.yaxis] * y:
+        if at:
+            axis.set_major_locator(FixedLocator(at))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
 
@@ -219,8 +221,10 @@ def distances(furthest: float) -> list[tuple[float, str]]:
 
 
 def caption(figure: "Figure", text: str) -> None:
-    """A line above all panels, or as many as it needs."""
-    letters = int(figure.get_size_inches()[0] * INCH / 1.45)
+    """A line above all panels, or as many as it needs, which are equally long as far as words allow."""
+    most = int(figure.get_size_inches()[0] * INCH / 1.45)
+    lines = len(textwrap.wrap(text, most))
+    letters = next((n for n in range(most // 2, most) if len(textwrap.wrap(text, n)) == lines), most)
     figure.suptitle(textwrap.fill(text, letters), color=GREY, fontsize=7)
 
 

@@ -122,7 +122,7 @@ def at_best(curves: Mapping[str, Any]) -> dict[str, float]:
 
     What is best is each extractor's to say, of the metrics that end with its name; {} where there is no curve.
     """
-    drawn = next(iter(curves.values()), {})
+    drawn: Mapping[str, Any] = next(iter(curves.values()), {})
     best = {name.removeprefix("best"): value for name, value in drawn.items() if name.startswith("best")}
     if drawn.get("split") != "validation":
         return {}

@@ -128,17 +128,14 @@ def what_is_missing(plan: list[Point], failures: Mapping[Path, str] | None = Non
         failures: run directory → why it failed just now; its files may not say so, on a full disk.
     """
     known = failures or {}
-    looks = [(point, point.run.look()) for point in plan if point.original is None]
-    missing = [(point, now_is) for point, now_is in looks if now_is.state != "finished"]
+    missing = [point for point in plan if point.original is None and point.run.state != "finished"]
     if not missing:
         return None
     stories = [
-        f"{p.run.path.name}: {known.get(p.run.path) or now_is.status.get('error') or now_is.state}"
-        for p, now_is in missing
+        f"{p.run.path.name}: {known.get(p.run.path) or p.run.status.get('error') or p.run.state}" for p in missing
     ]
     distinct = sum(point.original is None for point in plan)
-    study = plan[0].config.study
     return UserError(
-        f"{len(missing)} of {distinct} runs of study {study} did not finish. {'; '.join(stories)}. "
+        f"{len(missing)} of {distinct} runs of study {missing[0].config.study} did not finish. {'; '.join(stories)}. "
         "The same command tries them again, and only them."
     )

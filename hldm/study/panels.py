@@ -56,3 +56,11 @@ def extent_of_cells(
     """The same of cells and their runs."""
     runs = [value for cell in cells for value in cell.values.get(one.name, {}).values()]
     return extent_of(one, (cell.intervals[one.name] for cell in cells if one.name in cell.intervals), [*runs, *others])
+
+
+def columns_of(
+    points: Sequence[tuple[Any, Interval]], scale: float = 1.0
+) -> tuple[list[Any], list[float], list[float | None]]:
+    """(x, interval) → xs, means and margins."""
+    margins = [None if there.margin is None else scale * there.margin for _, there in points]
+    return [x for x, _ in points], [scale * there.mean for _, there in points], margins

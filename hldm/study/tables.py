@@ -75,9 +75,9 @@ def interval_text(interval: Interval | None, otherwise: int, scale: float = 1.0,
     if interval is None:
         return NOTHING
     if not interval.margin:
-        return f"{interval.mean * scale:{sign}.{otherwise}f}"
+        return f"{interval.mean * scale:{sign}z.{otherwise}f}"  # z: no minus before 0.0
     digits = decimals(interval.margin * scale, otherwise)
-    return f"{interval.mean * scale:{sign}.{digits}f} ± {interval.margin * scale:.{digits}f}"
+    return f"{interval.mean * scale:{sign}z.{digits}f} ± {interval.margin * scale:.{digits}f}"
 
 
 def _width(columns: Sequence[Sequence[str]]) -> int:

@@ -21,8 +21,6 @@ PATIENCE = 30.0
 AGAIN = ("failed", "cancelled", "lost", "broken off", "damaged", "stopped")
 """States from which `retry` starts."""
 
-RUN_FILES = ("status.json", "results.json")
-
 
 def cancel(entries: Sequence[Entry]) -> Iterator[str]:
     """End what works and what waits; a line on each run. What is saved stays: started again, a run goes on from it."""

@@ -23,7 +23,7 @@ def numbers(one: Figure, difference: Difference) -> tuple[str, int]:
     scale = one.measure.scale
     margin = difference.interval.margin
     digits = decimals(margin and margin * scale, one.measure.digits)
-    text = f"{difference.interval.mean * scale:+.{digits}f}"
+    text = f"{difference.interval.mean * scale:+z.{digits}f}"  # z: no minus before 0.0
     return (text if margin is None else f"{text} ± {margin * scale:.{digits}f}"), digits
 
 

@@ -126,7 +126,8 @@ def check() -> None:
         Stopped: it has.
     """
     if anywhere(stop.requested()):
-        raise Stopped("asked to stop")
+        stop.check()
+        raise Stopped("another rank was asked to stop")
 
 
 @torch.no_grad()
@@ -264,6 +265,5 @@ def _lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if stop.requested():
-            raise Stopped("asked to stop") from error
+        stop.check()  # it may have ended because it was asked to, as this one has been
         raise UserError(f"{GONE}: {' '.join(str(error).split())[:200]}") from error

@@ -16,7 +16,8 @@ from PIL import Image
 from hldm.pipeline.pictures import save_grid
 from hldm.study.cells import Cell, Finished, cells
 from hldm.study.comparison import Comparison, compare
-from hldm.study.figures import along_curvature, by_cell, curves_figure, precision_recall, write_figures
+from hldm.study.curve_figures import curves_figure
+from hldm.study.figures import along_curvature, by_cell, precision_recall, write_figures
 from hldm.study.plan import Point
 from hldm.study.series import all_series, varies
 from hldm.study.tiles import LATENTS, SAMPLES, latent_tiles_figure, places, sheet, write_sheet
@@ -82,6 +83,8 @@ def test_a_measure_along_curvature(tmp_path: Path) -> None:
     first, second = along_curvature(series, [accuracy, fid], "digits").axes
     assert first.get_ylabel() == "label accuracy, % (higher is better)"
     assert (second.get_title(), second.get_xlabel()) == ("features: unlabelled", "curvature c")
+    first.figure.draw_without_rendering()
+    assert [text.get_text() for text in first.get_xticklabels()] == ["0.1", "1", "10"]
     drawn = lines(first)
     of = {cell.name: cell.intervals["label_accuracy"] for cell in comparison.cells}
     expected = [[c, 100 * of[f"poincare c={c:g}"].mean] for c in (0.1, 1, 10)]
@@ -153,6 +156,8 @@ def test_precision_against_recall(tmp_path: Path) -> None:
     [axes] = precision_recall(all_series(comparison, found), [pair]).axes
     assert axes.get_xlabel() == "recall (higher is better)"
     assert {text.get_text() for text in axes.texts} == {"0.1", "1", "10"}
+    dots = sum(len(one.get_offsets()) for one in axes.collections if type(one).__name__ == "PathCollection")
+    assert dots == sum(len(cell.values["recall"]) for cell in comparison.cells)
     centres = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1]
     for cell in comparison.cells:
         mean = cell.intervals["recall"].mean, cell.intervals["precision"].mean

@@ -7,6 +7,8 @@ import pytest
 from hldm.config.compose import compose
 from hldm.study.cells import Cell, Finished
 from hldm.study.comparison import Comparison, compare
+from hldm.study.statistics import Interval
+from hldm.study.tables import interval_text
 from hldm.study.verdict import ONE_SEED, decimals, direction, footnotes, p_words, verdict
 from tests.study.made_runs import PROVENANCE
 
@@ -77,6 +79,13 @@ def test_what_the_correction_takes_away_is_said() -> None:
 def test_which_way_is_better(name: str, apart: float, expected: str) -> None:
     found = of({name: [0.5, 0.6]}, {name: [0.5 + apart, 0.6 + apart]})
     assert direction(found.figures[0], found.differences[0]) == expected
+
+
+def test_nothing_has_no_minus() -> None:
+    said = " ".join(words({"elbo": [1.0, 3.0, 2.0]}, {"elbo": [3.0, 0.99, 2.0]}))
+    assert "+0.0 ± 5.0" in said
+    assert "-0.0 " not in said
+    assert interval_text(Interval(-0.001, 1.5, 3, 1.0), 3) == "0.0 ± 1.5"
 
 
 def test_more_than_real_images_is_not_better() -> None:

@@ -122,16 +122,26 @@ assert (own_gradient != 0).any(1).all()
     ("wrong", "why"),
     [
         ("os.kill(os.getpid(), 9)", "rank 1: ended by SIGKILL"),
-        ("sys.exit(3)", "rank 1: ended with status 3"),
+        ("fail()", "rank 1: ValueError: its own reason"),
     ],
 )
 def test_a_rank_that_dies_ends_the_others_in_seconds(
     two: Callable[[str], tuple[int, Path]], wrong: str, why: str
 ) -> None:
     start = time.monotonic()
-    status, folder = two(
-        f"import os\nranks.together(int)\nif own.rank == 1: {wrong}\nwhile True: ranks.anywhere(False)"
-    )
+    status, folder = two(f"""
+import os
+from hldm.run.directory import RunDirectory
+def fail():
+    (ranks.scratch() / "run").mkdir()
+    with RunDirectory(ranks.scratch() / "run").work():
+        raise ValueError("its own reason")
+ranks.together(int)
+if own.rank == 1:
+    {wrong}
+while True:
+    ranks.anywhere(False)
+""")
     assert status == exits.FAILED
     assert time.monotonic() - start < 60  # of which most is the import of torch
     assert why in RunDirectory(folder).status["error"]

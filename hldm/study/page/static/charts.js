@@ -145,12 +145,15 @@ function chart({ label, xLabel, yLabel, series, isLog = false, height = 320, wit
       s('text', { x: width - MARGIN.right - 4, y: y.at(line.y) - 4, 'text-anchor': 'end' }, line.text)]),
   ];
   const told = [];
-  const drawn = series.map((one) => {
+  // beside each other where words stand below, so that no interval hides another
+  const apart = named ? Math.min(8, (width - MARGIN.left) / named.length / (series.length + 1)) : 0;
+  const drawn = series.map((one, place) => {
+    const shift = apart * (place - (series.length - 1) / 2);
     const points = one.points.filter((point) => !isLog || point.y > 0);
-    const d = points.map((point, i) => `${i ? 'L' : 'M'}${x.at(xOf(point)).toFixed(1)},${y.at(point.y).toFixed(1)}`).join('');
+    const d = points.map((point, i) => `${i ? 'L' : 'M'}${(x.at(xOf(point)) + shift).toFixed(1)},${y.at(point.y).toFixed(1)}`).join('');
     const path = one.hasLine !== false && s('path', { d, style: `fill:none;stroke:${one.style.colour};stroke-width:1.8;stroke-dasharray:${one.style.dash || 'none'}` });
     const marks = points.map((point, i) => {
-      const [px, py] = [x.at(xOf(point)), y.at(point.y)];
+      const [px, py] = [x.at(xOf(point)) + shift, y.at(point.y)];
       told.push({ x: px, y: py, text: `${one.name}\n${point.text}` });
       const bar = point.low !== undefined && point.low !== null && point.high > point.low
         && s('path', { d: `M${px},${y.at(Math.max(point.low, range[0]))}V${y.at(Math.min(point.high, range[1]))}`, style: `stroke:${one.style.colour};stroke-width:1.2;opacity:.7` });

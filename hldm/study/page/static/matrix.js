@@ -24,7 +24,7 @@ function drawMatrix(root) {
       choice('Figure', figures.map((figure_) => [figure_.name, headingOf(figure_)]), figure.name, again('figure')),
       choice('Show', [['mean', 'mean ± 95 % interval'], ['difference', 'difference from the baseline']], matrixState.shows, again('shows'))),
     h('div', { class: 'scroll' }, h('table', { class: 'matrix' },
-      h('caption', {}, `${headingOf(figure)}. Darker: larger. ${real !== undefined && isPlain ? `Real images score ${number(real, 3)}.` : ''}`),
+      h('caption', {}, h('span', {}, `${headingOf(figure)}. Darker: larger. ${real !== undefined && isPlain ? `Real images score ${number(real, 3)}.` : ''}`)),
       h('thead', {}, h('tr', {}, h('th', { scope: 'col' }, 'geometry'), across.map((curvature) => h('th', { scope: 'col' }, curvature === 'flat' ? 'flat' : `c = ${curvature}`)))),
       h('tbody', {}, rows.map((row) => h('tr', {}, h('th', { scope: 'row' }, row), across.map((curvature) => one(row, curvature))))))));
 }

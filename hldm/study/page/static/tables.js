@@ -14,7 +14,7 @@ function table(columns, rows, state, caption, redraw, classOf = () => null) {
     const shown = column.show ? column.show(row) : column.value(row);
     return h('td', { class: column.isNumber ? 'number' : 'name' }, column.isNumber && typeof shown === 'number' ? number(shown) : shown ?? '–');
   })));
-  return h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption }, h('table', {}, h('caption', {}, caption), h('thead', {}, h('tr', {}, head)), h('tbody', {}, body)));
+  return h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': caption }, h('table', {}, h('caption', {}, h('span', {}, caption)), h('thead', {}, h('tr', {}, head)), h('tbody', {}, body)));
 }
 
 // What is not known stays last, whichever way a table is sorted.
