@@ -1,7 +1,7 @@
 """Whole runs as jobs of a real SLURM, disturbed in every way that a cluster knows, against the same runs left alone.
 
-All of it is submitted at once, each disturbance comes when its run has begun, and each test looks at one ending: the
-weights, curves and results have to be those of the local run, bit for bit. Nothing here has an accounting database.
+Those that are disturbed are submitted at once, each is disturbed when it has begun, and each test looks at one ending:
+weights, curves and results have to be those of the local run, bit for bit. There is no accounting database.
 """
 
 import json
@@ -211,7 +211,6 @@ def submitted(cluster, tmp_path_factory):
     for name in set(SCENARIOS) - {"node"}:
         [run] = runs_in(outputs[name])
         cluster.call("scontrol", "release", job_of(run))
-    train(cluster, outputs["sweep"], *SWEEP, "hardware=slurm_cpu")
     waiting = dict(SCENARIOS)
     deadline = time.monotonic() + ENOUGH
     while waiting:
@@ -222,6 +221,7 @@ def submitted(cluster, tmp_path_factory):
                 waiting.pop(name).disturb(cluster, run)
         time.sleep(0.2)
     assert cluster.command(*cluster.up).returncode == 0  # the node has power again
+    train(cluster, outputs["sweep"], *SWEEP, "hardware=slurm_cpu")
     [late] = map(job_of, runs_in(outputs["time"]))
     wait_for(lambda: cluster.detail(late)["Restarts"] != "0", "a second start of the one without time", ENOUGH)
     cluster.call("scontrol", "update", f"JobId={late}", "TimeLimit=20")  # SLURM has kept the short one
