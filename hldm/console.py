@@ -44,10 +44,11 @@ def run(main: Callable[[], int | None]) -> int:
 
 def disk_trouble(error: BaseException) -> str | None:
     """A sentence where a file could not be written for want of room or permission; None for any other error."""
-    if (system := disk_error(error)) is None:
+    if (found := disk_error(error)) is None:
         return None
+    number, file = found
     return (
-        f"{system.filename or 'A file'} cannot be written or read: {DISK[system.errno]}. Mend that, or name another "
+        f"{file or 'A file'} cannot be written or read: {DISK[number]}. Mend that, or name another "
         "folder with paths.outputs=…; the same command goes on from what is there."
     )
 

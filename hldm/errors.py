@@ -50,12 +50,15 @@ DISK = {
 """Number of the system's error → what it says to people."""
 
 
-def disk_error(error: BaseException) -> OSError | None:
-    """The system's error behind another one, where it is of `DISK`: libraries wrap it, or quote its words."""
+def disk_error(error: BaseException) -> tuple[int, str | None] | None:
+    """Number of the system's error behind another one, and the file, where it is of `DISK`.
+
+    Libraries wrap such an error, or quote its words.
+    """
     seen: BaseException | None = error
     while seen is not None:
         for number in DISK:
             if getattr(seen, "errno", None) == number or os.strerror(number) in str(seen):
-                return seen if isinstance(seen, OSError) else OSError(number, os.strerror(number))
+                return number, getattr(seen, "filename", None)
         seen = seen.__cause__ or seen.__context__
     return None

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hldm.errors import disk_error
 
-HOUR = 3600.0
-"""Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
-
 fences: dict[Path, Callable[[], object]] = {}
 """Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
+
+HOUR = 3600.0
+"""Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
 
 
 def check_fences(path: Path) -> None:
@@ -44,9 +44,9 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, keep: Path 
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         except Exception as error:
-            if (system := disk_error(error)) is None:
+            if (found := disk_error(error)) is None:
                 raise
-            raise OSError(system.errno, system.strerror, str(path)) from error
+            raise OSError(found[0], os.strerror(found[0]), str(path)) from error
         check_fences(path)
         if keep is not None and path.exists():
             path.replace(keep)

@@ -49,7 +49,13 @@ def test_a_decision_stands_in_the_index_and_on_the_site(page):
     assert f"- decisions/{page.name}\n" in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("results/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "slurm" / "README.md",
+    *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.glob("results/*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -58,7 +64,9 @@ def test_files_and_folders_that_a_page_names_are_there(page):
     named = re.findall(r"`((?:[\w.-]+/)+|(?:[\w.-]+/)*[\w-]+\.(?:py|md|yaml|cff))`", text)
     for name in named:
         made = name.startswith(("outputs/", "site/", "figures/")) or name == "config.yaml"
-        assert made or any((folder / name).exists() for folder in (ROOT, ROOT / "hldm")), name
+        assert made or any(
+            (folder / name).exists() for folder in (ROOT, ROOT / "hldm", page.parent, page.parent / "profiles")
+        ), name
 
 
 def test_the_version_is_the_same_everywhere():

@@ -43,7 +43,7 @@ def run_ranks(run: RunDirectory, size: int, arguments: Sequence[str] = ()) -> in
             for rank in range(size):
                 ranks.append(_start(run, rank, size, arguments, Path(folder), lifeline))
             with _forwarded(ranks) as asked:
-                codes = _wait(ranks, asked)
+                codes, first = _wait(ranks, asked)
         finally:
             _kill(ranks)
         if not any(codes):
@@ -51,7 +51,7 @@ def run_ranks(run: RunDirectory, size: int, arguments: Sequence[str] = ()) -> in
         failed = [code for code in codes if code not in (exits.FINISHED, exits.STOPPED, exits.BUSY)]
         if exits.BUSY in codes or (asked and exits.STOPPED in codes) or not failed:
             return exits.BUSY if exits.BUSY in codes else exits.STOPPED
-        _say_why(run, codes, Path(folder))
+        _say_why(run, first, codes[first], Path(folder), size)
         return exits.FAILED
 
 
@@ -77,16 +77,24 @@ def _start(
     )
 
 
-def _wait(ranks: list[Process], asked: list[int]) -> list[int]:
-    """The exit status of each rank. Where one ends before its time, the others have a moment, then they are killed."""
-    deadline: float | None = None
+def _wait(ranks: list[Process], asked: list[int]) -> tuple[list[int], int]:
+    """The exit status of each rank, and the first that ended before its time, 0 where none did.
+
+    The others have a moment then to end by themselves, and are killed.
+    """
+    first: int | None = None
+    deadline = float("inf")
     while any(rank.poll() is None for rank in ranks):
-        if deadline is None and any(rank.poll() for rank in ranks):
+        ended = [number for number, rank in enumerate(ranks) if rank.poll()]
+        if first is None and ended:
+            # whoever lacks another one ends in the same moment, but says so in words: a signal comes first
+            first = min(ended, key=lambda number: (ranks[number].returncode > 0, number))
             deadline = time.monotonic() + (LONG_GRACE if asked else GRACE)
-        if deadline is not None and time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             _kill(ranks)
         time.sleep(0.02)
-    return [rank.wait() for rank in ranks]
+    codes = [rank.wait() for rank in ranks]
+    return codes, first if first is not None else next((number for number, code in enumerate(codes) if code), 0)
 
 
 def _kill(ranks: list[Process]) -> None:
@@ -97,29 +105,26 @@ def _kill(ranks: list[Process]) -> None:
             rank.wait()
 
 
-def _say_why(run: RunDirectory, codes: list[int], folder: Path) -> None:
-    """Write into the run's status the reason of the rank that has one: others ended for want of that one."""
-    reasons = {0: str(run.status.get("error") or "")} if run.status.get("state") == "failed" else {}
-    for rank in range(1, len(codes)):
+def _say_why(run: RunDirectory, first: int, code: int, folder: Path, size: int) -> None:
+    """Write into the run's status the reason of the rank that has one: others ended for want of that one.
+
+    Args:
+        first: rank that ended first, with this exit status.
+        folder: in which the other ranks left their status.
+    """
+    reasons = {0: run.status} if run.status.get("state") == "failed" else {}
+    for rank in range(1, size):
         for file in (folder / f"rank{rank}").glob("*/status.json"):
             with suppress(UserError):
-                reasons[rank] = str(RunDirectory(file.parent).status.get("error") or "")
-    own = {rank: reason for rank, reason in reasons.items() if reason and not reason.startswith(GONE)}
+                reasons[rank] = RunDirectory(file.parent).status
+    errors = {rank: str(status.get("error") or "") for rank, status in reasons.items()}
+    own = {rank: error for rank, error in errors.items() if error and not error.startswith(GONE)}
     if 0 in own:
         return
-    killed = [rank for rank, code in enumerate(codes) if code < 0 and rank not in own]
-    if own:
-        rank, why = next(iter(own.items()))
-    elif killed:
-        # the others say GONE before their time is up, so this one was not killed by us as a rule
-        rank, why = killed[0], Job.what(codes[killed[0]])
-    else:
-        rank = next(rank for rank, code in enumerate(codes) if code)
-        why = Job.what(codes[rank])
-    error = f"rank {rank}: {why}"
-    print(f"{run.path.name}: {error}", file=sys.stderr, flush=True)
+    rank, why = next(iter(own.items()), (first, Job.what(code)))
+    print(f"{run.path.name}: rank {rank}: {why}", file=sys.stderr, flush=True)
     with suppress(OSError, UserError):
-        run.update_status(state="failed", ended=now(), error=error)
+        run.update_status(state="failed", ended=now(), error=f"rank {rank}: {why}")
 
 
 @contextmanager

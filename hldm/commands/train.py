@@ -238,6 +238,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     from hldm.study.execute import mend, threads_of, write_directory
     from hldm.study.grid import NOTHING_STARTED, machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
+    from hldm.tracking import agent
 
     with in_our_words((), options):
         data = plain(composed)
@@ -255,6 +256,11 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
         console.print(NOTHING_STARTED)
         return None
     mend(plan)
+    given = agent.adopt()
+    if given is not None and point.state == "finished":  # the sweep wants its figure all the same
+        from hldm.pipeline.log import show_again
+
+        show_again(point.run, config)
     if point.state != "finished":
         warn_of_tracker(plan, console)
         with point.run.lock():  # another process has it: say so now, not after torch is loaded

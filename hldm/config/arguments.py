@@ -80,8 +80,8 @@ def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> li
             options, a sweep over what cannot change a result.
     """
     text = _text_settings() if arguments else frozenset()
-    # a preset that is not chosen is the default, which Hydra has no words for
-    unset = [f"{preset}=null" for preset in PRESETS]
+    # what is not chosen is the default, which Hydra has no words for
+    unset = [f"{group}=null" for group in (*PRESETS, "search")]
     found: list[Argument] = []
     wrong: list[str] = []
     for argument in arguments:
@@ -92,6 +92,9 @@ def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> li
     if wrong:
         raise UserError.of(wrong)
     _refuse_repeated(found)
+    if not any(argument.key in ("search", *PRESETS) for argument in found):  # a preset may choose a search
+        for one in found:
+            refuse_interval(one)
     if not is_grid:
         return found
     # a setting that only some of the swept options have is looked at with each point, not with the defaults
@@ -262,12 +265,6 @@ def _values(typed: str, override: Override, group: dict[str, Path]) -> list[Any]
     """What stands after the equals sign, one by one; a range stays one."""
     value = override._value  # Hydra's own reading: quoted words keep their quotes apart from their text
     key = override.key_or_group
-    if isinstance(value, IntervalSweep):
-        steps = "range(0.1,1.0,0.3)" if key in CURVATURES else "range(0,3)"
-        raise UserError(
-            f"{typed}: an interval has no list of values to run. Type range(start,stop,step), as in "
-            f"`python train.py -m '{key}={steps}'`, or the values themselves, {key}=a,b."
-        )
     if isinstance(value, Glob):
         found = [
             option
@@ -295,9 +292,23 @@ def _values(typed: str, override: Override, group: dict[str, Path]) -> list[Any]
     return [getattr(item, "text", item) for item in values]  # a quoted word is a word
 
 
+def refuse_interval(argument: Argument) -> None:
+    """Raise a UserError where an interval is given, which only a search knows to take values from."""
+    key = argument.key.removesuffix(".value") if argument.key.removesuffix(".value") in CURVATURES else argument.key
+    if isinstance(parsed(argument.hydra).value(), IntervalSweep):
+        steps = "range(0.1,1.0,0.3)" if key in CURVATURES else "range(0,3)"
+        raise UserError(
+            f"{argument.typed}: an interval has no list of values to run. Type range(start,stop,step), as in "
+            f"`python train.py -m '{key}={steps}'`, or the values themselves, {key}=a,b. A search takes values from "
+            "it: add search=tpe."
+        )
+
+
 def _curvature(typed: str, key: str, override: Override, values: list[Any], options: Options) -> Argument:
     group = options.of_runs["curvature"]
-    are_numbers = [isinstance(item, RangeSweep) or _is_number(item) or "${" in str(item) for item in values]
+    are_numbers = [
+        isinstance(item, RangeSweep | IntervalSweep) or _is_number(item) or "${" in str(item) for item in values
+    ]
     text = _split(typed)[1]
     if all(are_numbers):
         return Argument(typed, f"{key}.value={text}", f"{key}.value")
@@ -312,7 +323,9 @@ def _curvature(typed: str, key: str, override: Override, values: list[Any], opti
     for item in values:
         if item not in group:
             raise UserError(_unknown_option(key, item, list(group)))
-    return Argument(typed, f"{CURVATURES[key]}={','.join(map(str, values))}", key)
+    several = ",".join(map(str, values))
+    is_choice = isinstance(swept := override.value(), ChoiceSweep) and not swept.simple_form
+    return Argument(typed, f"{CURVATURES[key]}={f'choice({several})' if is_choice else several}", key)
 
 
 def as_typed(overrides: Sequence[str], common: Collection[str] = ()) -> tuple[str, ...]:

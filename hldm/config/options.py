@@ -19,7 +19,7 @@ PRESETS = ("ablation", "experiment", "sweep")
 """Groups that stand over the others: their options choose options and values of the other groups."""
 
 
-LEAVES_RESULT = frozenset({"hardware", "paths", "study", "tracking"})
+LEAVES_RESULT = frozenset({"hardware", "paths", "search", "study", "tracking"})
 """Sections that cannot change a result: identity leaves them out, and a sweep over them means nothing."""
 
 

@@ -13,6 +13,7 @@ from hldm.config.dataset import MNIST, Dataset
 from hldm.config.diffusion import Denoiser, Diffusion, Process, TangentDDPM, UNet
 from hldm.config.geometry import Curvature, FixedCurvature, Geometry
 from hldm.config.metrics import BOUND_IMAGES, Metrics
+from hldm.config.search import Search
 from hldm.config.slurm import Slurm
 from hldm.config.training import Training
 
@@ -108,6 +109,7 @@ class RunConfig(Section):
     metrics: Metrics = Field(default=Metrics(), description="how a run is judged")
     tracking: Tracking = Field(default=WandbTracker(), description="where runs are shown")
     hardware: Hardware = Field(default=Hardware(), description="where a run works")
+    search: Search | None = Field(default=None, description="search for settings in intervals; null: none")
 
     @property
     def has_flat_latents(self) -> bool:

@@ -49,6 +49,8 @@ class FlowMatching(Process):
         correlation: ρ, measured by `fit_pairing` and kept with the weights for the pairing "posterior", else 0.
     """
 
+    correlation: Tensor
+
     prior_scale = 1.0  # latents have unit mean square, so the prior fits them at scale 1
 
     def __init__(

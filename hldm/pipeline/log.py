@@ -13,6 +13,7 @@ from hldm.errors import Stopped
 from hldm.pipeline.build import build
 from hldm.run.directory import RunDirectory, now
 from hldm.run.provenance import provenance
+from hldm.run.summary import at_best
 from hldm.tracking import FirstStageRun, JsonLines, Tracker, run_labels
 from hldm.training import FirstStage
 
@@ -101,8 +102,11 @@ class RunLog:
                 figures = {name: value for name, value in point.items() if not isinstance(value, str)}
                 self.tracker.log(step, figures, f"{curve}_curve")
 
-    def summary(self, metrics: Mapping[str, float]) -> None:
-        self.tracker.summary({f"final/{name}": value for name, value in metrics.items()})
+    def summary(self, results: Mapping[str, Any]) -> None:
+        """What stands for the run: its metrics, and those of validation images, by which sweeps are judged."""
+        final = {f"final/{name}": value for name, value in results["metrics"].items()}
+        on_validation = {f"validation/{name}": value for name, value in at_best(results.get("curves", {})).items()}
+        self.tracker.summary({**final, **on_validation})
 
 
 def timeless(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,3 +164,12 @@ def run_log(directory: RunDirectory, config: RunConfig) -> Iterator[RunLog]:
         raise
     finally:
         tracker.finish(exit_code)
+
+
+def show_again(directory: RunDirectory, config: RunConfig) -> None:
+    """Show a finished run as the run that an agent of a sweep has given, with its curves and its figures."""
+    results = directory.results
+    assert results is not None
+    with run_log(directory, config) as log:
+        log.curves(results.get("curves", {}))
+        log.summary(results)

@@ -123,7 +123,7 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         if drawn is not None:
             log.samples(*drawn, config)
         log.curves(results["curves"])
-        log.summary(results["metrics"])
+        log.summary(results)
         # kilobytes on Linux, bytes on macOS
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         directory.update_status(peak_memory_mib=peak // 2**20, weights_bytes=(path / MODEL).stat().st_size)

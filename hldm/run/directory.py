@@ -30,6 +30,8 @@ from hldm.files import write_text_atomically
 from hldm.paths import expanded, root
 from hldm.run import lease
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # a thousand runs take seconds without libyaml
+
 MODEL = Path("checkpoints") / "model.safetensors"
 """The weights of the whole model, in a run directory."""
 
@@ -94,7 +96,7 @@ class RunDirectory:
         """The directory of a run that is about to start or to be resumed, with this configuration."""
         run = cls(path)
         run.path.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True)
+        text = yaml.dump(config.dump(), Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
         write_text_atomically(run.path / "config.yaml", text)
         return run
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -114,6 +115,24 @@ MATTER = frozenset({
     "sqrt_c_rms",
 })  # fmt: skip
 """The metrics that a run ends with; `hldm evaluate` shows those of all `GROUPS`."""
+
+
+def at_best(curves: Mapping[str, Any]) -> dict[str, float]:
+    """Figures of samples beside validation images, at the best value of the first curve of results.json.
+
+    What is best is each extractor's to say, of the metrics that end with its name; {} where there is no curve.
+    """
+    drawn: Mapping[str, Any] = next(iter(curves.values()), {})
+    best = {name.removeprefix("best"): value for name, value in drawn.items() if name.startswith("best")}
+    if drawn.get("split") != "validation":
+        return {}
+    found: dict[str, float] = {}
+    for point in drawn["points"]:
+        for name, value in point.items():
+            ending = max((end for end in best if name.endswith(end)), key=len, default=None)
+            if name != "value" and ending is not None and point["value"] == best[ending]:
+                found[name] = value
+    return found
 
 
 def print_metrics(metrics: Mapping[str, float], console: Console, file: Path, *, is_short: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +61,14 @@ class Array:
     parallel: int
 
 
-def shared_first_stages(plan: Iterable[Point]) -> dict[Path, list[Point]]:
-    """First stages that are not there and that several runs of the plan need → these runs."""
-    needing: dict[Path, list[Point]] = {}
-    for point in plan:
-        if point.is_to_run and (folder := missing_first_stage(point.config)) is not None:
-            needing.setdefault(folder, []).append(point)
-    return {folder: points for folder, points in needing.items() if len(points) > 1}
+def missing_first_stages(plan: Iterable[Point]) -> dict[Path, Path | None]:
+    """Run that is to be done → the folder of its first stage, None where that is there already, or was given."""
+    return {point.run.path: missing_first_stage(point.config) for point in plan if point.is_to_run}
+
+
+def shared(stages: Mapping[Path, Path | None]) -> dict[Path, int]:
+    """First stages that are not there and that several runs need → how many."""
+    return {folder: runs for folder, runs in Counter(stages.values()).items() if folder is not None and runs > 1}
 
 
 def missing_first_stage(config: RunConfig) -> Path | None:
@@ -78,10 +79,17 @@ def missing_first_stage(config: RunConfig) -> Path | None:
     return None if (folder / FIRST_STAGE_WEIGHTS).is_file() else folder
 
 
-def arrange(plan: Sequence[Point], at_work: Iterable[Path], estimate: Estimate, cluster: Cluster) -> list[Array]:
+def arrange(
+    plan: Sequence[Point],
+    stages: Mapping[Path, Path | None],
+    at_work: Collection[Path],
+    estimate: Estimate,
+    cluster: Cluster,
+) -> list[Array]:
     """The arrays that do what is missing of a plan, in the order in which they are to be submitted.
 
     Args:
+        stages: `missing_first_stages` of the plan.
         at_work: first stages that a job trains already, or is going to.
 
     Raises:
@@ -89,30 +97,23 @@ def arrange(plan: Sequence[Point], at_work: Iterable[Path], estimate: Estimate, 
     """
     slurm = plan[0].config.hardware.slurm
     assert slurm is not None
-    shared, taken = shared_first_stages(plan), set(at_work)
-    stages = [_first_stage(folder, points[0].config, estimate) for folder, points in shared.items()
-              if folder not in taken]  # fmt: skip
+    awaited = {*shared(stages), *at_work}
+    to_train: dict[Path, Work] = {}
     runs: dict[bool, list[Work]] = {False: [], True: []}
     for point in plan:
-        if point.is_to_run:
-            folder = missing_first_stage(point.config)
-            waits = folder in shared or folder in taken
-            runs[waits].append(_run(point, estimate, without_first_stage=waits))
-    arrays = [*_chunks("first_stage", stages, slurm, cluster, waits=False)]
+        if not point.is_to_run:
+            continue
+        folder, minutes = stages[point.run.path], dict(estimate.stages(point.config))
+        waits = folder in awaited
+        if folder is not None and waits and folder not in at_work:
+            to_train.setdefault(folder, Work(folder, point.config, minutes["first_stage"], 0.0))
+        if waits or folder is None:
+            minutes["first_stage"] = 0.0
+        runs[waits].append(Work(point.run.path, point.config, sum(minutes.values()), minutes["evaluation"]))
+    arrays = _chunks("first_stage", [*to_train.values()], slurm, cluster, waits=False)
     for waits, works in runs.items():
         arrays += _chunks("run", works, slurm, cluster, waits=waits)
     return arrays
-
-
-def _first_stage(folder: Path, config: RunConfig, estimate: Estimate) -> Work:
-    return Work(folder, config, estimate.stages(config)["first_stage"], 0.0)
-
-
-def _run(point: Point, estimate: Estimate, *, without_first_stage: bool) -> Work:
-    stages = dict(estimate.stages(point.config))
-    if without_first_stage or missing_first_stage(point.config) is None:
-        stages["first_stage"] = 0.0
-    return Work(point.run.path, point.config, sum(stages.values()), stages["evaluation"])
 
 
 def _chunks(part: str, works: list[Work], slurm: Slurm, cluster: Cluster, *, waits: bool) -> list[Array]:

@@ -13,14 +13,21 @@ from hldm.config.slurm import Slurm
 from hldm.errors import UserError
 from hldm.paths import PACKAGE
 
-AGAIN, NOTHING = 75, 10
-"""Exit statuses of `python -m hldm.slurm` that mean something to the script: start the job again; nothing to do."""
+AGAIN, LATER, NOTHING = 75, 74, 10
+"""What `python -m hldm.slurm` tells the script by its exit status: start the job again, at once or in `PAUSE` seconds;
+there is nothing to do."""
+
+PAUSE = 300
+"""Seconds after which a job comes back whose first stage somebody else trains."""
 
 FUNCTIONS = """
-# starts the job anew for 75, ends it otherwise; 10: there was nothing to do
+# starts the job anew for {again} and {later}, and ends it otherwise; {nothing}: there was nothing to do
 finish() {{
-  if [ "$1" -eq {again} ]; then scontrol requeue "$job" && exit 0; fi
-  if [ "$1" -eq {nothing} ]; then exit 0; fi
+  case "$1" in
+    {again}) scontrol requeue "$job" && exit 0 ;;
+    {later}) scontrol requeue "$job" && scontrol update "JobId=$job" StartTime=now+{pause} && exit 0 ;;
+    {nothing}) exit 0 ;;
+  esac
   exit "$1"
 }}
 # this shell outlives its run, whatever asks that to stop
@@ -80,6 +87,7 @@ class Executor(SlurmExecutor):
             **{word: value for word in words if (value := getattr(slurm, word)) is not None},
             wckey=None,
             dependency="afterany:" + ":".join(after) if after else None,
+            # USR2 to the processes of a step, which are the worker's; with B: it would go to this script's shell alone
             signal_delay_s=slurm.signal_delay_s,
             array_parallelism=parallel,
             stderr_to_stdout=True,
@@ -160,7 +168,7 @@ class Executor(SlurmExecutor):
         lines += [
             f'HLDM_RUN="$(sed -n "${{line}}p" {shlex.quote(str(self.own_folder / "runs.txt"))})"',
             "export HLDM_RUN",
-            *FUNCTIONS.format(again=AGAIN, nothing=NOTHING).splitlines(),
+            *FUNCTIONS.format(again=AGAIN, later=LATER, nothing=NOTHING, pause=PAUSE).splitlines(),
             f"{self._beside} begin {self._arguments} || finish $?",
         ]
         return lines
@@ -169,7 +177,7 @@ class Executor(SlurmExecutor):
         """Lines of the script after the run."""
         return [
             "status=$?",
-            """facts="$(scontrol show job "$job" | grep -oE '(JobState|Reason)=[^ ]+' | tr '\\n' ' ')\"""",
+            """facts="$(scontrol show job "$job" | grep -oE '(JobState|Reason|Restarts)=[^ ]+' | tr '\\n' ' ')\"""",
             *([] if not self.slurm.scratch else ['rm -rf "$TMPDIR"']),
             f'{self._beside} end {self._arguments} "$status" "$facts"',
             "finish $?",

@@ -1,9 +1,10 @@
 """Check, plan, submit, return: what is missing of a grid becomes jobs, and nothing becomes a job twice."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,7 +17,7 @@ from hldm.machine import MOST_THREADS
 from hldm.run import jobs
 from hldm.run.directory import RunDirectory, now, write_json
 from hldm.run.provenance import source_digest
-from hldm.slurm.arrays import Array, arrange, hours, in_words, missing_first_stage, shared_first_stages
+from hldm.slurm.arrays import Array, Work, arrange, hours, in_words, missing_first_stages, shared
 from hldm.slurm.cluster import Cluster
 from hldm.slurm.watch import watch
 from hldm.study.compare import print_comparison
@@ -29,7 +30,11 @@ FOLDER = ".jobs"
 
 
 def submit(
-    points: list[tuple[tuple[str, ...], RunConfig]], *, plan_only: bool = False, wait: bool = False
+    points: list[tuple[tuple[str, ...], RunConfig]],
+    *,
+    plan_only: bool = False,
+    wait: bool = False,
+    compares: bool = True,
 ) -> tuple[list[Point], UserError | None]:
     """Submit what is missing of a checked grid, and return; or stay until all of it has ended, and compare.
 
@@ -37,6 +42,7 @@ def submit(
         points: what names each point, and its configuration.
         plan_only: say what would be submitted, and submit nothing.
         wait: stay.
+        compares: compare all of it where nothing is missing, which a search does not do with each of its parts.
 
     Returns:
         The plan, and an error to raise in the end where a run failed while this process stayed.
@@ -51,22 +57,25 @@ def submit(
     cluster = Cluster.look(slurm)
     estimate = Estimate.from_finished_runs(Path(plan[0].config.paths.outputs))
     print_points(plan, estimate, console)
-    stages = first_stage_jobs(plan)
-    arrays = arrange(plan, stages, estimate, cluster)
-    announce(plan, arrays, estimate, console)
+    stages = missing_first_stages(plan)
+    at_work = first_stage_jobs(stages)
+    after = sorted(set(at_work.values()))
+    arrays = arrange(plan, stages, at_work, estimate, cluster)
+    announce(plan, stages, arrays, estimate, console)
     if plan_only:
-        show_scripts(plan, arrays, sorted(set(stages.values())), console)
+        show_scripts(plan, arrays, after, console)
         return plan, None
     mend(plan)
     if arrays:
         cluster.refuse_elsewhere(slurm.option)
         to_run = [point for point in plan if point.is_to_run]
         warn_of_tracker(to_run, console)
-        for line in submit_arrays(plan, arrays, sorted(set(stages.values()))):
+        for line in submit_arrays(plan, stages, arrays, after):
             console.print(line, soft_wrap=True)
     pending = [point.run for point in plan if point.original is None and point.state != "finished"]
     if not pending:
-        print_comparison(plan, console)
+        if compares:
+            print_comparison(plan, console)
         return plan, None
     if not wait:
         console.print(
@@ -76,7 +85,8 @@ def submit(
         )
         return plan, None
     watch(pending, console)
-    print_comparison(plan, console)
+    if compares:
+        print_comparison(plan, console)
     return plan, what_is_missing(plan)
 
 
@@ -96,21 +106,26 @@ def slurm_of(plan: Sequence[Point]) -> Slurm:
     return slurm
 
 
-def first_stage_jobs(plan: Iterable[Point]) -> dict[Path, str]:
+def first_stage_jobs(stages: Mapping[Path, Path | None]) -> dict[Path, str]:
     """First stages that are not there yet → the job that trains them, or waits to; asked once for all."""
-    folders = {folder for point in plan if point.is_to_run and (folder := missing_first_stage(point.config))}
-    known = {folder: job for folder in folders if (job := jobs.job_of(RunDirectory(folder).status))}
+    folders = {folder for folder in stages.values() if folder is not None}
+    known = {folder: job for folder in folders if (job := jobs.job_of(RunDirectory(folder).look().status))}
     states = jobs.states(set(known.values()))
     return {folder: job for folder, job in known.items() if states[job] in jobs.ALIVE}
 
 
-def announce(plan: Sequence[Point], arrays: Sequence[Array], estimate: Estimate, console: Console) -> None:
+def announce(
+    plan: Sequence[Point],
+    stages: Mapping[Path, Path | None],
+    arrays: Sequence[Array],
+    estimate: Estimate,
+    console: Console,
+) -> None:
     """What the arrays are, and how long all of it takes."""
     slurm = slurm_of(plan)
-    shared = shared_first_stages(plan)
-    if shared:
-        runs = sum(map(len, shared.values()))
-        console.print(f"{runs} runs share {len(shared)} first stage{'s' if len(shared) > 1 else ''} to be trained.")
+    if several := shared(stages):
+        runs, count = sum(several.values()), len(several)
+        console.print(f"{runs} runs share {count} first stage{'s' if count > 1 else ''} to be trained.")
     for array in arrays:
         console.print(f"{in_words(array)}, {resources(slurm)}.", soft_wrap=True)
     if arrays:
@@ -172,12 +187,15 @@ def job_name(array: Array) -> str:
     return f"hldm-{array.works[0].config.study}" + ("-first-stages" if array.part == "first_stage" else "")
 
 
-def submit_arrays(plan: Sequence[Point], arrays: Sequence[Array], after: Sequence[str]) -> Iterator[str]:
+def submit_arrays(
+    plan: Sequence[Point], stages: Mapping[Path, Path | None], arrays: Sequence[Array], after: Sequence[str]
+) -> Iterator[str]:
     """Submit the arrays one after the other, with a line on each."""
     by_path = {point.run.path: point for point in plan if point.original is None}
     first_stages = [*after]
     slurm = slurm_of(plan)
     with _as_the_site_wants(slurm), _not_within_a_job():
+        forget_failures({folder for folder in stages.values() if folder is not None})
         for array in arrays:
             job, folder = submit_array(array, by_path, first_stages if array.waits else [])
             if array.part == "first_stage":
@@ -185,11 +203,19 @@ def submit_arrays(plan: Sequence[Point], arrays: Sequence[Array], after: Sequenc
             yield f"Submitted {job}: {in_words(array)}. Script, runs.txt and logs: {folder}"
 
 
-def submit_array(array: Array, by_path: dict[Path, Point], after: Sequence[str]) -> tuple[str, Path]:
+def forget_failures(stages: Iterable[Path]) -> None:
+    """First stages that failed are tried again, by a job of their own or by the run that needs them."""
+    for stage in map(RunDirectory, stages):
+        stage.set_aside_damaged()
+        if stage.status["state"] == "failed":
+            stage.update_status(state="new", error=None)
+
+
+def submit_array(array: Array, by_path: Mapping[Path, Point], after: Sequence[str]) -> tuple[str, Path]:
     """Submit one array: its id, and the folder that holds its script, runs.txt and logs.
 
-    Before that its runs say that they are submitted, and with it they say by which job: a job that has already begun
-    has written that itself.
+    Before that its runs say that they are submitted, and after it by which job; a job that has begun meanwhile has
+    written that itself.
 
     Raises:
         UserError: sbatch refuses it; its runs are then as they were.
@@ -199,38 +225,33 @@ def submit_array(array: Array, by_path: dict[Path, Point], after: Sequence[str])
     write_text_atomically(folder / "runs.txt", "".join(f"{work.directory}\n" for work in array.works))
     about = {"submitted": now(), "command": typed_command(), "part": array.part, "source": source_digest()}
     write_json(folder / "job.json", about)
-    before = []
-    for work in array.works:
-        run = directory(array, work.directory, by_path)
-        before.append((run, run.status))
-        run.update_status(
-            state="submitted", job={"scheduler": "slurm", "id": None, "name": job_name(array)}, error=None
-        )
+    before = [RunDirectory(work.directory).status for work in array.works]
+    own = {"scheduler": "slurm", "id": None, "name": job_name(array)}
+    runs = [written(array, work, by_path, own) for work in array.works]
     try:
         job = executor.submit_array()
     except UserError:
-        for run, status in before:
+        for run, status in zip(runs, before, strict=True):
             write_json(run.path / "status.json", status)
         raise
     write_json(folder / "job.json", {**about, "job": job})
-    for number, (run, _) in enumerate(before):
-        task = f"{job}_{number}" if len(array.works) > 1 else job
+    for number, run in enumerate(runs):
         status = run.status
         if status["state"] == "submitted" and not jobs.job_of(status):
-            run.update_status(job={"scheduler": "slurm", "id": task, "name": job_name(array)})
+            run.update_status(job={**own, "id": f"{job}_{number}" if len(runs) > 1 else job})
     return job, folder
 
 
-def directory(array: Array, path: Path, by_path: dict[Path, Point]) -> RunDirectory:
-    """The run directory of a work, with its configuration."""
+def written(array: Array, work: Work, by_path: Mapping[Path, Point], job: Mapping[str, Any]) -> RunDirectory:
+    """The directory of a work, with its configuration, and submitted by what its status says."""
+    most = threads_at_most(work.config)
+    status: dict[str, Any] = {"state": "submitted", "job": job, "error": None}
     if array.part == "run":
-        point = by_path[path]
-        if (stage := missing_first_stage(point.config)) and (shared := RunDirectory(stage)).status["state"] == "failed":
-            shared.update_status(state="new", error=None)  # tried again, by this run where by no other
-        most = threads_at_most(point.config)
-        return write_directory(point, min(most, threads_of(point, most)))
-    config = next(work.config for work in array.works if work.directory == path)
-    return RunDirectory.create(path, of_the_run(config, threads_at_most(config)))
+        point = by_path[work.directory]
+        return write_directory(point, min(most, threads_of(point, most)), **status)
+    stage = RunDirectory.create(work.directory, of_the_run(work.config, most))
+    stage.update_status(**status)
+    return stage
 
 
 def new_folder(parent: Path) -> Path:

@@ -30,15 +30,18 @@ LOOK_EVERY = 1.0
 """Seconds between looks at runs of other processes."""
 
 
-def write_directory(point: Point, threads: int) -> RunDirectory:
+def write_directory(point: Point, threads: int, **status: Any) -> RunDirectory:
     """The run's directory with its configuration, in which the number of threads is the one that it gets.
 
     What a job asks SLURM for is not the run's: it stands in the job's script.
+
+    Args:
+        status: what else status.json is to say.
     """
     run = RunDirectory.create(point.run.path, of_the_run(point.config, threads))
     # what has been trained stays that of the code it was begun with, which is said when the run is resumed
     began = run.status.get("code") or code()
-    run.update_status(command=typed_command(), code=began, config=run.config_digest)
+    run.update_status(command=typed_command(), code=began, config=run.config_digest, **status)
     return run
 
 
@@ -58,11 +61,14 @@ def mend(plan: list[Point]) -> None:
 
 
 def of_the_run(config: RunConfig, threads: int) -> RunConfig:
-    """The configuration as a run directory holds it, with what SLURM is asked for put into the settings of the run."""
+    """The configuration as a run directory holds it, with what SLURM is asked for put into the settings of the run.
+
+    The search that proposed it is not part of it.
+    """
     hardware = config.hardware
     ranks = hardware.slurm.processes if hardware.slurm else hardware.ranks
     own = hardware.model_copy(update={"threads": threads, "ranks": ranks, "slurm": None})
-    return config.model_copy(update={"hardware": own})
+    return config.model_copy(update={"hardware": own, "search": None})
 
 
 def threads_of(point: Point, usual: int) -> int:

@@ -55,13 +55,14 @@ def names(points: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
 
 
 def sweep(
-    points: list[tuple[tuple[str, ...], RunConfig]], *, plan_only: bool = False
+    points: list[tuple[tuple[str, ...], RunConfig]], *, plan_only: bool = False, compares: bool = True
 ) -> tuple[list[Point], UserError | None]:
     """Do what is missing of a checked grid on this machine, then compare all of it.
 
     Args:
         points: what names each point, and its configuration.
         plan_only: say what would be done, and do nothing.
+        compares: compare all of it in the end, which a search does not do with each of its parts.
 
     Returns:
         The plan, and an error to raise in the end where a run failed or is another process's: the launcher has to give
@@ -83,7 +84,8 @@ def sweep(
     # a run that another process works on is waited for, where it takes a slot of this machine
     at_work = [point for point in plan if point.original is None and point.state == "running"]
     failures = execute([*at_work, *to_run], allotment, console)
-    print_comparison(plan, console)
+    if compares:
+        print_comparison(plan, console)
     return plan, what_is_missing(plan, failures)
 
 
@@ -126,17 +128,14 @@ def what_is_missing(plan: list[Point], failures: Mapping[Path, str] | None = Non
         failures: run directory → why it failed just now; its files may not say so, on a full disk.
     """
     known = failures or {}
-    looks = [(point, point.run.look()) for point in plan if point.original is None]
-    missing = [(point, now_is) for point, now_is in looks if now_is.state != "finished"]
+    missing = [point for point in plan if point.original is None and point.run.state != "finished"]
     if not missing:
         return None
     stories = [
-        f"{p.run.path.name}: {known.get(p.run.path) or now_is.status.get('error') or now_is.state}"
-        for p, now_is in missing
+        f"{p.run.path.name}: {known.get(p.run.path) or p.run.status.get('error') or p.run.state}" for p in missing
     ]
     distinct = sum(point.original is None for point in plan)
-    study = plan[0].config.study
     return UserError(
-        f"{len(missing)} of {distinct} runs of study {study} did not finish. {'; '.join(stories)}. "
+        f"{len(missing)} of {distinct} runs of study {missing[0].config.study} did not finish. {'; '.join(stories)}. "
         "The same command tries them again, and only them."
     )

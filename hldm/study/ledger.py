@@ -116,7 +116,7 @@ def _with_job(entry: Entry, job_state: str) -> Entry:
         state = "running"
     elif state == "submitted" and job_state == jobs.UNKNOWN:
         state, trouble = "pending", "SLURM does not answer"
-    elif state == "submitted" and job_state == "CANCELLED":
+    elif state in ("submitted", "stopped") and job_state == "CANCELLED":
         state = "cancelled"
     elif state in ("submitted", "broken off"):
         words = {jobs.GONE: "SLURM knows it no more", jobs.UNKNOWN: "SLURM does not answer"}

@@ -97,7 +97,7 @@ class Display:
         self.waiting = list(waiting)
         for row in self.rows.values():
             self._show_log(row.point)
-            is_new_stage = row.pace.see(progress_of(row.point.run, row.point.config))
+            is_new_stage = row.pace.see(progress_of(row.point.run))
             if is_new_stage and self._live is None:
                 self.say(f"{row.name}: {row.pace.progress}, about {in_words(row.pace.minutes)} left")
         if self._live:

@@ -31,15 +31,22 @@ def combinations(params: Mapping[str, Any] | None, given: Sequence[str], options
         given: arguments in Hydra's form; they count instead of the sweep's values of the same setting.
         options: what there is to choose.
     """
-    own = arguments.read([f"{key}={values}" for key, values in (params or {}).items()], options)
+    axes = [_axis(text) for text in texts_of(params, given, options)]
+    return [list(point) for point in itertools.product(*axes)]
+
+
+def texts_of(params: Mapping[str, Any] | None, given: Sequence[str], options: Options) -> list[str]:
+    """What a named sweep and a command give together, as overrides for Hydra; arguments as for `combinations`."""
+    # a search may be a named sweep too; what is none refuses intervals later
+    own = arguments.read(["search=tpe", *(f"{key}={values}" for key, values in (params or {}).items())], options)[1:]
     settings = {arguments.parsed(text).key_or_group for text in given}
     texts = [argument.hydra for argument in own if arguments.parsed(argument.hydra).key_or_group not in settings]
-    axes = [_axis(text) for text in (*texts, *given)]
-    return [list(point) for point in itertools.product(*axes)]
+    return [*texts, *given]
 
 
 def _axis(text: str) -> list[str]:
     override = arguments.parsed(text)
+    arguments.refuse_interval(arguments.Argument(text, text, override.key_or_group))
     if not override.is_sweep_override():
         return [text]
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]

@@ -1,10 +1,8 @@
 """How far a run is, and how long it still takes."""
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
@@ -33,28 +31,14 @@ class Progress:
         return f"{name} {self.step} of {self.steps}" if self.steps else name
 
 
-def progress_of(run: RunDirectory, config: RunConfig) -> Progress | None:
+def progress_of(run: RunDirectory) -> Progress | None:
     """What the run says of itself; None where it has not said anything yet."""
     with suppress(UserError):
         found = run.status.get("progress")
         if isinstance(found, dict) and isinstance(found.get("stage"), str):
             counts = (found.get(name) for name in ("step", "steps"))
             return Progress(found["stage"], *(count if isinstance(count, int) else 0 for count in counts))
-    return _last_line(run, config)
-
-
-def _last_line(run: RunDirectory, config: RunConfig) -> Progress | None:
-    """By the last line of metrics.jsonl, which a run of an earlier version writes alone."""
-    try:
-        with (run.path / "metrics.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 4096))
-            line = file.read().splitlines()[-1]
-        record: dict[str, Any] = json.loads(line)
-        stage, step = str(record["stage"]), int(record["step"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    settings = getattr(config.training, stage, None)
-    return Progress(stage, step, settings.steps if settings else 0)
+    return None
 
 
 class Pace:

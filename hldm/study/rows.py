@@ -60,7 +60,7 @@ def rows_of_plan(plan: Iterable[Point]) -> list[Row]:
     rows = []
     for point in plan:
         if (first := found.get(point.run.path)) is None:
-            first = found[point.run.path] = _row(point, point.run.look())
+            first = found[point.run.path] = _row(point, point.run.snapshot())
         rows.append(replace(first, point=replace(point, state=first.state)))
     return rows
 

@@ -21,8 +21,6 @@ PATIENCE = 30.0
 AGAIN = ("failed", "cancelled", "lost", "broken off", "damaged", "stopped")
 """States from which `retry` starts."""
 
-RUN_FILES = ("status.json", "results.json")
-
 
 def cancel(entries: Sequence[Entry]) -> Iterator[str]:
     """End what works and what waits; a line on each run. What is saved stays: started again, a run goes on from it."""
@@ -33,19 +31,16 @@ def cancel(entries: Sequence[Entry]) -> Iterator[str]:
         in_jobs = []
     here = [entry for entry in at_work if entry not in in_jobs and entry.holder and entry.holder.is_here]
     for entry in here:
-        assert entry.holder is not None
-        if entry.holder.is_gone:
-            continue
-        os.kill(entry.holder.pid, signal.SIGTERM)
+        if entry.holder is not None and not entry.holder.is_gone:
+            os.kill(entry.holder.pid, signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE
     for entry in at_work:
-        if entry in here:
-            while entry.run.holder() is not None and time.monotonic() < deadline:
-                time.sleep(0.1)
         if entry not in here and entry not in in_jobs:
             yield f"{entry.name}: {entry.holder or 'its job'} cannot be reached from here. Repeat the command there."
-        else:
-            yield f"{entry.name}: {_mark_cancelled(entry)}"
+            continue
+        while entry.run.holder() is not None and time.monotonic() < deadline:  # it saves its state
+            time.sleep(0.1)
+        yield f"{entry.name}: {_mark_cancelled(entry)}"
     if not at_work:
         yield "Nothing works, and nothing waits."
 
@@ -72,7 +67,9 @@ def retry(entries: Sequence[Entry]) -> Iterator[str]:
             with entry.run.lock():
                 aside = [file.stem for file in entry.run.set_aside_damaged()]
                 has_begun = any((entry.run.path / "checkpoints").glob("*"))
-                entry.run.update_status(state="stopped" if has_begun else "new", error=None, job=None)
+                state = "stopped" if has_begun else "new"
+                # the job is over: only its output is of interest
+                entry.run.update_status(state=state, error=None, job=None, last_job=entry.job)
         except BusyError as error:
             yield f"{entry.name}: {error}"
             continue
@@ -103,9 +100,8 @@ def _retry_first_stage(run: RunDirectory) -> None:
 def logs(entry: Entry) -> list[Path]:
     """What the run and its jobs wrote, the newest last."""
     found = list(entry.run.path.glob("log.txt"))
-    if entry.job:
-        found += entry.run.path.parent.glob(f".jobs/*/{entry.job}_*.out")
-        found += entry.run.path.parent.glob(f".jobs/*/{entry.job}_*.err")
+    if job := entry.job or entry.status.get("last_job"):
+        found += entry.run.path.parent.glob(f".jobs/*/{job}_*.out")
     return sorted((file for file in found if file.stat().st_size), key=lambda file: file.stat().st_mtime)
 
 

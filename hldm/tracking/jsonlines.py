@@ -92,6 +92,10 @@ def _to_json(value: Any) -> Any:
 def _is_record(line: bytes) -> bool:
     """Whether `log` wrote this line and finished it, which only the newline at its end shows."""
     try:
-        return line.endswith(b"\n") and {"stage", "step"} <= json.loads(line).keys()
-    except (ValueError, AttributeError):
+        record = json.loads(line)
+        stage, step = record.pop("stage"), record.pop("step")
+        values = list(record.values())
+    except (ValueError, AttributeError, KeyError, TypeError):
         return False
+    are_numbers = all(isinstance(value, int | float) or value in _NOT_FINITE for value in values)
+    return line.endswith(b"\n") and isinstance(stage, str) and isinstance(step, int) and are_numbers

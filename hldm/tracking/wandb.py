@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any, final
 
 from hldm.errors import UserError
-from hldm.tracking import lineage
+from hldm.files import write_text_atomically
+from hldm.tracking import agent, lineage
 from hldm.tracking.jsonlines import JsonLines
 from hldm.tracking.tracker import FirstStageRun, Tracker
 
 _CONNECT_SECONDS = 20.0
 _UPLOAD_SECONDS = 60.0
 
-_OTHER_RUNS = ("RUN_ID", "SWEEP_ID", "LAUNCH", "RESUME", "RESUME_FROM", "FORK_FROM")
-"""Variables WANDB_… by which an environment chooses the run to write to. A run directory has its own."""
+_OTHER_RUNS = ("RUN_ID", "SWEEP_ID", "SWEEP_PARAM_PATH", "LAUNCH", "RESUME", "RESUME_FROM", "FORK_FROM")
+"""Variables WANDB_… by which an environment chooses the run to write to. A run directory has its own, or the one that
+an agent of a sweep has given to its command (`agent.adopt`)."""
 
 
 def check_tracking(project: str, entity: str | None = None, mode: str = "auto") -> str | None:
@@ -102,6 +104,11 @@ class WandbTracker(Tracker):
             "tags": [f"{name}={value}" for name, value in labels.items()],
             "config": {**config, **options, **labels, "provenance": dict(provenance)},
         }
+        if given := self._agent():
+            # the sweep's own project, and its parameters under the names that it looks for
+            arguments["project"] = os.environ.get("WANDB_PROJECT", self.project)
+            arguments["entity"] = os.environ.get("WANDB_ENTITY", self.entity)
+            arguments["config"] |= given.parameters
         self._commit = provenance.get("commit")
         if trouble := _try("could not start", lambda: self._start(directory, run_id, arguments)):
             self._abandon()
@@ -200,18 +207,26 @@ class WandbTracker(Tracker):
             init_timeout=_CONNECT_SECONDS,
             finish_timeout=_UPLOAD_SECONDS,
             finish_timeout_raises=True,
+            sweep_id=given.sweep if (given := self._agent()) else None,
         )
         self._run = wandb.init(settings=settings, **arguments, mode=mode)
 
     def _id(self, run_id: str) -> str:
         """The id on the server. Its random end keeps apart runs of one name from two machines or users of a project."""
         path = self._directory / "id.txt"
-        if not path.exists():
+        if given := self._agent():
+            if given.run != _id_in(self._directory):
+                write_text_atomically(path, f"{given.run}\n")
+        elif not path.exists():
             name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in run_id)
             temporary = path.with_suffix(".tmp")
             temporary.write_text(f"{name[:100]}-{secrets.token_hex(4)}\n", encoding="utf-8")
             temporary.replace(path)
         return _id_in(self._directory) or ""
+
+    def _agent(self) -> "agent.Agent | None":
+        """The run of a sweep that this run is logged as; its first stage has one of its own."""
+        return None if self._is_beside else agent.adopted()
 
     def _catch_up(self, history: JsonLines, earlier: Sequence[Path]) -> None:
         """Give W&B what it lacks of this run's past; `earlier` are the segments from before this start."""

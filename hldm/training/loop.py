@@ -157,7 +157,8 @@ def train(
                     save_state(state_path, state)
                 watch.saved, saved = done, time.monotonic()
                 if is_stopping:
-                    raise Stopped("asked to stop")
+                    stop.check()
+                    raise Stopped("another rank was asked to stop")
         watch.state(steps, _state(steps, stage, optimizer, ema))
     return stage.model if ema is None else ema.model
 

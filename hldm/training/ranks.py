@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from hldm.errors import Stopped, UserError
 from hldm.run import stop
@@ -56,7 +57,7 @@ def group() -> Iterator[Place]:
         torch.cuda.set_device(own.local % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
     with _lost():
-        store, rank, world = next(dist.rendezvous(own.rendezvous, own.rank, own.size, timeout=MEETING))
+        store, rank, world = next(rendezvous(own.rendezvous, own.rank, own.size, timeout=MEETING))
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     quiet = nullcontext() if own.is_first else redirect_stdout(open(devnull, "w"))  # noqa: SIM115 - until it ends
     given = environ.get(FOLDER)
@@ -99,8 +100,8 @@ def together(make: Callable[[], T]) -> T:
     if is_first():
         try:
             said = [(make(), None)]
-        except BaseException as error:
-            said = [(None, error)]
+        except BaseException as raised:
+            said = [(None, raised)]
     with _lost():
         dist.broadcast_object_list(said, device=torch.device("cpu"))
     value, error = said[0]
@@ -126,7 +127,8 @@ def check() -> None:
         Stopped: it has.
     """
     if anywhere(stop.requested()):
-        raise Stopped("asked to stop")
+        stop.check()
+        raise Stopped("another rank was asked to stop")
 
 
 @torch.no_grad()
@@ -224,7 +226,7 @@ class Gather(torch.autograd.Function):
         return _gathered(part, own, rows)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]  # of Any
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         gradient = gradient.contiguous().clone()
         with _lost():
             dist.all_reduce(gradient)
@@ -264,6 +266,5 @@ def _lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if stop.requested():
-            raise Stopped("asked to stop") from error
+        stop.check()  # it may have ended because it was asked to, as this one has been
         raise UserError(f"{GONE}: {' '.join(str(error).split())[:200]}") from error

@@ -10,6 +10,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    from hldm.config.compose import Composer
     from hldm.config.schema import RunConfig
     from hldm.errors import UserError
     from hldm.study.plan import Point
@@ -25,6 +26,7 @@ class GridLauncher(Launcher):
 
     def __init__(self, plan: bool = False, wait: bool = False) -> None:
         self.plan, self.wait = plan, wait
+        self.compares = True  # a search compares in its own way, in the end
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
 
@@ -35,19 +37,24 @@ class GridLauncher(Launcher):
     def sweep(self, points: "list[tuple[tuple[str, ...], RunConfig]]") -> "tuple[list[Point], UserError | None]":
         """Do what is missing of the checked points: the plan, and an error that is raised in the end."""
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """One JobReturn per point; a run that failed is one that Hydra's sweepers see as failed."""
-        # late: Hydra imports plugins for `--cfg job` too
-        from hldm.config.compose import Composer
-        from hldm.study.grid import checked
+    def composer(self) -> "Composer":
+        """Composes the points of a grid as Hydra found their options."""
+        from hldm.config.compose import Composer  # late: Hydra imports plugins for `--cfg job` too
         from hldm.study.points import options_of
 
         assert self.config is not None
         assert self.hydra_context is not None
         config, load = self.config, self.hydra_context.config_loader.load_sweep_config
-        options = options_of(config)
-        compose = Composer(lambda overrides: load(config, overrides), options)
-        plan, error = self.sweep(checked(job_overrides, compose, options))
+        return Composer(lambda overrides: load(config, overrides), options_of(config))
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """One JobReturn per point; a run that failed is one that Hydra's sweepers see as failed."""
+        # late: Hydra imports plugins for `--cfg job` too
+        from hldm.study.grid import checked
+        from hldm.study.points import options_of
+
+        assert self.config is not None
+        plan, error = self.sweep(checked(job_overrides, self.composer(), options_of(self.config)))
         returns = []
         for overrides, point in zip(job_overrides, plan, strict=True):
             run = point.run.snapshot()

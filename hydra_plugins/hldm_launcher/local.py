@@ -23,4 +23,4 @@ class LocalLauncher(GridLauncher):
                 "wait=false returns before the runs have ended, which is for jobs of SLURM: hardware=slurm_gpu or "
                 "slurm_cpu. On this machine a command stays with its runs: leave wait=false away."
             )
-        return sweep(points, plan_only=self.plan)
+        return sweep(points, plan_only=self.plan, compares=self.compares)

@@ -21,4 +21,4 @@ class SlurmLauncher(GridLauncher):
     def sweep(self, points: "list[tuple[tuple[str, ...], RunConfig]]") -> "tuple[list[Point], UserError | None]":
         from hldm.slurm.submit import submit  # late: Hydra imports plugins for `--cfg job` too
 
-        return submit(points, plan_only=self.plan, wait=self.wait)
+        return submit(points, plan_only=self.plan, wait=self.wait, compares=self.compares)

@@ -1,4 +1,4 @@
-"""`hydra/sweeper=grid`: every combination of the values that were typed, without composing any of them.
+"""`hydra/sweeper=grid`: every combination of the values that were typed, without composing any of them, or a search.
 
 Hydra's own sweeper composes every point only to look whether it can, and our launcher composes them anyway.
 """
@@ -14,6 +14,9 @@ from omegaconf import DictConfig
 
 class GridSweeper(Sweeper):
     """The product of all values, in the order in which they were typed; the last setting changes fastest.
+
+    With search=…, what is given as intervals is searched. Both are one sweeper, so that a preset which names another
+    one of Hydra's changes nothing.
 
     Args:
         params: setting → values, of a named sweep. What is typed counts instead.
@@ -34,14 +37,29 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch all points at once: what the launcher gives for them."""
+        """Launch all points at once: what the launcher gives for them. A search launches them batch by batch."""
         # late: Hydra imports plugins for `--cfg job` too
         from hldm.study.points import combinations, options_of
 
         assert self.launcher is not None
         assert self.config is not None
+        if self.config.get("search") is not None:
+            return self._search(arguments)
         points = combinations(self.params, arguments, options_of(self.config))
         results = self.launcher.launch(points, initial_job_idx=0)
         for result in results:
             _ = result.return_value  # raises what made the point fail
         return results
+
+    def _search(self, arguments: list[str]) -> Any:
+        """Search the intervals, with runs that the launcher starts; it stays until they have ended."""
+        from hldm.study.points import options_of, texts_of  # late, as above
+        from hldm.study.search import search
+
+        assert self.config is not None
+        options = options_of(self.config)
+        launcher: Any = self.launcher  # one of hydra_plugins/hldm_launcher, as others have been refused
+        launcher.wait, launcher.compares = True, False
+        texts = texts_of(self.params, arguments, options)
+        search(texts, launcher.composer(), options, launcher.sweep, plan_only=launcher.plan)
+        return []

@@ -22,7 +22,7 @@ from hldm.run import jobs
 from hldm.run.directory import RunDirectory
 from hldm.run.holder import Holder
 from hldm.run.identity import first_stage_folder
-from hldm.study import ledger
+from hldm.study import ledger, upkeep
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -89,17 +89,19 @@ def test_every_state_is_told_apart(call: Call, monkeypatch: pytest.MonkeyPatch) 
     made("j-forgotten", "submitted", job=slurm("7_3"))
     made("k-starts", "submitted", job=slurm("7_2"))
     made("l-cancelled", "cancelled")
+    made("l-stopped", "stopped", job=slurm("8"))  # by scancel, before the job could say so
     made("m-cancelled", "submitted", job=slurm("8"))
     (made("n-damaged", "new").path / "status.json").write_text('{"state": 3}')
     status, out, err = call("outputs/main")
     assert (status, err) == (0, "")
     assert asked == [{"7_0", "7_1", "7_2", "7_3", "7_4", "8"}]  # one call, and not for what is finished
-    lines = [line for line in out[: out.index("14 runs")].splitlines() if not line.startswith("  ")]
+    lines = [line for line in out[: out.index("15 runs")].splitlines() if not line.startswith("  ")]
     rows = {line.split()[0]: line for line in lines[1:]}
     assert {name: next(s for s in ledger.STATES if f"  {s} " in f"{row} ") for name, row in rows.items()} == {
         "a-finished": "finished", "b-running": "running", "c-failed": "failed", "d-new": "new",
         "e-stopped": "stopped", "f-broken": "broken off", "g-waits": "pending", "h-preempted": "pending",
         "i-node": "lost", "j-forgotten": "lost", "k-starts": "running", "l-cancelled": "cancelled",
+        "l-stopped": "cancelled",
         "m-cancelled": "cancelled", "n-damaged": "damaged",
     }  # fmt: skip
     assert "12.3  node1" in rows["a-finished"]
@@ -109,14 +111,14 @@ def test_every_state_is_told_apart(call: Call, monkeypatch: pytest.MonkeyPatch) 
     assert "job 7_1: NODE_FAIL" in out
     assert "FloatingPointError: the loss" in out
     assert max(map(len, out.splitlines())) <= 80
-    told = "14 runs: 1 finished, 2 running, 2 pending, 1 stopped, 1 failed, 2 cancelled, 2 lost, 1 broken off, 1 new"
+    told = "15 runs: 1 finished, 2 running, 2 pending, 1 stopped, 1 failed, 3 cancelled, 2 lost, 1 broken off, 1 new"
     assert told in " ".join(out.split())
 
     _, out, _ = call("ls", "outputs/main", "state=lost,broken_off")
     assert [line.split()[0] for line in out.splitlines() if line[:1] in "fij"] == ["f-broken", "i-node", "j-forgotten"]
     monkeypatch.setattr(jobs, "states", lambda ids: dict.fromkeys(ids, jobs.UNKNOWN))
     _, out, _ = call("outputs/main", "state=pending")
-    assert out.count("SLURM does not answer") == 4
+    assert out.count("SLURM does not answer") == 5  # nobody knows what became of those that were submitted
 
 
 def test_names_that_are_too_long_keep_their_ends(call: Call) -> None:
@@ -237,6 +239,7 @@ def test_cancel_asks_slurm_once_for_all_jobs(call: Call, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     made("a", "submitted", job=slurm("7_0"))
     hold(made("b", "running", job=slurm("7_1")), host="node3", machine="other", job="7_1")
+    monkeypatch.setattr(upkeep, "PATIENCE", 0.3)
     _, out, _ = call("cancel", "outputs/main")
     assert (tmp_path / "cancelled").read_text() == "7_0 7_1\n"
     assert out.splitlines() == ["a: cancelled", "b: job 7_1 was asked to end"]
@@ -259,9 +262,19 @@ def test_retry_marks_what_did_not_finish_and_says_the_command(call: Call) -> Non
         "  python train.py -m seed=0,1",
         "  python -m hldm worker outputs/main/c",
     ]
-    assert failed.status == {"state": "new", "error": None, "job": None, "command": "python train.py -m seed=0,1"}
+    said = {"state": "new", "error": None, "job": None, "last_job": None, "command": "python train.py -m seed=0,1"}
+    assert failed.status == said
     assert begun.state == "stopped"
     assert "Nothing failed" in call("retry", "outputs/main/d")[1]
+
+
+@pytest.mark.parametrize("file", ["status.json", "results.json"])
+def test_retry_sets_aside_what_cannot_be_read(file: str, call: Call) -> None:
+    run = made("a", "finished")
+    (run.path / file).write_text("{")
+    assert call("retry", "outputs/main")[1].startswith(f"a: starts anew; {file} set aside\n")
+    assert (run.path / f"{file}.damaged").read_text() == "{"
+    assert run.state == "new"
 
 
 def real(seed: int, state: str, study: str = "main", *overrides: str) -> RunDirectory:

@@ -230,7 +230,7 @@ def test_a_run_that_another_process_works_on(invoke: Invoke) -> None:
     [run] = runs()
     (run / "results.json").unlink()
     with RunDirectory(run).lock():
-        RunDirectory(run).update_status(state="running")
+        RunDirectory(run).update_status(state="running", host="elsewhere")  # not waited for
         status, out, err = invoke("seed=5")
         assert status == 2
         holder = f"process {os.getpid()} on {socket.gethostname()}"

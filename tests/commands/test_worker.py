@@ -37,7 +37,7 @@ def end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[
     directory = RunDirectory.create(tmp_path / "run", compose([]))
 
     def call(pipeline: Callable[[Path], None]) -> int:
-        monkeypatch.setitem(sys.modules, "hldm.pipeline", SimpleNamespace(run=pipeline))
+        monkeypatch.setitem(sys.modules, "hldm.pipeline", SimpleNamespace(run=pipeline, run_first_stage=None))
         before = signal.getsignal(signal.SIGINT)
         try:
             return console.run(lambda: worker.main([str(directory.path)]))

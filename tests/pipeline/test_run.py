@@ -187,13 +187,14 @@ def test_a_run_that_is_asked_to_stop_goes_on_bit_for_bit(finished, tmp_path, mon
 
     with monkeypatch.context() as patch, stop.listening():
         patch.setattr(owner, name, asked)
+        patch.setattr("hldm.pipeline.log.PROGRESS_SECONDS", 0)
         with pytest.raises(Stopped):
             run(directory.path)
     assert len(calls) == step + 1
     assert directory.state == "stopped"
-    if owner is DiffusionStage:
+    if isinstance(owner, type):
         progress = directory.status["progress"]
-        assert (progress["stage"], progress["step"], progress["steps"]) == ("first_stage", 1, 6)
+        assert (progress["stage"], progress["step"], progress["steps"]) == (owner.name, step + 1, 6)
     run(directory.path)
     assert directory.state == "finished"
     assert weights(directory) == weights(finished["poincare"])

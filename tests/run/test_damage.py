@@ -106,9 +106,7 @@ def test_a_damaged_run_of_a_study_is_named_and_mended_and_the_others_go_on(file:
     assert "a file is damaged: mended" in " ".join(out.split())
     assert f"{file} is damaged: it is {file}.damaged now" in " ".join(out.split())
     assert (run / f"{file}.damaged").read_text() == "{"
-    assert {path.name.split("-")[2]: RunDirectory(path).state for path in Path("outputs/main").glob("poin*")} == {
-        f"s{seed}": "finished" for seed in range(3)
-    }
+    assert [RunDirectory(path).state for path in Path("outputs/main").glob("*-s?-*")] == 3 * ["finished"]
     assert invoke("-m", "seed=0,1,2", "tracking=none")[0] == 0
 
 

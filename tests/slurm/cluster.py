@@ -24,9 +24,10 @@ def script() -> ModuleType:
 
 def why_not() -> str | None:
     """Why no cluster can run on this machine, None where one can."""
+    module = script()
     try:
-        script().check_machine(Path("/tmp"))
-    except Exception as trouble:
+        module.check_machine(Path("/tmp"))
+    except module.Trouble as trouble:
         return " ".join(str(trouble).split())
     return None
 
@@ -77,6 +78,11 @@ def wait_for(happens: Callable[[], object], what: str, seconds: float = 90) -> N
     while not happens():
         assert time.monotonic() < deadline, f"after {seconds:.0f} s not yet: {what}"
         time.sleep(0.1)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
+    return bool(script().is_alive(pid))
 
 
 def processes_of(folder: Path) -> list[str]:

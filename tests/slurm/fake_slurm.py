@@ -26,6 +26,7 @@ case "$1 $2" in
   "show job") echo "   JobState=$(cat "$D/job_state")" ;;
   "show hostnames") echo localhost ;;
   requeue*) echo "$2" >> "$D/requeued" ;;
+  update*) echo "$2 $3" >> "$D/updated" ;;
 esac
 """,
     "srun": """

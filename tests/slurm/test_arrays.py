@@ -11,7 +11,7 @@ from hldm.config.slurm import Slurm
 from hldm.errors import UserError
 from hldm.run.identity import FIRST_STAGE_WEIGHTS, first_stage_folder
 from hldm.slurm import cluster
-from hldm.slurm.arrays import Work, arrange, in_words, shared_first_stages, time_limit
+from hldm.slurm.arrays import Work, arrange, in_words, missing_first_stages, shared, time_limit
 from hldm.slurm.cluster import Cluster
 from hldm.study.plan import Estimate, Point, make_plan
 from tests.slurm.fake_slurm import FakeSlurm
@@ -37,21 +37,17 @@ def plan(tmp_path: Path, slurm: FakeSlurm) -> list[Point]:
 
 
 def sizes(plan: list[Point], array_size: int = 1001) -> list[tuple[str, int, bool, int]]:
-    arrays = arrange(plan, [], Estimate(), Cluster(array_size))
+    arrays = arrange(plan, missing_first_stages(plan), [], Estimate(), Cluster(array_size))
     return [(array.part, len(array.works), array.waits, array.parallel) for array in arrays]
 
 
 def test_shared_first_stages_come_first_and_only_their_runs_wait(plan: list[Point]) -> None:
-    [(folder, sharing)] = shared_first_stages(plan).items()
-    assert [point.config.training.diffusion.steps for point in sharing if point.config.training.diffusion] == [
-        10,
-        20,
-        30,
-    ]
+    [(folder, runs)] = shared(missing_first_stages(plan)).items()
+    assert runs == 3
     assert sizes(plan) == [("first_stage", 1, False, 4), ("run", 4, False, 4), ("run", 3, True, 4)]
 
     # a job trains it already: nobody else does, and they wait for that
-    arrays = arrange(plan, [folder], Estimate(), Cluster())
+    arrays = arrange(plan, missing_first_stages(plan), [folder], Estimate(), Cluster())
     assert [(array.part, len(array.works), array.waits) for array in arrays] == [("run", 4, False), ("run", 3, True)]
 
     folder.mkdir(parents=True)
@@ -68,7 +64,7 @@ def test_an_array_has_no_more_jobs_than_the_cluster_takes(plan: list[Point]) -> 
 
 def test_what_a_job_does_counts_for_its_time(plan: list[Point]) -> None:
     estimate = Estimate()
-    stage, alone, waiting = arrange(plan, [], estimate, Cluster())
+    stage, alone, waiting = arrange(plan, missing_first_stages(plan), [], estimate, Cluster())
     minutes = estimate.stages(plan[0].config)
     assert stage.works[0].minutes == minutes["first_stage"]
     assert stage.works[0].directory == first_stage_folder(plan[0].config)

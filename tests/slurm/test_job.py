@@ -14,11 +14,11 @@ from hldm.config.compose import compose
 from hldm.config.schema import Paths, RunConfig
 from hldm.config.slurm import Slurm
 from hldm.paths import CHECKOUT as ROOT
-from hldm.run import jobs
+from hldm.run import exits, jobs
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import FIRST_STAGE_WEIGHTS, first_stage_folder
 from hldm.run.provenance import source_digest
-from hldm.slurm.script import AGAIN, NOTHING, Executor
+from hldm.slurm.script import AGAIN, LATER, NOTHING, Executor
 from hldm.slurm.work import Job
 from tests.conftest import FAKE
 from tests.slurm.fake_slurm import FakeSlurm
@@ -114,6 +114,43 @@ def test_who_cancels_a_job_does_not_see_it_again(facts: str, job: Job, run: RunD
     assert job.begin() == NOTHING
 
 
+def test_a_job_that_slurm_has_queued_again_is_no_cancelled_one(
+    job: Job, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Preempted without having stopped in time, or by `scontrol requeue`: SLURM starts it, and nobody else does."""
+    killed = "JobState=COMPLETING Reason=None Restarts=2 "
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert job.begin() == 0
+    assert job.end(137, killed) == NOTHING
+    assert run.status["state"] == "submitted"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    assert job.begin() == 0
+    assert job.end(137, killed) == NOTHING
+    assert run.status["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("code", [exits.BUSY, exits.FAILED])
+def test_a_job_says_nothing_of_a_run_that_is_another_ones_by_now(
+    code: int, job: Job, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither before nor after its own try: one that was begun by hand, or a later start of the same job."""
+    assert job.begin() == 0
+    for restart in ("", "1"):  # by hand, outside of any job; the next start of this one
+        with monkeypatch.context() as other:
+            if restart:
+                other.setenv("SLURM_RESTART_COUNT", restart)
+            else:
+                other.delenv("SLURM_JOB_ID")
+            held = run.lock()
+            held.__enter__()
+        before = (run.path / "status.json").read_bytes()
+        assert job.end(code, RUNNING) == NOTHING
+        assert job.begin() == NOTHING
+        assert (run.path / "status.json").read_bytes() == before
+        held.__exit__(None, None, None)
+    assert job.begin() == 0
+
+
 def test_the_end_of_its_time_is_no_cancelling(job: Job, run: RunDirectory) -> None:
     assert job.begin() == 0
     save(run, 1)
@@ -129,10 +166,16 @@ def test_a_finished_run_is_left_alone(job: Job, run: RunDirectory) -> None:
     assert job.end(0, RUNNING) == 0
 
 
-def test_a_run_that_another_one_works_on_is_left_to_it(job: Job, run: RunDirectory) -> None:
+def test_a_run_that_another_one_works_on_is_left_to_it(
+    job: Job, run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run.update_status(job={"scheduler": "slurm", "id": "5", "name": "other"})
-    with run.lock():
-        assert job.begin() == NOTHING
+    with monkeypatch.context() as other:
+        other.setenv("SLURM_ARRAY_JOB_ID", "5")
+        held = run.lock()
+        held.__enter__()
+    assert job.begin() == NOTHING
+    held.__exit__(None, None, None)
     assert run.status["job"]["id"] == "5"
     assert job.end(76, RUNNING) == NOTHING
 
@@ -140,8 +183,11 @@ def test_a_run_that_another_one_works_on_is_left_to_it(job: Job, run: RunDirecto
 def test_nobody_waits_on_a_node_for_a_first_stage(job: Job, run: RunDirectory) -> None:
     stage = RunDirectory(first_stage_folder(run.config))
     with stage.lock():
-        assert job.begin() == AGAIN
+        assert job.begin() == LATER
     assert run.status["state"] == "submitted"
+    assert job.begin() == 0
+    with stage.lock():  # taken meanwhile, and waited for as long as a job does
+        assert [job.end(75, RUNNING) for _ in range(5)] == [LATER] * 5
     stage.update_status(state="failed", error="no luck")
     assert job.begin() == 1
     assert "its first stage" in run.status["error"]
@@ -159,6 +205,16 @@ def test_code_that_changed_since_the_submission_is_said(
     assert job.begin() == 0
     assert "code has changed since this job was submitted" in capsys.readouterr().out
     assert run.status["code_changed"]
+
+
+def test_a_damaged_status_is_made_again(job: Job, run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = first_stage_folder(run.config)
+    stage.mkdir(parents=True)
+    for folder in (run.path, stage):
+        (folder / "status.json").write_text("{")
+    assert job.begin() == 0
+    assert "status.json is damaged" in capsys.readouterr().out
+    assert run.status["job"]["id"] == "7_0"
 
 
 def script(job: Job, tmp_path: Path, **settings: Any) -> str:
@@ -208,6 +264,18 @@ def test_the_script_starts_a_preempted_run_again(job: Job, slurm: FakeSlurm, tmp
     done = execute(text, tmp_path, STOP="yes")
     assert done.returncode == 0, done.stderr
     assert slurm.requeued() == ["7_0"]
+
+
+def test_the_script_comes_back_later_while_others_train_its_first_stage(
+    job: Job, slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    with RunDirectory(first_stage_folder(job.run.config)).lock():
+        done = execute(script(job, tmp_path), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "comes back" in done.stdout
+    assert slurm.requeued() == ["7_0"]
+    assert (slurm.folder / "updated").read_text() == "JobId=7_0 StartTime=now+300\n"
+    assert not (job.run.path / "starts").exists()
 
 
 def test_modules_container_and_environment_stand_before_the_run(job: Job, tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from hldm.run.directory import RunDirectory
-from tests.slurm.cluster import ROOT, DevCluster, processes_of, wait_for, why_not
+from tests.slurm.cluster import ROOT, DevCluster, is_alive, processes_of, wait_for, why_not
 
 pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=f"no SLURM here: {why_not()}"),
@@ -25,7 +26,7 @@ pytestmark = [
 ]
 
 TINY = [
-    *("dataset=paced", "autoencoder=mlp", "denoiser=mlp", "metrics=vectors", "tracking=none"),
+    *("dataset=circles", "autoencoder=mlp", "denoiser=mlp", "diffusion=paced", "metrics=vectors", "tracking=none"),
     *("hardware.threads=1", "autoencoder.hidden=8", "denoiser.width=16"),
     *("training.first_stage.steps=6", "training.diffusion.steps=30"),
     *("training.checkpoint_every=5", "training.log_every=1"),
@@ -33,7 +34,7 @@ TINY = [
     *("metrics.likelihood.checked_images=4", "metrics.likelihood.spacing=0.5"),
     *("metrics.hierarchy.points=40", "metrics.hierarchy.draws=3", "metrics.hierarchy.test_points=20"),
 ]
-SLOW = "dataset.pause=0.4"
+SLOW = "diffusion.process.pause=0.4"
 """A pace at which there is time to disturb a run: its second stage takes 12 seconds, without work for a processor."""
 
 SITE = """
@@ -61,10 +62,26 @@ class Scenario:
     disturb: Callable[[DevCluster, RunDirectory], None] | None = None
 
 
-def on(node: str, **more: str) -> str:
-    """The node of a job, and other options of sbatch."""
-    parameters = {"nodelist": node, **more}
-    return f"hardware.slurm.additional_parameters={{{','.join(f'{key}:{value}' for key, value in parameters.items())}}}"
+def held_on(node: str) -> str:
+    """A job of this node that waits for `scontrol release`."""
+    return f"hardware.slurm.additional_parameters={{nodelist:{node},hold:true}}"
+
+
+HELD = "hardware.slurm.additional_parameters={hold:true}"
+
+
+@contextmanager
+def only_node(node: str, cluster: DevCluster) -> Iterator[None]:
+    """Jobs that start within the block do so on this node, and may start anywhere afterwards."""
+    other = {"n1": "n2", "n2": "n1"}[node]
+    cluster.call("scontrol", "update", f"NodeName={other}", "State=DRAIN", "Reason=test")
+    yield
+    cluster.call("scontrol", "update", f"NodeName={other}", "State=RESUME")
+
+
+def start(job: str, cluster: DevCluster) -> None:
+    cluster.call("scontrol", "release", job)
+    wait_for(lambda: cluster.jobs()[job] == "RUNNING", f"a start of {job}")
 
 
 def job_of(run: RunDirectory) -> str:
@@ -97,12 +114,23 @@ def cancel(cluster: DevCluster, run: RunDirectory) -> None:
     cluster.call("scancel", job_of(run))
 
 
+def asked_to_stop(cluster: DevCluster, run: RunDirectory) -> None:
+    """By hand, so that it goes on elsewhere."""
+    cluster.call("scancel", "--signal=TERM", job_of(run))
+
+
+TWO_RANKS = (
+    *("hardware=slurm_ddp", "hardware.device=cpu", "hardware.slurm.gpus_per_node=0", "hardware.slurm.tasks_per_node=2"),
+    "seed=2",
+)
+
 SCENARIOS = {
-    "preempted": Scenario((SLOW, on("n1", hold="true"), f"hardware.slurm.cpus_per_task={MOST}"), urgent_work),
-    "time": Scenario(("dataset.pause=2", on("n1", hold="true")), no_more_time),
-    "killed": Scenario((SLOW, on("n1", hold="true")), sigkill),
-    "node": Scenario((SLOW, on("n2", hold="true")), power_cut),
-    "cancelled": Scenario((SLOW, on("n1", hold="true")), cancel),
+    "preempted": Scenario((SLOW, held_on("n1"), f"hardware.slurm.cpus_per_task={MOST}"), urgent_work),
+    "time": Scenario(("diffusion.process.pause=2", held_on("n1")), no_more_time),
+    "killed": Scenario((SLOW, held_on("n1")), sigkill),
+    "node": Scenario((SLOW, HELD), power_cut),
+    "ranks": Scenario((SLOW, *TWO_RANKS, held_on("n1")), asked_to_stop),
+    "cancelled": Scenario((SLOW, held_on("n1")), cancel),
 }
 
 
@@ -112,7 +140,8 @@ def environment() -> dict[str, str]:
 
 
 def train(cluster: DevCluster, outputs: Path, *arguments: str, **more: str) -> str:
-    """What `train.py` prints."""
+    """What `train.py` prints. What is typed later counts."""
+    arguments = tuple({argument.partition("=")[0]: argument for argument in arguments}.values())
     typed = {argument.partition("=")[0] for argument in arguments}
     tiny = [setting for setting in TINY if setting.partition("=")[0] not in typed]
     command = [sys.executable, ROOT / "train.py", *arguments, *tiny, f"paths.outputs={outputs}"]
@@ -165,6 +194,7 @@ def alone(cluster, tmp_path_factory):
     """Outputs of the sweep on this machine, which nothing disturbs."""
     outputs = tmp_path_factory.mktemp("alone")
     train(cluster, outputs, *SWEEP, "hardware=cpu")
+    train(cluster, outputs, "seed=2", "hardware=cpu", "hardware.ranks=2")
     return outputs
 
 
@@ -173,9 +203,12 @@ def submitted(cluster, tmp_path_factory):
     """Outputs of each scenario, once all are submitted and disturbed."""
     outputs = {name: tmp_path_factory.mktemp(name) for name in ("sweep", *SCENARIOS)}
     for name, scenario in SCENARIOS.items():
-        said = train(cluster, outputs[name], *scenario.arguments, "hardware=slurm_cpu")
+        said = train(cluster, outputs[name], "hardware=slurm_cpu", *scenario.arguments)
         assert "Submitted" in said
-    for name in SCENARIOS:
+    with only_node("n2", cluster):
+        [run] = runs_in(outputs["node"])
+        start(job_of(run), cluster)
+    for name in set(SCENARIOS) - {"node"}:
         [run] = runs_in(outputs[name])
         cluster.call("scontrol", "release", job_of(run))
     train(cluster, outputs["sweep"], *SWEEP, "hardware=slurm_cpu")
@@ -189,6 +222,9 @@ def submitted(cluster, tmp_path_factory):
                 waiting.pop(name).disturb(cluster, run)
         time.sleep(0.2)
     assert cluster.command(*cluster.up).returncode == 0  # the node has power again
+    [late] = map(job_of, runs_in(outputs["time"]))
+    wait_for(lambda: cluster.detail(late)["Restarts"] != "0", "a second start of the one without time", ENOUGH)
+    cluster.call("scontrol", "update", f"JobId={late}", "TimeLimit=20")  # SLURM has kept the short one
     return outputs
 
 
@@ -223,13 +259,13 @@ def test_a_cancelled_run_stays_so_until_the_command_is_repeated(cluster, submitt
     wait_for(lambda: cluster.jobs()[job_of(run)] == "CANCELLED", f"cancelled: {cluster.jobs()}", ENOUGH)
     wait_for(lambda: not processes_of(run.path), "an end of its processes", 20)
     assert run.state in ("cancelled", "stopped"), logs_of(outputs)  # stopped where KillWait was too short for more
-    assert "Submitted" in train(cluster, outputs, *SCENARIOS["cancelled"].arguments, "hardware=slurm_cpu", "wait=true")
+    assert "Submitted" in train(cluster, outputs, "hardware=slurm_cpu", "wait=true")
     same_as_alone(alone, outputs)
 
 
 def test_a_job_leaves_a_run_alone_that_somebody_works_on(cluster, alone, tmp_path):
     """The run is begun by hand, on the login node; its job ends as one that had nothing to do."""
-    train(cluster, tmp_path, SLOW, "hardware=slurm_cpu", on("n1", hold="true"))
+    train(cluster, tmp_path, SLOW, "hardware=slurm_cpu", held_on("n1"))
     [run] = runs_in(tmp_path)
     worker = [sys.executable, "-P", "-m", "hldm", "worker", run.path]
     with subprocess.Popen(worker, env={**cluster.environment, **environment()}, stdout=subprocess.DEVNULL) as process:
@@ -243,22 +279,25 @@ def test_a_job_leaves_a_run_alone_that_somebody_works_on(cluster, alone, tmp_pat
     same_as_alone(alone, tmp_path)
 
 
-def test_the_second_copy_of_a_job_leaves_the_run_to_the_first(cluster, alone, tmp_path):
-    """SLURM does not hear of a node any more, whose jobs run on, and starts them again on another one."""
-    cluster.call("scontrol", "update", "NodeName=n1", "State=DRAIN", "Reason=test")
-    train(cluster, tmp_path, "dataset.pause=2", "hardware=slurm_cpu")
+def test_two_copies_of_a_job_do_not_both_train_its_run(cluster, alone, tmp_path):
+    """SLURM does not hear of a node any more, whose jobs run on, and starts them again on another one.
+
+    The second start of a job may take the run from the first, which finds that out before it writes anything.
+    """
+    train(cluster, tmp_path, "diffusion.process.pause=2", "hardware=slurm_cpu", HELD)
     [run] = runs_in(tmp_path)
     job = job_of(run)
-    wait_for(lambda: cluster.jobs()[job] == "RUNNING", f"a start on n2: {cluster.jobs()}")
-    cluster.call("scontrol", "update", "NodeName=n1", "State=RESUME")
+    with only_node("n2", cluster):
+        start(job, cluster)
     wait_for(lambda: is_under_way(tmp_path), f"a beginning of the run: {logs_of(tmp_path)}", ENOUGH)
     first = run.status["pid"]
     assert cluster.command("kill", "n2", "--daemon-only").returncode == 0
-    wait_for(lambda: "being worked on" in logs_of(tmp_path), f"a second start: {cluster.call('squeue')}", ENOUGH)
-    assert cluster.detail(job)["Restarts"] != "0"
+    wait_for(lambda: run.status["pid"] != first, f"a second start: {cluster.call('squeue')}", ENOUGH)
+    wait_for(lambda: not is_alive(first), f"an end of the first: {logs_of(tmp_path)}", ENOUGH)
     wait_for(finished(tmp_path), f"an end: {cluster.call('squeue')}{logs_of(tmp_path)}", ENOUGH)
     wait_for(lambda: cluster.jobs()[job] == "COMPLETED", f"an end of the job: {logs_of(tmp_path)}", ENOUGH)
-    assert run.status["pid"] == first
+    assert cluster.detail(job)["Restarts"] == "1", logs_of(tmp_path)  # the first has not disturbed the second
+    assert "is worked on by" in logs_of(tmp_path)
     same_as_alone(alone, tmp_path)
     assert cluster.command(*cluster.up).returncode == 0
 

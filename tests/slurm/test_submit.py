@@ -137,6 +137,16 @@ def test_a_plan_needs_no_slurm(invoke: Invoke, slurm: FakeSlurm, monkeypatch: py
     assert not Path("outputs").exists()
 
 
+def test_a_damaged_first_stage_stops_nobody(invoke: Invoke, slurm: FakeSlurm) -> None:
+    invoke(*GRID)
+    queue(slurm)
+    [status_file] = Path("outputs/first_stages").glob("*/status.json")
+    status_file.write_text("{")
+    status, _, err = invoke(*GRID)
+    assert (status, err) == (0, "")
+    assert list(slurm.scripts) == [100, 101, 102, 103]
+
+
 def test_a_refusal_of_sbatch_leaves_the_runs_as_they_were(invoke: Invoke, slurm: FakeSlurm) -> None:
     slurm.write(refusal="sbatch: error: Batch job submission failed: Invalid account\n")
     status, _, err = invoke(*GRID, "hardware.slurm.account=nobody")

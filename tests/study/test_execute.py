@@ -51,7 +51,7 @@ for word in what:
     if word == "slow" and starts == 1:
         for step in range(200): time.sleep(.1)
 status(state="finished", minutes=1.5)
-open(path + "/results.json", "w").write("{}")
+open(path + "/results.json", "w").write('{"metrics": {}}')
 """
 """Does what the words in the file `what` say: once, fails, dies, stops, slow, deaf."""
 
@@ -245,7 +245,7 @@ def test_a_run_of_another_process_of_this_machine_is_waited_for_in_its_slot(
     def end() -> None:
         time.sleep(1)
         assert starts(runs) == [0, 0, 0]  # one slot, and it is taken
-        runs[0].run.write_results({})
+        runs[0].run.write_results({"metrics": {}})
         runs[0].run.update_status(state="finished")
         held.clear()
 

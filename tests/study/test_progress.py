@@ -11,24 +11,18 @@ from hldm.study.plan import Estimate
 from hldm.study.progress import Pace, Progress, in_words, progress_of
 
 
-def test_what_a_run_says_counts_before_its_log(tmp_path: Path) -> None:
-    config, run = compose(["training.diffusion.steps=50"]), RunDirectory(tmp_path)
-    assert progress_of(run, config) is None
-    log = tmp_path / "metrics.jsonl"
-    log.write_text('{"stage": "first_stage", "step": 3}\n{"stage": "diffusion", "step": 20, "loss": 1.0}\n')
-    assert progress_of(run, config) == Progress("diffusion", 20, 50)
+def test_what_a_run_says_of_itself(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert progress_of(run) is None
     run.update_status(state="running", progress={"stage": "diffusion", "step": 22, "steps": 50, "updated": "now"})
-    assert progress_of(run, config) == Progress("diffusion", 22, 50)
+    assert progress_of(run) == Progress("diffusion", 22, 50)
     run.update_status(progress={"stage": "evaluation"})
-    assert str(progress_of(run, config)) == "evaluation"
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", '{"stage": "diffusion"}\n', "[1]\n", '{"stage": "diffusion", "step": null}\n']
-)
-def test_a_log_that_says_nothing(text: str, tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text(text)
-    assert progress_of(RunDirectory(tmp_path), compose([])) is None
+    assert str(progress_of(run)) == "evaluation"
+    for other in ({"stage": 3}, "diffusion", None):
+        run.update_status(progress=other)
+        assert progress_of(run) is None
+    (tmp_path / "status.json").write_text("{")
+    assert progress_of(run) is None
 
 
 def test_what_is_left_by_the_pace_of_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:

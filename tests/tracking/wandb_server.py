@@ -20,6 +20,7 @@ class Run:
 
     id: str
     group: str | None = None
+    sweep: str | None = None
     job_type: str | None = None
     display_name: str | None = None
     tags: list[str] = field(default_factory=list)
@@ -221,6 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.projects.add(variables.get("project") or self.PROJECT["name"])
         run = self.server.runs.setdefault(name, Run(name))
         run.group = variables.get("groupName") or run.group
+        run.sweep = variables.get("sweep") or run.sweep
         run.job_type = variables.get("jobType") or run.job_type
         run.display_name = variables.get("displayName") or run.display_name
         run.tags = variables.get("tags") or run.tags

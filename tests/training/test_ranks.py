@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -122,16 +123,26 @@ assert (own_gradient != 0).any(1).all()
     ("wrong", "why"),
     [
         ("os.kill(os.getpid(), 9)", "rank 1: ended by SIGKILL"),
-        ("sys.exit(3)", "rank 1: ended with status 3"),
+        ("fail()", "rank 1: ValueError: its own reason"),
     ],
 )
 def test_a_rank_that_dies_ends_the_others_in_seconds(
     two: Callable[[str], tuple[int, Path]], wrong: str, why: str
 ) -> None:
     start = time.monotonic()
-    status, folder = two(
-        f"import os\nranks.together(int)\nif own.rank == 1: {wrong}\nwhile True: ranks.anywhere(False)"
-    )
+    status, folder = two(f"""
+import os
+from hldm.run.directory import RunDirectory
+def fail():
+    (ranks.scratch() / "run").mkdir()
+    with RunDirectory(ranks.scratch() / "run").work():
+        raise ValueError("its own reason")
+ranks.together(int)
+if own.rank == 1:
+    {wrong}
+while True:
+    ranks.anywhere(False)
+""")
     assert status == exits.FAILED
     assert time.monotonic() - start < 60  # of which most is the import of torch
     assert why in RunDirectory(folder).status["error"]
@@ -169,8 +180,22 @@ def curve(run: RunDirectory) -> dict[tuple[str, int], float]:
     return {(line["stage"], line["step"]): line["loss"] for line in lines}
 
 
+def stop_at_the_first_line(argv: list[str], environment: dict[str, str], run: RunDirectory) -> None:
+    """All ranks are asked to stop, save what they have in one state, and the worker says that it goes on later."""
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as worker:
+        while not (run.path / "metrics.jsonl").exists() and worker.poll() is None:
+            time.sleep(0.02)
+        worker.send_signal(signal.SIGTERM)
+        out, _ = worker.communicate(timeout=300)
+    assert worker.returncode == exits.STOPPED, out.decode()
+    assert run.state == "stopped"
+
+
 def test_two_ranks_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    """Both stages on balls with a learned curvature, sampling and metrics; only the first rank leaves anything."""
+    """Both stages on balls with a learned curvature, sampling and metrics, stopped and resumed in between.
+
+    Only the first rank leaves anything.
+    """
     settings = [*TINY, "geometry=poincare", "curvature=learnable", "training.first_stage.adversarial_weight=0.5"]
     settings += ["training.first_stage.adversarial_start=2", "metrics.likelihood_images=20"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -179,6 +204,8 @@ def test_two_ranks_have_the_loss_curve_of_one(tmp_path: Path) -> None:
         config = compose([*settings, f"hardware.ranks={size}", f"paths.outputs={tmp_path / str(size)}"])
         run = RunDirectory.create(tmp_path / str(size) / "main" / run_identity(config).name, config)
         argv = [sys.executable, "-P", "-m", "hldm", "worker", str(run.path)]
+        if size == 2:
+            stop_at_the_first_line(argv, environment, run)
         done = subprocess.run(argv, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         runs.append(run)

@@ -1,1 +1,1 @@
-"""An extension of hldm for these tests: a small data set of which each reading takes as long as is asked for."""
+"""An extension of hldm for these tests: small data, and a second stage of which each step takes as long as is asked."""

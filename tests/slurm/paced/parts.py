@@ -1,28 +1,17 @@
-"""What the data set is."""
+"""What data and process are."""
 
 import time
 
 import torch
-from torch import Tensor
 
-from hldm.data import Dataset, InMemorySplit, Split
-from paced.sections import Paced
+from hldm.data import Dataset, InMemorySplit
+from hldm.diffusion import FlowMatching
+from paced.sections import Circles
 
 POINTS = 400
 
 
-class PacedSplit(Split):
-    """A split in memory that takes a pause before each reading. The job's processor is free meanwhile."""
-
-    def __init__(self, images: Tensor, labels: Tensor, pause: float) -> None:
-        self.images, self.labels, self.pause = images, labels, pause
-
-    def read(self, indices: Tensor) -> Tensor:
-        time.sleep(self.pause)
-        return self.images[indices]
-
-
-def paced(settings: Paced) -> Dataset:
+def circles(settings: Circles) -> Dataset:
     """Points of noisy circles; the class is the circle."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(settings.rings).repeat_interleave(POINTS)
@@ -32,10 +21,22 @@ def paced(settings: Paced) -> Dataset:
     rows = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
     n = len(rows) * 4 // 5
     return Dataset(
-        name="paced",
+        name="circles",
         image_shape=(2,),
         class_names=tuple(str(ring) for ring in range(settings.rings)),
-        train=PacedSplit(rows[:n], labels[:n], settings.pause),
+        train=InMemorySplit(rows[:n], labels[:n]),
         validation=InMemorySplit(rows[:0], labels[:0]),
         test=InMemorySplit(rows[n:], labels[n:]),
     )
+
+
+class PacedFlow(FlowMatching):
+    """A processor has nothing to do in the pauses, so that many runs may take them side by side."""
+
+    def __init__(self, *, pause: float, **settings: str) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]  # the section has checked them
+        self.pause = pause
+
+    def loss(self, *arguments, **named):
+        time.sleep(self.pause)
+        return super().loss(*arguments, **named)
