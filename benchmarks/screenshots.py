@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests of this checkout
 
@@ -45,7 +45,7 @@ def compared(study: Path, columns: int) -> str:
 def shortened(text: str) -> str:
     """Tables and the first verdicts, then all of them in short."""
     start, _, end = text.partition("\nIn short\n")
-    return "\n".join([*start.splitlines()[:LINES], "  ⋮", "", "In short", end])
+    return "\n".join([*start.splitlines()[:LINES], "  …", "", "In short", end])
 
 
 def as_terminal(text: str, columns: int) -> Image.Image:
@@ -86,21 +86,20 @@ def pages(file: Path, *, is_full: bool) -> dict[str, Image.Image]:
         browser.open(file)
         browser.call("Emulation.setEmulatedMedia", media="print")
         browser.run("dispatchEvent(new Event('beforeprint'))")
-        found["page_print"] = shot()
+        found["page_print"] = ImageOps.expand(ImageOps.expand(shot(), 40, "white"), 1, "#999")
     return found
 
 
-def small(picture: Image.Image, width: int = 1200) -> bytes:
-    """A PNG of few colours that is no larger than `LARGEST`."""
+def small(picture: Image.Image) -> bytes:
+    """A WebP that is no larger than `LARGEST`, without losses where it can be."""
     picture = picture.convert("RGB")
-    while True:
-        picture.thumbnail((width, 10_000), Image.Resampling.LANCZOS)
-        for colours in (128, 64, 32):
-            file = io.BytesIO()
-            picture.quantize(colours, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
-            if file.tell() <= LARGEST:
-                return file.getvalue()
-        width = round(0.85 * picture.width)
+    picture.thumbnail((1200, 2400), Image.Resampling.LANCZOS)
+    for how in ({"lossless": True}, *({"quality": quality} for quality in range(90, 20, -10))):
+        file = io.BytesIO()
+        picture.save(file, "WEBP", method=6, **how)
+        if file.tell() <= LARGEST:
+            break
+    return file.getvalue()
 
 
 def main() -> None:
@@ -121,7 +120,7 @@ def main() -> None:
         if (file := study / "figures" / f"{name}.png").is_file():
             pictures[name] = Image.open(file)
     for name, picture in pictures.items():
-        file = to / f"compare_{name}.png"
+        file = to / f"compare_{name}.{'png' if arguments.full else 'webp'}"
         if arguments.full:
             picture.save(file)
         else:

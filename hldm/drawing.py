@@ -243,4 +243,7 @@ def legend(figure: "Figure") -> None:
     }
     room = figure.get_size_inches()[0] * INCH
     across = int(room / (14 + 1.5 * max(map(len, found), default=0)))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(max(across, 1), 10))
+    lines = math.ceil(len(found) / min(max(across, 1), 10))
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=math.ceil(len(found) / max(lines, 1)) or 1
+    )

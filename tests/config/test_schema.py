@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,7 +72,8 @@ def test_the_example_of_a_setting_is_allowed(section: type[Section], name: str) 
     shown = example(section.model_fields[name])
     if shown is None or shown.startswith(("'", "<", "[", "outputs/")) or section.is_family:
         return
-    value = json.loads(shown) if shown[0].isdigit() or shown in ("true", "false") else shown
+    is_json = re.fullmatch(r"(0|[1-9]\d*)([.e].*)?|true|false", shown)  # 0002 is a text of digits
+    value = json.loads(shown) if is_json else shown
     usual = {key: default(section, key) for key in section.model_fields}
     known = {key: item if item != "(required)" else {"outputs": "here"} for key, item in usual.items()}
     assert getattr(section.model_validate({**known, name: value}), name) is not None
