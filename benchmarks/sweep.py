@@ -98,7 +98,7 @@ def first_step(folder: Path) -> Iterator[Row]:
     for what, argv in (("one run", ["seed=0"]), ("a grid of two, one slot", ["-m", "seed=1,2", "hardware.slots=1"])):
         start = time.monotonic()
         command = [sys.executable, str(ROOT / "train.py"), *argv, *TINY, f"paths.outputs={folder / 'first'}"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             seen = set((folder / "first").glob("*/*/metrics.jsonl"))
             while set((folder / "first").glob("*/*/metrics.jsonl")) == seen and process.poll() is None:
                 time.sleep(0.02)
