@@ -277,7 +277,7 @@ def test_help_names_groups_options_and_examples(invoke: Invoke) -> None:
         assert (status, err) == (0, "")
         for part in ("geometry=hybrid", "curvature=learnable", "experiment=smoke", "hardware=gpu", "curvature=0.37"):
             assert part in out
-        assert out.count("\n  python train.py") == 3
+        assert out.count("\n  python train.py") == 4
         assert max(map(len, out.splitlines())) <= 100
 
 
