@@ -138,7 +138,7 @@ class LatentDiffusion(LatentModel):
             scaled,
             generator,
             labels if self.uses_labels else None,
-            noise,
+            *([] if noise is None else [noise]),  # which no other process knows of
         )
 
     @torch.no_grad()

@@ -8,14 +8,14 @@ from typing import Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from hldm.diffusion.process import Predict, Process, Sampler
 from hldm.diffusion.solvers import FIXED_STEP, integrate, integrate_adaptively
 from hldm.geometry import Manifold
 
 
-class FlowMatching(Process):
+class FlowMatching(Process, nn.Module):
     """Geodesic paths from a centred wrapped normal to the latents.
 
         x_t = exp_{x₀}(t·log_{x₀} x₁),   loss = |w(x_t, t) − frame(u_t)|² / n,   u_t = transport of log_{x₀} x₁ to x_t

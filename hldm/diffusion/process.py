@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from hldm.geometry import Manifold
 
@@ -11,7 +11,7 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 """(normal coordinates (B, C, *positions), time (B,)) → prediction shaped like the coordinates."""
 
 
-class Process(nn.Module, ABC):
+class Process(ABC):
     """A path from noise to latents and the regression target along it.
 
     Latents arrive as normal coordinates of unit mean square, on the manifold whose curvature was rescaled with them.
@@ -38,7 +38,7 @@ class Process(nn.Module, ABC):
                 label, the noise that a latent is trained with has the law that sampling starts from.
         """
 
-    def fit_pairing(self, noise: Tensor, v: Tensor) -> None:
+    def fit_pairing(self, noise: Tensor, v: Tensor) -> None:  # noqa: B027  # most measure nothing
         """Measure what the process has to know of latents v (N, C, *positions) and the noise they are drawn with."""
 
     @abstractmethod

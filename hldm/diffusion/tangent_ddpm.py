@@ -82,7 +82,6 @@ class TangentDDPM(Process):
         min_snr_gamma: float | None = None,
         zero_terminal_snr: bool = False,
     ) -> None:
-        super().__init__()
         assert not (prediction == "epsilon" and zero_terminal_snr), "pure noise says nothing of the latent"
         self.prediction = prediction
         self.min_snr_gamma = min_snr_gamma

@@ -82,7 +82,7 @@ def test_a_worker_whose_run_is_worked_on(
 
     with RunDirectory(tmp_path / "run").lock():
         assert end(work) == exits.BUSY == 76
-    assert "is being worked on by" in capfd.readouterr().err
+    assert "is being worked on by" in " ".join(capfd.readouterr().err.split())
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -49,7 +49,7 @@ def test_it_returns_when_all_has_ended(
 
     def finish() -> None:
         time.sleep(0.3)
-        waiting.write_results({})
+        waiting.write_results({"metrics": {}})
         waiting.update_status(state="finished")
 
     thread = threading.Thread(target=finish)
