@@ -40,7 +40,7 @@ def overview(options: Options) -> str:
     lines = ["Usage: python train.py [-m] [GROUP=OPTION …] [KEY=VALUE …]", ""]
     lines += ["  -m             a grid: every combination of a,b or range(a,b,step)"]
     lines += ["  plan=true      say which runs there are, how long they take, and do nothing"]
-    lines += ["  wait=true      with hardware=slurm_…: stay until the jobs have ended, and compare"]
+    lines += ["  wait=true      with hardware=slurm_…: stay until all jobs have ended; compare"]
     lines += ["  --help GROUP   the settings of a group, with their ranges and defaults"]
     lines += ["  --cfg job      print the configuration and do nothing", "", "Groups and options (* is the default)"]
     groups = options.of_runs
