@@ -194,6 +194,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def yes_or_no(text: str) -> bool:
+    """true or false, for `key_values`."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false.")
+    return text.lower() == "true"
+
+
 def wholes(text: str) -> list[int]:
     """Different whole numbers ≥ 0 with commas between them, for `key_values`."""
     numbers = [whole(part.strip()) for part in text.strip("[]").split(",")]

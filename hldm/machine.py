@@ -19,6 +19,12 @@ SERIAL = 0.24
 """Share of a run that more threads do not shorten: a step takes .226 s on one thread and .140 s on two (2026-11-26)."""
 
 
+def of_threads(threads: int) -> dict[str, str]:
+    """Variables of a process with so many threads, before torch is imported."""
+    # two spinning OpenMP threads collapse when anything else wants a core; passive ones give it away
+    return {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
 @dataclass(frozen=True)
 class Allotment:
     """`slots` runs at the same time, each of `ranks` processes with `threads` threads and, where there are any, a GPU.
@@ -40,8 +46,7 @@ class Allotment:
         Args:
             threads: of a run that was begun with another number.
         """
-        # two spinning OpenMP threads collapse when anything else wants a core: passive ones lose nothing when quiet
-        variables = {"OMP_NUM_THREADS": str(threads or self.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+        variables = of_threads(threads or self.threads)
         if self.gpus:
             own = (self.gpus[(slot * self.ranks + rank) % len(self.gpus)] for rank in range(self.ranks))
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(own)

@@ -1,5 +1,6 @@
 """Where the project's own folders are: in a checkout beside the package, in an installed one inside it."""
 
+import os
 from pathlib import Path
 
 from hldm.errors import UserError
@@ -16,6 +17,11 @@ CONF = CHECKOUT / "conf" if CHECKOUT else PACKAGE / "conf"
 def root() -> Path:
     """Where outputs/ lies by default, and relative paths are looked for: the checkout, or the working directory."""
     return CHECKOUT or Path.cwd()
+
+
+def import_path() -> dict[str, str]:
+    """PYTHONPATH for processes that this one starts: they import this package, wherever they work."""
+    return {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def expanded(path: str | Path) -> Path:

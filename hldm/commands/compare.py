@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     """Compare what the arguments name."""
     arguments = console.key_values(
         [_with_key(argument) for argument in argv],
-        {"study": str, "out": folder, "latex": yes_or_no, "wandb": yes_or_no},
+        {"study": str, "out": folder, "latex": console.yes_or_no, "wandb": console.yes_or_no},
         usage=__doc__,
         required=("study",),
     )
@@ -68,10 +68,3 @@ def folder(text: str) -> Path:
     if not os.access(there, os.W_OK):
         raise ValueError(f"{there} cannot be written. Name another folder.")
     return path
-
-
-def yes_or_no(text: str) -> bool:
-    """true or false."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false.")
-    return text.lower() == "true"

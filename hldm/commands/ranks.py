@@ -5,15 +5,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hldm.errors import UserError
-from hldm.paths import PACKAGE
+from hldm.paths import import_path
 from hldm.run import exits, stop
 from hldm.run.directory import RunDirectory, now
 from hldm.run.parent import Lifeline
@@ -37,12 +36,21 @@ def run_ranks(run: RunDirectory, size: int, arguments: Sequence[str] = ()) -> in
     Args:
         arguments: of the worker, after the directory.
     """
+    ranks: list[Process] = []
+    asked: list[int] = []
+
+    def forward(number: int, frame: Any) -> None:
+        """What asks this process to stop is sent on to all ranks."""
+        asked.append(number)
+        for rank in ranks:
+            with suppress(ProcessLookupError):
+                rank.send_signal(number)
+
     with tempfile.TemporaryDirectory(prefix="hldm-ranks-") as folder, Lifeline() as lifeline:
-        ranks = []
         try:
             for rank in range(size):
                 ranks.append(_start(run, rank, size, arguments, Path(folder), lifeline))
-            with _forwarded(ranks) as asked:
+            with stop.handled(stop.SIGNALS, forward):
                 codes, first = _wait(ranks, asked)
         finally:
             _kill(ranks)
@@ -65,8 +73,7 @@ def _start(
     variables |= {RENDEZVOUS: f"file://{folder}/meeting", FOLDER: str(own)}
     if sys.platform == "linux":
         variables.setdefault("GLOO_SOCKET_IFNAME", "lo")  # whatever the machine's name resolves to
-    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **variables, **lifeline.environment, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, **variables, **lifeline.environment, **import_path()}
     return subprocess.Popen(
         [sys.executable, *WORKER, str(run.path), *arguments],
         env=environment,
@@ -125,29 +132,3 @@ def _say_why(run: RunDirectory, first: int, code: int, folder: Path, size: int) 
     print(f"{run.path.name}: rank {rank}: {why}", file=sys.stderr, flush=True)
     with suppress(OSError, UserError):
         run.update_status(state="failed", ended=now(), error=f"rank {rank}: {why}")
-
-
-@contextmanager
-def _forwarded(ranks: list[Process]) -> Iterator[list[int]]:
-    """Signals that ask this process to stop are sent on to all ranks; yields those that came."""
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def forward(number: int, frame: Any) -> None:
-        asked.append(number)
-        for rank in ranks:
-            with suppress(ProcessLookupError):
-                rank.send_signal(number)
-
-    before = {
-        number: signal.signal(number, forward)
-        for number in stop.SIGNALS
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

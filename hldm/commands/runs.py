@@ -42,13 +42,6 @@ def states(text: str) -> list[str]:
     return chosen
 
 
-def yes_or_no(text: str) -> bool:
-    """true or false."""
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false.")
-    return text.lower() == "true"
-
-
 def several(text: str) -> int:
     """A whole number ≥ 1."""
     if (number := console.whole(text)) < 1:
@@ -220,5 +213,5 @@ VERBS: dict[str, Verb] = {
     "ls": ls, "show": show, "logs": logs, "cancel": cancel, "retry": retry, "clean": clean, "sync": sync,
 }  # fmt: skip
 
-KEYS: dict[str, dict[str, Callable[[str], Any]]] = {"clean": {"yes": yes_or_no}, "sync": {"at_once": several}}
+KEYS: dict[str, dict[str, Callable[[str], Any]]] = {"clean": {"yes": console.yes_or_no}, "sync": {"at_once": several}}
 """What each takes beside runs and their states."""

@@ -96,6 +96,7 @@ def _members(path: Path) -> dict[Drawing, bytes]:
                     )
                 drawing = Drawing(match["alphabet"], int(match["character"]), int(match["drawer"]))
                 found[drawing] = archive.read(member)
+    # what zipfile raises of files that are cut off, changed, packed in ways it does not know, or encrypted
     except (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read as a zip file: {error}. {REMEDY}") from None
     if not found:

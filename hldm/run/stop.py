@@ -7,7 +7,7 @@ and SIGHUP a terminal that was closed. SIGUSR1 is left alone: NCCL has a use for
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -34,6 +34,26 @@ def check() -> None:
     """
     if _asked is not None:
         raise Stopped(_asked.name)
+
+
+@contextmanager
+def handled(numbers: Iterable[signal.Signals], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Within the block these signals call the handler. What is ignored stays ignored, as under nohup.
+
+    Outside of the main thread, where Python has no signals, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, earlier in before.items():
+        if earlier is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
 @contextmanager
@@ -67,14 +87,10 @@ def listening() -> Iterator[None]:
             earlier(number, frame)
 
     outer, _asked = _asked, None
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, stop)
     try:
-        yield
+        with handled(SIGNALS, stop):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         _asked = outer
 
 

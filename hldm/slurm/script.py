@@ -11,9 +11,11 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from hldm.config.slurm import Slurm
 from hldm.errors import UserError
+from hldm.machine import of_threads
 from hldm.paths import PACKAGE
+from hldm.run import exits
 
-AGAIN, LATER, NOTHING = 75, 74, 10
+AGAIN, LATER, NOTHING = exits.STOPPED, 74, 10
 """What `python -m hldm.slurm` tells the script by its exit status: start the job again, at once or in `PAUSE` seconds;
 there is nothing to do."""
 
@@ -153,7 +155,7 @@ class Executor(SlurmExecutor):
             lines += [f'export TMPDIR="{slurm.scratch}/hldm-$USER-$SLURM_JOB_ID"', 'mkdir -p "$TMPDIR"']
         lines += [
             f'export PYTHONPATH={shlex.quote(str(PACKAGE.parent))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
-            f"export OMP_NUM_THREADS={self.threads} OMP_WAIT_POLICY=PASSIVE",
+            "export " + " ".join(f"{name}={value}" for name, value in of_threads(self.threads).items()),
         ]
         if slurm.processes > 1:
             lines += [

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -24,6 +24,9 @@ from hldm.study.compare import print_comparison
 from hldm.study.execute import mend, of_the_run, threads_of, typed_command, write_directory
 from hldm.study.grid import warn_of_tracker, what_is_missing
 from hldm.study.plan import Estimate, Point, make_plan, print_points
+
+if TYPE_CHECKING:
+    from hldm.slurm.script import Executor
 
 FOLDER = ".jobs"
 """In the folder of a study: a folder for each array, numbered."""
@@ -164,7 +167,7 @@ def show_scripts(plan: Sequence[Point], arrays: Sequence[Array], after: Sequence
     console.print("plan=true: nothing was submitted.")
 
 
-def prepared(array: Array, folder: Path, after: Sequence[str]):  # type: ignore[no-untyped-def]  # submitit comes late
+def prepared(array: Array, folder: Path, after: Sequence[str]) -> "Executor":
     """submitit's executor for an array."""
     from hldm.slurm.script import Executor  # late: `--cfg job` and the like need no submitit
 

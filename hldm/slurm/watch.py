@@ -12,6 +12,7 @@ from hldm.errors import UserError
 from hldm.run import jobs
 from hldm.run.directory import RunDirectory
 from hldm.slurm.arrays import states_in_words
+from hldm.study.progress import Progress
 
 LOOK = 2.0
 """Seconds between two looks at the run directories, the more the more there are."""
@@ -76,7 +77,7 @@ def table(looks: dict[RunDirectory, tuple[str, dict[str, Any]]], states: Sequenc
         shown.add_column(heading)
     lines = [line for line in zip(looks.items(), states, strict=True) if line[1] not in ("finished", "waiting")]
     for (run, (_, status)), state in lines[:SHOWN]:
-        progress = status.get("progress")
-        done = f"{progress.get('stage')} {progress.get('step')}/{progress.get('steps')}" if progress else ""
+        progress = Progress.of(status)
+        done = f"{progress.stage} {progress.step}/{progress.steps}" if progress else ""
         shown.add_row(run.path.name, jobs.job_of(status) or "", state, done)
     return shown

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hldm.paths import PACKAGE
+from hldm.paths import import_path
 
 Function = Callable[..., list[Path]]
 """It writes files and returns them. It is known by the name of its module and its own."""
@@ -35,10 +35,9 @@ def draw(function: Function, *arguments: Any) -> list[Path]:
         NotDrawn: its files cannot be written, or the process ended before it had drawn.
         RuntimeError: it raised anything else, whose traceback this has.
     """
-    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "hldm.study.drawing_process"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, **import_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -80,7 +79,7 @@ def _done(function: Function, arguments: tuple[Any, ...]) -> Answer:
         return function(*arguments)
     except OSError as error:  # outputs that are only read
         return error
-    except Exception:
+    except Exception:  # a fault of ours, which `draw` raises where somebody sees it
         return traceback.format_exc()
 
 

@@ -4,11 +4,9 @@ import shlex
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from rich.console import Console
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.machine import Allotment
+from hldm.run import stop
 from hldm.run.directory import RunDirectory, now
 from hldm.run.exits import BUSY
 from hldm.run.parent import PATIENCE, Lifeline
@@ -107,7 +106,13 @@ def execute(points: list[Point], allotment: Allotment, console: Console) -> dict
     if not points:
         return {}
     pool = Pool(points, allotment, console)
-    with pool.display, _stop_signals() as asked:
+    asked: list[signal.Signals] = []
+
+    def note(number: int, frame: Any) -> None:
+        """Not raised: it may come wherever this process happens to be."""
+        asked.append(signal.Signals(number))
+
+    with pool.display, stop.handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), note):
         pool.run(asked)
     return pool.failures
 
@@ -314,29 +319,3 @@ class Pool:
             time.sleep(0.02)
         if self.active:
             self.display.say(f"{len(self.active)} of them killed: they go on from their last checkpoint.")
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[signal.Signals]]:
-    """Ctrl-C, a closed terminal and a `kill` are noted, not raised wherever this process happens to be.
-
-    One that is ignored, as under nohup, stays ignored.
-    """
-    asked: list[signal.Signals] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def note(number: int, frame: Any) -> None:
-        asked.append(signal.Signals(number))
-
-    before = {
-        number: signal.signal(number, note)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

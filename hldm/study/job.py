@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from hldm.paths import PACKAGE
+from hldm.paths import import_path
 from hldm.run.directory import now
 from hldm.run.parent import Lifeline
 from hldm.run.ranks import alone
@@ -35,9 +35,7 @@ class Job:
         Args:
             variables: of its environment, beside those of this process.
         """
-        paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, **alone(), **variables, **lifeline.environment}
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        environment = {**os.environ, **alone(), **variables, **lifeline.environment, **import_path()}
         log = (point.run.path / "log.txt").open("ab")
         try:
             log.write(f"--- {now()}\n".encode())

@@ -12,6 +12,7 @@ from hldm.errors import UserError
 from hldm.run import jobs, lease
 from hldm.run.directory import RunDirectory
 from hldm.run.holder import Holder
+from hldm.study.progress import Progress
 
 STATES = {
     "finished": "it has its results",
@@ -56,12 +57,10 @@ class Entry:
     @property
     def progress(self) -> str:
         """How far it is, as `diffusion 67%`; "" where it has said nothing, or is finished."""
-        said = self.status.get("progress")
-        if self.state == "finished" or not isinstance(said, Mapping) or not said.get("stage"):
+        said = Progress.of(self.status)
+        if self.state == "finished" or said is None:
             return ""
-        step, steps = said.get("step"), said.get("steps")
-        share = f" {step / steps:.0%}" if isinstance(step, int) and isinstance(steps, int) and steps else ""
-        return str(said["stage"]).replace("_", " ") + share
+        return said.stage.replace("_", " ") + (f" {said.share:.0%}" if said.steps else "")
 
     @property
     def minutes(self) -> float | None:

@@ -1,8 +1,10 @@
 """How far a run is, and how long it still takes."""
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
@@ -21,6 +23,15 @@ class Progress:
     step: int = 0
     steps: int = 0
 
+    @classmethod
+    def of(cls, status: Mapping[str, Any]) -> "Progress | None":
+        """What status.json says; None where it says nothing."""
+        found = status.get("progress")
+        if not isinstance(found, Mapping) or not isinstance(found.get("stage"), str):
+            return None
+        counts = (found.get(name) for name in ("step", "steps"))
+        return cls(found["stage"], *(count if isinstance(count, int) else 0 for count in counts))
+
     @property
     def share(self) -> float:
         """Of the stage, in [0, 1]."""
@@ -34,10 +45,7 @@ class Progress:
 def progress_of(run: RunDirectory) -> Progress | None:
     """What the run says of itself; None where it has not said anything yet."""
     with suppress(UserError):
-        found = run.status.get("progress")
-        if isinstance(found, dict) and isinstance(found.get("stage"), str):
-            counts = (found.get(name) for name in ("step", "steps"))
-            return Progress(found["stage"], *(count if isinstance(count, int) else 0 for count in counts))
+        return Progress.of(run.status)
     return None
 
 
