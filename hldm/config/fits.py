@@ -2,9 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
-
-from pydantic import ValidationError
 
 from hldm.config.autoencoder import (
     MAX_DIMENSION,
@@ -18,31 +15,19 @@ from hldm.config.autoencoder import (
     Published,
 )
 from hldm.config.conditioning import Guided, TextConditioning
-from hldm.config.dataset import MNIST, Branching, Omniglot, TreeImages
+from hldm.config.dataset import Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
     CrossAttention,
     DiffusionSampler,
     FlowMatching,
     FlowSampler,
-    Sampler,
     TangentDDPM,
     UNet,
 )
-from hldm.config.explain import must_be
+from hldm.config.fits_samples import curves, data, known_trees, noise_schedule
 from hldm.config.geometry import PoincareBall
-from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
 from hldm.config.schema import RunConfig
-from hldm.config.training import AdamW, Muon, Stage
-from hldm.console import shown
-
-DIGIT_SIDE = 28
-"""Height and width of what the digit classifier sees."""
-
-MOST_IMAGES = 10**6
-"""Of a tree whose images are made and kept in memory: 784 MB."""
-
-MIN_SAMPLES = 10
-"""Parts into which the inception score and the classes of a data set cut the samples."""
+from hldm.config.training import AdamW, Muon
 
 
 def problems(config: RunConfig) -> Iterator[str]:
@@ -254,72 +239,6 @@ def likelihoods(c: RunConfig) -> Iterator[str]:
         )
 
 
-def curves(c: RunConfig) -> Iterator[str]:
-    """What is tried on validation images is there to be tried, each value once, and there are such images.
-
-    The scales of guidance that conf/ recommends are left out without a word where there is no use for them.
-    """
-    metrics, sampler = c.metrics, c.diffusion.sampler
-    if metrics.extractors and c.dataset.has_validation is False:
-        yield from chosen_on_nothing(c)
-    for name, values in _asked(c).items():
-        key = f"metrics.{name}={shown(list(values))}"
-        if len(set(values)) < len(values):
-            yield f"{key} has a value twice. Type metrics.{name}={shown(list(dict.fromkeys(values)))}."
-        if not metrics.extractors:
-            yield f"{key} compares samples, and metrics.extractors=[] draws none. Leave it out, or type metrics=digits."
-        if not c.has_diffusion:
-            yield f"{key} is about sampling by diffusion, and diffusion=none has none. Type metrics.{name}=[]."
-        elif name == "guidance_scales" and not c.has_guidance:
-            yield (
-                f"{key} is about classifier-free guidance, which needs a condition that training leaves out at times. "
-                f"Type metrics.{name}=[], or conditioning=class conditioning.dropout=0.1."
-            )
-        elif name != "guidance_scales" and sampler is not None:
-            yield from _samplers(c, sampler, name, values)
-
-
-def chosen_on_nothing(c: RunConfig) -> Iterator[str]:
-    """A sentence for everything that a user asked to be tried on validation images; of data that have too few."""
-    for name, values in _asked(c).items():
-        yield (
-            f"metrics.{name}={shown(list(values))} is chosen from on validation images, and there are none, or fewer "
-            f"than {MIN_SAMPLES}. Type metrics.{name}=[]"
-            + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST) else ".")
-        )
-
-
-def _asked(c: RunConfig) -> dict[str, tuple[Any, ...]]:
-    """Setting → values of the curves that a user asked for."""
-    metrics = c.metrics
-    scales = () if metrics.guidance_scales == USUAL_SCALES else metrics.guidance_scales
-    wanted: dict[str, tuple[Any, ...]] = {
-        "guidance_scales": scales,
-        "sampler_steps": metrics.sampler_steps,
-        "sampler_methods": metrics.sampler_methods,
-    }
-    return {name: values for name, values in wanted.items() if len(values) > 1}
-
-
-def _samplers(c: RunConfig, sampler: Sampler, name: str, values: tuple[Any, ...]) -> Iterator[str]:
-    """Each value suits the sampler, as if it were the sampler's own."""
-    setting = {"sampler_steps": "steps", "sampler_methods": "method"}[name]
-    if setting not in type(sampler).model_fields:
-        key = f"metrics.{name}={shown(list(values))}"
-        yield f"{key} varies a setting that this sampler lacks, {setting}. Type metrics.{name}=[]."
-        return
-    for value in values:
-        try:
-            other = type(sampler).model_validate({**dict(sampler), setting: value})
-        except ValidationError:
-            allowed = must_be(type(sampler).model_fields[setting])
-            yield f"metrics.{name} has {shown(value)}, and diffusion.sampler.{setting} must be {allowed}."
-            continue
-        varied = c.model_copy(update={"diffusion": c.diffusion.model_copy(update={"sampler": other})})
-        if value != getattr(sampler, setting):
-            yield from (f"metrics.{name} has {shown(value)}: {sentence}" for sentence in noise_schedule(varied))
-
-
 def processes(c: RunConfig) -> Iterator[str]:
     """A sampler runs its own process backwards."""
     process, sampler = c.diffusion.process, c.diffusion.sampler
@@ -327,34 +246,6 @@ def processes(c: RunConfig) -> Iterator[str]:
     for process_class, sampler_class, option in pairs:
         if isinstance(sampler, sampler_class) and process is not None and not isinstance(process, process_class):
             yield f"The sampler is that of diffusion={option}, and the process is not. Type diffusion={option}."
-
-
-def noise_schedule(c: RunConfig) -> Iterator[str]:
-    """Prediction, schedule and sampler of diffusion=ddpm suit each other."""
-    process, sampler = c.diffusion.process, c.diffusion.sampler
-    if not isinstance(process, TangentDDPM) or not isinstance(sampler, DiffusionSampler):
-        return
-    method = sampler.method
-    if sampler.eta and method != "ddim":
-        yield (
-            f"diffusion.sampler.eta={sampler.eta:g} is the noise of method=ddim, and method={method} has none to set. "
-            "Type diffusion.sampler.eta=0, or diffusion.sampler.method=ddim."
-        )
-    if process.prediction != "epsilon":
-        return
-    if process.zero_terminal_snr:
-        yield (
-            "diffusion.process.prediction=epsilon does not go with diffusion.process.zero_terminal_snr=true: at the "
-            "last step the noise is all there is, and knowing it says nothing of the latent. "
-            "Type diffusion.process.prediction=v, or x0."
-        )
-    if process.schedule == "squaredcos_cap_v2" and method != "ddpm":
-        yield (
-            "diffusion.process.prediction=epsilon with diffusion.process.schedule=squaredcos_cap_v2 needs "
-            "diffusion.sampler.method=ddpm: the last step of the cosine schedule has 1/20000 of the latent, so the "
-            f"network's error is divided by that, and {method} keeps what ddpm forgets in its noise. "
-            "Or type diffusion.process.prediction=v."
-        )
 
 
 def conditions(c: RunConfig) -> Iterator[str]:
@@ -461,134 +352,6 @@ def sides(c: RunConfig) -> Iterator[str]:
         yield (
             f"autoencoder.padded_side={autoencoder.padded_side} is less than the {image} × {image} pixels of an image. "
             f"Give the next multiple that fits, such as autoencoder.padded_side={-(-image // 8) * 8}."
-        )
-
-
-def data(c: RunConfig) -> Iterator[str]:
-    """There are as many images as training and metrics ask for."""
-    total, test, metrics = c.dataset.training_images, c.dataset.test_images, c.metrics
-    stages: list[tuple[str, Stage | None]] = [
-        ("first_stage", None if c.first_stage else c.training.first_stage),
-        ("diffusion", c.training.diffusion if c.has_diffusion else None),
-    ]
-    for name, stage in stages:
-        if stage and total and stage.batch_size > total:
-            yield (
-                f"training.{name}.batch_size={stage.batch_size} is more than the {total} images there are to train "
-                f"on. Try training.{name}.batch_size=128."
-            )
-    asked: list[tuple[str, int]] = [
-        ("metrics.first_stage_images", metrics.first_stage_images),
-        ("metrics.likelihood_images", c.bound_images),
-    ]
-    for key, images in asked:
-        if test and images > test:
-            yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
-    if side := c.dataset.image_side:
-        smaller = f"dataset.side={DIGIT_SIDE}, or " if isinstance(c.dataset, Omniglot) else ""
-        yield from pictures(metrics, (c.dataset.image_channels, side, side), smaller)
-    if not metrics.extractors:
-        return
-    if metrics.samples < MIN_SAMPLES:
-        yield (
-            f"metrics.samples={metrics.samples} is too few: the inception score is a mean over {MIN_SAMPLES} parts of "
-            f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
-        )
-    most = c.dataset.floor_images
-    if most and metrics.samples > most:
-        yield (
-            f"metrics.samples={metrics.samples} asks for more real images of a class than the training set has, for "
-            f"the floor: {most} at most have classes as often as the test images. Try "
-            f"metrics.samples={min(5000, most)}."
-        )
-    if len(set(metrics.sampling_seeds)) < len(metrics.sampling_seeds):
-        distinct = list(dict.fromkeys(metrics.sampling_seeds))
-        yield (
-            f"metrics.sampling_seeds={shown(metrics.sampling_seeds)} has a seed twice, whose samples would be the same "
-            f"ones. Type metrics.sampling_seeds={shown(distinct)}."
-        )
-    yield from extractors(c)
-
-
-def extractors(c: RunConfig) -> Iterator[str]:
-    """Every extractor is there once."""
-    metrics = c.metrics
-    names = [extractor.name for extractor in metrics.extractors]
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        yield (
-            f"metrics.extractors has {', '.join(twice)} twice, and its metrics would have one name. Type "
-            f"metrics.extractors=[{','.join(dict.fromkeys(names))}]."
-        )
-    if metrics.weights is not None and not any(
-        isinstance(e, InceptionFeatures | DINOv2Features) for e in metrics.extractors
-    ):
-        yield (
-            f"metrics.weights={metrics.weights} is the file of Inception or DINOv2, and these metrics use neither. "
-            "Type metrics=inception or metrics=dinov2 with it, or leave it out."
-        )
-
-
-def pictures(metrics: Metrics, shape: tuple[int | None, int, int], smaller: str = "") -> Iterator[str]:
-    """Extractor and classifier see pictures of this shape (C, H, W); C is None where it is not known yet.
-
-    A run asks this again when its data have been read, which may be of a section that does not know their shape.
-    `smaller` is how this data set gives pictures of the size that they see, where it can.
-    """
-    channels, height, width = shape
-    if (height, width) == (DIGIT_SIDE, DIGIT_SIDE) and channels in (None, 1):
-        return
-    given = f"those of this data set have {height} × {width}" + (
-        f" in {channels} channels" if channels not in (None, 1) else ""
-    )
-    if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
-        yield (
-            f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
-            f"{given}. Type {smaller}metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
-            "metrics.classifier=null."
-        )
-    elif metrics.classifier is not None and metrics.classifier.needs_digits:
-        yield (
-            f"The classifier judges grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and {given}. Type "
-            "metrics.classifier=null, which leaves label_accuracy out, or name one of your own."
-        )
-
-
-def class_samples(metrics: Metrics, classes: int) -> Iterator[str]:
-    """Each class has more samples than there are features, where it is judged by itself; asked as `pictures` is."""
-    features = max((extractor.features or 0 for extractor in metrics.extractors), default=0)
-    if metrics.per_class and metrics.samples // classes <= features:
-        yield (
-            f"metrics.per_class=true needs more samples of each class than the {features} features that FID looks at, "
-            f"and metrics.samples={metrics.samples} are {metrics.samples // classes} of each of {classes} classes. "
-            f"Type metrics.samples={(features + 1) * classes} or more, or metrics.per_class=false."
-        )
-
-
-def known_trees(c: RunConfig) -> Iterator[str]:
-    """Labels are a level that the tree has, and only digits are judged by the classifier of digits."""
-    dataset = c.dataset
-    if isinstance(c.metrics.classifier, DigitClassifier) and not dataset.has_digits:
-        yield (
-            "metrics.classifier tells digits from each other, and the classes of this data set are not digits. Type "
-            "metrics=trees, or metrics.classifier=null."
-        )
-    if not isinstance(dataset, Branching | TreeImages):
-        return
-    level, depth = dataset.label_level, dataset.depth
-    if level is not None and level > depth:
-        yield (
-            f"dataset.label_level={level} is below the last level of the tree, dataset.depth={depth}. Type "
-            "dataset.label_level=null for a class per node, or a level that there is."
-        )
-    if isinstance(dataset, Branching) and dataset.train_share <= dataset.validation_share:
-        yield (
-            f"dataset.validation_share={dataset.validation_share:g} is taken from dataset.train_share="
-            f"{dataset.train_share:g} and leaves nothing to train on. Type dataset.validation_share=0.1."
-        )
-    if isinstance(dataset, TreeImages) and dataset.nodes(depth) * dataset.siblings > MOST_IMAGES:
-        yield (
-            f"dataset.depth={depth}, dataset.children={dataset.children} and dataset.siblings={dataset.siblings} make "
-            f"more than the {MOST_IMAGES} images that a tree may have. Try dataset.depth=4 dataset.children=2."
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
-from hldm.config import fits
+from hldm.config import fits_samples
 from hldm.config.base import Section
 from hldm.config.schema import Hardware, RunConfig
 from hldm.config.training import Stage, Training
@@ -64,9 +64,9 @@ def build_dataset(config: RunConfig) -> Dataset:
     if dataset.has_pictures:
         channels, height, width = dataset.image_shape
         found = [
-            *fits.pictures(config.metrics, (channels, height, width)),
-            *fits.class_samples(config.metrics, dataset.classes),
-            *(fits.chosen_on_nothing(config) if len(dataset.validation) < fits.MIN_SAMPLES else ()),
+            *fits_samples.pictures(config.metrics, (channels, height, width)),
+            *fits_samples.class_samples(config.metrics, dataset.classes),
+            *(fits_samples.chosen_on_nothing(config) if len(dataset.validation) < fits_samples.MIN_SAMPLES else ()),
         ]
         if found:
             raise UserError.of(found)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hldm.conditioning import ClassConditioning, TextConditioning
-from hldm.config.fits import MIN_SAMPLES
+from hldm.config.fits_samples import MIN_SAMPLES
 from hldm.config.schema import RunConfig
 from hldm.data import Dataset
 from hldm.metrics import FeatureExtractor, image_metrics, labels_like

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from hldm.config import fits
+from hldm.config import fits, fits_samples
 from hldm.config.compose import compose
 from hldm.config.dataset import Dataset as DatasetSection
 from hldm.config.schema import RunConfig
@@ -113,11 +113,11 @@ def test_what_a_section_knows_is_refused_before_its_data_are_read(section: Datas
 
 def test_classes_have_enough_samples_to_be_judged_each() -> None:
     metrics = compose(["metrics.per_class=true", "metrics.samples=640"]).metrics
-    (said,) = fits.class_samples(metrics, 10)
+    (said,) = fits_samples.class_samples(metrics, 10)
     assert "64 of each of 10 classes" in said
     assert "metrics.samples=650 or more" in said
-    assert list(fits.class_samples(metrics.model_copy(update={"samples": 650}), 10)) == []
-    assert list(fits.class_samples(metrics.model_copy(update={"per_class": False}), 10)) == []
+    assert list(fits_samples.class_samples(metrics.model_copy(update={"samples": 650}), 10)) == []
+    assert list(fits_samples.class_samples(metrics.model_copy(update={"per_class": False}), 10)) == []
 
 
 class Means(FeatureExtractor):
