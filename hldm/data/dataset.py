@@ -75,12 +75,13 @@ class Split(ABC):
         """All images where they are in memory; else the split, whose images are read a batch at a time."""
         return self
 
-    def chunks(self) -> Iterator[Tensor]:
-        """All images in order, as many at once as `NUMBERS_AT_ONCE` allows: each (B, *image shape), none empty."""
-        if not len(self):
+    def chunks(self, most: int | None = None) -> Iterator[Tensor]:
+        """All images in order, or the first `most`, each (B, *image shape) with up to `NUMBERS_AT_ONCE`, none empty."""
+        total = len(self) if most is None else min(most, len(self))
+        if not total:
             return
         numbers = math.prod(self.first(1).shape)
-        yield from self.batches(torch.arange(len(self)).split(max(1, NUMBERS_AT_ONCE // numbers)))
+        yield from self.batches(torch.arange(total).split(max(1, NUMBERS_AT_ONCE // numbers)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -140,7 +141,8 @@ class Dataset:
         class_words: what captions call each class, `class_names` by default.
         parents: where the images are nodes of a known tree, int64 (nodes,): the node above each one, the root's being
             itself. The labels are a level of that tree, or its nodes; `Split.nodes` says each image's node.
-        held_against: what samples are held against where the test images are too few; None: the test images.
+        held_against: what samples are held against where the test images are too few: the first images of the training
+            split, as they are; None: the test images.
         classes_repeat: whether each class of the test images has training images too; captions may have none.
     """
 
@@ -168,6 +170,11 @@ class Dataset:
     def reference(self) -> Split:
         """The real images that samples are held against."""
         return self.test if self.held_against is None else self.held_against
+
+    @property
+    def for_floor(self) -> Tensor:
+        """Training images, as they are, that samples are not held against: indices into `train.plain`, int64."""
+        return torch.arange(0 if self.held_against is None else len(self.held_against), len(self.train.plain))
 
     @property
     def reference_words(self) -> str:

@@ -187,5 +187,6 @@ def lsun(settings: LSUN, *, cache: Path, readers: int = 0) -> Dataset:
         validation=split(trained, validation),
         test=split(published, test_order),
         class_words=tuple(category.replace("_", " ").lower() for category in settings.categories),
-        held_against=split(trained, kept[: settings.reference_images]),
+        # half of them at most, as the floor is drawn from the others
+        held_against=split(trained, kept[: min(settings.reference_images, len(kept) // 2)]),
     )

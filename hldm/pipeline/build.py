@@ -65,7 +65,7 @@ def build_dataset(config: RunConfig) -> Dataset:
         channels, height, width = dataset.image_shape
         found = [
             *(
-                fits_samples.amounts(config, len(dataset.train), len(dataset.test))
+                fits_samples.amounts(config, len(dataset.train), len(dataset.test), len(dataset.for_floor))
                 if config.dataset.reads_files
                 else ()
             ),

@@ -65,6 +65,10 @@ def test_parts_and_what_samples_are_held_against(published: Path, tmp_path: Path
     ]
     assert len(keys[0] | keys[1]) == 40
     assert keys[3] < keys[0]
+    # the floor is drawn from the others
+    assert found.for_floor.tolist() == list(range(12, 30))
+    assert torch.equal(found.train.plain.first(12), found.reference.first())
+    assert len(load(published, tmp_path).reference) == 15  # half of the training images at most
     assert all(name.startswith("bedroom_val_lmdb/") for name in keys[2])
     # the images of these keys, of all kinds
     images = {image.numpy().tobytes() for image in found.train.plain.first()}
