@@ -243,7 +243,7 @@ def test_the_script_brings_a_run_to_its_end(job: Job, slurm: FakeSlurm, tmp_path
     done = execute(text, tmp_path)
     assert done.returncode == 0, done.stderr
     assert job.run.snapshot().state == "finished"
-    assert (job.run.path / "environment").read_text() == "1 PASSIVE"
+    assert (job.run.path / "environment").read_text() == "1 4000"
     assert (job.run.path / "results.json").stat().st_mode & 0o027 == 0
     assert list(scratch.iterdir()) == []
     assert slurm.requeued() == []
