@@ -4,7 +4,6 @@ Those that are disturbed are submitted at once, each is disturbed when it has be
 weights, curves and results have to be those of the local run, bit for bit. There is no accounting database.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -67,7 +66,7 @@ def held_on(node: str) -> str:
     return f"hardware.slurm.additional_parameters={{nodelist:{node},hold:true}}"
 
 
-HELD = "hardware.slurm.additional_parameters={hold:true}"
+HELD = "+hardware.slurm.additional_parameters.hold=true"
 
 
 @contextmanager
@@ -158,9 +157,7 @@ def logs_of(outputs: Path) -> str:
 
 def facts(run: RunDirectory) -> dict[str, object]:
     """What must not depend on where and how often a run was started."""
-    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    curve = [{key: value for key, value in line.items() if key != "steps_per_second"} for line in lines]
-    curve.sort(key=lambda line: (line["stage"], line["step"]))
+    curve = (run.path / "metrics.jsonl").read_text()
     weights = (run.path / "checkpoints" / "model.safetensors").read_bytes()
     return {"weights": weights, "curve": curve, "metrics": run.results["metrics"]}
 
