@@ -74,6 +74,7 @@ def test_a_run_that_did_not_get_further_has_failed_and_names_its_log(
     assert job.end(1, RUNNING) == 1
     assert run.status["state"] == "failed"
     assert run.status["error"] == f"RuntimeError: no luck (see {job.folder / '7_0_0_log.out'})"
+    assert f": job 7_0 writes to {job.folder / '7_0_0_log.out'}\n" in (run.path / "log.txt").read_text()
     assert "FAILED: RuntimeError: no luck" in capsys.readouterr().out
 
 
