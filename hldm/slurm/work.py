@@ -77,9 +77,9 @@ class Job:
             return self._nothing("finished")
         if other := self._other():  # whose run it is now: this one was too late, or was taken for dead
             return self._nothing(f"being worked on by {other}")
-        status = self.run.status
-        if status.get("state") == "cancelled":
+        if self.run.state == "cancelled":
             return self._nothing("cancelled")
+        status = self.run.status
         if _is_requeued(facts):
             self.run.update_status(state="submitted")
             return self._nothing("goes on in another start of this job, which SLURM has queued again")
