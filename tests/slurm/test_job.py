@@ -246,7 +246,8 @@ def test_the_script_brings_a_run_to_its_end(job: Job, slurm: FakeSlurm, tmp_path
     assert job.run.snapshot().state == "finished"
     assert (job.run.path / "environment").read_text() == "1 PASSIVE"
     assert (job.run.path / "results.json").stat().st_mode & 0o027 == 0
-    assert list(scratch.iterdir()) == []
+    assert list(scratch.iterdir()) == []  # what is temporary is gone
+    assert f'export HLDM_SCRATCH="{scratch}" TMPDIR="{scratch}/hldm-$USER-$SLURM_JOB_ID"' in text
     assert slurm.requeued() == []
     assert text.index("export MINE=1") < text.index("hldm worker")
     again = execute(text, tmp_path)
