@@ -140,12 +140,15 @@ def environment() -> dict[str, str]:
     return {"HLDM_PLUGINS": "paced.sections", "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-def train(cluster: DevCluster, outputs: Path, *arguments: str, **more: str) -> str:
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def train(cluster: DevCluster, outputs: Path, *arguments: str, launcher: tuple[str, ...] = (), **more: str) -> str:
     """What `train.py` prints. What is typed later counts."""
     arguments = tuple({argument.partition("=")[0]: argument for argument in arguments}.values())
     typed = {argument.partition("=")[0] for argument in arguments}
     tiny = [setting for setting in TINY if setting.partition("=")[0] not in typed]
-    command = [sys.executable, ROOT / "train.py", *arguments, *tiny, f"paths.outputs={outputs}"]
+    command = [sys.executable, *launcher, ROOT / "train.py", *arguments, *tiny, f"paths.outputs={outputs}"]
     return cluster.call(*command, **environment(), **more)
 
 
@@ -193,7 +196,7 @@ def alone(cluster, tmp_path_factory):
     """Outputs of the sweep on this machine, which nothing disturbs."""
     outputs = tmp_path_factory.mktemp("alone")
     train(cluster, outputs, *SWEEP, "hardware=cpu")
-    train(cluster, outputs, "seed=2", "hardware=cpu", "hardware.ranks=2")
+    train(cluster, outputs, "seed=2", "hardware=cpu", launcher=TORCHRUN)
     return outputs
 
 
