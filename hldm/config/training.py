@@ -131,6 +131,16 @@ class Training(Section):
         default=None, description="most minutes between resume states, where steps are slow; null: any", examples=[10]
     )
     log_every: Count = Field(default=10, description="steps between lines of metrics.jsonl", examples=[20])
+    latent_cache: Literal["off", "ram", "disk", "auto"] = Field(
+        default="ram",
+        description="where the second stage has its latents from: encoded in each step, once for the run, or once for "
+        "all runs that share them; auto: by what fits",
+    )
+    latent_precision: Literal["float32", "float16"] = Field(
+        default="float32", description="number format of these latents; float16 halves what they take"
+    )
 
     def unread(self) -> set[str]:
-        return {"checkpoint_every", "checkpoint_minutes", "log_every"}  # a resumed or watched run takes the same steps
+        # a resumed or watched run takes the same steps, and latents are the same wherever they are kept
+        unread = {"checkpoint_every", "checkpoint_minutes", "log_every", "latent_cache"}
+        return unread if self.diffusion is not None else unread | {"latent_precision"}

@@ -163,12 +163,12 @@ SAY_EVERY = 300.0
 
 
 @contextmanager
-def waiting_lock(folder: Path) -> Iterator[None]:
-    """Hold a first stage until the block ends. Says so where it has to wait for another run.
+def waiting_lock(folder: Path, what: str = "first stage") -> Iterator[None]:
+    """Hold what runs share until the block ends. Says so where it has to wait for another run.
 
     Raises:
-        Stopped: while it waits, this process was asked to, or has waited long in a scheduler's job; or the first stage
-            was taken over by another one while this one was frozen. Started again, the run takes what there is then.
+        Stopped: while it waits, this process was asked to, or has waited long in a scheduler's job; or the folder was
+            taken over by another one while this one was frozen. Started again, the run takes what there is then.
     """
     next_line = 0.0
 
@@ -180,10 +180,11 @@ def waiting_lock(folder: Path) -> Iterator[None]:
         stop.check()
         if waited >= next_line:
             next_line = waited + SAY_EVERY
-            say(f"{holder} has trained this first stage since {holder.taken}; waiting for it ({folder.name})")
+            does = "has trained this first stage" if what == "first stage" else "has encoded images"
+            say(f"{holder} {does} since {holder.taken}; waiting for it ({folder.name})")
         if is_scheduled() and waited >= WAIT_IN_A_JOB:
             say(f"waited for {waited / 60:.0f} minutes; this job ends here, and goes on when it is started again")
-            raise Stopped("the first stage is another run's work")
+            raise Stopped(f"the {what} is another run's work")
 
     try:
         with held(folder, say, wait):
@@ -192,4 +193,4 @@ def waiting_lock(folder: Path) -> Iterator[None]:
         if error.folder != folder:
             raise
         say(str(error))
-        raise Stopped("the first stage is another run's work") from error
+        raise Stopped(f"the {what} is another run's work") from error

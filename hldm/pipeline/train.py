@@ -30,6 +30,7 @@ from hldm.pipeline.build import (
 )
 from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
+from hldm.pipeline.latent_cache import refuse_small_disk, training_latents
 from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
@@ -38,7 +39,7 @@ from hldm.run.provenance import code, differs, provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
-from hldm.training import DiffusionStage, encode, images_used, ranks, save_weights, stream, train
+from hldm.training import DiffusionStage, images_used, ranks, save_weights, stream, train
 from hldm.training.checkpoint import damage, forget_states, remove_damaged
 
 SCALE_IMAGES = 5000
@@ -93,6 +94,7 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
             model = build_model(config, dataset, curvature).to(device)
             if config.hardware.compile:
                 compile_training(model)
+            refuse_small_disk(model, dataset, config)
             with timed(directory, "first_stage"):
                 train_first_stage(model, dataset, config, log)
             if isinstance(model, LatentDiffusion):
@@ -205,13 +207,13 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     assert settings is not None  # the check refuses a process without one
     model.autoencoder.eval().requires_grad_(False)
     steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
-    encoded = encode(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
+    latents = training_latents(model, dataset, config, log)
     batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
-    first = encoded.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
+    first = latents.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
     noise = torch.randn(first.loc.shape, generator=stream(seed, "latent_scale", device=device), device=device)
     model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
-    stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
+    stage = DiffusionStage(model, latents, labels, seed=seed, batch_size=batch_size)
     averaged = train(
         stage,
         **optimization(training, settings),

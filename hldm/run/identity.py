@@ -61,6 +61,10 @@ FIRST_STAGE_WEIGHTS = "autoencoder.safetensors"
 """The weights of a first stage that runs share, in its folder."""
 
 
+FIRST_STAGE_OF_LATENTS = "first_stage"
+"""The file of kept latents that names the folder of their first stage."""
+
+
 def first_stage_folder(config: RunConfig) -> Path:
     """Where the first stage is that this run trains, or shares: <outputs>/first_stages/<identity>."""
     return Path(config.paths.outputs) / "first_stages" / first_stage_identity(config).name
