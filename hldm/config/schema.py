@@ -44,6 +44,12 @@ class Hardware(Section):
     )
     fail_fast: Switch = Field(default=False, description="whether the first failure stops the other runs")
     compile: Switch = Field(default=False, description="train under torch.compile: quicker after a minute or two")
+    recompute: Switch = Field(
+        default=False, description="compute the inner values of blocks again backwards: less memory, a third more work"
+    )
+    channels_last: Switch = Field(
+        default=False, description="keep the channels of feature maps last in memory, which suits GPUs in bfloat16"
+    )
     slurm: Slurm | None = Field(default=None, description="jobs of SLURM; null: this machine")
 
 

@@ -131,6 +131,15 @@ class Training(Section):
         default=None, description="most minutes between resume states, where steps are slow; null: any", examples=[10]
     )
     log_every: Count = Field(default=10, description="steps between lines of metrics.jsonl", examples=[20])
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="number format of the networks' products while they are trained; geometry and weights stay float32",
+    )
+    microbatch: Count | None = Field(
+        default=None,
+        description="images that go through a network at once where a batch does not fit in memory; null: all of them",
+        examples=[16],
+    )
     latent_cache: Literal["off", "ram", "disk", "auto"] = Field(
         default="ram",
         description="where the second stage has its latents from: encoded in each step, once for the run, or once for "
@@ -141,6 +150,6 @@ class Training(Section):
     )
 
     def unread(self) -> set[str]:
-        # a resumed or watched run takes the same steps, and latents are the same wherever they are kept
-        unread = {"checkpoint_every", "checkpoint_minutes", "log_every", "latent_cache"}
+        # a resumed or watched run takes the same steps, and up to rounding a batch in pieces is the whole batch
+        unread = {"checkpoint_every", "checkpoint_minutes", "log_every", "latent_cache", "microbatch"}
         return unread if self.diffusion is not None else unread | {"latent_precision"}

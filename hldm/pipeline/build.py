@@ -19,6 +19,7 @@ from hldm.resources import cores
 from hldm.run.directory import MODEL
 from hldm.spaces import curvature_of, manifold_of
 from hldm.training import initialised, load_weights, ranks
+from hldm.training.networks import Way, set_way
 
 
 def build(section: Section, **parts: Any) -> Any:
@@ -137,6 +138,16 @@ def build_diffusion(
         ),
     )
     return LatentDiffusion(autoencoder, denoiser, build(process), build(sampler), conditioning)
+
+
+def prepare_training(model: LatentModel, config: RunConfig) -> None:
+    """Let the networks of a model on its device work as `training` and `hardware` say, and compile them if they do."""
+    training, hardware = config.training, config.hardware
+    way = Way(training.precision == "bfloat16", training.microbatch, hardware.recompute, hardware.channels_last)
+    if way != Way():
+        set_way(model, way)
+    if hardware.compile:
+        compile_training(model)
 
 
 def compile_training(model: LatentModel) -> None:

@@ -24,9 +24,9 @@ from hldm.pipeline.build import (
     build_diffusion,
     build_model,
     choose_device,
-    compile_training,
     load_model,
     optimization,
+    prepare_training,
 )
 from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
@@ -92,8 +92,7 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         if not ranks.together(lambda: weights.is_file() or take_weights(directory, outputs, trained, log)):
             curvature = curvature_of(config.curvature)
             model = build_model(config, dataset, curvature).to(device)
-            if config.hardware.compile:
-                compile_training(model)
+            prepare_training(model, config)
             refuse_small_disk(model, dataset, config)
             with timed(directory, "first_stage"):
                 train_first_stage(model, dataset, config, log)
@@ -156,8 +155,7 @@ def _run_first_stage(directory: RunDirectory, config: RunConfig) -> None:
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
         model = build_model(config, dataset, curvature_of(config.curvature)).to(device)
-        if config.hardware.compile:
-            compile_training(model)
+        prepare_training(model, config)
         with timed(directory, "first_stage"):
             train_first_stage(model, dataset, config, StageLog(directory), is_held=True)
         directory.write_results({"metrics": {}, "provenance": provenance(directory.status.get("command"))})
@@ -195,8 +193,7 @@ def on_learned_balls(
         return model
     rebuilt = build_diffusion(config, dataset, model.autoencoder, curvature).to(model.device)
     ranks.share_rows(rebuilt.denoiser)
-    if config.hardware.compile:
-        compile_training(rebuilt)
+    prepare_training(rebuilt, config)
     return rebuilt
 
 

@@ -52,7 +52,9 @@ def first_stage_identity(config: RunConfig) -> Identity:
     delta = _without_unread(config, config.delta())
     counted = {name: delta[name] for name in FIRST_STAGE if name in delta}
     counted["training"] = {
-        name: section for name, section in delta.get("training", {}).items() if name in ("first_stage", "optimizer")
+        name: section
+        for name, section in delta.get("training", {}).items()
+        if name in ("first_stage", "optimizer", "precision")
     }
     return _identity(config, counted, is_flat=config.has_flat_latents)
 
