@@ -131,6 +131,15 @@ class Training(Section):
         default=None, description="most minutes between resume states, where steps are slow; null: any", examples=[10]
     )
     log_every: Count = Field(default=10, description="steps between lines of metrics.jsonl", examples=[20])
+    validate_every: Count | None = Field(
+        default=None,
+        description="steps between looks at validation images and samples, as W&B and <run>/progress have them; "
+        "null: none",
+        examples=[500],
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last", description="weights that are used: the last ones, or the best ones that a look found"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="number format of the networks' products while they are trained; geometry and weights stay float32",
@@ -152,4 +161,6 @@ class Training(Section):
     def unread(self) -> set[str]:
         # a resumed or watched run takes the same steps, and up to rounding a batch in pieces is the whole batch
         unread = {"checkpoint_every", "checkpoint_minutes", "log_every", "latent_cache", "microbatch"}
+        if self.keep == "last":
+            unread.add("validate_every")
         return unread if self.diffusion is not None else unread | {"latent_precision"}

@@ -172,6 +172,7 @@ def optimization(training: Training, stage: Stage) -> dict[str, Any]:
         "checkpoint_every": training.checkpoint_every,
         "checkpoint_minutes": training.checkpoint_minutes,
         "log_every": training.log_every,
+        "look_every": training.validate_every or 1,
     }
 
 

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from safetensors import safe_open
@@ -22,6 +23,7 @@ from hldm.images import mean_image
 from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog, timeless
+from hldm.pipeline.validation import looks_at_first_stage
 from hldm.run import stop
 from hldm.run.directory import MODEL
 from hldm.run.holder import Holder
@@ -94,8 +96,13 @@ def train_first_stage(
             curve.log(step, timeless(figures), stage.name)
             log.log(stage.name, step, figures)
 
+        looks = None
+        if config.training.validate_every is not None:
+            show = partial(log.image, "progress_of_first_stage")
+            looks = looks_at_first_stage(model, dataset, config, folder, show)
         train(
             stage,
+            look=looks,
             **optimization(config.training, config.training.first_stage),
             ema_decay=None,
             state_path=state_path,
@@ -104,6 +111,9 @@ def train_first_stage(
             on_step=lambda step: log.progress(stage.name, step, config.training.first_stage.steps),
             on_save=curve.sync,
         )
+        if looks is not None and config.training.keep == "best":
+            ranks.together(looks.take_best)
+            ranks.align(model.autoencoder)
         save_weights(weights, model.autoencoder)
         forget_states(state_path)
         log.replay(curve.records())  # before what a run, whose first stage had to be trained again, has of its second

@@ -133,6 +133,9 @@ class StageLog(RunLog):
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Nothing is written."""
 
+    def image(self, name: str, path: Path) -> None:
+        """Nothing is shown."""
+
 
 def curvature_label(config: RunConfig, *, is_flat: bool) -> float | str:
     """c as dashboards group by it: 0 where `is_flat`, words where it is learned."""

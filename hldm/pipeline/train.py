@@ -33,6 +33,7 @@ from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, tr
 from hldm.pipeline.latent_cache import refuse_small_disk, training_latents
 from hldm.pipeline.log import RunLog, StageLog, run_log
 from hldm.pipeline.stopwatch import Stopwatch
+from hldm.pipeline.validation import looks_at_diffusion
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import first_stage_folder, training_identity
 from hldm.run.provenance import code, differs, provenance
@@ -211,8 +212,12 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, latents, labels, seed=seed, batch_size=batch_size)
+    looks = None
+    if training.validate_every is not None:
+        looks = looks_at_diffusion(stage, dataset, config, path, lambda picture: log.image("progress", picture))
     averaged = train(
         stage,
+        look=looks,
         **optimization(training, settings),
         ema_decay=settings.ema_decay,
         state_path=diffusion_state(path),
@@ -222,6 +227,9 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
         on_save=log.lines.sync,
     )
     stage.model.load_state_dict(averaged.state_dict())
+    if looks is not None and training.keep == "best":
+        ranks.together(looks.take_best)
+        ranks.align(model)
 
 
 def diffusion_state(path: Path) -> Path:

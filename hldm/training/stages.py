@@ -75,11 +75,16 @@ class DiffusionStage(Stage):
     def loss(self, step: int) -> dict[str, Tensor]:
         chosen = self.batch(step)
         noise = stream(self.seed, f"{self.name}/noise", step, self.labels.device)
-        part, posterior_noise = self.latents.rows(chosen), None
+        part = self.latents.rows(chosen)
         self.latents.ahead(lambda: self.batch(step + 1))
+        labels = self.labels[chosen.to(self.labels.device)]
+        return {"loss": self.loss_of(part, labels, noise)}
+
+    def loss_of(self, part: Encoded, labels: Tensor, noise: Generator) -> Tensor:
+        """The loss of B latents with these moments and labels (B,), a scalar; each latent is drawn anew."""
+        posterior_noise = None
         if self.diffusion.process.starts_from_posterior_noise:
             posterior_noise = torch.randn(part.loc.shape, generator=noise, device=part.loc.device)
         with torch.no_grad():
             v = self.diffusion.autoencoder.draw(part, noise if posterior_noise is None else posterior_noise)
-        labels = self.labels[chosen.to(self.labels.device)]
-        return {"loss": self.diffusion.diffusion_loss(v, labels, noise, posterior_noise)}
+        return self.diffusion.diffusion_loss(v, labels, noise, posterior_noise)
