@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
+from hldm.config import gpus
 from hldm.config.autoencoder import KL, Autoencoder
 from hldm.config.base import Auto, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
@@ -49,6 +50,11 @@ class Hardware(Section):
     )
     channels_last: Switch = Field(
         default=False, description="keep the channels of feature maps last in memory, which suits GPUs in bfloat16"
+    )
+    gpu_model: gpus.Model | None = Field(
+        default=None,
+        description="GPU that a plan counts memory, disk and hours for; null: plans say what runs took here",
+        examples=["h100"],
     )
     slurm: Slurm | None = Field(default=None, description="jobs of SLURM; null: this machine")
 

@@ -23,6 +23,7 @@ from hldm.images import mean_image
 from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog, timeless
+from hldm.pipeline.speed import speed_of
 from hldm.pipeline.validation import looks_at_first_stage
 from hldm.run import stop
 from hldm.run.directory import MODEL
@@ -94,9 +95,9 @@ def train_first_stage(
 
         def record(step: int, figures: dict[str, float]) -> None:
             curve.log(step, timeless(figures), stage.name)
-            log.log(stage.name, step, figures)
+            log.log(stage.name, step, log.with_speed(stage.name, speed, figures))
 
-        looks = None
+        looks, speed = None, speed_of(stage.name, model, config)
         if config.training.validate_every is not None:
             show = partial(log.image, "progress_of_first_stage")
             looks = looks_at_first_stage(model, dataset, config, folder, show)

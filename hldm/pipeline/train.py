@@ -32,6 +32,7 @@ from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
 from hldm.pipeline.latent_cache import refuse_small_disk, training_latents
 from hldm.pipeline.log import RunLog, StageLog, run_log
+from hldm.pipeline.speed import speed_of
 from hldm.pipeline.stopwatch import Stopwatch
 from hldm.pipeline.validation import looks_at_diffusion
 from hldm.run.directory import MODEL, RunDirectory
@@ -212,7 +213,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
     stage = DiffusionStage(model, latents, labels, seed=seed, batch_size=batch_size)
-    looks = None
+    looks, speed = None, speed_of(stage.name, model, config)
     if training.validate_every is not None:
         looks = looks_at_diffusion(stage, dataset, config, path, lambda picture: log.image("progress", picture))
     averaged = train(
@@ -222,7 +223,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
         ema_decay=settings.ema_decay,
         state_path=diffusion_state(path),
         on_start=lambda step: log.resume_at(stage.name, step),
-        log=lambda step, figures: log.log(stage.name, step, figures),
+        log=lambda step, figures: log.log(stage.name, step, log.with_speed(stage.name, speed, figures)),
         on_step=lambda step: log.progress(stage.name, step, steps),
         on_save=log.lines.sync,
     )
