@@ -4,13 +4,15 @@
 
 Pictures are made: 300 × 256 pixels of smooth colours with grain, JPEG of quality 75 in a folder and WebP in an LMDB, as
 LSUN has them. All ways decode the same files to the same 256 × 256 squares, in batches of 64; torchvision's are cut and
-resized by the same two calls of Pillow. Ways take turns within a repeat, and the middle repeat counts, so that what
-else the machine does meets all of them. "Decoding" is one process that does nothing else.
+resized by the same two calls of Pillow. Ways take turns within a repeat, and the middle repeat counts. Rates are by
+seconds of processors, of all processes with their starts, and by the clock, which says little where others share the
+machine. "Decoding" is one process that does nothing else.
 """
 
 import hashlib
 import os
 import platform
+import resource
 import statistics
 import sys
 import tempfile
@@ -103,15 +105,27 @@ def stacked(rows: list[tuple[Tensor, object]]) -> Tensor:
     return torch.stack([image for image, _ in rows])
 
 
-def rates(ways: dict[str, Callable[[], None]], total: int, repeats: int) -> dict[str, float]:
-    """Images per second of each way, the middle one of the repeats."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def rates(ways: dict[str, Callable[[], None]], total: int, repeats: int) -> dict[str, tuple[float, float]]:
+    """Images per second of processors and of the clock, of each way; the middle ones of the repeats."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start, before = time.perf_counter(), processor_seconds()
             way()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: total / statistics.median(own) for name, own in seconds.items()}
+            seconds[name].append((processor_seconds() - before, time.perf_counter() - start))
+    return {
+        name: (
+            total / statistics.median(own[0] for own in all_own),
+            total / statistics.median(own[1] for own in all_own),
+        )
+        for name, all_own in seconds.items()
+    }
+
+
+def processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(own.ru_utime + own.ru_stime for own in used)
 
 
 def compared(root: Path, total: int, readers: int, repeats: int) -> None:
@@ -137,8 +151,10 @@ def compared(root: Path, total: int, readers: int, repeats: int) -> None:
             total,
             repeats,
         )
-        print(f"| {name} | " + " | ".join(f"{found[way]:.0f}" for way in ("decoding", "hldm", "torchvision")), end="")
-        print(f" | {found['hldm'] / found['decoding']:.2f} | {found['hldm'] / found['torchvision']:.2f} |", flush=True)
+        for kind, what in enumerate(("processors", "the clock")):
+            alone, own, torchvision = (found[way][kind] for way in ("decoding", "hldm", "torchvision"))
+            figures = f"{alone:.0f} | {own:.0f} | {torchvision:.0f} | {own / alone:.2f} | {own / torchvision:.2f}"
+            print(f"| {name}, by {what} | {figures} |", flush=True)
 
 
 def lsun_of_torchvision(scenes: Path, lists: Path) -> LSUNClass:

@@ -55,7 +55,7 @@ def _square(image: Image.Image, side: int, channels: int) -> NDArray[np.uint8]:
     image = image.crop((left, top, left + crop, top + crop))
     # Pillow's filters grow with the reduction: that is the antialiasing
     pixels = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
-    return np.ascontiguousarray(pixels.reshape(side, side, channels).transpose(2, 0, 1))
+    return np.array(pixels.reshape(side, side, channels).transpose(2, 0, 1), order="C")  # a copy that may be written
 
 
 def _in_colour(image: Image.Image) -> Image.Image:
