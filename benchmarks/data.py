@@ -4,9 +4,9 @@
 
 Pictures are made: 300 × 256 pixels of smooth colours with grain, JPEG of quality 75 in a folder and WebP in an LMDB, as
 LSUN has them. All ways decode the same files to the same 256 × 256 squares, in batches of 64; torchvision's are cut and
-resized by the same two calls of Pillow. Ways take turns within a repeat, and the middle repeat counts. Rates are by
-seconds of processors, of all processes with their starts, and by the clock, which says little where others share the
-machine. "Decoding" is one process that does nothing else.
+resized by the same two calls of Pillow. Ways take turns within a repeat, and the middle repeat counts. Decoding is one
+process that does nothing else. Rates are by seconds of the processes that read, starts included, which is what bounds a
+run with a processor for each; of all processes; and of the clock, which says little where others share the machine.
 """
 
 import hashlib
@@ -105,27 +105,28 @@ def stacked(rows: list[tuple[Tensor, object]]) -> Tensor:
     return torch.stack([image for image, _ in rows])
 
 
-def rates(ways: dict[str, Callable[[], None]], total: int, repeats: int) -> dict[str, tuple[float, float]]:
-    """Images per second of processors and of the clock, of each way; the middle ones of the repeats."""
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+def rates(ways: dict[str, Callable[[], None]], total: int, repeats: int) -> dict[str, list[float]]:
+    """Way → images per second of `KINDS`, the middle ones of the repeats."""
+    seconds: dict[str, list[list[float]]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
             start, before = time.perf_counter(), processor_seconds()
             way()
-            seconds[name].append((processor_seconds() - before, time.perf_counter() - start))
+            own, readers = (after - earlier for after, earlier in zip(processor_seconds(), before, strict=True))
+            seconds[name].append([readers or own, own + readers, time.perf_counter() - start])
     return {
-        name: (
-            total / statistics.median(own[0] for own in all_own),
-            total / statistics.median(own[1] for own in all_own),
-        )
-        for name, all_own in seconds.items()
+        name: [total / statistics.median(kind) for kind in zip(*rows, strict=True)] for name, rows in seconds.items()
     }
 
 
-def processor_seconds() -> float:
-    """Of this process and of its children that have ended."""
+KINDS = ("processor that reads", "processors", "the clock")
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Of this process, and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(own.ru_utime + own.ru_stime for own in used)
+    own, children = (each.ru_utime + each.ru_stime for each in used)
+    return own, children
 
 
 def compared(root: Path, total: int, readers: int, repeats: int) -> None:
@@ -151,7 +152,7 @@ def compared(root: Path, total: int, readers: int, repeats: int) -> None:
             total,
             repeats,
         )
-        for kind, what in enumerate(("processors", "the clock")):
+        for kind, what in enumerate(KINDS):
             alone, own, torchvision = (found[way][kind] for way in ("decoding", "hldm", "torchvision"))
             figures = f"{alone:.0f} | {own:.0f} | {torchvision:.0f} | {own / alone:.2f} | {own / torchvision:.2f}"
             print(f"| {name}, by {what} | {figures} |", flush=True)

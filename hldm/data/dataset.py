@@ -55,7 +55,7 @@ class Split(ABC):
 
     @abstractmethod
     def read(self, indices: Tensor) -> Tensor:
-        """The images at `indices`, int64 (B,) in any order: uint8 (B, C, H, W), or float32 (B, D)."""
+        """The images at `indices`, int64 (B,) in any order: a new tensor, uint8 (B, C, H, W) or float32 (B, D)."""
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """What `read` gives for each of these indices, in their order. Where there are `readers`, they read ahead."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from hldm.data.dataset import Split
 from hldm.data.pictures import PREPROCESSING, UnreadableError, prepared
@@ -78,6 +79,8 @@ class StreamedSplit(Split):
 
     def read(self, indices: Tensor) -> Tensor:
         images = torch.empty(len(indices), self.channels, self.side, self.side, dtype=torch.uint8)
+        if get_worker_info() is not None:
+            images.share_memory_()  # written where the parent reads it, and so not copied once more
         for place, index in enumerate(indices.tolist()):
             images[place] = torch.from_numpy(self._readable(index))
         return images
@@ -127,7 +130,8 @@ class MirroredSplit(Split):
     def read(self, indices: Tensor) -> Tensor:
         images = self.plain.read(indices % len(self.plain))
         turned = (indices >= len(self.plain)).to(images.device)
-        return torch.where(turned.view(-1, 1, 1, 1), images.flip(-1), images)
+        images[turned] = images[turned].flip(-1)  # what `read` gives is nobody else's
+        return images
 
     def to(self, device: torch.device) -> Split:
         return MirroredSplit(self.plain.to(device))
