@@ -67,6 +67,7 @@ class Convolutions(Autoencoder):
         examples=[[16, 32, 64]],
     )
     layers_per_block: Count = Field(default=1, description="ResNet blocks per level", examples=[1])
+    groups: Count = Field(default=8, description="groups that channels are normalised in", examples=[32])
     patch_size: Count = Field(
         default=2, description="side of the pixel blocks that are folded into channels first", examples=[2]
     )
@@ -133,6 +134,11 @@ class VQ(Convolutions, target="hldm.autoencoder.VQAutoencoder"):
 
     is_variational = False
 
+    likelihood: Literal["bernoulli", "l1"] = Field(
+        default="bernoulli",
+        description="Bernoulli on grey levels, in nats per image, or the mean absolute error of pixels in [−1, 1], "
+        "with every other term a mean too, as in latent diffusion",
+    )
     codebook_size: Annotated[Whole, Ge(2)] = Field(default=256, description="number of codes", examples=[256])
     codebook: Literal["gradient", "ema"] = Field(
         default="gradient", description="what codes follow: the loss, or the running midpoint of their points"

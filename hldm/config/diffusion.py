@@ -27,7 +27,7 @@ Width = Annotated[
 
 
 class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
-    """The U-Net of Stable Diffusion: ResNet blocks at every level, attention at the lowest."""
+    """The U-Net of latent diffusion: ResNet blocks at every level, attention at some."""
 
     layout = Layout.MAP
 
@@ -41,6 +41,19 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
         default=1, description="ResNet blocks per level on the way down, one more up", examples=[1]
     )
     head_channels: Count = Field(default=32, description="channels of one attention head", examples=[32])
+    groups: Count = Field(default=16, description="groups that channels are normalised in", examples=[32])
+    attention_resolutions: tuple[Count, ...] | None = Field(
+        default=None,
+        description="levels with attention, by how many times smaller than the latent they are; null: the last one",
+        examples=[[8, 4, 2]],
+    )
+    middle: Literal["resnet", "attention"] = Field(
+        default="resnet",
+        description="lowest point, without text: one ResNet block, or attention between two of them",
+    )
+    class_embedding: Switch = Field(
+        default=True, description="whether labels, or their absence, have an embedding; false with conditioning=none"
+    )
     modulation: Literal["shift", "scale_shift"] = Field(
         default="shift", description="what time and label do to the channels of a ResNet block"
     )
@@ -54,6 +67,14 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
         default=FixedCurvature(value=1.0),
         description="curvature of stem=gyroplane and attention=hyperbolic_distance: a number, or learnable",
     )
+
+    @property
+    def attention_levels(self) -> tuple[bool, ...]:
+        """Whether each level, from the finest to the coarsest, has attention."""
+        levels = range(len(self.block_channels))
+        if self.attention_resolutions is None:
+            return tuple(level == levels[-1] for level in levels)
+        return tuple(2**level in self.attention_resolutions for level in levels)
 
     @property
     def is_hyperbolic(self) -> bool:
@@ -184,10 +205,10 @@ class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
     method: Literal["ddim", "ddpm", "dpm_solver++", "unipc", "euler"] = Field(default="ddim", description="sampler")
     steps: Count = Field(default=50, le=TRAIN_STEPS, description="steps, each a network evaluation", examples=[50])
     eta: ZeroToOne = Field(default=0.0, description="noise of method=ddim: 0 none, 1 as much as ddpm", examples=[1])
-    spacing: Literal["trailing", "leading", "linspace", "quadratic"] = Field(
+    spacing: Literal["trailing", "leading", "leading_1", "linspace", "quadratic"] = Field(
         default="trailing",
-        description="steps of the schedule that are visited: equal ones from its end, up to its start, between both, "
-        "or shorter ones near the data",
+        description="steps of the schedule that are visited: equal ones from its end, up to its start, up to one "
+        "before it, which ends there as latent diffusion does, between both, or shorter ones near the data",
     )
 
     def unread(self) -> set[str]:
@@ -203,3 +224,8 @@ class Diffusion(Section):
 
     process: Process | None = Field(default=FlowMatching(), description="path from noise to latents")
     sampler: Sampler | None = Field(default=FlowSampler(), description="what draws latents")
+    latent_scale: Positive | None = Field(
+        default=None,
+        description="what latents are divided by, 1 in LDM-VQ; null: the root mean square that is measured",
+        examples=[1.0],
+    )

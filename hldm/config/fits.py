@@ -321,11 +321,32 @@ def widths(c: RunConfig) -> Iterator[str]:
         )
     if not isinstance(denoiser, UNet):
         return
-    head, last = denoiser.head_channels, denoiser.block_channels[-1]
-    if last % head:
+    head, groups, widths = denoiser.head_channels, denoiser.groups, denoiser.block_channels
+    if uneven := [width for width in widths if width % groups]:
         yield (
-            f"denoiser.head_channels={head} does not divide {last}, the last of denoiser.block_channels, into "
-            f"attention heads. Try denoiser.head_channels={math.gcd(head, last)}."
+            f"denoiser.groups={groups} does not divide {uneven[0]} of denoiser.block_channels into groups. "
+            f"Try denoiser.groups={math.gcd(groups, *widths)}."
+        )
+    allowed = [2**level for level in range(len(widths))]
+    if unknown := [factor for factor in denoiser.attention_resolutions or () if factor not in allowed]:
+        yield (
+            f"denoiser.attention_resolutions has {unknown[0]}, and the {len(widths)} levels of denoiser.block_channels "
+            f"are {', '.join(map(str, allowed))} times smaller than the latent. Take some of these."
+        )
+    attending = [width for width, attends in zip(widths, denoiser.attention_levels, strict=True) if attends]
+    if c.conditioning.reads_text or denoiser.middle == "attention":
+        attending.append(widths[-1])
+    if uneven := [width for width in attending if width % head]:
+        where = "the last" if uneven[0] == widths[-1] else "one"
+        yield (
+            f"denoiser.head_channels={head} does not divide {uneven[0]}, {where} of denoiser.block_channels, into "
+            f"attention heads. Try denoiser.head_channels={math.gcd(head, *attending)}."
+        )
+    has_classes = c.has_diffusion and c.conditioning.takes_labels and not c.conditioning.reads_text
+    if has_classes and not denoiser.class_embedding:
+        yield (
+            "denoiser.class_embedding=false tells the network no class, and this conditioning has classes to tell. "
+            "Type conditioning=none, or denoiser.class_embedding=true."
         )
     if denoiser.attention == "hyperbolic_distance" and not _has_balls(head):
         yield (
@@ -339,7 +360,12 @@ def sides(c: RunConfig) -> Iterator[str]:
     """Every level can halve the side, and an image fits into it."""
     autoencoder, image = c.autoencoder, c.dataset.image_side
     if isinstance(autoencoder, Convolutions):
-        side, patch = autoencoder.padded_side, autoencoder.patch_size
+        side, patch, groups = autoencoder.padded_side, autoencoder.patch_size, autoencoder.groups
+        if uneven := [width for width in autoencoder.block_channels if width % groups]:
+            yield (
+                f"autoencoder.groups={groups} does not divide {uneven[0]} of autoencoder.block_channels into groups. "
+                f"Try autoencoder.groups={math.gcd(groups, *autoencoder.block_channels)}."
+            )
         halvings = len(autoencoder.block_channels) - 1
         halvings += len(c.denoiser.block_channels) - 1 if isinstance(c.denoiser, UNet) and c.has_diffusion else 0
         if side % (divisor := patch * 2**halvings):

@@ -27,6 +27,7 @@ COMPANY = {
     "autoencoder=kl_map_global": ["latent=map_global"],
     "denoiser=mlp": ["latent=global"],
     "denoiser=cross_attention": ["latent=global"],
+    "denoiser=unet_ldm": ["conditioning=none"],
     "denoiser=unet_mlp": ["latent=map_global"],
     "dataset=branching": ["autoencoder=mlp", "diffusion=none", "metrics=vectors"],
     "training=pvae": ["diffusion=none"],
