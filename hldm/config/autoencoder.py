@@ -191,14 +191,24 @@ class MLP(Posterior, Autoencoder, target="hldm.autoencoder.MLPAutoencoder"):
 
 
 class Published(Autoencoder, target="hldm.autoencoder.PublishedAutoencoder"):
-    """A published autoencoder in diffusers' folder format, frozen: first_stage=<folder> says which. Flat."""
+    """A published autoencoder in diffusers' folder format, frozen: first_stage=<folder> says which."""
 
     is_variational = False
     is_published = True
+    only_curved = frozenset({"scaling", "radius"})
 
     architecture: Annotated[Mapping[str, Any], AfterValidator(sound)] | None = Field(
         default=None, description="content of its config.json, read from first_stage"
     )
     padded_side: Count = Field(
         default=32, description="height and width that images are padded to with black", examples=[32]
+    )
+    scaling: Positive | None = Field(
+        default=None,
+        description="what latents are multiplied by before they are normal coordinates of a ball; null: its own "
+        "scaling_factor, 1 of a VQModel",
+        examples=[0.18215],
+    )
+    radius: Positive = Field(
+        default=4.0, description="largest √c|v| of a latent on a ball, which is cut to it", examples=[4.0]
     )

@@ -1,13 +1,17 @@
 """The second stage: the denoiser, the process that it is trained on, and the sampler that runs it backwards."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, MultipleOf
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hldm.config.autoencoder import Layout
-from hldm.config.base import Count, Number, Positive, Refusal, Section, Switch, ZeroToOne
+from hldm.config.base import Count, Number, Positive, Refusal, Section, Switch, UserPath, Words, ZeroToOne
 from hldm.config.geometry import Curvature, FixedCurvature
+from hldm.config.published import WEIGHTS, sound
+from hldm.files import content_digest
 
 # ---------------------------------------------------------------------------------------------------------- denoisers
 
@@ -121,6 +125,23 @@ class MapGlobal(UNet, target="hldm.diffusion.MapGlobalDenoiser"):
 
     width: Count = Field(default=128, description="width of the MLP", examples=[128])
     blocks: Count = Field(default=2, description="residual blocks of the MLP", examples=[2])
+
+
+class PublishedUNet(Denoiser, target="hldm.diffusion.PublishedUNet"):
+    """A published U-Net in diffusers' folder format, which training starts from: denoiser.folder says which."""
+
+    layout = Layout.MAP
+
+    folder: Annotated[UserPath | None, Words("a folder")] = Field(
+        default=None, description="folder of the U-Net, or of a pipeline with unet/ in it", examples=["ldm/unet"]
+    )
+    architecture: Annotated[Mapping[str, Any], AfterValidator(sound)] | None = Field(
+        default=None, description="content of its config.json, read from the folder"
+    )
+
+    def by_content(self) -> dict[str, str]:
+        files = [Path(self.folder) / name for name in ("config.json", WEIGHTS)] if self.folder else []
+        return {"folder": content_digest(files)} if files and all(file.is_file() for file in files) else {}
 
 
 # ---------------------------------------------------------------------------------------------- processes and samplers

@@ -24,6 +24,7 @@ from hldm.config.diffusion import (
     TangentDDPM,
     UNet,
 )
+from hldm.config.fits_published import published, published_unet
 from hldm.config.fits_samples import curves, data, known_trees, noise_schedule
 from hldm.config.geometry import PoincareBall
 from hldm.config.schema import RunConfig
@@ -38,6 +39,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         global_points,
         parts,
         published,
+        published_unet,
         likelihoods,
         curves,
         processes,
@@ -179,33 +181,6 @@ def parts(c: RunConfig) -> Iterator[str]:
         yield (
             f"diffusion=none samples from the autoencoder's prior, and {_named(autoencoder)} has none. Type "
             f"diffusion=flow to learn one{_or_kl(autoencoder)}."
-        )
-
-
-def published(c: RunConfig) -> Iterator[str]:
-    """A published autoencoder is flat and comes from a folder."""
-    autoencoder = c.autoencoder
-    if not isinstance(autoencoder, Published):
-        return
-    if c.first_stage is None:
-        yield (
-            "autoencoder=published is an autoencoder that is trained already. Say where it lies: "
-            "first_stage=<folder with config.json and diffusion_pytorch_model.safetensors>."
-        )
-        return
-    if not c.has_flat_latents or c.geometry.decoder_stem != "linear":
-        yield (
-            f"first_stage={c.first_stage} was trained in flat space, and geometry={c.geometry.name} would take its "
-            "latents for points of another space. Type geometry=euclidean."
-        )
-    levels = len((autoencoder.architecture or {}).get("block_out_channels", [0]))
-    levels += len(c.denoiser.block_channels) if isinstance(c.denoiser, UNet) else 1
-    side, divisor = autoencoder.padded_side, 2 ** (levels - 2)
-    if side % divisor:
-        yield (
-            f"autoencoder.padded_side={side} cannot be halved by the levels of first_stage={c.first_stage} and the "
-            f"denoiser: it must be a multiple of {divisor}, such as "
-            f"autoencoder.padded_side={divisor * -(-side // divisor)}."
         )
 
 

@@ -75,7 +75,9 @@ class FirstStage(Stage):
 class DiffusionStage(Stage):
     """Training of denoiser and conditioning."""
 
-    steps: Count = Field(default=900, description="training steps", examples=[100])
+    steps: NotNegativeWhole = Field(
+        default=900, description="training steps; 0 leaves a published denoiser as it is", examples=[100]
+    )
     ema_decay: Share = Field(
         default=0.995, description="decay of the average of the weights that is kept", examples=[0.995]
     )

@@ -10,6 +10,7 @@ from tests.conftest import Invoke
 from tests.published import described
 
 PUBLISHED = described(Path(tempfile.mkdtemp()))
+UNET = described(PUBLISHED / "unet4", _class_name="UNet2DModel", in_channels=4, out_channels=4)
 GIVEN = ["autoencoder=published", f"first_stage={PUBLISHED}"]
 
 WRONG: dict[str, tuple[list[str], list[str]]] = {
@@ -249,7 +250,28 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "a first stage that is a number": (["first_stage=3"], ["/3 is neither a run", "null to train one"]),
     "published, but where": (["autoencoder=published"], ["first_stage=<folder"]),
     "a published folder by itself": ([f"first_stage={PUBLISHED}"], ["Type autoencoder=published"]),
-    "published on a ball": ([*GIVEN, "geometry=poincare"], ["flat space", "Type geometry=euclidean"]),
+    "published on a ball that is learned": (
+        [*GIVEN, "geometry=poincare", "curvature=learnable"],
+        ["is frozen", "curvature=1.0"],
+    ),
+    "a published network, but where": (["denoiser=published"], ["denoiser.folder=<folder"]),
+    "a published network that predicts no latents": (
+        ["denoiser=published", f"denoiser.folder={described(PUBLISHED / 'unet3', _class_name='UNet2DModel')}"],
+        ["takes 3 channels and predicts 3", "latents have 4"],
+    ),
+    "a published network that is told no class": (
+        ["denoiser=published", f"denoiser.folder={UNET}"],
+        ["told nothing", "conditioning=none"],
+    ),
+    "a first stage as a network": (
+        ["denoiser=published", "conditioning=none", f"denoiser.folder={PUBLISHED}"],
+        ["AutoencoderKL", "UNet2DModel or UNet2DConditionModel"],
+    ),
+    "an untrained network left as it is": (["training.diffusion.steps=0"], ["untrained", "denoiser=published"]),
+    "a network left as it is whose latents are measured": (
+        ["denoiser=published", "conditioning=none", f"denoiser.folder={UNET}", "training.diffusion.steps=0"],
+        ["diffusion=ldm"],
+    ),
     "published without diffusion": ([*GIVEN, "diffusion=none"], ["Type diffusion=flow"]),
     "published without likelihood": ([*GIVEN, "metrics.likelihood_images=5"], ["Type metrics.likelihood_images=0"]),
     "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics=digits"]),

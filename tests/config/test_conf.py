@@ -19,9 +19,11 @@ ROOT = CHECKOUT
 CHOICES = Options()
 OPTIONS = [(group, option) for group, options in CHOICES.of_runs.items() for option in options]
 PUBLISHED = described(Path(tempfile.mkdtemp()))
+UNET = described(Path(tempfile.mkdtemp()), _class_name="UNet2DModel", in_channels=4, out_channels=4)
 
 COMPANY = {
     "autoencoder=published": [f"first_stage={PUBLISHED}"],
+    "denoiser=published": [f"denoiser.folder={UNET}", "conditioning=none"],
     "autoencoder=mlp": ["diffusion=none"],
     "autoencoder=kl_global": ["latent=global"],
     "autoencoder=kl_map_global": ["latent=map_global"],
