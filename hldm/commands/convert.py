@@ -3,11 +3,11 @@
     hldm convert source=models/ldm/lsun_beds256/model.ckpt out=weights/lsun
     hldm convert source=ddpm-ema-bedroom-256 out=weights/ddpm
 
-A checkpoint of CompVis/latent-diffusion (.ckpt, .pt, .safetensors), of a whole model or a first stage alone, becomes the
-models of diffusers, with the running average of the U-Net's weights; weights=last takes those of the last step. Width of
-the attention heads is read from config.yaml beside it, or from config=…, else it is 32, as in all of these models. Of a
-pickle only tensors are kept, and nothing in it is run. A folder of diffusers is written again in safetensors. Every
-tensor is used, or a group that is left out is named.
+A checkpoint of CompVis/latent-diffusion (.ckpt, .pt, .safetensors), of a whole model or a first stage alone, becomes
+the models of diffusers, with the running average of the U-Net's weights; weights=last takes those of the last step. The
+width of attention heads is read from config.yaml beside it, or from config=…, else it is 32, as in all of these models.
+Of a pickle only tensors are kept, and nothing in it is run. A folder of diffusers is written again in safetensors.
+Every tensor is used, or a group that is left out is named.
 
 With images=<folder of pictures> they go through the first stage and back: error, and scale of the latents.
 

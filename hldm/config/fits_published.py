@@ -24,8 +24,8 @@ def published(c: RunConfig) -> Iterator[str]:
             f"curvature=learnable is learned with the autoencoder, and that of first_stage={c.first_stage} is frozen. "
             "Type a number, such as curvature=1.0."
         )
-    levels = len((autoencoder.architecture or {}).get("block_out_channels", [0])) + _levels(c)
-    side, divisor = autoencoder.padded_side, 2 ** (levels - 2)
+    halved = len((autoencoder.architecture or {}).get("block_out_channels", [0])) + levels(c)
+    side, divisor = autoencoder.padded_side, 2 ** (halved - 2)
     if side % divisor:
         yield (
             f"autoencoder.padded_side={side} cannot be halved by the levels of first_stage={c.first_stage} and the "
@@ -34,7 +34,8 @@ def published(c: RunConfig) -> Iterator[str]:
         )
 
 
-def _levels(c: RunConfig) -> int:
+def levels(c: RunConfig) -> int:
+    """Levels of the denoiser, each of which but the last halves a map; 1 where there is none."""
     denoiser = c.denoiser
     if isinstance(denoiser, PublishedUNet):
         return len((denoiser.architecture or {}).get("block_out_channels", [0]))

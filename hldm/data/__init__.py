@@ -2,8 +2,9 @@
 
 from hldm.data.branching import branching
 from hldm.data.dataset import Dataset, InMemorySplit, Split
+from hldm.data.folder import folder
 from hldm.data.idx import mnist
 from hldm.data.omniglot import omniglot
 from hldm.data.tree_images import tree_images
 
-__all__ = ["Dataset", "InMemorySplit", "Split", "branching", "mnist", "omniglot", "tree_images"]
+__all__ = ["Dataset", "InMemorySplit", "Split", "branching", "folder", "mnist", "omniglot", "tree_images"]

@@ -7,7 +7,7 @@ are called images as well. An image shape is (C, H, W) or (D,).
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -54,6 +54,15 @@ class Split(ABC):
     def read(self, indices: Tensor) -> Tensor:
         """The images at `indices`, int64 (B,) in any order: uint8 (B, C, H, W), or float32 (B, D)."""
 
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        """What `read` gives for each of these indices, in their order. A split that streams reads ahead meanwhile."""
+        return map(self.read, chosen)
+
+    @property
+    def plain(self) -> "Split":
+        """The split without mirrored images."""
+        return self
+
     def to(self, device: torch.device) -> "Split":
         """A split whose `read` gives images on `device`, where it can hold them all there; else this split as it is."""
         return self
@@ -67,8 +76,7 @@ class Split(ABC):
         if not len(self):
             return
         numbers = math.prod(self.first(1).shape)
-        for indices in torch.arange(len(self)).split(max(1, NUMBERS_AT_ONCE // numbers)):
-            yield self.read(indices)
+        yield from self.batches(torch.arange(len(self)).split(max(1, NUMBERS_AT_ONCE // numbers)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -125,6 +133,7 @@ class Dataset:
         class_words: what captions call each class, `class_names` by default.
         parents: where the images are nodes of a known tree, int64 (nodes,): the node above each one, the root's being
             itself. The labels are a level of that tree, or its nodes; `Split.nodes` says each image's node.
+        classes_repeat: whether each class of the test images has training images too; captions may have none.
     """
 
     name: str
@@ -135,6 +144,7 @@ class Dataset:
     test: Split
     class_words: tuple[str, ...] = ()
     parents: Tensor | None = None
+    classes_repeat: bool = True
 
     def __post_init__(self) -> None:
         if not self.class_words:

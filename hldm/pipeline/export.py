@@ -1,4 +1,4 @@
-"""A trained run → a folder for others: a pipeline of diffusers where it is one, else weights, configuration and a card."""
+"""A trained run → a folder for others: a pipeline of diffusers where it is one, else weights and configuration."""
 
 import json
 import shutil
@@ -25,7 +25,12 @@ from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.pretrained import FACTS, WEIGHTS
 from hldm.run.directory import MODEL, RunDirectory
 
-SPACINGS = {"trailing": ("trailing", 0), "leading": ("leading", 0), "leading_1": ("leading", 1), "linspace": ("linspace", 0)}
+SPACINGS = {
+    "trailing": ("trailing", 0),
+    "leading": ("leading", 0),
+    "leading_1": ("leading", 1),
+    "linspace": ("linspace", 0),
+}
 """Ours → timestep_spacing and steps_offset of diffusers."""
 
 
@@ -85,7 +90,7 @@ def obstacles(model: LatentModel, config: RunConfig) -> Iterator[str]:
     if not isinstance(autoencoder, PublishedAutoencoder | VQAutoencoder):
         yield "Its first stage is not autoencoder=vq_f4, vq or published, which diffusers has."
     elif isinstance(folding, PixelFolding) and (folding.patch_size > 1 or folding.right or folding.bottom):
-        yield "Its first stage folds or pads pixels; autoencoder.patch_size=1 with padded_side that of the images does not."
+        yield "Its first stage folds or pads pixels; autoencoder.patch_size=1 with the images' own side does not."
     if isinstance(autoencoder, PublishedAutoencoder) and autoencoder.channels != autoencoder.image_shape[0]:
         yield "Its first stage sees grey images as colour ones."
     if isinstance(config.autoencoder, VQ) and config.autoencoder.likelihood != "l1":
@@ -127,7 +132,11 @@ def first_stage_of(autoencoder: Autoencoder, config: RunConfig) -> Any:
         norm_num_groups=settings.groups,
         sample_size=autoencoder.image_shape[-1],
     )
-    names = {"latent_head.": "quant_conv.", "decoder_stem.": "post_quant_conv.", "quantizer.codes": "quantize.embedding.weight"}
+    names = {
+        "latent_head.": "quant_conv.",
+        "decoder_stem.": "post_quant_conv.",
+        "quantizer.codes": "quantize.embedding.weight",
+    }
     state = {}
     for name, x in autoencoder.state_dict().items():
         if not name.startswith("quantizer.") or name == "quantizer.codes":
@@ -191,7 +200,7 @@ def _spacing(config: RunConfig) -> str:
     return section.spacing if isinstance(section, SamplerSection) else "trailing"
 
 
-# ------------------------------------------------------------------------------------------------------- a folder of ours
+# ----------------------------------------------------------------------------------------------------- a folder of ours
 
 
 def _without_places(node: Any) -> Any:

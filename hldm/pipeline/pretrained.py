@@ -1,8 +1,8 @@
 """A trained model in three lines of Python, without its data set: from a run, an exported folder, or weights of others.
 
-    from hldm.pipeline.pretrained import HLDM
-    model = HLDM.from_pretrained("outputs/main/<run>")
-    images = model.sample(16, seed=0)
+from hldm.pipeline.pretrained import HLDM
+model = HLDM.from_pretrained("outputs/main/<run>")
+images = model.sample(16, seed=0)
 """
 
 import json
@@ -26,6 +26,7 @@ from hldm.data import Dataset
 from hldm.data.dataset import InMemorySplit
 from hldm.data.pictures import UnreadableError, prepared
 from hldm.diffusion import DiffusionSampler, PublishedUNet, TangentDDPM
+from hldm.diffusion.tangent_ddpm import PREDICTIONS
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.images import to_uint8, to_unit
@@ -69,11 +70,12 @@ class HLDM:
         path = expanded(str(source))
         if (path / "config.yaml").is_file():
             return cls._of_ours(path, torch.device(device))
+        unet: Any
         if path.is_file():
             parts = convert(read_tensors(path))
             unet, first_stage, scheduler = parts.unet, parts.first_stage, parts.scheduler
         elif (path / "model_index.json").is_file():
-            unet: Any = load_component(path / "unet")
+            unet = load_component(path / "unet")
             first_stage = first_stage_in(path)
             scheduler = DDIMScheduler.from_pretrained(path / "scheduler", local_files_only=True)
         else:
@@ -141,7 +143,7 @@ def first_stage_in(folder: Path) -> VQModel | AutoencoderKL:
     return load_component(part)
 
 
-def of_diffusers(unet: nn.Module, first_stage: nn.Module, scheduler: DDIMScheduler) -> LatentDiffusion:
+def of_diffusers(unet: Any, first_stage: nn.Module, scheduler: DDIMScheduler) -> LatentDiffusion:
     """An unconditional latent diffusion model of diffusers as one of ours, in float32.
 
     Raises:
@@ -149,7 +151,8 @@ def of_diffusers(unet: nn.Module, first_stage: nn.Module, scheduler: DDIMSchedul
     """
     settings: Any = scheduler.config
     schedule = (settings.beta_start, settings.beta_end, settings.beta_schedule)
-    process = TangentDDPM(prediction={"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}[settings.prediction_type])
+    predicted: Any = {theirs: ours for ours, theirs in PREDICTIONS.items()}[settings.prediction_type]
+    process = TangentDDPM(prediction=predicted)
     if not torch.allclose(scheduler.betas, process.scheduler.betas, rtol=1e-4):
         raise UserError(
             f"The noise schedule of this model, {schedule}, is not latent diffusion's, √β linear from √.0015 to √.0195."
@@ -172,7 +175,7 @@ def of_diffusers(unet: nn.Module, first_stage: nn.Module, scheduler: DDIMSchedul
 
 
 def scaling_factor(first_stage: nn.Module) -> float:
-    """What the process multiplies latents by. A VQModel whose config.json has its class's default was trained with 1."""
+    """What the process multiplies latents by; 1 of a VQModel whose config.json has its class's default, .18215."""
     settings: Any = first_stage.config
     is_default = isinstance(first_stage, VQModel) and settings.scaling_factor == 0.18215
     return 1.0 if is_default else float(settings.scaling_factor)
@@ -210,7 +213,9 @@ def round_trip(first_stage: nn.Module, folder: Path, most: int = 16) -> str:
             break
     if not images:
         raise UserError(f"images={folder} has no picture.")
-    autoencoder = published_autoencoder(first_stage, settings.sample_size // 2 ** (len(settings.block_out_channels) - 1))
+    autoencoder = published_autoencoder(
+        first_stage, settings.sample_size // 2 ** (len(settings.block_out_channels) - 1)
+    )
     pictures = torch.stack(images)
     v = torch.cat([autoencoder.encode(to_unit(image[None])).loc for image in pictures])
     rebuilt = torch.cat([to_uint8(autoencoder.to_images(latent[None])) for latent in v])

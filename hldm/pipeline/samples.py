@@ -259,7 +259,10 @@ def floor(
             draws, which is what diffusion learns to make: no sample can be expected to do better.
     """
     batch_size, seed = config.metrics.sampling_batch_size, config.seed
-    real = dataset.train.read(draw_like(labels, dataset.train.labels, seed))
+    train = dataset.train.plain
+    # where each caption is there once no class can be drawn as often as it should be
+    wanted, there = (labels, train.labels) if dataset.classes_repeat else (labels * 0, train.labels * 0)
+    real = train.read(draw_like(wanted, there, seed))
     encoded = encode(model, real, batch_size=batch_size)
     drawn = model.autoencoder.draw(encoded, stream(seed, "reconstructions", 0, model.device))
     rebuilt = {"": decoded(model, encoded.loc, batch_size), "_drawn": decoded(model, drawn, batch_size)}

@@ -10,7 +10,7 @@ from tests.conftest import Invoke
 from tests.published import described
 
 PUBLISHED = described(Path(tempfile.mkdtemp()))
-UNET = described(PUBLISHED / "unet4", _class_name="UNet2DModel", in_channels=4, out_channels=4)
+UNET = described(PUBLISHED / "unet3", _class_name="UNet2DModel")
 GIVEN = ["autoencoder=published", f"first_stage={PUBLISHED}"]
 
 WRONG: dict[str, tuple[list[str], list[str]]] = {
@@ -256,8 +256,12 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     ),
     "a published network, but where": (["denoiser=published"], ["denoiser.folder=<folder"]),
     "a published network that predicts no latents": (
-        ["denoiser=published", f"denoiser.folder={described(PUBLISHED / 'unet3', _class_name='UNet2DModel')}"],
-        ["takes 3 channels and predicts 3", "latents have 4"],
+        [
+            "denoiser=published",
+            "conditioning=none",
+            f"denoiser.folder={described(PUBLISHED / 'unet4', _class_name='UNet2DModel', in_channels=4)}",
+        ],
+        ["takes 4 channels and predicts 3", "latents have 3"],
     ),
     "a published network that is told no class": (
         ["denoiser=published", f"denoiser.folder={UNET}"],

@@ -19,7 +19,7 @@ ROOT = CHECKOUT
 CHOICES = Options()
 OPTIONS = [(group, option) for group, options in CHOICES.of_runs.items() for option in options]
 PUBLISHED = described(Path(tempfile.mkdtemp()))
-UNET = described(Path(tempfile.mkdtemp()), _class_name="UNet2DModel", in_channels=4, out_channels=4)
+UNET = described(Path(tempfile.mkdtemp()), _class_name="UNet2DModel")
 
 COMPANY = {
     "autoencoder=published": [f"first_stage={PUBLISHED}"],

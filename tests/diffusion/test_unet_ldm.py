@@ -40,7 +40,9 @@ def parameters(module: torch.nn.Module) -> int:
 
 @cache
 def composed(*more: str) -> RunConfig:
-    return compose(["autoencoder=vq_f4", "denoiser=unet_ldm", "conditioning=none", *more])
+    return compose(
+        ["autoencoder=vq_f4", "autoencoder.padded_side=256", "denoiser=unet_ldm", "conditioning=none", *more]
+    )
 
 
 def on_meta(c: RunConfig) -> tuple[Any, Any]:

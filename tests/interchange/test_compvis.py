@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import LDMPipeline
 
+from hldm.commands import convert as command
 from hldm.errors import UserError
 from hldm.interchange import convert, load_component, read_tensors, save_pipeline
 
@@ -61,14 +63,18 @@ def test_the_models_compute_what_the_authors_code_does(tmp_path):
     assert "β from 0.0015 to 0.0195 in 1000 steps" in said
 
 
-def test_diffusers_samples_from_what_was_converted(tmp_path):
-    from diffusers import LDMPipeline
-
-    save_pipeline(convert(checkpoint(), head_channels=16), tmp_path)
-    pipeline = LDMPipeline.from_pretrained(tmp_path, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
+def test_the_command_writes_a_pipeline_of_diffusers(tmp_path, capsys):
+    torch.save({"state_dict": checkpoint(), "callbacks": {}}, tmp_path / "model.ckpt")
+    (tmp_path / "config.yaml").write_text("model: {params: {unet_config: {params: {num_head_channels: 16}}}}")
+    command.main([f"source={tmp_path / 'model.ckpt'}", f"out={tmp_path / 'out'}"])
+    assert "attention heads of 16 channels" in capsys.readouterr().out
+    pipeline = LDMPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
     assert pipeline.scheduler.config.steps_offset == 1
     assert not pipeline.scheduler.config.set_alpha_to_one
+    x, *_ = noise()
+    with torch.no_grad():
+        found = pipeline.unet(x, 977).sample.flatten()[:24]
+    torch.testing.assert_close(found, torch.tensor(KNOWN["outputs"]["unet"]), rtol=1e-4, atol=1e-4)
 
 
 def test_the_weights_of_the_last_step_can_be_had():

@@ -1,0 +1,80 @@
+"""A whole run on a folder of one's own, which streams from the disk, and what it needs that is not there."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from hldm.commands import evaluate, generate
+from hldm.config.compose import compose
+from hldm.config.pictures import Folder
+from hldm.data import folder, scan
+from hldm.data.streamed import StreamedSplit
+from hldm.errors import UserError
+from hldm.pipeline import run
+from hldm.pipeline.build import build_dataset, build_model
+from hldm.run.directory import RunDirectory
+from hldm.run.identity import run_identity
+from hldm.training import FirstStage
+from tests.conftest import Invoke
+from tests.odd_pictures import classes, written
+from tests.pipeline.conftest import TINY
+
+SMALL = [setting for setting in TINY if not setting.startswith(("metrics.samples", "metrics.hierarchy"))]
+
+
+def prepare(outputs: Path, path: Path, *typed: str) -> RunDirectory:
+    config = compose([*SMALL, "dataset=folder", f"dataset.path={path}", f"paths.outputs={outputs}", *typed])
+    return RunDirectory.create(outputs / run_identity(config).name, config)
+
+
+def test_a_run_on_pictures_that_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "IN_MEMORY", 0)
+    own = classes(tmp_path / "own", {"ants": 40, "bees": 30})
+    written(own / "odd")
+    typed = ["dataset.flips=true", "dataset.test_share=0.2", "hardware.readers=1", "metrics.samples=40"]
+    directory = prepare(tmp_path, own, *typed, "metrics.memorisation=true", "geometry=poincare")
+    dataset = build_dataset(directory.config)
+    assert isinstance(dataset.train.plain, StreamedSplit)
+    assert dataset.train.plain.readers == 1
+    run(directory.path)
+    metrics, made_with = directory.results["metrics"], directory.results["provenance"]
+    assert metrics.keys() >= {"fid", "floor_fid", "reconstruction_psnr", "delta_rel", "memorisation_share"}
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert [extractor["name"] for extractor in made_with["extractors"]] == ["pixels"]
+    assert made_with["data"] == dataset.fingerprint
+    assert evaluate.main([f"run={directory.path}"]) == 0
+    generate.main([f"run={directory.path}", "label=2", "n=3", f"out={tmp_path}/drawn.png"])
+
+
+def test_training_sees_the_same_batches_from_memory_and_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = classes(tmp_path / "own", {"ants": 40, "bees": 30})
+    config = compose([*SMALL, "dataset=folder", f"dataset.path={own}", "metrics.samples=20"])
+    section = config.dataset
+    assert isinstance(section, Folder)
+    kept = folder(section, cache=tmp_path / "a")
+    monkeypatch.setattr(scan, "IN_MEMORY", 0)
+    streamed = folder(section, cache=tmp_path / "b", readers=1)
+    model = build_model(config, kept)
+    one, other = (FirstStage(model, data.train, seed=3, batch_size=16) for data in (kept, streamed))
+    for step in (0, 1, 2, 9, 10, 3):  # a resumed run begins anywhere
+        assert torch.equal(one.batch(step), other.batch(step))
+
+
+def test_what_is_not_there_is_said_before_anything_is_trained(tmp_path: Path, invoke: Invoke) -> None:
+    status, out, err = invoke("dataset=folder", "tracking=none")
+    assert status != 0
+    assert "dataset=folder needs a folder of pictures. Type dataset.path=<it>." in out + err
+    own = classes(tmp_path / "own", {"ants": 9, "bees": 5})
+    _, out, err = invoke("dataset=folder", f"dataset.path={own}", "tracking=none")
+    said = " ".join((out + err).split())
+    assert "metrics.samples=1000 asks for more real images of a class than the training set has" in said
+    assert (
+        "batch_size=128 is more than the 10 images there are to train on. Try training.first_stage.batch_size=10"
+        in said
+    )
+    with pytest.raises(UserError, match="look at grey pictures of 28 × 28"):
+        compose(["dataset=folder", f"dataset.path={own}", "metrics=digits"])
