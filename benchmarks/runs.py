@@ -12,6 +12,7 @@ import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 STATES = ("finished", "failed", "running", "stopped", "new")
 
@@ -22,10 +23,14 @@ def make(folder: Path, runs: int) -> None:
         run = folder / f"poincare-c{number / 1000:g}-s{number % 5}-{number:08x}"
         run.mkdir(parents=True)
         (run / "config.yaml").write_text("seed: 0\n", encoding="utf-8")
-        status = {"state": STATES[number % 5], "pid": 12, "host": "node7", "minutes": 12.5, "error": "no luck"}
-        (run / "status.json").write_text(json.dumps(status), encoding="utf-8")
+        status: dict[str, Any] = {"state": STATES[number % 5], "pid": 12, "host": "node7", "minutes": 12.5}
         if status["state"] == "finished":
-            (run / "results.json").write_text("{}", encoding="utf-8")
+            weights = run / "checkpoints" / "model.safetensors"
+            weights.parent.mkdir()
+            weights.write_bytes(b"weights")
+            (run / "results.json").write_text('{"metrics": {}}', encoding="utf-8")
+            status["weights_bytes"] = weights.stat().st_size
+        (run / "status.json").write_text(json.dumps({**status, "error": "no luck"}), encoding="utf-8")
 
 
 def main() -> None:

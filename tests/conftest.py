@@ -47,7 +47,7 @@ def invoke(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], t
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that what a run sets is undone
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that what a run sets is undone
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
     monkeypatch.setattr(job, "WORKER", ("-P", str(FAKE)))
     monkeypatch.setitem(sys.modules, "hldm.pipeline", SimpleNamespace(run=runpy.run_path(str(FAKE))["run"]))

@@ -31,7 +31,7 @@ def run(path: Path) -> None:
     with directory.work():
         starts = path / "starts"
         starts.write_text((starts.read_text() if starts.exists() else "") + "x")
-        (path / "environment").write_text(f"{os.environ['OMP_NUM_THREADS']} {os.environ['OMP_WAIT_POLICY']}")
+        (path / "environment").write_text(f"{os.environ['OMP_NUM_THREADS']} {os.environ['GOMP_SPINCOUNT']}")
         geometry = directory.config.geometry.name
         print(f"a line from {path.name}", flush=True)
         if wrong == f"kill {geometry}":

@@ -45,6 +45,8 @@ def call(command, work):
     if words[1].endswith("train.py") and "--help" not in arguments:
         others = {"pvae_mnist": DIGITS, "pvae_tree": TREE, "latent=global": POINT}
         tiny = next((settings for part, settings in others.items() if part in command), TINY)
+        if "search=" in command:
+            tiny = ["plan=true"]  # whole ones are in tests/pipeline/test_searched_runs.py
         smaller = [part for part in tiny if not any(part.split("=")[0] == a.split("=")[0] for a in arguments)]
         arguments = [*arguments, *smaller, "study=main", f"paths.outputs={work / 'outputs'}"]
     return subprocess.run(

@@ -97,16 +97,29 @@ def find_runs(text: str) -> list[RunDirectory]:
 
 
 def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
-    """Recompute one run's results and say how they compare; with more seeds, write the extended results."""
-    config, recorded = directory.config, Recorded.of(directory)
-    provenance = recorded.provenance
-    if seeds and not provenance.sampling_seeds:
+    """Recompute one run's results and say how they compare; with more seeds, write the extended results.
+
+    What writes holds the run, so that nobody else's results are lost; what only reads needs no more than that.
+
+    Raises:
+        BusyError: another process works on the run, whose results are to be written.
+    """
+    recorded = Recorded.of(directory)
+    if not seeds:
+        return _reevaluate(directory, recorded, [])
+    if not recorded.provenance.sampling_seeds:
         raise UserError(f"seeds=… draws samples, and {directory.path.name} is evaluated without any. Leave it out.")
-    if seeds and not os.access(directory.path, os.W_OK):
+    if not os.access(directory.path, os.W_OK):
         raise UserError(
             f"seeds=… writes {directory.path / 'results.json'}, which cannot be written. Leave seeds= out, or copy the "
             "run to a folder of yours."
         )
+    with directory.lock():
+        return _reevaluate(directory, Recorded.of(directory), seeds)  # as they are now that nobody else writes
+
+
+def _reevaluate(directory: RunDirectory, recorded: Recorded, seeds: list[int]) -> bool:
+    config, provenance = directory.config, recorded.provenance
     os.environ.update(Allotment(1, provenance.threads).environment(0))
     # torch only now: a wrong argument is answered at once, and the threads are set before it starts
     import torch
@@ -120,7 +133,7 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     torch.set_num_threads(provenance.threads)
     dataset = build_dataset(config)
     model = load_model(config, dataset, directory.path, device)
-    wanted = sorted({*provenance.sampling_seeds, *(seeds or [])})
+    wanted = sorted({*provenance.sampling_seeds, *seeds})
     results = evaluate_run(model, dataset, config, directory, wanted, stopwatch := Stopwatch())
     if stopwatch.words:
         print(f"    evaluation: {stopwatch.words}")

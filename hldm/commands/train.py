@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hldm.config.arguments import Argument
     from hldm.config.options import Options
+    from hldm.run.directory import RunDirectory
 
 WITH_A_VALUE = {
     "--cfg": ("job", "hydra", "all"),
@@ -227,12 +228,12 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     Returns:
         The status if it stopped.
     """
-    from hldm.commands.ranks import run_ranks
     from hldm.commands.worker import work
     from hldm.config.arguments import in_our_words
     from hldm.config.compose import plain, typed
-    from hldm.console import paragraphs, terminal
-    from hldm.run import exits, requirements, stop
+    from hldm.console import terminal
+    from hldm.run import requirements, stop
+    from hldm.run.output import logged
     from hldm.run.ranks import place
     from hldm.study.compare import print_comparison
     from hldm.study.execute import mend, threads_of, write_directory
@@ -268,21 +269,37 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
             directory = write_directory(point, threads)
         # torch reads the number of threads when it is imported, which the pipeline does
         os.environ.update(allotment.environment(0, threads))
-        if allotment.ranks > 1 and place().size == 1:
-            status = run_ranks(directory, allotment.ranks)
-            if status == exits.FAILED:
-                raise UserError(f"{directory.path.name}: {directory.status.get('error')}")
-            if status:
-                return status
-        else:
-            try:
-                with stop.listening():
-                    from hldm.pipeline import run
-
-                    stop.check()
-                    run(directory.path)
-            except Stopped:
-                print(paragraphs(stop.GO_ON), file=sys.stderr)
-                return exits.STOPPED
+        with logged(directory.path):
+            status = _work_here(directory, allotment.ranks)
+        if status:
+            return status
     print_comparison(plan, console)
     return None
+
+
+def _work_here(directory: "RunDirectory", ranks: int) -> int:
+    """Bring a run to its end, in this process or in so many ranks that it starts; the exit status of a worker.
+
+    Raises:
+        UserError: the run failed.
+    """
+    from hldm.commands.ranks import run_ranks
+    from hldm.console import paragraphs
+    from hldm.run import exits, stop
+    from hldm.run.ranks import place
+
+    if ranks > 1 and place().size == 1:
+        status = run_ranks(directory, ranks)
+        if status == exits.FAILED:
+            raise UserError(f"{directory.path.name}: {directory.status.get('error')}")
+        return status
+    try:
+        with stop.listening():
+            from hldm.pipeline import run
+
+            stop.check()
+            run(directory.path)
+    except Stopped:
+        print(paragraphs(stop.GO_ON), file=sys.stderr)
+        return exits.STOPPED
+    return exits.FINISHED

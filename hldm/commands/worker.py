@@ -12,6 +12,7 @@ from hldm.commands.ranks import GRACE, run_ranks
 from hldm.errors import BusyError, Stopped, UserError
 from hldm.run import exits, stop
 from hldm.run.directory import RunDirectory
+from hldm.run.output import logged
 from hldm.run.parent import PATIENCE, stop_without_parent
 from hldm.run.ranks import place
 
@@ -31,8 +32,14 @@ def main(argv: list[str]) -> int:
     # a launcher stops its runs by SIGINT, also where its own shell started it in the background, ignoring that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     stop_without_parent(patience=PATIENCE if place().size == 1 else GRACE)
+    path, is_first_stage = Path(argv[0]), bool(argv[1:])
+
+    def logged_work() -> int:
+        with logged(path):
+            return work(path, is_first_stage=is_first_stage)
+
     with stop.listening():
-        status = console.run(lambda: work(Path(argv[0]), is_first_stage=bool(argv[1:])))
+        status = console.run(logged_work)
     return exits.FAILED if status == console.REFUSED else status
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -52,10 +53,12 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("hldm.site", _of_site, replace=True)
 
 
-def _of_site(key: str, usual: Any, *, _parent_: Any) -> Any:
+def _of_site(key: str, usual: Any, more: Any = None, *, _parent_: Any) -> Any:
     from hldm.config import site  # late: only jobs of SLURM have a site
 
     value = site.setting(key, usual, str(_parent_.get("option")))
+    if more is not None:  # entries of a mapping that were typed one by one
+        value = {**value, **{name: unquote(item) if isinstance(item, str) else item for name, item in more.items()}}
     return OmegaConf.create(value, parent=_parent_) if isinstance(value, dict | list) else value
 
 
@@ -79,18 +82,20 @@ def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> li
         UserError: what is not `key=value`, an unknown option of a group, a deletion, a new key, a mix of numbers and
             options, a sweep over what cannot change a result.
     """
-    text = _text_settings() if arguments else frozenset()
+    text, mappings = _settings_of_users() if arguments else (frozenset(), frozenset())
     # what is not chosen is the default, which Hydra has no words for
     unset = [f"{group}=null" for group in (*PRESETS, "search")]
     found: list[Argument] = []
     wrong: list[str] = []
     for argument in arguments:
         try:
-            found += [_read(argument, options, text)] if argument.lstrip("+") not in unset else []
+            if argument.lstrip("+") not in unset:
+                found.append(_entry(argument, mappings) or _read(argument, options, text))
         except UserError as error:
             wrong += error.problems
     if wrong:
         raise UserError.of(wrong)
+    found = _with_entries_of_site(found)
     _refuse_repeated(found)
     if not any(argument.key in ("search", *PRESETS) for argument in found):  # a preset may choose a search
         for one in found:
@@ -102,11 +107,12 @@ def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> li
     return [_deferred(argument, swept) for argument in found]
 
 
-def _text_settings() -> frozenset[str]:
-    from hldm.config.explain import text_settings  # late: `--cfg job` and the like need no schema
+def _settings_of_users() -> tuple[frozenset[str], frozenset[str]]:
+    """The settings whose value is text, and those whose value is a mapping with names of the user's own."""
+    from hldm.config.explain import mapping_settings, text_settings  # late: `--cfg job` and the like need no schema
     from hldm.config.schema import RunConfig
 
-    return text_settings(RunConfig)
+    return text_settings(RunConfig), mapping_settings(RunConfig)
 
 
 @lru_cache(maxsize=4096)
@@ -168,6 +174,57 @@ def _read(argument: str, options: Options, words: frozenset[str]) -> Argument:
     if isinstance(override.value(), Glob):
         argument = f"{plain}={','.join(values)}"
     return Argument(typed, argument, plain)
+
+
+def _entry(argument: str, mappings: Collection[str]) -> Argument | None:
+    """One entry of a setting that is a mapping, as `+hardware.slurm.additional_parameters.hold=true`, else None.
+
+    The plus sign is Hydra's for a name that is new, and may be left out.
+    """
+    key, text = _split(argument)
+    key = key.lstrip("+")
+    mapping = next((mapping for mapping in mappings if key.startswith(f"{mapping}.")), None)
+    if mapping is None:
+        return None
+    if "." in (name := key.removeprefix(f"{mapping}.")):
+        raise UserError(
+            f"{argument}: {mapping} has no entry with a dot in its name. Type {mapping}.{name.partition('.')[0]}=…."
+        )
+    override = parsed(f"++{key}={text}")
+    if override.is_sweep_override():
+        raise UserError(f"{argument} names several values, and {key} takes one.")
+    return Argument(argument, f"++{key}={text}", key)
+
+
+OF_SITE = "hardware.slurm."
+"""Settings that are the site's where nothing is typed."""
+
+
+def _with_entries_of_site(found: list[Argument]) -> list[Argument]:
+    """Entries of the site's mappings in one argument each, which keeps those that stand in the site's profile.
+
+    Hydra would put a mapping with the new entry alone in the place of the interpolation.
+    """
+    typed = {argument.key for argument in found}
+    entries: dict[str, dict[str, Any]] = {}
+    rest = []
+    for argument in found:
+        mapping, _, name = argument.key.rpartition(".")
+        if argument.hydra.startswith(f"++{OF_SITE}") and mapping not in typed:
+            entries.setdefault(mapping, {})[name] = argument
+        else:
+            rest.append(argument)
+    for mapping, named in entries.items():
+        values = {name: parsed(argument.hydra).value() for name, argument in named.items()}
+        # % for what is special in a text: quotes in quotes in quotes are more than Hydra and OmegaConf can read
+        items = ",".join(
+            f"{name}:" + (f'"{quote(value)}"' if isinstance(value, str) else shown(value))
+            for name, value in values.items()
+        )
+        whole = f"${{hldm.site:{mapping.removeprefix(OF_SITE)},{{}},{{{items}}}}}"
+        words = " ".join(argument.typed for argument in named.values())
+        rest.append(Argument(words, f"{mapping}='{whole}'", mapping))
+    return rest
 
 
 def _split(argument: str) -> tuple[str, str]:

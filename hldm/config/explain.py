@@ -1,7 +1,7 @@
 """pydantic's errors in the project's words: what was wrong, what is allowed, what to type."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -56,19 +56,26 @@ def section_of_field(field: FieldInfo) -> type[Section] | None:
     return next(iter(_sections(field)), None)
 
 
-def text_settings(root: type[Section], prefix: str = "") -> frozenset[str]:
+def text_settings(root: type[Section]) -> frozenset[str]:
     """Settings whose value is text of the user's own: words, names, files and folders."""
-    found: set[str] = set()
+    return frozenset(_settings(root, lambda part: part is str))
+
+
+def mapping_settings(root: type[Section]) -> frozenset[str]:
+    """Settings whose value is a mapping with names of the user's own."""
+    return frozenset(_settings(root, lambda part: get_origin(part) is dict))
+
+
+def _settings(root: type[Section], holds: Callable[[Any], bool], prefix: str = "") -> Iterator[str]:
     for name, field in root.model_fields.items():
         if get_origin(field.annotation) is tuple:
             continue
         inner = section_of_field(field)
         if inner is not None:
             for section in (inner, *inner.members().values()):
-                found |= text_settings(section, f"{prefix}{name}.")
-        elif any(part is str for part, _ in _alternatives(field.annotation, field.metadata)):
-            found.add(f"{prefix}{name}")
-    return frozenset(found)
+                yield from _settings(section, holds, f"{prefix}{name}.")
+        elif any(holds(part) for part, _ in _alternatives(field.annotation, field.metadata)):
+            yield f"{prefix}{name}"
 
 
 def _words(annotation: Any, metadata: Sequence[Any], description: str) -> str:

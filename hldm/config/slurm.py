@@ -107,7 +107,9 @@ class Slurm(Section):
         default=None, description="interpreter of the jobs; null: the one that submits", examples=["python3"]
     )
     scratch: Open | None = Field(
-        default=None, description="node-local folder for temporary files; null: TMPDIR as it is", examples=["/scratch"]
+        default=None,
+        description="node-local folder for temporary files and copies of data; null for none",
+        examples=["/scratch"],
     )
     umask: Annotated[
         str | None, BeforeValidator(lambda v: None if v is None else _octal(v)), Words("as 0002, or null")

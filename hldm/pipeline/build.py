@@ -17,6 +17,7 @@ from hldm.geometry import Curvature
 from hldm.model import LatentDiffusion, LatentModel, PriorModel
 from hldm.resources import cores
 from hldm.run.directory import MODEL
+from hldm.run.scratch import on_this_node
 from hldm.spaces import curvature_of, manifold_of
 from hldm.training import initialised, load_weights, ranks
 
@@ -60,7 +61,7 @@ def build_dataset(config: RunConfig) -> Dataset:
     Raises:
         UserError: it cannot be read, or its pictures are not what the metrics look at: before anything is trained.
     """
-    dataset: Dataset = build(config.dataset, **_from_files(config))
+    dataset: Dataset = build(_on_this_node(config.dataset), **_from_files(config))
     if dataset.has_pictures:
         channels, height, width = dataset.image_shape
         found = [
@@ -84,6 +85,13 @@ def _from_files(config: RunConfig) -> dict[str, Any]:
         return {}
     readers = torch.get_num_threads() if config.hardware.readers == "auto" else config.hardware.readers
     return {"cache": Path(config.paths.outputs) / "data", "readers": readers}
+
+
+def _on_this_node(section: Section) -> Section:
+    """The section with the files that it names where this node reads them fast."""
+    named = {name: value for name, value, _ in section.fields() if isinstance(value, str) and os.path.isabs(value)}
+    copies = {name: str(on_this_node(Path(value))) for name, value in named.items() if os.path.exists(value)}
+    return section.model_copy(update=copies)
 
 
 def references(config: RunConfig) -> Path:

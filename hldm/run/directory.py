@@ -29,6 +29,7 @@ from hldm.errors import Stopped, UserError, disk_error
 from hldm.files import write_text_atomically
 from hldm.paths import expanded, root
 from hldm.run import lease
+from hldm.run.holder import Holder
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # a thousand runs take seconds without libyaml
 
@@ -41,15 +42,18 @@ class Snapshot:
     """A run as it was when its files were read, once.
 
     Attributes:
-        state: what status.json says, as far as it is still true: new, submitted, running, stopped, failed, finished or
-            cancelled; or broken off, where nobody works on what says that it runs.
+        state: what status.json says, as far as it is still true: new, submitted, stopped, failed, finished or
+            cancelled; running, where somebody works on it; broken off, where nobody works on what says that it runs, or
+            what is finished lacks its results or weights.
         status: what status.json says.
-        results: what results.json says, None where the run has not come that far.
+        holder: who works on it; not looked at where it is finished.
+        results: what results.json says, None where the run has not come that far, or they were not asked for.
     """
 
     state: str
     status: dict[str, Any]
-    results: dict[str, Any] | None
+    holder: Holder | None = None
+    results: dict[str, Any] | None = None
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -167,32 +171,69 @@ class RunDirectory:
             raise UserError(f"{file} does not hold what it should. Delete it and repeat the command. {remedy}")
         return status
 
-    def snapshot(self) -> Snapshot:
-        """The state of the run, with the files that say so. Looking takes no lock: it disturbs nobody."""
-        status = self.status
-        is_left = status["state"] == "running" and self.holder() is None
-        if is_left:
-            status = self.status  # who has ended since the first look said so before it let go
-        results = self.results
-        state = str(status["state"])
-        if (is_left and state == "running") or (state == "finished" and not (results and self._has_weights(status))):
-            state = "broken off"
-        return Snapshot(state, status, results)
+    def snapshot(self, *, with_results: bool = True) -> Snapshot:
+        """The state of the run, with the files that say so. Looking takes no lock: it disturbs nobody.
 
-    def look(self) -> Snapshot:
+        Args:
+            with_results: read results.json, which takes longer than all the rest.
+        """
+        status = self.status
+        is_whole = status["state"] == "finished" and self._is_whole(status)
+        holder = None if is_whole else self.holder()
+        if status["state"] == "running" and holder is None:
+            status = self.status  # who has ended since the first look said so before it let go
+            is_whole = status["state"] == "finished" and self._is_whole(status)
+        state = str(status["state"])
+        if holder is not None:
+            state = "running"
+        elif state == "running" or (state == "finished" and not is_whole):
+            state = "broken off"
+        if state in ("new", "submitted", "stopped", "broken off") and self.is_to_be_cancelled:
+            state = "cancelled"
+        return Snapshot(state, status, holder, self.results if with_results else None)
+
+    def look(self, *, with_results: bool = True) -> Snapshot:
         """The same where a file may be damaged: state "damaged" then, and the reason as `error` of the status."""
         try:
-            return self.snapshot()
+            return self.snapshot(with_results=with_results)
         except UserError as error:
-            return Snapshot("damaged", {"state": "damaged", "error": str(error)}, None)
+            return Snapshot("damaged", {"state": "damaged", "error": str(error)})
 
-    def _has_weights(self, status: Mapping[str, Any]) -> bool:
-        """Whether a finished run's weights have the size that they had then; they may have been removed for room."""
+    def _is_whole(self, status: Mapping[str, Any]) -> bool:
+        """Whether a finished run has results, and weights of the size that they had then.
+
+        Weights may have been removed for room.
+        """
+        try:
+            if (self.path / "results.json").stat().st_size <= len("{}\n"):
+                return False
+        except OSError:
+            return False
         size = status.get("weights_bytes")
         try:
             return size is None or (self.path / MODEL).stat().st_size == size
         except OSError:
             return True
+
+    @property
+    def _cancel_mark(self) -> Path:
+        return self.path / ".cancelled"
+
+    @property
+    def is_to_be_cancelled(self) -> bool:
+        """Whether somebody asked for that since a command last began with the run."""
+        return self._cancel_mark.exists()
+
+    def mark_cancelled(self) -> None:
+        """Have the run be cancelled as soon as nobody works on it, however it ends, unless it finishes.
+
+        A file of its own: who works on the run writes its status.
+        """
+        self._cancel_mark.touch()
+
+    def forget_cancelled(self) -> None:
+        """Take `mark_cancelled` back: the run is wanted again."""
+        self._cancel_mark.unlink(missing_ok=True)
 
     @property
     def finished(self) -> dict[str, Any] | None:
@@ -237,10 +278,9 @@ class RunDirectory:
             finally:
                 self._is_held = False
 
-    def holder(self) -> str | None:
-        """Who works on the run now, as "process 12 on host", or None."""
-        holder = lease.holder(self.path)
-        return None if holder is None else str(holder)
+    def holder(self) -> Holder | None:
+        """Who works on the run now."""
+        return lease.holder(self.path)
 
     @contextmanager
     def work(self) -> Iterator[None]:
@@ -260,6 +300,7 @@ class RunDirectory:
             try:
                 yield
                 ending = {"state": "finished"}
+                self.forget_cancelled()
             except lease.LostError:
                 is_lost = True
                 raise

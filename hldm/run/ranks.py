@@ -2,7 +2,9 @@
 
 import os
 import re
+import socket
 from dataclasses import dataclass
+from functools import lru_cache
 
 RENDEZVOUS = "HLDM_RENDEZVOUS"
 """Holds where ranks that we started ourselves meet, as torch.distributed takes it."""
@@ -49,13 +51,33 @@ def place() -> Place:
         return Place()
     step = _number("SLURM_STEP_ID") or 0
     port = 20000 + ((_number("SLURM_JOB_ID") or 0) + 7919 * step) % 20000
-    host = _first_host(os.environ.get("SLURM_STEP_NODELIST", "localhost"))
+    host = _meeting_host(
+        os.environ.get("SLURM_STEP_NODELIST", "localhost"),
+        _number("SLURM_STEP_NUM_NODES") or 1,
+        os.environ.get("SLURM_LAUNCH_NODE_IPADDR", ""),
+    )
     return Place(rank, size, _number("SLURM_LOCALID") or 0, f"tcp://{host}:{port}")
 
 
 def alone() -> dict[str, str]:
     """Variables of a process that is no rank, whatever started this one."""
     return {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+
+
+@lru_cache
+def _meeting_host(nodes: str, count: int, launched_from: str) -> str:
+    """Where the first rank is found: this machine, or the first of several nodes by a name that means something here.
+
+    Names of nodes are SLURM's and need not be known to the network; `srun` in a job is called on its first node.
+    """
+    if count == 1:
+        return "127.0.0.1"
+    host = _first_host(nodes)
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return launched_from or host
+    return host
 
 
 def _first_host(nodes: str) -> str:

@@ -14,6 +14,7 @@ from hldm.errors import UserError
 from hldm.machine import of_threads
 from hldm.paths import PACKAGE
 from hldm.run import exits
+from hldm.run.scratch import VARIABLE
 
 AGAIN, LATER, NOTHING = exits.STOPPED, 74, 10
 """What `python -m hldm.slurm` tells the script by its exit status: start the job again, at once or in `PAUSE` seconds;
@@ -152,7 +153,10 @@ class Executor(SlurmExecutor):
             lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(slurm.conda)}"]
         lines += slurm.setup
         if slurm.scratch:
-            lines += [f'export TMPDIR="{slurm.scratch}/hldm-$USER-$SLURM_JOB_ID"', 'mkdir -p "$TMPDIR"']
+            lines += [
+                f'export {VARIABLE}="{slurm.scratch}" TMPDIR="{slurm.scratch}/hldm-$USER-$SLURM_JOB_ID"',
+                'mkdir -p "$TMPDIR"',
+            ]
         lines += [
             f'export PYTHONPATH={shlex.quote(str(PACKAGE.parent))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
             "export " + " ".join(f"{name}={value}" for name, value in of_threads(self.threads).items()),

@@ -18,6 +18,7 @@ from hldm.run import exits, jobs, lease
 from hldm.run.directory import MODEL, RunDirectory, now, write_json
 from hldm.run.holder import Holder
 from hldm.run.identity import first_stage_folder
+from hldm.run.output import note
 from hldm.run.provenance import source_digest
 from hldm.slurm.arrays import missing_first_stage
 from hldm.slurm.script import AGAIN, LATER, NOTHING
@@ -55,6 +56,7 @@ class Job:
         if other := self._other():
             return self._nothing(f"being worked on by {other}")
         self.run.update_status(job=me)
+        note(self.run.path, f"--- {now()}: job {me['id']} writes to {self._log(me['id'])}")
         self._say_whether_the_code_changed()
         if (stage := self._first_stage()) is not None and (verdict := self._look_at_first_stage(stage)):
             return verdict
@@ -75,9 +77,9 @@ class Job:
             return self._nothing("finished")
         if other := self._other():  # whose run it is now: this one was too late, or was taken for dead
             return self._nothing(f"being worked on by {other}")
-        status = self.run.status
-        if status.get("state") == "cancelled":
+        if self.run.state == "cancelled":
             return self._nothing("cancelled")
+        status = self.run.status
         if _is_requeued(facts):
             self.run.update_status(state="submitted")
             return self._nothing("goes on in another start of this job, which SLURM has queued again")
@@ -101,12 +103,11 @@ class Job:
             )
             self.run.update_status(state="submitted")
             return AGAIN
-        log = self.folder / f"{me['id']}_0_log.out"
         why = status.get("error") if status.get("state") == "failed" else None
         why = why or (
             f"stopped {idle} times before it got any further" if code == AGAIN else f"ended with status {code}"
         )
-        self.run.update_status(state="failed", ended=now(), error=f"{why} (see {log})")
+        self.run.update_status(state="failed", ended=now(), error=f"{why} (see {self._log(me['id'])})")
         print(f"{self.run.path.name}: FAILED: {why}", flush=True)
         return code
 
@@ -149,6 +150,10 @@ class Job:
             sentence = "The code has changed since this job was submitted; the run works with the code as it is now."
             print(sentence, flush=True)
             self.run.update_status(code_changed=now())
+
+    def _log(self, job: str | None) -> Path:
+        """What the first process of a job writes to, as submitit names it."""
+        return self.folder / f"{job}_0_log.out"
 
     def _attempts_file(self, job: str | None) -> Path:
         return self.folder / "attempts" / f"{job}.json"

@@ -45,8 +45,13 @@ def write_directory(point: Point, threads: int, **status: Any) -> RunDirectory:
 
 
 def mend(plan: list[Point]) -> None:
-    """Set aside what cannot be read of runs, so that it is made again; write lost configurations anew."""
+    """Make runs ready for this command: it wants also those that were cancelled before.
+
+    What cannot be read of them is set aside, so that it is made again; lost configurations are written anew.
+    """
     for point in plan:
+        if point.is_to_run:
+            point.run.forget_cancelled()
         if point.original is None and point.state == "damaged":
             for file in point.run.set_aside_damaged():
                 print(f"{file.with_suffix('')} is damaged: it is {file.name} now, and is made again", flush=True)
@@ -202,6 +207,8 @@ class Pool:
         elif state == "finished":
             self.display.finished += 1
             self.display.say(f"{point.run.path.name}: finished by another process")
+        elif point.run.is_to_be_cancelled:
+            self.display.say(f"{point.run.path.name}: cancelled; the same command goes on")
         else:
             attempt = self.attempts[point.run.path]
             self.display.began(
@@ -252,8 +259,10 @@ class Pool:
         elif code == BUSY or now_is.state == "running":
             self.display.ended(point, f"{name}: another process was quicker")
             self._leave_to_its_holder(point)
-        elif now_is.state == "stopped":
-            self.display.ended(point, f"{name}: stopped by somebody, with its state saved; the same command goes on")
+        elif now_is.state in ("stopped", "cancelled"):
+            self.display.ended(
+                point, f"{name}: {now_is.state} by somebody, with its state saved; the same command goes on"
+            )
         else:
             # a process that was killed could not write down what became of it
             self._failed(point, now_is.status.get("error") or job.what(code))

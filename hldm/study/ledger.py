@@ -5,18 +5,17 @@ Only small files are read, and the scheduler is asked once for all runs: thousan
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from hldm.errors import UserError
-from hldm.run import jobs, lease
+from hldm.run import jobs
 from hldm.run.directory import RunDirectory
 from hldm.run.holder import Holder
 from hldm.study.progress import Progress
 
 STATES = {
     "finished": "it has its results",
-    "running": "a process works on it",
+    "running": "a process or its job works on it",
     "pending": "its job waits in the queue, for the first time or again after it was stopped or preempted",
     "stopped": "stopped on request or preempted, with its state saved; it goes on when it is started again",
     "failed": "it ended with an error",
@@ -80,47 +79,37 @@ class Entry:
 
 def read(runs: Iterable[RunDirectory]) -> list[Entry]:
     """Every run, in the order of the names."""
-    found = [_look(run) for run in runs]
+    found = [look(run) for run in runs]
     asked = {entry.job for entry in found if entry.job and entry.state not in ("finished", "damaged", "failed")}
     states = jobs.states([job for job in asked if job])
-    return [_with_job(entry, states[entry.job]) if entry.job in asked and entry.job else entry for entry in found]
+    return [with_job(entry, states[entry.job]) if entry.job in asked and entry.job else entry for entry in found]
 
 
-def _look(run: RunDirectory) -> Entry:
-    try:
-        status = run.status
-        state, holder = status["state"], None
-        if state not in ("finished", "new"):
-            holder = lease.holder(run.path)
-        if state == "running" and holder is None:
-            status = run.status  # who has ended since the first look said so before it let go
-            state = status["state"]
-        has_results = (run.path / "results.json").is_file()
-    except UserError as error:
-        return Entry(run, "damaged", {}, trouble=str(error))
-    if (state == "running" and holder is None) or (state == "finished" and not has_results):
-        state = "broken off"
-    if holder is not None:
-        state = "running"
-    trouble = str(status.get("error") or "") if state == "failed" else ""
-    return Entry(run, state, status, holder, jobs.job_of(status), trouble=trouble)
+def look(run: RunDirectory) -> Entry:
+    """A run by its files alone, of which results.json is not read."""
+    was = run.look(with_results=False)
+    trouble = str(was.status.get("error") or "") if was.state in ("failed", "damaged") else ""
+    return Entry(run, was.state, was.status, was.holder, jobs.job_of(was.status), trouble=trouble)
 
 
-def _with_job(entry: Entry, job_state: str) -> Entry:
-    """What SLURM knows beyond the files: a job that waits, or one that ended without a word."""
-    state, trouble = entry.state, entry.trouble
-    if state in ("submitted", "broken off", "stopped") and job_state in jobs.WAITING:
-        state = "pending"
-    elif state == "submitted" and job_state in jobs.AT_WORK:
-        state = "running"
-    elif state == "submitted" and job_state == jobs.UNKNOWN:
-        state, trouble = "pending", "SLURM does not answer"
-    elif state in ("submitted", "stopped") and job_state == "CANCELLED":
-        state = "cancelled"
-    elif state in ("submitted", "broken off"):
-        words = {jobs.GONE: "SLURM knows it no more", jobs.UNKNOWN: "SLURM does not answer"}
-        state, trouble = "lost", f"job {entry.job}: {words.get(job_state, job_state)}"
-    return Entry(entry.run, state, entry.status, entry.holder, entry.job, job_state, trouble)
+def with_job(entry: Entry, job_state: str) -> Entry:
+    """What SLURM knows beyond the files: a job that waits or is at work, or one that ended without a word."""
+    state, trouble = entry.state, ""
+    if state == "stopped" and job_state not in jobs.ALIVE and job_state != "CANCELLED":
+        pass  # it has said all that there is to say
+    elif state in ("submitted", "stopped", "broken off"):
+        if job_state in jobs.AT_WORK:
+            state = "running"
+        elif job_state in jobs.WAITING:
+            state = "pending"
+        elif job_state == jobs.UNKNOWN:
+            state, trouble = "pending", "SLURM does not answer"
+        elif job_state == "CANCELLED":
+            state = "cancelled"
+        else:
+            words = {jobs.GONE: "SLURM knows it no more"}
+            state, trouble = "lost", f"job {entry.job}: {words.get(job_state, job_state)}"
+    return replace(entry, state=state, job_state=job_state, trouble=trouble or entry.trouble)
 
 
 def lines(entries: Sequence[Entry], width: int) -> Iterator[str]:

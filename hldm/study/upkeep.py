@@ -23,13 +23,20 @@ AGAIN = ("failed", "cancelled", "lost", "broken off", "damaged", "stopped")
 
 
 def cancel(entries: Sequence[Entry]) -> Iterator[str]:
-    """End what works and what waits; a line on each run. What is saved stays: started again, a run goes on from it."""
+    """End what works and what waits; a line on each run. What is saved stays: started again, a run goes on from it.
+
+    It is marked as cancelled before it is asked to end: however late or in whatever way it does, it stays so.
+    """
     at_work = [entry for entry in entries if entry.state in ("running", "pending")]
     in_jobs = [entry for entry in at_work if entry.job and entry.job_state in (*jobs.ALIVE, jobs.UNKNOWN)]
+    here = [entry for entry in at_work if entry not in in_jobs and entry.holder and entry.holder.is_here]
+    for entry in (*in_jobs, *here):
+        entry.run.mark_cancelled()
     if in_jobs and jobs.ask("scancel", *(entry.job for entry in in_jobs if entry.job)) is None:
         yield "scancel does not answer: jobs are still in the queue. Repeat the command later."
+        for entry in in_jobs:
+            entry.run.forget_cancelled()
         in_jobs = []
-    here = [entry for entry in at_work if entry not in in_jobs and entry.holder and entry.holder.is_here]
     for entry in here:
         if entry.holder is not None and not entry.holder.is_gone:
             os.kill(entry.holder.pid, signal.SIGTERM)
@@ -40,19 +47,21 @@ def cancel(entries: Sequence[Entry]) -> Iterator[str]:
             continue
         while entry.run.holder() is not None and time.monotonic() < deadline:  # it saves its state
             time.sleep(0.1)
-        yield f"{entry.name}: {_mark_cancelled(entry)}"
+        yield f"{entry.name}: {_say_cancelled(entry)}"
     if not at_work:
         yield "Nothing works, and nothing waits."
 
 
-def _mark_cancelled(entry: Entry) -> str:
+def _say_cancelled(entry: Entry) -> str:
+    """Write it into the status, which is its holder's until that has ended."""
     try:
         with entry.run.lock():
             if entry.run.finished is not None:
+                entry.run.forget_cancelled()
                 return "finished before it could be cancelled"
             entry.run.update_status(state="cancelled", ended=now())
     except BusyError:
-        if entry.job:  # its job says so when it has saved its state
+        if entry.job:
             return f"job {entry.job} was asked to end"
         return f"asked to stop, and still saving: {entry.holder}"
     return "cancelled"
@@ -65,6 +74,7 @@ def retry(entries: Sequence[Entry]) -> Iterator[str]:
     for entry in chosen:
         try:
             with entry.run.lock():
+                entry.run.forget_cancelled()
                 aside = [file.stem for file in entry.run.set_aside_damaged()]
                 has_begun = any((entry.run.path / "checkpoints").glob("*"))
                 state = "stopped" if has_begun else "new"

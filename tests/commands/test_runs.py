@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,7 +119,46 @@ def test_every_state_is_told_apart(call: Call, monkeypatch: pytest.MonkeyPatch) 
     assert [line.split()[0] for line in out.splitlines() if line[:1] in "fij"] == ["f-broken", "i-node", "j-forgotten"]
     monkeypatch.setattr(jobs, "states", lambda ids: dict.fromkeys(ids, jobs.UNKNOWN))
     _, out, _ = call("outputs/main", "state=pending")
-    assert out.count("SLURM does not answer") == 5  # nobody knows what became of those that were submitted
+    assert out.count("SLURM does not answer") == 6  # nobody knows what became of those that were submitted
+
+
+@pytest.mark.parametrize(
+    ("state", "in_slurm", "expected"),
+    [
+        ("finished", jobs.GONE, "finished"),
+        ("failed", "RUNNING", "failed"),
+        ("running", jobs.GONE, "running"),
+        ("submitted", "PENDING", "pending"),
+        ("submitted", "COMPLETING", "running"),
+        ("submitted", "CANCELLED", "cancelled"),
+        ("submitted", jobs.UNKNOWN, "pending"),
+        ("submitted", jobs.GONE, "lost"),
+        ("broken off", "PENDING", "pending"),  # its node failed, and SLURM queued it again
+        ("broken off", "RUNNING", "running"),  # its process was killed, and its job decides what follows
+        ("broken off", "NODE_FAIL", "lost"),
+        ("broken off", "CANCELLED", "cancelled"),
+        ("stopped", "COMPLETING", "running"),
+        ("stopped", "COMPLETED", "stopped"),
+        ("stopped", jobs.UNKNOWN, "stopped"),
+    ],
+)
+def test_files_count_before_slurm(state: str, in_slurm: str, expected: str, tmp_path: Path) -> None:
+    entry = ledger.Entry(RunDirectory(tmp_path), state, {}, job="7_0")
+    assert ledger.with_job(entry, in_slurm).state == expected
+
+
+def test_a_finished_run_has_its_results_and_weights(call: Call) -> None:
+    for name, weights in (("a", b"12345678"), ("b", b"123"), ("c", None)):
+        run = made(name, "finished", weights_bytes=8)
+        if weights is not None:
+            (run.path / "checkpoints").mkdir()
+            (run.path / "checkpoints" / "model.safetensors").write_bytes(weights)
+    (made("d", "finished").path / "results.json").unlink()
+    (made("e", "finished").path / "results.json").write_text("{}\n")
+    runs = RunDirectory.find("outputs/main")
+    states = [entry.state for entry in ledger.read(runs)]
+    assert states == ["finished", "broken off", "finished", "broken off", "broken off"]  # c: removed for room
+    assert states == [run.state for run in runs]
 
 
 def test_names_that_are_too_long_keep_their_ends(call: Call) -> None:
@@ -243,6 +283,34 @@ def test_cancel_asks_slurm_once_for_all_jobs(call: Call, monkeypatch: pytest.Mon
     _, out, _ = call("cancel", "outputs/main")
     assert (tmp_path / "cancelled").read_text() == "7_0 7_1\n"
     assert out.splitlines() == ["a: cancelled", "b: job 7_1 was asked to end"]
+    late = RunDirectory(Path("outputs/main/b").absolute())
+    assert late.state == "running"  # it saves its state, or its node does not hear
+    shutil.rmtree(late.path / ".lease")
+    assert late.state == "cancelled"  # killed before it could say so
+    late.update_status(state="stopped")
+    assert late.state == "cancelled"
+    monkeypatch.setattr(jobs, "states", lambda ids: dict.fromkeys(ids, jobs.GONE))
+    assert "1 cancelled" in call("outputs/main/b")[1]
+    call("retry", "outputs/main/b")
+    assert late.state == "new"
+
+
+def test_what_cannot_be_cancelled_is_not_marked(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "states", lambda ids: dict.fromkeys(ids, "PENDING"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    run = made("a", "submitted", job=slurm("7_0"))
+    assert "Repeat the command later" in call("cancel", "outputs/main")[1]
+    assert run.state == "submitted"
+
+
+def test_a_run_that_finishes_is_not_cancelled(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    with run.work():
+        run.mark_cancelled()
+        run.write_results({"metrics": {}})
+    assert run.state == "finished"
+    assert not run.is_to_be_cancelled
 
 
 def test_retry_marks_what_did_not_finish_and_says_the_command(call: Call) -> None:
@@ -371,7 +439,7 @@ def test_two_thousand_runs_are_listed_in_two_seconds(call: Call) -> None:
         folder = Path(f"outputs/main/poincare-c0.1-s{number}-{number:08x}")
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text("seed: 0\n")
-        (folder / "results.json").write_text("{}")
+        (folder / "results.json").write_text('{"metrics": {}}')
         said = {"state": state, "minutes": 12.3, "host": "node1", "error": "no luck", "pid": 12}
         (folder / "status.json").write_text(json.dumps(said))
     begin = time.process_time()

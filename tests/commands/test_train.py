@@ -35,7 +35,7 @@ def test_one_run_is_made_once(invoke: Invoke) -> None:
     assert "learned 0.83" in out
     assert "96.7%" in out
     assert str(run / "samples.png") in out
-    assert (run / "environment").read_text() == "2 PASSIVE"
+    assert (run / "environment").read_text() == "2 4000"
     hardware = RunDirectory(run).config.hardware
     assert (hardware.device, hardware.threads, hardware.slots, hardware.compile) == ("cpu", 2, "auto", False)
 
@@ -81,7 +81,7 @@ def test_a_range_includes_its_end(invoke: Invoke) -> None:
     assert "2 at a time" in out
     assert "a line from" not in out
     assert all("a line from" in (run / "log.txt").read_text() for run in runs())
-    assert all((run / "environment").read_text() == "1 PASSIVE" for run in runs())
+    assert all((run / "environment").read_text() == "1 4000" for run in runs())
 
 
 def test_a_setting_that_only_the_swept_options_have(invoke: Invoke) -> None:

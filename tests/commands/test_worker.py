@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from hldm import console
-from hldm.commands import worker
+from hldm.commands import runs, worker
 from hldm.config.compose import compose
 from hldm.errors import UserError
 from hldm.run import exits, stop
@@ -60,7 +60,7 @@ def test_a_worker_that_is_asked_to_stop_says_start_it_again(
     assert end(lambda path: None) == exits.FINISHED == 0
 
 
-def test_a_worker_that_fails(end: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_that_fails(end: Callable[..., int], capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def fail(path: Path) -> None:
         raise UserError("The loss is nan.")
 
@@ -69,6 +69,7 @@ def test_a_worker_that_fails(end: Callable[..., int], capfd: pytest.CaptureFixtu
 
     assert end(fail) == exits.FAILED == 1
     assert "The loss is nan." in capfd.readouterr().err
+    assert "The loss is nan." in (tmp_path / "run" / "log.txt").read_text()
     assert end(full) == exits.FAILED
     assert "x/status.json cannot be written or read: the disk is full" in capfd.readouterr().err
 
@@ -83,6 +84,17 @@ def test_a_worker_whose_run_is_worked_on(
     with RunDirectory(tmp_path / "run").lock():
         assert end(work) == exits.BUSY == 76
     assert "is being worked on by" in " ".join(capfd.readouterr().err.split())
+
+
+def test_what_one_run_alone_prints_is_in_its_log(invoke: Invoke, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = invoke("seed=0", "tracking=none")
+    assert status == 0
+    [run] = Path("outputs/main").glob("*-s0-*")
+    assert out.count(f"a line from {run.name}") == 1
+    assert runs.main(["logs", str(run)]) is None
+    head, line = capfd.readouterr().out.splitlines()
+    assert head.startswith("--- ")
+    assert line == f"a line from {run.name}"
 
 
 @pytest.mark.parametrize("number", SIGNALS)

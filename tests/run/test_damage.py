@@ -96,6 +96,25 @@ def test_provenance_from_elsewhere_is_said(
         assert part in err
 
 
+def test_who_adds_to_results_holds_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    (run.path / "config.yaml").write_text("seed: 0\n")
+    about = {"sampling_seeds": [0], "threads": 1, "machine": "", "versions": {}, "weights": ""}
+    run.write_results({"metrics": {}, "per_sampling_seed": {}, "provenance": about})
+    held = []
+    monkeypatch.setattr(evaluate, "_reevaluate", lambda directory, *_: held.append(directory.holder() is not None))
+    evaluate.main([f"run={run.path}", "seeds=0,1"])
+    evaluate.main([f"run={run.path}"])  # reading disturbs nobody
+    assert held == [True, False]
+    with run.lock():
+        assert console.run(lambda: evaluate.main([f"run={run.path}", "seeds=0,1"])) == 2
+    assert "is being worked on by process" in " ".join(capfd.readouterr().err.split())
+    assert held == [True, False]
+
+
 @pytest.mark.parametrize("file", ["status.json", "results.json"])
 def test_a_damaged_run_of_a_study_is_named_and_mended_and_the_others_go_on(file: str, invoke: Invoke) -> None:
     assert invoke("-m", "seed=0,1", "tracking=none")[0] == 0

@@ -56,7 +56,7 @@ def test_states(run: RunDirectory) -> None:
         assert run.state == "running"
         status = run.status
         assert (status["pid"], status["host"]) == (os.getpid(), socket.gethostname())
-        assert run.holder() == f"process {os.getpid()} on {socket.gethostname()}"
+        assert str(run.holder()) == f"process {os.getpid()} on {socket.gethostname()}"
         run.write_results({"metrics": {"fid": 1.0}})
     assert run.state == "finished"
     assert run.results == {"metrics": {"fid": 1.0}}

@@ -74,6 +74,7 @@ def test_a_run_that_did_not_get_further_has_failed_and_names_its_log(
     assert job.end(1, RUNNING) == 1
     assert run.status["state"] == "failed"
     assert run.status["error"] == f"RuntimeError: no luck (see {job.folder / '7_0_0_log.out'})"
+    assert f": job 7_0 writes to {job.folder / '7_0_0_log.out'}\n" in (run.path / "log.txt").read_text()
     assert "FAILED: RuntimeError: no luck" in capsys.readouterr().out
 
 
@@ -243,9 +244,10 @@ def test_the_script_brings_a_run_to_its_end(job: Job, slurm: FakeSlurm, tmp_path
     done = execute(text, tmp_path)
     assert done.returncode == 0, done.stderr
     assert job.run.snapshot().state == "finished"
-    assert (job.run.path / "environment").read_text() == "1 PASSIVE"
+    assert (job.run.path / "environment").read_text() == "1 4000"
     assert (job.run.path / "results.json").stat().st_mode & 0o027 == 0
-    assert list(scratch.iterdir()) == []
+    assert list(scratch.iterdir()) == []  # what is temporary is gone
+    assert f'export HLDM_SCRATCH="{scratch}" TMPDIR="{scratch}/hldm-$USER-$SLURM_JOB_ID"' in text
     assert slurm.requeued() == []
     assert text.index("export MINE=1") < text.index("hldm worker")
     again = execute(text, tmp_path)

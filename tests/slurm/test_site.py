@@ -47,6 +47,36 @@ def test_what_is_typed_counts_before_the_profile(site: Path) -> None:
     assert compose(["hardware=cpu"]).hardware.slurm is None
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["+{}.hold=true"], {"mail-type": "END", "hold": True}),  # Hydra's spelling keeps what the site says
+        (["++{}.hold=true", "{}.mail-type=FAIL"], {"mail-type": "FAIL", "hold": True}),
+        (["+{}.begin=now+1hour", "{}.comment='it\\'s {{x}}, \"y\"'"],
+         {"mail-type": "END", "begin": "now+1hour", "comment": "it's {x}, \"y\""}),
+        (["{}={{nice:5}}", "+{}.hold=true"], {"nice": 5, "hold": True}),
+    ],
+)  # fmt: skip
+def test_entries_of_a_mapping_are_typed_one_by_one(typed: list[str], expected: dict[str, object], site: Path) -> None:
+    where = "hardware.slurm.additional_parameters"
+    assert of("hardware=slurm_gpu", *(text.format(where) for text in typed)).additional_parameters == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["hardware=cpu", "+{}.hold=true"], r"is a setting of .*slurm_cpu"),
+        (["hardware=slurm_cpu", "+{}.a.b=1"], r"Type hardware\.slurm\.additional_parameters\.a="),
+        (["hardware=slurm_cpu", "{}.a=1,2"], r"names several values"),
+        (["hardware=slurm_cpu", "+{}.a={{b:1}}"], r"is not allowed: it must be a mapping of sbatch's options"),
+        (["hardware=slurm_cpu", "+{}.wrap='MY_TOKEN=abc'"], r"MY_TOKEN would be written"),
+    ],
+)
+def test_entries_that_cannot_be_are_refused(typed: list[str], said: str, slurm: FakeSlurm) -> None:
+    with pytest.raises(UserError, match=said):
+        of(*(text.format("hardware.slurm.additional_parameters") for text in typed))
+
+
 def test_a_file_may_be_named(site: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text("partition: fast\n")

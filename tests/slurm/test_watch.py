@@ -10,27 +10,10 @@ from rich.console import Console
 
 from hldm.run.directory import RunDirectory
 from hldm.slurm import watch
+from hldm.study import ledger
 from tests.slurm.fake_slurm import FakeSlurm
 
 JOB = {"job": {"scheduler": "slurm", "id": "7_0", "name": "x"}}
-
-
-@pytest.mark.parametrize(
-    ("state", "in_slurm", "expected"),
-    [
-        ("finished", {}, "finished"),
-        ("failed", {"7_0": "RUNNING"}, "failed"),
-        ("running", {}, "running"),
-        ("submitted", {"7_0": "PENDING"}, "waiting"),
-        ("broken off", {"7_0": "PENDING"}, "waiting"),  # its node failed, and SLURM queued it again
-        ("broken off", {"7_0": "NODE_FAIL"}, "lost"),
-        ("submitted", {"7_0": "CANCELLED"}, "lost"),
-        ("submitted", {"7_0": "UNKNOWN"}, "waiting"),
-        ("submitted", {"7_0": "GONE"}, "lost"),
-    ],
-)
-def test_files_count_before_slurm(state: str, in_slurm: dict[str, str], expected: str) -> None:
-    assert watch.state_of(state, JOB, in_slurm) == expected
 
 
 def made(path: Path, state: str, **status: Any) -> RunDirectory:
@@ -58,7 +41,7 @@ def test_it_returns_when_all_has_ended(
     assert waiting.state == "finished"
     thread.join()
     out = capsys.readouterr().out
-    assert "1 waiting, 1 cancelled" in out
+    assert "1 pending, 1 cancelled" in out
     assert "1 finished, 1 cancelled" in out
 
 
@@ -73,7 +56,7 @@ def test_a_terminal_shows_what_is_at_work(tmp_path: Path, slurm: FakeSlurm, monk
     run = made(tmp_path / "a", "failed", progress={"stage": "diffusion", "step": 30, "steps": 900})
     console = Console(width=100, force_terminal=True)
     with console.capture() as captured:
-        console.print(watch.table({run: watch.look(run)}, ["failed"], "1 failed"))
+        console.print(watch.table([ledger.look(run)], "1 failed"))
     shown = captured.get()
-    for part in ("7_0", "failed", "diffusion 30/900", "1 failed"):
+    for part in ("7_0", "failed", "diffusion 3%", "1 failed"):
         assert part in shown

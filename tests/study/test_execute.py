@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hldm.run.directory import RunDirectory
 from hldm.run.identity import Identity
 from hldm.study import execute as pool
 from hldm.study import job
-from hldm.study.execute import execute
+from hldm.study.execute import execute, mend
 from hldm.study.plan import Point
 
 WORKER = """
@@ -259,6 +260,22 @@ def test_a_run_of_another_process_of_this_machine_is_waited_for_in_its_slot(
     assert "at work already: process 1 on here" in text
     assert "run0: finished by another process" in text
     assert "run2: at work elsewhere (process 1 on here), not waited for" in text
+
+
+def test_a_run_that_is_cancelled_while_others_work_is_not_begun(points: Make) -> None:
+    """Not the next time either, before a command asks for it again."""
+    runs = points("", "dies", retry=1)
+    for point in runs:
+        point.run.mark_cancelled()
+    failures, text = said(runs)
+    assert failures == {}
+    assert text.count("cancelled; the same command goes on") == 2
+    assert starts(runs) == [0, 0]
+    plan = [replace(point, state=point.run.state) for point in runs]
+    assert [point.state for point in plan] == ["cancelled", "cancelled"]
+    mend(plan)
+    assert said(plan)[0] == {"run1": "ended by SIGKILL, which the system does where memory runs out"}
+    assert starts(runs) == [1, 2]
 
 
 def test_what_another_process_leaves_unfinished_is_done_here(points: Make, monkeypatch: pytest.MonkeyPatch) -> None:

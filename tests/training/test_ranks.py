@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,17 +158,27 @@ def test_places() -> None:
                 patch.delenv(name, raising=False)
             for name, value in variables.items():
                 patch.setenv(name, value)
+            patch.setattr("socket.getaddrinfo", known)
             return place()
+
+    def known(host: str, port: None) -> None:
+        if not host.startswith(("gpu", "a-")):
+            raise socket.gaierror
 
     assert of() == Place()
     assert of(RANK="3", WORLD_SIZE="4", LOCAL_RANK="1") == Place(3, 4, 1)
     batch = {"SLURM_JOB_ID": "12", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}
     assert of(**batch) == Place()  # a script in which nobody else is
     step = {"SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "gpu[01-04,07],x"}
+    step |= {"SLURM_STEP_NUM_NODES": "2", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7"}
     assert of(**batch | {"SLURM_STEP_NUM_TASKS": "2"} | step) == Place(1, 2, 0, "tcp://gpu01:20012")
     assert of(**batch | {"SLURM_STEP_NUM_TASKS": "2"} | step, **job.alone()) == Place()
     nodes = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "a-1,a-2"}
-    assert of(**batch | nodes).rendezvous == "tcp://a-1:20012"
+    assert of(**batch | step | nodes).rendezvous == "tcp://a-1:20012"
+    # a name that the network does not know, as on slurm/dev-cluster: the machine that srun was called on
+    nodes["SLURM_STEP_NODELIST"] = "n1,n2"
+    assert of(**batch | step | nodes).rendezvous == "tcp://10.0.0.7:20012"
+    assert of(**batch | step | nodes | {"SLURM_STEP_NUM_NODES": "1"}).rendezvous == "tcp://127.0.0.1:20012"
 
 
 def test_compiled_graphs_are_refused() -> None:
