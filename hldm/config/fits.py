@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from hldm.config.archives import Archived
 from hldm.config.autoencoder import (
     MAX_DIMENSION,
     MLP,
@@ -252,7 +253,7 @@ def captions(c: RunConfig) -> Iterator[str]:
     text = c.conditioning
     if not isinstance(text, TextConditioning):
         return
-    if isinstance(c.dataset, Branching | TreeImages | Omniglot | Pictures):
+    if isinstance(c.dataset, Branching | TreeImages | Omniglot | Pictures | Archived):
         of_digits = [
             caption for caption in (*text.templates, text.held_out) if {"digit", "digits"} & {*caption.split()}
         ]

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hldm.config.archives import Archived
 from hldm.config.dataset import MNIST, Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
     TRAIN_STEPS,
@@ -14,6 +15,7 @@ from hldm.config.diffusion import (
 )
 from hldm.config.explain import must_be
 from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
+from hldm.config.pictures import Pictures
 from hldm.config.schema import RunConfig
 from hldm.config.training import Stage
 from hldm.console import shown
@@ -59,7 +61,7 @@ def chosen_on_nothing(c: RunConfig) -> Iterator[str]:
         yield (
             f"metrics.{name}={shown(list(values))} is chosen from on validation images, and there are none, or fewer "
             f"than {MIN_SAMPLES}. Type metrics.{name}=[]"
-            + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST) else ".")
+            + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST | Archived) else ".")
         )
 
 
@@ -174,7 +176,7 @@ def amounts(c: RunConfig, total: int | None, test: int | None) -> Iterator[str]:
                 f"training.{name}.batch_size={stage.batch_size} is more than the {total} images there are to train "
                 f"on. Try training.{name}.batch_size={min(128, total)}."
             )
-    if c.dataset.reads_files:  # of pictures of one's own there are as many as there are: all of them will do
+    if isinstance(c.dataset, Pictures):  # of one's own there are as many as there are: all of them will do
         return
     asked: list[tuple[str, int]] = [
         ("metrics.first_stage_images", metrics.first_stage_images),

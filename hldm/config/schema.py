@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from hldm.config import pictures  # noqa: F401 - its sections are known by being imported
+from hldm.config import archives, pictures  # noqa: F401 - their sections are known by being imported
 from hldm.config.autoencoder import KL, Autoencoder
 from hldm.config.base import Auto, AutoOrNone, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided

@@ -1,17 +1,16 @@
 """A folder of pictures of one's own."""
 
-import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from hldm.config import picture_files
 from hldm.config.pictures import Folder
-from hldm.data.dataset import Dataset, InMemorySplit, Split
-from hldm.data.scan import scan, summary
-from hldm.data.streamed import MirroredSplit, Source, StreamedSplit
+from hldm.data.dataset import Dataset
+from hldm.data.scan import scan, split_of, summary
+from hldm.data.streamed import MirroredSplit, Source
 from hldm.errors import UserError
 
 NO_FOLDER = "image"
@@ -25,10 +24,13 @@ class Files(Source):
         root: the folder; names: of files below it.
     """
 
-    def __init__(self, root: Path, names: list[str]) -> None:
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
         self.root = root
         # of fixed width: a list of texts would be copied page by page into every process that reads
         self.names = np.array([name.encode(errors="surrogateescape") for name in names])
+
+    def __len__(self) -> int:
+        return len(self.names)
 
     def content(self, entry: int) -> bytes:
         return (self.root / self.name(entry)).read_bytes()
@@ -56,37 +58,32 @@ def folder(settings: Folder, *, cache: Path, readers: int = 0) -> Dataset:
         raise UserError(said)
     listing = settings.listing
     assert listing is not None
-    channels = settings.image_channels
-    found = scan(listing, settings.side, channels, cache)
-    if found.damaged:
-        print("\n".join(f"    {line}" for line in summary(found.damaged)), flush=True)
-    named, entries = _named(settings, found.names)
-    if len(entries) < 3:
+    source, channels = Files(listing.root, listing.names), settings.image_channels
+    found = scan(source, listing.signature, settings.side, channels, cache)
+    named, rows = _named(settings, [source.name(entry) for entry in found.entries])
+    if len(rows) < 3:
         raise UserError(
-            f"Of the {len(listing.names)} pictures in dataset.path={settings.path} only {len(entries)} can be used, "
-            "and there must be 3 at least. "
-            + " ".join(line.strip() for line in summary(found.damaged, 3) if found.damaged)
+            f"Of the {len(listing.names)} pictures in dataset.path={settings.path} only {len(rows)} can be used, and "
+            "there must be 3 at least. " + " ".join(line.strip() for line in summary(found.damaged, 3) if found.damaged)
         )
     classes = sorted(set(named))
     number = {name: number for number, name in enumerate(classes)}
     labels = [number[name] for name in named]
     # captions seldom repeat, so no class has a share of its own there
     of_parts = [0] * len(labels) if settings.label == "caption" else labels
-    names = [found.names[entry] for entry in entries]
-    rows_of_parts = picture_files.parted(names, of_parts, settings.validation_share, settings.test_share)
-    source = Files(listing.root, found.names)
-
-    def split(rows: list[int]) -> Split:
-        own = np.array([entries[row] for row in rows], dtype=np.int64)
-        own_labels = torch.tensor([labels[row] for row in rows], dtype=torch.long)
-        if found.images is not None:
-            return InMemorySplit(found.images[torch.from_numpy(own)], own_labels)
-        content = hashlib.sha256("".join(found.hashes[entry] for entry in own).encode()).hexdigest()
-        return StreamedSplit(
-            source, own, own_labels, side=settings.side, channels=channels, content=content, readers=readers
+    names = [source.name(found.entries[row]) for row in rows]
+    train, validation, test = (
+        split_of(
+            found,
+            source,
+            [rows[place] for place in part],
+            [labels[place] for place in part],
+            side=settings.side,
+            channels=channels,
+            readers=readers,
         )
-
-    train, validation, test = (split(rows) for rows in rows_of_parts)
+        for part in picture_files.parted(names, of_parts, settings.validation_share, settings.test_share)
+    )
     return Dataset(
         name="folder",
         image_shape=(channels, settings.side, settings.side),

@@ -1,4 +1,4 @@
-"""A folder of pictures, looked through once: which can be read, what is in them, and their pixels where they are few.
+"""Files of pictures, looked through once: which can be read, what is in them, and their pixels where they are few.
 
 Legend: N pictures of C channels and S × S pixels.
 """
@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hldm.config.picture_files import Listing
+from hldm.data.dataset import InMemorySplit, Split
 from hldm.data.pictures import PREPROCESSING, UnreadableError, prepared
+from hldm.data.streamed import Source, StreamedSplit
 from hldm.files import write_atomically
 from hldm.resources import cores
 from hldm.run import stop
@@ -34,73 +35,99 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of the pictures of a folder.
+    """What is known of the pictures of a source.
 
     Attributes:
-        names: of those that can be read, in the order of the listing.
-        hashes: sha256 of each file, in hexadecimal.
+        entries: of those that can be read, in the order of the source.
+        hashes: sha256 of each of these files, in hexadecimal.
         damaged: name → why it cannot be read.
         images: uint8 (N, C, S, S), None where they are too many to keep.
     """
 
-    names: list[str]
+    entries: list[int]
     hashes: list[str]
     damaged: dict[str, str]
     images: Tensor | None
 
 
-def scan(listing: Listing, side: int, channels: int, cache: Path) -> Scan:
-    """Look at all pictures of a folder, or take what an earlier run found of the same files.
+def scan(source: Source, signature: str, side: int, channels: int, cache: Path) -> Scan:
+    """Look at all pictures of a source, or take what an earlier run found of the same files.
 
     Args:
+        signature: another one where any of the files is another.
         cache: folder of what earlier runs found.
     """
-    known = repr((PREPROCESSING, side, channels, listing.signature))
-    path = cache / f"folder-{hashlib.sha256(known.encode()).hexdigest()[:32]}.safetensors"
+    known = repr((PREPROCESSING, side, channels, signature))
+    path = cache / f"pictures-{hashlib.sha256(known.encode()).hexdigest()[:32]}.safetensors"
     found = _loaded(path)
     if found is None:
-        found = _looked_through(listing, side, channels)
+        found = _looked_through(source, side, channels)
         _save(path, found)
+    if found.damaged:
+        print("\n".join(f"    {line}" for line in summary(found.damaged)), flush=True)
     return found
 
 
-def _looked_through(listing: Listing, side: int, channels: int) -> Scan:
+def _looked_through(source: Source, side: int, channels: int) -> Scan:
     """Threads, as decoders let go of Python's lock."""
-    names: list[str] = []
+    entries: list[int] = []
     hashes: list[str] = []
     damaged: dict[str, str] = {}
-    total = len(listing.names)
+    total = len(source)
     keeps = total * channels * side**2 <= IN_MEMORY
     images = torch.empty((total, channels, side, side) if keeps else 0, dtype=torch.uint8)
-    look = partial(_look, listing.root, side=side, channels=channels)
+    look = partial(_look, source, side=side, channels=channels)
     with ThreadPoolExecutor(cores()) as threads, Progress(transient=True) as progress:
         bar = progress.add_task("    looking through the pictures", total=total)
         for start in range(0, total, AT_ONCE):
             stop.check()
-            part = listing.names[start : start + AT_ONCE]
-            for name, (digest, seen) in zip(part, threads.map(look, part), strict=True):
+            part = range(start, min(start + AT_ONCE, total))
+            for entry, (digest, seen) in zip(part, threads.map(look, part), strict=True):
                 if isinstance(seen, str):
-                    damaged[name] = seen
+                    damaged[source.name(entry)] = seen
                     continue
                 if keeps:
-                    images[len(names)] = torch.from_numpy(seen)
-                names.append(name)
+                    images[len(entries)] = torch.from_numpy(seen)
+                entries.append(entry)
                 hashes.append(digest)
             progress.update(bar, advance=len(part))
-    return Scan(names, hashes, damaged, images[: len(names)] if keeps else None)
+    return Scan(entries, hashes, damaged, images[: len(entries)] if keeps else None)
 
 
-def _look(root: Path, name: str, *, side: int, channels: int) -> tuple[str, NDArray[np.uint8] | str]:
+def _look(source: Source, entry: int, *, side: int, channels: int) -> tuple[str, NDArray[np.uint8] | str]:
     """The hash of a file, and its pixels or why there are none."""
     try:
-        content = (root / name).read_bytes()
+        content = source.content(entry)
         return hashlib.sha256(content).hexdigest(), prepared(content, side, channels)
     except (UnreadableError, OSError) as error:
         return "", str(error)
 
 
+def split_of(
+    found: Scan,
+    source: Source,
+    rows: list[int],
+    labels: list[int],
+    *,
+    side: int,
+    channels: int,
+    readers: int,
+) -> Split:
+    """A part of what was found: in memory where the pixels were kept, else streamed.
+
+    Args:
+        rows: of `found`; labels: of each of these rows.
+    """
+    of_rows = torch.tensor(labels, dtype=torch.long)
+    if found.images is not None:
+        return InMemorySplit(found.images[torch.tensor(rows, dtype=torch.long)], of_rows)
+    content = hashlib.sha256("".join(found.hashes[row] for row in rows).encode()).hexdigest()
+    entries = np.array([found.entries[row] for row in rows], dtype=np.int64)
+    return StreamedSplit(source, entries, of_rows, side=side, channels=channels, content=content, readers=readers)
+
+
 def _save(path: Path, found: Scan) -> None:
-    text = json.dumps([found.names, found.hashes, found.damaged]).encode()
+    text = json.dumps([found.entries, found.hashes, found.damaged]).encode()
     tensors = {"index": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
     if found.images is not None:
         tensors["images"] = found.images.contiguous()
@@ -118,8 +145,8 @@ def _loaded(path: Path) -> Scan | None:
         return None
     if stated != _digest(tensors):
         return None
-    names, hashes, damaged = json.loads(tensors["index"].numpy().tobytes())
-    return Scan(names, hashes, damaged, tensors.get("images"))
+    entries, hashes, damaged = json.loads(tensors["index"].numpy().tobytes())
+    return Scan(entries, hashes, damaged, tensors.get("images"))
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

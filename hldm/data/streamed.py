@@ -27,6 +27,9 @@ class Source(ABC):
     """Files of pictures by number. It is copied into the processes that read, so what it has open it opens there."""
 
     @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
     def content(self, entry: int) -> bytes:
         """The file.
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from hldm.config import fits
+from hldm.config.archives import Archived
 from hldm.config.base import Section
 from hldm.config.conditioning import TextConditioning
 from hldm.config.dataset import MNIST, Omniglot
@@ -70,7 +71,7 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
         yield ("denoiser", config.denoiser.folder), given.problems_of_unet(config)
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
         yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
-    if isinstance(config.dataset, Folder):
+    if isinstance(config.dataset, Archived | Folder):
         yield ("dataset", config.dataset), (said for said in [config.dataset.missing()] if said)
     if isinstance(config.dataset, Omniglot):
         samples = config.metrics.samples if config.metrics.extractors else None

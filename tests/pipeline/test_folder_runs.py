@@ -1,6 +1,7 @@
 """A whole run on a folder of one's own, which streams from the disk, and what it needs that is not there."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hldm.config.pictures import Folder
 from hldm.data import folder, scan
 from hldm.data.streamed import StreamedSplit
 from hldm.errors import UserError
+from hldm.paths import CHECKOUT
 from hldm.pipeline import run
 from hldm.pipeline.build import build_dataset, build_model
 from hldm.run.directory import RunDirectory
@@ -78,3 +80,20 @@ def test_what_is_not_there_is_said_before_anything_is_trained(tmp_path: Path, in
     )
     with pytest.raises(UserError, match="look at grey pictures of 28 × 28"):
         compose(["dataset=folder", f"dataset.path={own}", "metrics=digits"])
+
+
+def test_the_walk_of_the_readme_composes(tmp_path: Path) -> None:
+    """Its five lines; the run itself is above."""
+    own = classes(tmp_path / "birds", {"ants": 700, "bees": 700}, side=2)
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")  # type: ignore[operator]  # tests run in a checkout
+    walk = re.search(r"Your own images.*?\n\n((?:    .*\n)+)", text)
+    assert walk is not None
+    lines = walk[1].split("\n")[:-1]
+    assert len(lines) == 5
+    trained = [line.split() for line in lines if "train.py" in line]
+    for line in trained:
+        one = [word.partition(",")[0] for word in line[2:] if word not in ("-m", "plan=true")]
+        assert compose([word.replace("~/birds", str(own)) for word in one]).dataset == Folder(
+            path=str(own), side=64 if "dataset.side=64" in line else 32
+        )
+    assert len(trained) == 3
