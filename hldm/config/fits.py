@@ -55,6 +55,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         known_trees,
         first_stage_losses,
         decay,
+        best_weights,
         cluster_jobs,
         ranks,
     ):
@@ -420,6 +421,20 @@ def _has_balls(channels: int) -> bool:
 def _nearest(value: int, divisor: int) -> int:
     """The multiple of `divisor` that is nearest to `value`."""
     return divisor * max(1, round(value / divisor))
+
+
+def best_weights(c: RunConfig) -> Iterator[str]:
+    """The best weights are those of a look."""
+    if c.training.keep == "best" and c.training.validate_every is None:
+        yield (
+            "training.keep=best takes the best weights that a look at validation images found, and there are no looks. "
+            "Type training.validate_every=500 with it, or training.keep=last."
+        )
+    elif c.training.keep == "best" and c.dataset.has_validation is False:
+        yield (
+            "training.keep=best chooses weights on validation images, and this data set has none. Type "
+            "training.keep=last."
+        )
 
 
 def cluster_jobs(c: RunConfig) -> Iterator[str]:

@@ -160,8 +160,9 @@ def data(c: RunConfig) -> Iterator[str]:
     yield from extractors(c)
 
 
-def amounts(c: RunConfig, total: int | None, test: int | None) -> Iterator[str]:
-    """There are as many images as a run asks for: `total` to train on, `test` to judge by, None where not known yet.
+def amounts(c: RunConfig, total: int | None, test: int | None, floor: int | None = None) -> Iterator[str]:
+    """There are as many images as a run asks for: `total` to train on, `test` to judge by, `floor` to draw real ones
+    from; None where not known yet.
 
     A run asks this again when its data have been read, which may have lost damaged ones.
     """
@@ -176,6 +177,11 @@ def amounts(c: RunConfig, total: int | None, test: int | None) -> Iterator[str]:
                 f"training.{name}.batch_size={stage.batch_size} is more than the {total} images there are to train "
                 f"on. Try training.{name}.batch_size={min(128, total)}."
             )
+    if metrics.extractors and floor is not None and metrics.samples > floor:
+        yield (
+            f"metrics.samples={metrics.samples} asks for more real images than there are for the floor, {floor}. Try "
+            f"metrics.samples={floor}."
+        )
     if isinstance(c.dataset, Pictures):  # of one's own there are as many as there are: all of them will do
         return
     asked: list[tuple[str, int]] = [

@@ -1,6 +1,7 @@
 """Data sets of pictures that are read from files: any size, brought to one."""
 
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -8,7 +9,7 @@ from annotated_types import Ge, Le, Lt
 from pydantic import Field
 
 from hldm.config import picture_files
-from hldm.config.base import Number, Switch, UserPath, Whole
+from hldm.config.base import Number, Switch, UserPath, Whole, Word
 from hldm.config.dataset import Dataset
 
 
@@ -99,4 +100,111 @@ class Folder(Pictures, target="hldm.data.folder"):
                 "train on, to choose by and to judge by. Files count whose names end in "
                 f"{', '.join(sorted(picture_files.SUFFIXES))}; look at the folder's name."
             )
+        return None
+
+
+class LSUN(Pictures, target="hldm.data.lsun"):
+    """LSUN's scenes as they are published (Yu et al. 2015): an LMDB of encoded pictures for each category and part.
+
+    Training images are the published training set but for some that are set aside; test images are the published
+    validation set, 300 of each category. Those are too few for FID, so samples are held against training images.
+    """
+
+    path: UserPath | None = Field(
+        default=None,
+        description="folder with <category>_train_lmdb and <category>_val_lmdb, which are needed",
+        examples=["data/lsun"],
+    )
+    categories: tuple[Word, ...] = Field(
+        default=("bedroom",),
+        min_length=1,
+        description="which of its categories; a class each",
+        examples=["[church_outdoor]"],
+    )
+    validation_images: Annotated[Whole, Ge(0)] = Field(
+        default=5000, description="training images that are set aside for choices", examples=[5000]
+    )
+    reference_images: Annotated[Whole, Ge(10)] = Field(
+        default=50_000, description="training images, at most, that samples are held against", examples=[50_000]
+    )
+
+    def folders(self, part: str) -> list[Path]:
+        """The LMDB of each category: part is "train" or "val"."""
+        return [Path(self.path or "", f"{category}_{part}_lmdb") for category in self.categories]
+
+    @property
+    def has_validation(self) -> bool:
+        return self.validation_images > 0
+
+    def by_content(self) -> dict[str, str]:
+        files = [folder / "data.mdb" for part in ("train", "val") for folder in self.folders(part)]
+        if self.path is None or not all(file.is_file() for file in files):
+            return {}
+        return {"path": picture_files.sampled_digest(files)}
+
+    def missing(self) -> str | None:
+        """What is wrong with the folder, in a sentence; None where it can be read."""
+        first = self.categories[0]
+        remedy = (
+            f"Fetch http://dl.yf.io/lsun/scenes/{first}_train_lmdb.zip and …/{first}_val_lmdb.zip, unpack both into a "
+            "folder and type dataset.path=<it>."
+        )
+        if self.path is None:
+            return f"dataset=lsun needs the folder with its LMDBs. {remedy}"
+        for folder in (*self.folders("train"), *self.folders("val")):
+            if not (folder / "data.mdb").is_file():
+                return f"dataset.path={self.path} has no {folder.name}/data.mdb. {remedy}"
+        if len(set(self.categories)) < len(self.categories):
+            return f"dataset.categories has {', '.join(self.categories)}, and one of them twice. Name each once."
+        if find_spec("lmdb") is None:
+            return "dataset=lsun reads LMDBs, and the package for it is not installed. Type pip install lmdb."
+        return None
+
+
+class HuggingFace(Pictures, target="hldm.data.huggingface"):
+    """A data set on this disk as Hugging Face keeps it: parquet files, or what `save_to_disk` of datasets wrote."""
+
+    path: UserPath | None = Field(
+        default=None, description="its folder, which is needed", examples=["data/lsun-bedrooms"]
+    )
+    image: Word | None = Field(
+        default=None,
+        description="column of the pictures; null: image, img, or the only one that can be",
+        examples=["image"],
+    )
+    label: Word | None = Field(
+        default=None, description="column of the classes; null: label, or none", examples=["fine_label"]
+    )
+    validation_share: Annotated[Number, Ge(0), Lt(0.5)] = Field(
+        default=0.05, description="share for choices, where the data set has no such part", examples=[0.1]
+    )
+    test_share: Annotated[Number, Ge(0.001), Lt(0.5)] = Field(
+        default=0.1, description="share to judge by, where the data set has no such part", examples=[0.2]
+    )
+
+    @property
+    def files(self) -> list[Path]:
+        """Its files of rows, in the order of their names."""
+        root = Path(self.path or "")
+        found = (file for end in ("parquet", "arrow") for file in root.rglob(f"*.{end}") if file.is_file())
+        return sorted(file for file in found if not file.name.startswith(("cache-", ".")))
+
+    @property
+    def has_validation(self) -> bool:
+        return self.validation_share > 0
+
+    def by_content(self) -> dict[str, str]:
+        return {"path": picture_files.sampled_digest(self.files)} if self.path is not None and self.files else {}
+
+    def missing(self) -> str | None:
+        """What is wrong with the folder, in a sentence; None where it can be read."""
+        if self.path is None:
+            return "dataset=huggingface needs a folder on this disk. Type dataset.path=<it>."
+        if not self.files:
+            return (
+                f"dataset.path={self.path} has no .parquet and no .arrow files. Fetch a data set, for example by "
+                "`hf download --repo-type dataset <name> --local-dir <folder>`, and type dataset.path=<folder>."
+            )
+        if find_spec("pyarrow") is None:
+            return "dataset=huggingface reads arrow files, and the package is not installed. Type pip install pyarrow."
         return None

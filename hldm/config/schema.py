@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from hldm.config import archives, pictures  # noqa: F401 - their sections are known by being imported
+from hldm.config import archives, gpus, pictures  # noqa: F401 - sections are known by being imported
 from hldm.config.autoencoder import KL, Autoencoder
 from hldm.config.base import Auto, AutoOrNone, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
@@ -51,6 +51,17 @@ class Hardware(Section):
     )
     fail_fast: Switch = Field(default=False, description="whether the first failure stops the other runs")
     compile: Switch = Field(default=False, description="train under torch.compile: quicker after a minute or two")
+    recompute: Switch = Field(
+        default=False, description="compute the inner values of blocks again backwards: less memory, a third more work"
+    )
+    channels_last: Switch = Field(
+        default=False, description="keep the channels of feature maps last in memory, which suits GPUs in bfloat16"
+    )
+    gpu_model: gpus.Model | None = Field(
+        default=None,
+        description="GPU that a plan counts memory, disk and hours for; null: plans say what runs took here",
+        examples=["h100"],
+    )
     slurm: Slurm | None = Field(default=None, description="jobs of SLURM; null: this machine")
 
 

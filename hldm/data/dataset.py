@@ -71,12 +71,17 @@ class Split(ABC):
         """The first n images, or all of them where there are fewer or no n is given: (n, *image shape)."""
         return self.read(torch.arange(len(self) if n is None else min(n, len(self))))
 
-    def chunks(self) -> Iterator[Tensor]:
-        """All images in order, as many at once as `NUMBERS_AT_ONCE` allows: each (B, *image shape), none empty."""
-        if not len(self):
+    def whole(self) -> "Tensor | Split":
+        """All images where they are in memory; else the split, whose images are read a batch at a time."""
+        return self
+
+    def chunks(self, most: int | None = None) -> Iterator[Tensor]:
+        """All images in order, or the first `most`, each (B, *image shape) with up to `NUMBERS_AT_ONCE`, none empty."""
+        total = len(self) if most is None else min(most, len(self))
+        if not total:
             return
         numbers = math.prod(self.first(1).shape)
-        yield from self.batches(torch.arange(len(self)).split(max(1, NUMBERS_AT_ONCE // numbers)))
+        yield from self.batches(torch.arange(total).split(max(1, NUMBERS_AT_ONCE // numbers)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -114,6 +119,9 @@ class InMemorySplit(Split):
     def read(self, indices: Tensor) -> Tensor:
         return self.images[indices.to(self.images.device)]
 
+    def whole(self) -> Tensor:
+        return self.images
+
     def to(self, device: torch.device) -> "InMemorySplit":
         return InMemorySplit(self.images.to(device), self.labels, self.nodes, self.groups)
 
@@ -133,6 +141,8 @@ class Dataset:
         class_words: what captions call each class, `class_names` by default.
         parents: where the images are nodes of a known tree, int64 (nodes,): the node above each one, the root's being
             itself. The labels are a level of that tree, or its nodes; `Split.nodes` says each image's node.
+        held_against: what samples are held against where the test images are too few: the first images of the training
+            split, as they are; None: the test images.
         classes_repeat: whether each class of the test images has training images too; captions may have none.
     """
 
@@ -144,6 +154,7 @@ class Dataset:
     test: Split
     class_words: tuple[str, ...] = ()
     parents: Tensor | None = None
+    held_against: Split | None = None
     classes_repeat: bool = True
 
     def __post_init__(self) -> None:
@@ -154,6 +165,22 @@ class Dataset:
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def reference(self) -> Split:
+        """The real images that samples are held against."""
+        return self.test if self.held_against is None else self.held_against
+
+    @property
+    def for_floor(self) -> Tensor:
+        """Training images, as they are, that samples are not held against: indices into `train.plain`, int64."""
+        return torch.arange(0 if self.held_against is None else len(self.held_against), len(self.train.plain))
+
+    @property
+    def reference_words(self) -> str:
+        """What they are, for provenance."""
+        part = "test" if self.held_against is None else "training"
+        return f"{self.name} {part} images ({len(self.reference)})"
 
     @property
     def has_pictures(self) -> bool:

@@ -22,7 +22,7 @@ from hldm.config.metrics import (
 )
 from hldm.config.omniglot_files import read_drawings, training_images
 from hldm.config.options import Options
-from hldm.config.pictures import Folder
+from hldm.config.pictures import LSUN, Folder, HuggingFace
 from hldm.config.schema import RunConfig
 from hldm.config.weights import (
     check_digit_weights,
@@ -71,7 +71,7 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
         yield ("denoiser", config.denoiser.folder), given.problems_of_unet(config)
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
         yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
-    if isinstance(config.dataset, Archived | Folder):
+    if isinstance(config.dataset, Archived | Folder | LSUN | HuggingFace):
         yield ("dataset", config.dataset), (said for said in [config.dataset.missing()] if said)
     if isinstance(config.dataset, Omniglot):
         samples = config.metrics.samples if config.metrics.extractors else None

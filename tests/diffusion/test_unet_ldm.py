@@ -11,7 +11,6 @@ from hldm.autoencoder import VQAutoencoder
 from hldm.config import diffusion as config
 from hldm.config.autoencoder import VQ
 from hldm.config.compose import compose
-from hldm.config.schema import RunConfig
 from hldm.diffusion import DiffusionSampler, TangentDDPM, UNetDenoiser
 from hldm.errors import UserError
 from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall
@@ -39,18 +38,40 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 @cache
-def composed(*more: str) -> RunConfig:
-    return compose(
-        ["autoencoder=vq_f4", "autoencoder.padded_side=256", "denoiser=unet_ldm", "conditioning=none", *more]
-    )
+def composed(*more: str) -> Any:
+    return compose(["experiment=lsun_bedrooms-ldm-vq-4", *more])
 
 
-def on_meta(c: RunConfig) -> tuple[Any, Any]:
+def on_meta(c: Any) -> tuple[Any, Any]:
     with torch.device("meta"):
         manifold = manifold_of(c.geometry.manifold, curvature_of(c.curvature))
         stem = c.geometry.decoder_stem
         first = VQAutoencoder(c.autoencoder, manifold=manifold, decoder_stem=stem, image_shape=(3, 256, 256))
         return first, UNetDenoiser(c.denoiser, layout=first.layout, classes=1)
+
+
+def test_the_experiment_is_the_published_configuration() -> None:
+    """lsun_bedrooms-ldm-vq-4.yaml of CompVis/latent-diffusion, and config.yaml of its first stage, vq-f4."""
+    c = composed()
+    assert c.denoiser.block_channels == tuple(224 * k for k in (1, 2, 3, 4))
+    assert c.denoiser.attention_resolutions == (8, 4, 2)
+    assert (c.denoiser.layers_per_block, c.denoiser.head_channels, c.denoiser.groups) == (2, 32, 32)
+    assert (c.autoencoder.codebook_size, c.autoencoder.latent_channels) == (8192, 3)
+    assert (c.autoencoder.block_channels, c.autoencoder.padded_side) == ((128, 256, 512), 256)
+    assert (c.autoencoder.commitment_weight, c.autoencoder.codebook_weight) == (1, 0.25)
+    assert (c.diffusion.process.prediction, c.diffusion.process.schedule) == ("epsilon", "scaled_linear")
+    assert c.diffusion.latent_scale == 1
+    sampler = c.diffusion.sampler
+    assert (sampler.method, sampler.steps, sampler.eta, sampler.spacing) == ("ddim", 200, 1, "leading_1")
+    first, second, optimizer = c.training.first_stage, c.training.diffusion, c.training.optimizer
+    assert second.learning_rate == pytest.approx(48 * 2e-6)
+    assert (second.batch_size, second.schedule, second.clip_norm, second.ema_decay) == (48, "constant", None, 0.9999)
+    assert (optimizer.betas, optimizer.weight_decay, optimizer.target) == ((0.9, 0.999), 0.01, "torch.optim.AdamW")
+    assert first.learning_rate == pytest.approx(8 * 4.5e-6)
+    assert (first.adversarial_weight, first.adversarial_start, first.discriminator) == (0.75, 0, "patch70")
+    assert (first.perceptual_weight, first.perceptual_features) == (1, "lpips")
+    assert (first.optimizer.target, first.optimizer.betas) == ("torch.optim.Adam", (0.5, 0.9))
+    assert (c.dataset.side, c.dataset.flips, c.seed) == (256, True, 23)
 
 
 def test_the_published_model_has_as_many_weights_as_published() -> None:

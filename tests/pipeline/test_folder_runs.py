@@ -16,10 +16,14 @@ from hldm.errors import UserError
 from hldm.paths import CHECKOUT
 from hldm.pipeline import run
 from hldm.pipeline.build import build_dataset, build_model
+from hldm.pipeline.samples import evaluate_samples
+from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
 from hldm.training import FirstStage
 from tests.conftest import Invoke
+from tests.data.test_lsun import database
+from tests.data.test_lsun import pictures as lmdb_pictures
 from tests.odd_pictures import classes, written
 from tests.pipeline.conftest import TINY
 
@@ -97,3 +101,19 @@ def test_the_walk_of_the_readme_composes(tmp_path: Path) -> None:
             path=str(own), side=64 if "dataset.side=64" in line else 32
         )
     assert len(trained) == 3
+
+
+def test_samples_of_scenes_are_held_against_training_images(tmp_path: Path) -> None:
+    database(tmp_path / "lsun" / "tower_train_lmdb", lmdb_pictures(90))
+    database(tmp_path / "lsun" / "tower_val_lmdb", lmdb_pictures(12, 200))
+    typed = ["dataset=lsun", f"dataset.path={tmp_path}/lsun", "dataset.categories=[tower]", "dataset.side=32"]
+    typed += ["dataset.validation_images=20", "metrics.samples=30"]
+    config = compose([*SMALL, *typed, f"paths.outputs={tmp_path}"])
+    dataset = build_dataset(config)
+    found = evaluate_samples(build_model(config, dataset), dataset, None, config, [0], Stopwatch())
+    assert found.provenance["reference"] == "lsun training images (35)"
+    assert found.metrics["floor_fid"] > 0  # the floor is drawn from other images than those
+    assert len(list((tmp_path / "references").iterdir())) == 1
+    too_many = config.metrics.model_copy(update={"samples": 36})
+    with pytest.raises(UserError, match=r"real images than there are for the floor, 35\. Try metrics\.samples=35"):
+        build_dataset(config.model_copy(update={"metrics": too_many}))
