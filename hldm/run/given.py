@@ -111,7 +111,8 @@ def _section(group: str, theirs: Section, ours: Section, options: Options) -> li
         to_type = [f"{group}={option}"]
     for name, value, _ in theirs.fields():
         # what an option's file takes from other sections follows them
-        if name in theirs.unread() or name == "architecture" or usual[name] == value or "${" in str(usual[name]):
+        follows = name == "architecture" or usual[name] == "auto" or "${" in str(usual[name])
+        if name in theirs.unread() or follows or usual[name] == value:
             continue
         to_type.append(f"{group}.{name}={shown(value)}")
     return to_type
