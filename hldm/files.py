@@ -15,6 +15,11 @@ from hldm.errors import disk_error
 fences: dict[Path, Callable[[], object]] = {}
 """Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
 
+SEAL = re.compile(rb"\nsha256 ([0-9a-f]{64})\n")
+"""Last line of a file that says what is before it."""
+
+SEAL_BYTES = len("\nsha256 \n") + 64
+
 HOUR = 3600.0
 """Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
 
@@ -61,6 +66,29 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
+def seal(file: Path) -> None:
+    """Append a line with the SHA-256 of what the file holds."""
+    with file.open("rb+") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0, os.SEEK_END)
+        stream.write(f"\nsha256 {digest}\n".encode())
+
+
+def is_as_sealed(file: Path) -> bool | None:
+    """Whether the file holds what it held when `seal` wrote its last line; None where it has no such line."""
+    with file.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - SEAL_BYTES))
+        if not (found := SEAL.fullmatch(stream.read())):
+            return None
+        digest, left = hashlib.sha256(), size - SEAL_BYTES
+        stream.seek(0)
+        while left:
+            digest.update(content := stream.read(min(left, 1 << 20)))
+            left -= len(content)
+    return digest.hexdigest() == found[1].decode()
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, where its file system has that."""
     with suppress(OSError):
@@ -102,6 +130,15 @@ def _is_another(pid: int) -> bool:
 def _host() -> str:
     """This machine, as a part of a file's name."""
     return re.sub(r"\W", "-", socket.gethostname().partition(".")[0])
+
+
+def in_words(size: int) -> str:
+    """Bytes as people read them."""
+    amount, units = float(size), ["B", "kB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount /= 1000
+        units.pop(0)
+    return f"{amount:.0f} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
 
 
 def content_digest(files: list[Path]) -> str:

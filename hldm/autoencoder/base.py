@@ -6,7 +6,7 @@ latents, (B, *latent shape), with the coordinates of a point along axis 1; `z` t
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,7 +27,11 @@ class Encoded(NamedTuple):
 
     def rows(self, chosen: Tensor) -> "Encoded":
         """The latents of the chosen images, int64 (K,)."""
-        return Encoded(self.loc[chosen], None if self.scale is None else self.scale[chosen])
+        return self.mapped(lambda part: part[chosen])
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Encoded":
+        """With every tensor changed alike."""
+        return Encoded(change(self.loc), None if self.scale is None else change(self.scale))
 
 
 class Losses(NamedTuple):

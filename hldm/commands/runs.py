@@ -25,6 +25,7 @@ from typing import Any
 
 from hldm import console
 from hldm.errors import UserError
+from hldm.files import in_words
 from hldm.paths import expanded
 from hldm.run.directory import RunDirectory
 from hldm.study import ledger, upkeep
@@ -166,7 +167,7 @@ def clean(entries: Sequence[Entry], arguments: Mapping[str, Any]) -> int:
     wasted = [item for item in found if isinstance(item, upkeep.Waste)]
     for item in found:
         print(item if isinstance(item, str) else item.words)
-    total = upkeep.in_words(sum(item.size for item in wasted))
+    total = in_words(sum(item.size for item in wasted))
     if not wasted:
         print("There is nothing to delete.")
     elif not arguments.get("yes"):

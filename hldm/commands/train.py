@@ -261,6 +261,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     from hldm.run.output import logged
     from hldm.run.ranks import place
     from hldm.study.compare import print_comparison
+    from hldm.study.counted import print_counted
     from hldm.study.execute import mend, threads_of, write_directory
     from hldm.study.grid import NOTHING_STARTED, machine, warn_of_tracker
     from hldm.study.plan import make_plan, print_plan
@@ -278,6 +279,7 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
     console = terminal()
     allotment = machine(plan, int(point.state != "finished"))
     print_plan(plan, 1, str(allotment), console)
+    print_counted(plan, console)
     if plan_only:
         console.print(NOTHING_STARTED)
         return None

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
+from hldm.config import archives, gpus, pictures  # noqa: F401 - sections are known by being imported
 from hldm.config.autoencoder import KL, Autoencoder
-from hldm.config.base import Auto, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
+from hldm.config.base import Auto, AutoOrNone, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
 from hldm.config.dataset import MNIST, Dataset
 from hldm.config.diffusion import Denoiser, Diffusion, Process, TangentDDPM, UNet
@@ -39,11 +40,28 @@ class Hardware(Section):
     ranks: Count = Field(
         default=1, description="processes that share the batches of one run, each on a GPU of its own", examples=[2]
     )
+    readers: AutoOrNone = Field(
+        default="auto",
+        description="processes that read and decode images ahead of a run, where they do not fit in memory; auto: as "
+        "many as its threads, 0: none",
+        examples=[4],
+    )
     retry: NotNegativeWhole = Field(
         default=0, description="times that the same command tries a failed run again", examples=[2]
     )
     fail_fast: Switch = Field(default=False, description="whether the first failure stops the other runs")
     compile: Switch = Field(default=False, description="train under torch.compile: quicker after a minute or two")
+    recompute: Switch = Field(
+        default=False, description="compute the inner values of blocks again backwards: less memory, a third more work"
+    )
+    channels_last: Switch = Field(
+        default=False, description="keep the channels of feature maps last in memory, which suits GPUs in bfloat16"
+    )
+    gpu_model: gpus.Model | None = Field(
+        default=None,
+        description="GPU that a plan counts memory, disk and hours for; null: plans say what runs took here",
+        examples=["h100"],
+    )
     slurm: Slurm | None = Field(default=None, description="jobs of SLURM; null: this machine")
 
 

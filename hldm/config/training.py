@@ -131,6 +131,36 @@ class Training(Section):
         default=None, description="most minutes between resume states, where steps are slow; null: any", examples=[10]
     )
     log_every: Count = Field(default=10, description="steps between lines of metrics.jsonl", examples=[20])
+    validate_every: Count | None = Field(
+        default=None,
+        description="steps between looks at validation images and samples, as W&B and <run>/progress have them; "
+        "null: none",
+        examples=[500],
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last", description="weights that are used: the last ones, or the best ones that a look found"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="number format of the networks' products while they are trained; geometry and weights stay float32",
+    )
+    microbatch: Count | None = Field(
+        default=None,
+        description="images that go through a network at once where a batch does not fit in memory; null: all of them",
+        examples=[16],
+    )
+    latent_cache: Literal["off", "ram", "disk", "auto"] = Field(
+        default="ram",
+        description="where the second stage has its latents from: encoded in each step, once for the run, or once for "
+        "all runs that share them; auto: by what fits",
+    )
+    latent_precision: Literal["float32", "float16"] = Field(
+        default="float32", description="number format of these latents; float16 halves what they take"
+    )
 
     def unread(self) -> set[str]:
-        return {"checkpoint_every", "checkpoint_minutes", "log_every"}  # a resumed or watched run takes the same steps
+        # a resumed or watched run takes the same steps, and up to rounding a batch in pieces is the whole batch
+        unread = {"checkpoint_every", "checkpoint_minutes", "log_every", "latent_cache", "microbatch"}
+        if self.keep == "last":
+            unread.add("validate_every")
+        return unread if self.diffusion is not None else unread | {"latent_precision"}

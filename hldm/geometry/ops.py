@@ -46,7 +46,8 @@ def promote(x: Operand) -> Whole:
 def full_precision(x: Operand) -> AbstractContextManager[object]:
     """Keeps autocast from lowering matmuls on the device of x; entering that costs as much as ten small operations."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    is_lowered = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if is_lowered else nullcontext()
 
 
 def sqnorm(x: Operand, dim: int) -> Tensor:

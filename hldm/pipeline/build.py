@@ -20,6 +20,7 @@ from hldm.run.directory import MODEL
 from hldm.run.scratch import on_this_node
 from hldm.spaces import curvature_of, manifold_of
 from hldm.training import initialised, load_weights, ranks
+from hldm.training.networks import Way, set_way
 
 
 def build(section: Section, **parts: Any) -> Any:
@@ -61,10 +62,15 @@ def build_dataset(config: RunConfig) -> Dataset:
     Raises:
         UserError: it cannot be read, or its pictures are not what the metrics look at: before anything is trained.
     """
-    dataset: Dataset = build(_on_this_node(config.dataset))
+    dataset: Dataset = build(_on_this_node(config.dataset), **_from_files(config))
     if dataset.has_pictures:
         channels, height, width = dataset.image_shape
         found = [
+            *(
+                fits_samples.amounts(config, len(dataset.train), len(dataset.test), len(dataset.for_floor))
+                if config.dataset.reads_files
+                else ()
+            ),
             *fits_samples.pictures(config.metrics, (channels, height, width)),
             *fits_samples.class_samples(config.metrics, dataset.classes),
             *(fits_samples.chosen_on_nothing(config) if len(dataset.validation) < fits_samples.MIN_SAMPLES else ()),
@@ -72,6 +78,14 @@ def build_dataset(config: RunConfig) -> Dataset:
         if found:
             raise UserError.of(found)
     return dataset
+
+
+def _from_files(config: RunConfig) -> dict[str, Any]:
+    """What a data set that reads files is given beside its section."""
+    if not config.dataset.reads_files:
+        return {}
+    readers = torch.get_num_threads() if config.hardware.readers == "auto" else config.hardware.readers
+    return {"cache": Path(config.paths.outputs) / "data", "readers": readers}
 
 
 def _on_this_node(section: Section) -> Section:
@@ -147,6 +161,16 @@ def build_diffusion(
     return LatentDiffusion(autoencoder, denoiser, build(process), build(sampler), conditioning)
 
 
+def prepare_training(model: LatentModel, config: RunConfig) -> None:
+    """Let the networks of a model on its device work as `training` and `hardware` say, and compile them if they do."""
+    training, hardware = config.training, config.hardware
+    way = Way(training.precision == "bfloat16", training.microbatch, hardware.recompute, hardware.channels_last)
+    if way != Way():
+        set_way(model, way)
+    if hardware.compile:
+        compile_training(model)
+
+
 def compile_training(model: LatentModel) -> None:
     """Put under torch.compile what a training step spends its time on: the loss of a variational autoencoder as a
     function of images and noise, and the denoiser. Results differ in the last digits."""
@@ -169,6 +193,7 @@ def optimization(training: Training, stage: Stage) -> dict[str, Any]:
         "checkpoint_every": training.checkpoint_every,
         "checkpoint_minutes": training.checkpoint_minutes,
         "log_every": training.log_every,
+        "look_every": training.validate_every or 1,
     }
 
 

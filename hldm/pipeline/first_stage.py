@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from safetensors import safe_open
@@ -22,6 +23,8 @@ from hldm.images import mean_image
 from hldm.model import LatentModel
 from hldm.pipeline.build import optimization
 from hldm.pipeline.log import RunLog, timeless
+from hldm.pipeline.speed import speed_of
+from hldm.pipeline.validation import looks_at_first_stage
 from hldm.run import stop
 from hldm.run.directory import MODEL
 from hldm.run.holder import Holder
@@ -43,6 +46,9 @@ from hldm.training import (
 from hldm.training.checkpoint import forget_states, remove_damaged
 
 STATE = "resume.pt"
+
+MEAN_OF = 10_000
+"""First images, which are in a random order, whose mean a first stage begins from where images stream from a disk."""
 
 
 def train_first_stage(
@@ -82,7 +88,8 @@ def train_first_stage(
             return
         split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
-        model.autoencoder.begin(mean_image(split.chunks()))
+        most = None if isinstance(split.whole(), Tensor) else MEAN_OF
+        model.autoencoder.begin(mean_image(split.chunks(most)))
         stage = build_stage(model, split, config)
         state_path = folder / STATE
 
@@ -92,10 +99,15 @@ def train_first_stage(
 
         def record(step: int, figures: dict[str, float]) -> None:
             curve.log(step, timeless(figures), stage.name)
-            log.log(stage.name, step, figures)
+            log.log(stage.name, step, log.with_speed(stage.name, speed, figures))
 
+        looks, speed = None, speed_of(stage.name, model, config)
+        if config.training.validate_every is not None:
+            show = partial(log.image, "progress_of_first_stage")
+            looks = looks_at_first_stage(model, dataset, config, folder, show)
         train(
             stage,
+            look=looks,
             **optimization(config.training, config.training.first_stage),
             ema_decay=None,
             state_path=state_path,
@@ -104,6 +116,9 @@ def train_first_stage(
             on_step=lambda step: log.progress(stage.name, step, config.training.first_stage.steps),
             on_save=curve.sync,
         )
+        if looks is not None and config.training.keep == "best":
+            ranks.together(looks.take_best)
+            ranks.align(model.autoencoder)
         save_weights(weights, model.autoencoder)
         forget_states(state_path)
         log.replay(curve.records())  # before what a run, whose first stage had to be trained again, has of its second
@@ -163,12 +178,12 @@ SAY_EVERY = 300.0
 
 
 @contextmanager
-def waiting_lock(folder: Path) -> Iterator[None]:
-    """Hold a first stage until the block ends. Says so where it has to wait for another run.
+def waiting_lock(folder: Path, what: str = "first stage") -> Iterator[None]:
+    """Hold what runs share until the block ends. Says so where it has to wait for another run.
 
     Raises:
-        Stopped: while it waits, this process was asked to, or has waited long in a scheduler's job; or the first stage
-            was taken over by another one while this one was frozen. Started again, the run takes what there is then.
+        Stopped: while it waits, this process was asked to, or has waited long in a scheduler's job; or the folder was
+            taken over by another one while this one was frozen. Started again, the run takes what there is then.
     """
     next_line = 0.0
 
@@ -180,10 +195,11 @@ def waiting_lock(folder: Path) -> Iterator[None]:
         stop.check()
         if waited >= next_line:
             next_line = waited + SAY_EVERY
-            say(f"{holder} has trained this first stage since {holder.taken}; waiting for it ({folder.name})")
+            does = "has trained this first stage" if what == "first stage" else "has encoded images"
+            say(f"{holder} {does} since {holder.taken}; waiting for it ({folder.name})")
         if is_scheduled() and waited >= WAIT_IN_A_JOB:
             say(f"waited for {waited / 60:.0f} minutes; this job ends here, and goes on when it is started again")
-            raise Stopped("the first stage is another run's work")
+            raise Stopped(f"the {what} is another run's work")
 
     try:
         with held(folder, say, wait):
@@ -192,4 +208,4 @@ def waiting_lock(folder: Path) -> Iterator[None]:
         if error.folder != folder:
             raise
         say(str(error))
-        raise Stopped("the first stage is another run's work") from error
+        raise Stopped(f"the {what} is another run's work") from error

@@ -11,6 +11,7 @@ from typing import Any
 from hldm.config.schema import RunConfig
 from hldm.errors import Stopped
 from hldm.pipeline.build import build
+from hldm.pipeline.speed import FIGURES, Speed
 from hldm.run.directory import RunDirectory, now
 from hldm.run.provenance import provenance
 from hldm.run.summary import at_best
@@ -62,6 +63,14 @@ class RunLog:
         self.lines.log(step, timeless(figures), stage)
         self.tracker.log(step, figures, stage)
 
+    def with_speed(self, stage: str, speed: Speed, figures: Mapping[str, float]) -> dict[str, float]:
+        """What is logged of a stage, with how fast it is, which status.json says too."""
+        noted = {**(self.directory.status.get("speed") or {}), stage: speed.note(figures)}
+        if speed.gpu is not None:
+            with suppress(OSError):  # as in `progress`
+                self.directory.update_status(speed=noted)
+        return speed.with_speed(figures)
+
     def replay(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Begin with what was logged elsewhere: the curve of a first stage, or of a whole run that is this one."""
         own = [timeless(record) for record in records]
@@ -111,7 +120,7 @@ class RunLog:
 
 def timeless(figures: Mapping[str, Any]) -> dict[str, Any]:
     """What depends on the model alone: a tracker shows how fast steps are, metrics.jsonl does not."""
-    return {name: value for name, value in figures.items() if name != "steps_per_second"}
+    return {name: value for name, value in figures.items() if name not in FIGURES}
 
 
 class StageLog(RunLog):
@@ -132,6 +141,9 @@ class StageLog(RunLog):
 
     def log(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
         """Nothing is written."""
+
+    def image(self, name: str, path: Path) -> None:
+        """Nothing is shown."""
 
 
 def curvature_label(config: RunConfig, *, is_flat: bool) -> float | str:

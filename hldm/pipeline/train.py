@@ -24,21 +24,24 @@ from hldm.pipeline.build import (
     build_diffusion,
     build_model,
     choose_device,
-    compile_training,
     load_model,
     optimization,
+    prepare_training,
 )
 from hldm.pipeline.evaluate import draw_pictures, evaluate_run
 from hldm.pipeline.first_stage import carried_latent_scale, show_first_stage, train_first_stage
+from hldm.pipeline.latent_cache import refuse_small_disk, training_latents
 from hldm.pipeline.log import RunLog, StageLog, run_log
+from hldm.pipeline.speed import speed_of
 from hldm.pipeline.stopwatch import Stopwatch
+from hldm.pipeline.validation import looks_at_diffusion
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.identity import first_stage_folder, training_identity
 from hldm.run.provenance import code, differs, provenance
 from hldm.run.summary import print_metrics
 from hldm.spaces import curvature_of
 from hldm.tracking import JsonLines
-from hldm.training import DiffusionStage, encode, images_used, ranks, save_weights, stream, train
+from hldm.training import DiffusionStage, images_used, ranks, save_weights, stream, train
 from hldm.training.checkpoint import damage, forget_states, remove_damaged
 
 SCALE_IMAGES = 5000
@@ -91,8 +94,8 @@ def _run(directory: RunDirectory, weights: Path) -> dict[str, Any]:
         if not ranks.together(lambda: weights.is_file() or take_weights(directory, outputs, trained, log)):
             curvature = curvature_of(config.curvature)
             model = build_model(config, dataset, curvature).to(device)
-            if config.hardware.compile:
-                compile_training(model)
+            prepare_training(model, config)
+            refuse_small_disk(model, dataset, config)
             with timed(directory, "first_stage"):
                 train_first_stage(model, dataset, config, log)
             if isinstance(model, LatentDiffusion):
@@ -154,8 +157,7 @@ def _run_first_stage(directory: RunDirectory, config: RunConfig) -> None:
         device = choose_device(config.hardware)
         dataset = build_dataset(config)
         model = build_model(config, dataset, curvature_of(config.curvature)).to(device)
-        if config.hardware.compile:
-            compile_training(model)
+        prepare_training(model, config)
         with timed(directory, "first_stage"):
             train_first_stage(model, dataset, config, StageLog(directory), is_held=True)
         directory.write_results({"metrics": {}, "provenance": provenance(directory.status.get("command"))})
@@ -193,8 +195,7 @@ def on_learned_balls(
         return model
     rebuilt = build_diffusion(config, dataset, model.autoencoder, curvature).to(model.device)
     ranks.share_rows(rebuilt.denoiser)
-    if config.hardware.compile:
-        compile_training(rebuilt)
+    prepare_training(rebuilt, config)
     return rebuilt
 
 
@@ -205,24 +206,31 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     assert settings is not None  # the check refuses a process without one
     model.autoencoder.eval().requires_grad_(False)
     steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
-    encoded = encode(model, dataset.train, images_used(seed, DiffusionStage.name, steps, batch_size, total))
+    latents = training_latents(model, dataset, config, log)
     batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))
-    first = encoded.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
+    first = latents.rows(images_used(seed, DiffusionStage.name, batches, batch_size, total))
     noise = torch.randn(first.loc.shape, generator=stream(seed, "latent_scale", device=device), device=device)
     model.fit_latents(model.autoencoder.draw(first, noise), noise, carried_latent_scale(config))
     labels = dataset.train.labels.to(device)
-    stage = DiffusionStage(model, encoded, labels, seed=seed, batch_size=batch_size)
+    stage = DiffusionStage(model, latents, labels, seed=seed, batch_size=batch_size)
+    looks, speed = None, speed_of(stage.name, model, config)
+    if training.validate_every is not None:
+        looks = looks_at_diffusion(stage, dataset, config, path, lambda picture: log.image("progress", picture))
     averaged = train(
         stage,
+        look=looks,
         **optimization(training, settings),
         ema_decay=settings.ema_decay,
         state_path=diffusion_state(path),
         on_start=lambda step: log.resume_at(stage.name, step),
-        log=lambda step, figures: log.log(stage.name, step, figures),
+        log=lambda step, figures: log.log(stage.name, step, log.with_speed(stage.name, speed, figures)),
         on_step=lambda step: log.progress(stage.name, step, steps),
         on_save=log.lines.sync,
     )
     stage.model.load_state_dict(averaged.state_dict())
+    if looks is not None and training.keep == "best":
+        ranks.together(looks.take_best)
+        ranks.align(model)
 
 
 def diffusion_state(path: Path) -> Path:

@@ -51,14 +51,17 @@ def first_stage_identity(config: RunConfig) -> Identity:
     """Equal exactly when the autoencoder must be the same, so that runs can share it."""
     delta = _without_unread(config, config.delta())
     counted = {name: delta[name] for name in FIRST_STAGE if name in delta}
-    counted["training"] = {
-        name: section for name, section in delta.get("training", {}).items() if name in ("first_stage", "optimizer")
-    }
+    shared = ("first_stage", "optimizer", "precision", "keep", "validate_every")
+    counted["training"] = {name: section for name, section in delta.get("training", {}).items() if name in shared}
     return _identity(config, counted, is_flat=config.has_flat_latents)
 
 
 FIRST_STAGE_WEIGHTS = "autoencoder.safetensors"
 """The weights of a first stage that runs share, in its folder."""
+
+
+FIRST_STAGE_OF_LATENTS = "first_stage"
+"""The file of kept latents that names the folder of their first stage."""
 
 
 def first_stage_folder(config: RunConfig) -> Path:

@@ -16,6 +16,7 @@ from hldm.resources import cores, memory
 from hldm.run import requirements
 from hldm.run.ranks import place
 from hldm.study.compare import print_comparison
+from hldm.study.counted import print_counted
 from hldm.study.execute import execute, mend
 from hldm.study.memory import refuse_more_than, usual
 from hldm.study.plan import Point, make_plan, print_plan
@@ -76,6 +77,7 @@ def sweep(
     to_run = [point for point in plan if point.is_to_run]
     allotment = machine(plan, len(to_run))
     print_plan(plan, allotment.slots, str(allotment), console)
+    print_counted(plan, console)
     if plan_only:
         console.print(NOTHING_STARTED)
         return plan, None

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hldm.errors import BusyError, UserError
+from hldm.files import in_words
 from hldm.run import jobs
 from hldm.run.directory import RunDirectory, now
-from hldm.run.identity import first_stage_folder
+from hldm.run.identity import FIRST_STAGE_OF_LATENTS, first_stage_folder
+from hldm.run.lease import holder
 from hldm.study.ledger import Entry
 
 PATIENCE = 30.0
@@ -171,6 +173,9 @@ def waste(entries: Sequence[Entry], outputs: Path, every: Iterable[RunDirectory]
         return
     for folder in unused:
         yield Waste(folder, "no run uses this first stage", _size(folder), RunDirectory(folder))
+    for file in sorted((outputs / "latents").glob(f"*/{FIRST_STAGE_OF_LATENTS}")):
+        if Path(file.read_text(encoding="utf-8")).resolve() not in needed and holder(file.parent) is None:
+            yield Waste(file.parent, "latents of a first stage that no run uses", _size(file.parent))
 
 
 def _left_over(entry: Entry) -> Iterator[Waste]:
@@ -215,15 +220,6 @@ def _size(path: Path) -> int:
     if not path.is_dir():
         return path.lstat().st_size
     return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
-
-
-def in_words(size: int) -> str:
-    """Bytes as people read them."""
-    amount, units = float(size), ["B", "kB", "MB", "GB", "TB"]
-    while amount >= 1000 and len(units) > 1:
-        amount /= 1000
-        units.pop(0)
-    return f"{amount:.0f} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
 
 
 def filtered(entries: Iterable[Entry], states: Sequence[str] | None) -> list[Entry]:

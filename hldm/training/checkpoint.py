@@ -6,8 +6,6 @@ have no hash and are taken as they are.
 """
 
 import hashlib
-import os
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -20,15 +18,10 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from hldm.errors import UserError
-from hldm.files import write_atomically
+from hldm.files import is_as_sealed, seal, write_atomically
 
 HASH = "sha256"
 """Entry of the metadata of weights."""
-
-SEAL = re.compile(rb"\nsha256 ([0-9a-f]{64})\n")
-"""Last line of a resume state."""
-
-SEAL_BYTES = len("\nsha256 \n") + 64
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -37,7 +30,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
     def write(file: Path) -> None:
         save_model(model, str(file))
         tensors = load_file(file)  # without what is there twice
-        save_file(tensors, file, metadata={HASH: _hash(tensors)})
+        save_file(tensors, file, metadata={HASH: content_hash(tensors)})
 
     write_atomically(path, write)
 
@@ -75,7 +68,7 @@ def damage(path: Path) -> str | None:
             stated = (file.metadata() or {}).get(HASH)
     except (SafetensorError, OSError) as error:
         return _in_short(error)
-    if stated is not None and stated != _hash(tensors):
+    if stated is not None and stated != content_hash(tensors):
         return "their content is not what was written"
     return None
 
@@ -93,10 +86,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     def write(file: Path) -> None:
         with file.open("wb") as stream:
             torch.save(state, stream)
-        with file.open("rb+") as stream:
-            seal = hashlib.file_digest(stream, "sha256").hexdigest()
-            stream.seek(0, os.SEEK_END)
-            stream.write(f"\nsha256 {seal}\n".encode())
+        seal(file)
 
     write_atomically(path, write, keep=before(path))
 
@@ -151,17 +141,8 @@ def not_finite(state: Any) -> str | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - SEAL_BYTES))
-        if seal := SEAL.fullmatch(stream.read()):
-            digest, left = hashlib.sha256(), size - SEAL_BYTES
-            stream.seek(0)
-            while left:
-                digest.update(content := stream.read(min(left, 1 << 20)))
-                left -= len(content)
-            if digest.hexdigest() != seal[1].decode():
-                raise ValueError("its content is not what was written")
+    if is_as_sealed(file) is False:
+        raise ValueError("its content is not what was written")
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state
 
@@ -174,7 +155,7 @@ def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(value, f"{name}.{key}" if name else str(key))
 
 
-def _hash(tensors: Mapping[str, Tensor]) -> str:
+def content_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and contents, in hexadecimal."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

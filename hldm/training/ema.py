@@ -1,6 +1,9 @@
 """Exponential moving average of the weights, with the warm-up that keeps the first steps from dominating."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -37,6 +40,20 @@ class Ema:
                 point.copy_(manifold.projx(manifold.geodesic(share, point, target)))
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)
+
+    @contextmanager
+    def in_place_of(self, model: nn.Module) -> Iterator[None]:
+        """The model has the average's weights and buffers while the block runs."""
+        self._exchange(model)
+        try:
+            yield
+        finally:
+            self._exchange(model)
+
+    def _exchange(self, model: nn.Module) -> None:
+        ours, theirs = chain(self.model.parameters(), self.model.buffers()), chain(model.parameters(), model.buffers())
+        for one, other in zip(ours, theirs, strict=True):
+            one.data, other.data = other.data, one.data
 
     def state_dict(self) -> dict[str, int | dict[str, Tensor]]:
         return {"updates": self.updates, "model": self.model.state_dict()}

@@ -3,7 +3,8 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,8 @@ def train(
     log: Callable[[int, dict[str, float]], None],
     on_step: Callable[[int], None] = lambda done: None,
     on_save: Callable[[], None] = lambda: None,
+    look: Callable[[int], dict[str, float]] | None = None,
+    look_every: int = 1,
 ) -> nn.Module:
     """Train `stage` to its end and return the model to use: the average where `ema_decay` is given.
 
@@ -91,6 +94,8 @@ def train(
         log: called every `log_every` steps (and at the last one) with (steps done, scalars).
         on_step: called after every step with the steps done.
         on_save: called before a state is saved: what it relies on is to be on the disk first.
+        look: called with the steps done every `look_every` steps, and after the last one, while the stage's model is in
+            evaluation mode and has the weights to use; gives scalars to log, and leaves the training as it is.
 
     Raises:
         Stopped: the process was asked to stop (`hldm.run.stop`), and the state of the last step is saved.
@@ -128,8 +133,11 @@ def train(
                 optimizer.zero_grad()
                 terms["loss"].backward()
                 ranks.average_gradients(stage.model)
+                is_logged = (step + 1) % log_every == 0 or step + 1 == steps
                 if clip_norm is not None:
                     terms["gradient_norm"] = optimizer.clip(clip_norm)
+                elif is_logged:
+                    terms["gradient_norm"] = optimizer.gradient_norm()
                 optimizer.step()
             if ema is not None:
                 ema.update(stage.model)
@@ -138,10 +146,15 @@ def train(
             done = step + 1
             if done == steps - steps // 5:
                 learned.begin_last_fifth(optimizer.peak, sum(map(share, range(done, steps))), *kept)
-            if done % log_every == 0 or done == steps:
+            looked = None
+            if look is not None and (done % look_every == 0 or done == steps):
+                with _as_used(stage.model, ema):
+                    looked = look(done)
+            if is_logged or looked is not None:
                 watch.settle()
                 figures = {name: float(value.detach()) for name, value in terms.items()}
                 figures |= learned.figures()
+                figures |= looked or {}
                 figures["steps_per_second"] = (done - first) / (time.monotonic() - started)
                 log(done, figures)
                 progress.update(bar, figures=f"loss {figures['loss']:.4g}")
@@ -161,6 +174,18 @@ def train(
                     raise Stopped("another rank was asked to stop")
         watch.state(steps, _state(steps, stage, optimizer, ema))
     return stage.model if ema is None else ema.model
+
+
+@contextmanager
+def _as_used(model: nn.Module, ema: Ema | None) -> Iterator[None]:
+    """The model in evaluation mode, with its average's weights where there is one."""
+    was = model.training
+    model.eval()
+    try:
+        with nullcontext() if ema is None else ema.in_place_of(model):
+            yield
+    finally:
+        model.train(was)
 
 
 def _state(step: int, stage: Stage, optimizer: Optimizer, ema: Ema | None) -> dict[str, object]:

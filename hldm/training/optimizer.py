@@ -56,14 +56,13 @@ class Optimizer:
         for part in self.parts:
             part.zero_grad(set_to_none=True)
 
-    def clip(self, most: float) -> Tensor:
-        """Scale the gradient down to the norm `most` and return the norm that it had, a scalar.
+    def gradient_norm(self) -> Tensor:
+        """The gradient's norm, a scalar. A point's share is measured with the Riemannian metric."""
+        return nn.utils.get_total_norm([_normal_gradient(p) for p in self.parameters if p.grad is not None])
 
-        A point's share of the norm is measured with the Riemannian metric.
-        """
-        if not self.points:
-            return nn.utils.clip_grad_norm_(self.parameters, most)
-        norm = nn.utils.get_total_norm([_normal_gradient(p) for p in self.parameters if p.grad is not None])
+    def clip(self, most: float) -> Tensor:
+        """Scale the gradient down to the norm `most` and return the norm that it had, a scalar."""
+        norm = self.gradient_norm()
         nn.utils.clip_grads_with_norm_(self.parameters, most, norm)
         return norm
 

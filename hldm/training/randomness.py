@@ -43,6 +43,8 @@ def batch_indices(seed: int, name: str, step: int, batch_size: int, total: int) 
 
 def images_used(seed: int, name: str, steps: int, batch_size: int, total: int) -> Tensor:
     """Sorted indices of the images that a stage of `steps` steps sees at least once."""
+    if steps * batch_size >= total:  # an epoch has them all
+        return torch.arange(total)
     return torch.cat([batch_indices(seed, name, step, batch_size, total) for step in range(steps)]).unique()
 
 

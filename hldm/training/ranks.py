@@ -182,12 +182,18 @@ def divided(function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor) -> t
 
 def share_networks(model: nn.Module) -> None:
     """Let the ranks share what the networks of a `LatentModel` do; nothing happens where there is one rank."""
+    for network in networks_of(model):
+        share_rows(network)
+
+
+def networks_of(model: nn.Module) -> Iterator[nn.Module]:
+    """Encoder, decoder and denoiser of a `LatentModel`, as far as it has them."""
     autoencoder: Any = model.autoencoder
     owners = (autoencoder, getattr(autoencoder, "model", None), model)
     for owner, names in zip(owners, (SHARED, SHARED, ("denoiser",)), strict=True):
         for name in names:
             if isinstance(part := getattr(owner, name, None), nn.Module):
-                share_rows(part)
+                yield part
 
 
 def share_rows(module: nn.Module) -> None:
@@ -203,7 +209,7 @@ def share_rows(module: nn.Module) -> None:
             rows = 0
             return None
         own = _own(rows)
-        return _rows_of(args, rows, own), _rows_of(kwargs, rows, own)
+        return rows_of(args, rows, own), rows_of(kwargs, rows, own)
 
     def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         if not rows:
@@ -246,17 +252,17 @@ def _own(rows: int) -> slice:
     return slice(rows * _place.rank // _place.size, rows * (_place.rank + 1) // _place.size)
 
 
-def _rows_of(value: Any, rows: int, own: slice) -> Any:
+def rows_of(value: Any, rows: int, own: slice) -> Any:
     """The own rows of all tensors in the arguments of a network that have a row for each of the batch."""
     if isinstance(value, Tensor):
         return value[own] if value.ndim and len(value) == rows else value
     if isinstance(value, tuple | list):
-        return type(value)(_rows_of(part, rows, own) for part in value)
+        return type(value)(rows_of(part, rows, own) for part in value)
     if isinstance(value, dict):
-        return {name: _rows_of(part, rows, own) for name, part in value.items()}
+        return {name: rows_of(part, rows, own) for name, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return dataclasses.replace(value, **_rows_of(fields, rows, own))
+        return dataclasses.replace(value, **rows_of(fields, rows, own))
     return value
 
 

@@ -1,5 +1,8 @@
 """The two stages of latent diffusion as the loop sees them."""
 
+from collections.abc import Iterator
+from itertools import count
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -7,7 +10,7 @@ from hldm.autoencoder import Encoded, TrainableAutoencoder
 from hldm.data import Split
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion, LatentModel
-from hldm.run import stop
+from hldm.training.latents import InMemory, Latents
 from hldm.training.loop import Stage
 from hldm.training.randomness import batch_indices, stream
 
@@ -27,11 +30,18 @@ class FirstStage(Stage):
         self.autoencoder = model.autoencoder
         self.split, self.seed, self.batch_size = split.to(model.device), seed, batch_size
         self.device = model.device
+        self._next = -1
+        self._batches: Iterator[Tensor] = iter(())
 
     def batch(self, step: int) -> Tensor:
-        """The images that this step sees, as the autoencoder takes them."""
-        chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.split))
-        return to_unit(self.split.read(chosen).to(self.device))
+        """The images that this step sees, as the autoencoder takes them. Those of the steps after it are read ahead."""
+        if step != self._next:
+            self._batches = self.split.batches(self._chosen(further) for further in count(step))
+        self._next = step + 1
+        return to_unit(next(self._batches).to(self.device, non_blocking=True))
+
+    def _chosen(self, step: int) -> Tensor:
+        return batch_indices(self.seed, self.name, step, self.batch_size, len(self.split))
 
     def noise(self, step: int) -> Generator:
         """The source of all noise of this step."""
@@ -48,54 +58,43 @@ class DiffusionStage(Stage):
     metric that holds still.
 
     Args:
-        encoded: what the autoencoder says of all training images, on the model's device.
-        labels: int64 (N,), on the same device.
+        latents: what the autoencoder says of all training images.
+        labels: int64 (N,), on the model's device.
     """
 
     name = "diffusion"
 
-    def __init__(self, model: LatentDiffusion, encoded: Encoded, labels: Tensor, *, seed: int, batch_size: int) -> None:
+    def __init__(
+        self, model: LatentDiffusion, latents: Latents | Encoded, labels: Tensor, *, seed: int, batch_size: int
+    ) -> None:
         self.model: nn.Module = nn.ModuleDict({"denoiser": model.denoiser, "conditioning": model.conditioning})
         if model.conditioning.curvature is not None:
             model.conditioning.curvature.requires_grad_(False)
         self.diffusion = model
-        self.encoded = encoded
+        self.latents = InMemory(latents) if isinstance(latents, Encoded) else latents
         self.labels, self.seed, self.batch_size = labels, seed, batch_size
 
     @property
     def curved(self) -> nn.Module:
         return self.diffusion
 
+    def batch(self, step: int) -> Tensor:
+        """Indices of the images that this step sees, on the CPU."""
+        return batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels))
+
     def loss(self, step: int) -> dict[str, Tensor]:
-        chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels)).to(self.labels.device)
+        chosen = self.batch(step)
         noise = stream(self.seed, f"{self.name}/noise", step, self.labels.device)
-        part, posterior_noise = self.encoded.rows(chosen), None
+        part = self.latents.rows(chosen)
+        self.latents.ahead(lambda: self.batch(step + 1))
+        labels = self.labels[chosen.to(self.labels.device)]
+        return {"loss": self.loss_of(part, labels, noise)}
+
+    def loss_of(self, part: Encoded, labels: Tensor, noise: Generator) -> Tensor:
+        """The loss of B latents with these moments and labels (B,), a scalar; each latent is drawn anew."""
+        posterior_noise = None
         if self.diffusion.process.starts_from_posterior_noise:
             posterior_noise = torch.randn(part.loc.shape, generator=noise, device=part.loc.device)
         with torch.no_grad():
             v = self.diffusion.autoencoder.draw(part, noise if posterior_noise is None else posterior_noise)
-        return {"loss": self.diffusion.diffusion_loss(v, self.labels[chosen], noise, posterior_noise)}
-
-
-@torch.no_grad()
-def encode(model: LatentModel, images: Tensor | Split, chosen: Tensor | None = None, batch_size: int = 500) -> Encoded:
-    """`Autoencoder.encode` of images (N, *image shape) or of a split, a batch at a time, on the model's device.
-
-    Args:
-        chosen: indices of the images to encode, all by default; the rows of the others are zero.
-    """
-    chosen = torch.arange(len(images)) if chosen is None else chosen
-    whole: Encoded | None = None
-    for part in chosen.split(batch_size):
-        stop.check()
-        batch = images.read(part) if isinstance(images, Split) else images[part]
-        loc, scale = model.autoencoder.encode(to_unit(batch.to(model.device)))
-        if whole is None:
-            # in torch's usual order of axes whatever the encoder's, as that of the layers decides about last bits
-            shape = (len(images), *loc.shape[1:])
-            whole = Encoded(loc.new_zeros(shape), None if scale is None else scale.new_zeros(shape))
-        whole.loc[part] = loc
-        if whole.scale is not None and scale is not None:
-            whole.scale[part] = scale
-    assert whole is not None, "there are images"
-    return whole
+        return self.diffusion.diffusion_loss(v, labels, noise, posterior_noise)

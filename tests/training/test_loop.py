@@ -320,11 +320,37 @@ def test_a_constant_schedule_is_the_optimizers_own_rate(tmp_path):
 
 
 def test_gradients_are_clipped_where_that_is_asked_for(tmp_path):
-    clipped, free = [], []
+    clipped, free, plain = [], [], []
     run(Regression(), tmp_path / "a.pt", logged=clipped, clip_norm=1e-3)
     run(Regression(), tmp_path / "b.pt", logged=free, clip_norm=None)
     assert all(figures["gradient_norm"] > 1e-3 for _, figures in clipped)  # as they were before
-    assert all("gradient_norm" not in figures for _, figures in free)
+    assert all(figures["gradient_norm"] > 1e-3 for _, figures in free)
+    one = run(Regression(), tmp_path / "c.pt", logged=plain, clip_norm=None, log_every=7)
+    assert [step for step, _ in plain] == [7, 14, 20]
+    for step, figures in plain:  # the norm is looked at where there is a line, and changes nothing
+        assert figures["gradient_norm"] == free[step - 1][1]["gradient_norm"]
+    other = run(Regression(), tmp_path / "d.pt", clip_norm=1e30)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_look_sees_the_weights_to_use_and_changes_nothing(tmp_path, ema_decay):
+    straight = run(Regression(), tmp_path / "a.pt", ema_decay)
+    stage, logged, seen = Regression(), [], {}
+
+    def look(done):
+        assert not stage.model.training
+        seen[done] = {name: value.clone() for name, value in stage.model.state_dict().items()}
+        return {"validation_loss": float(done)}
+
+    looked = run(stage, tmp_path / "b.pt", ema_decay, logged=logged, log_every=6, look=look, look_every=8)
+    assert list(seen) == [8, 16, 20]
+    assert [(step, figures.get("validation_loss")) for step, figures in logged] == [
+        (6, None), (8, 8.0), (12, None), (16, 16.0), (18, None), (20, 20.0)]  # fmt: skip
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, looked.state_dict()[name]), name
+        assert torch.equal(value, seen[20][name]), name
+    assert looked is not stage.model or ema_decay is None
 
 
 def test_schedule():
