@@ -26,7 +26,7 @@ class UnreadableError(Exception):
 
 
 def prepared(content: bytes, side: int, channels: int) -> NDArray[np.uint8]:
-    """The middle square of a picture at the wanted size, uint8 (C, S, S).
+    """The middle square of a picture at the wanted size, uint8 (C, S, S), not to be written to.
 
     The first frame is turned as its EXIF entry says and laid on white where it is transparent; 16-bit levels are
     divided by 257; other colour spaces (CMYK, palettes, YCbCr) become RGB; grey is its luma, ITU-R 601.
@@ -55,7 +55,7 @@ def _square(image: Image.Image, side: int, channels: int) -> NDArray[np.uint8]:
     image = image.crop((left, top, left + crop, top + crop))
     # Pillow's filters grow with the reduction: that is the antialiasing
     pixels = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
-    return np.array(pixels.reshape(side, side, channels).transpose(2, 0, 1), order="C")  # a copy that may be written
+    return pixels.reshape(side, side, channels).transpose(2, 0, 1)
 
 
 def _in_colour(image: Image.Image) -> Image.Image:

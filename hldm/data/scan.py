@@ -87,7 +87,7 @@ def _looked_through(source: Source, side: int, channels: int) -> Scan:
                     damaged[source.name(entry)] = seen
                     continue
                 if keeps:
-                    images[len(entries)] = torch.from_numpy(seen)
+                    images.numpy()[len(entries)] = seen
                 entries.append(entry)
                 hashes.append(digest)
             progress.update(bar, advance=len(part))

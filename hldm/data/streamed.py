@@ -81,8 +81,9 @@ class StreamedSplit(Split):
         images = torch.empty(len(indices), self.channels, self.side, self.side, dtype=torch.uint8)
         if get_worker_info() is not None:
             images.share_memory_()  # written where the parent reads it, and so not copied once more
+        pixels = images.numpy()
         for place, index in enumerate(indices.tolist()):
-            images[place] = torch.from_numpy(self._readable(index))
+            pixels[place] = self._readable(index)
         return images
 
     def _readable(self, index: int) -> NDArray[np.uint8]:
