@@ -4,10 +4,10 @@
 
 Pictures are made: 300 × 256 pixels of smooth colours with grain, JPEG of quality 75 in a folder and WebP in an LMDB, as
 LSUN has them. All ways decode the same files to the same 256 × 256 squares, in batches of 64; torchvision's are cut and
-resized by the same two calls of Pillow. Decoding is one process that does nothing else. Ways take turns, the middle repeat
-counts, and of each way what a quarter of the images takes is left out, and with it its start. Rates
-are by seconds of the processes that read, which is what bounds a run with a processor for each; of all processes; and
-of the clock, which says little where others share the machine.
+resized by the same two calls of Pillow. Decoding is one process that makes arrays. Ways take turns, and the middle
+repeat counts; of each way what a quarter of the images takes is left out, and with it its start. Rates are by seconds
+of the processes that read, which is what bounds a run with a processor for each; of all processes; and of the clock,
+which says little where others share the machine.
 """
 
 import hashlib
@@ -86,7 +86,7 @@ def orders(total: int) -> Iterator[Tensor]:
 def decoding(source: Source, total: int) -> None:
     for indices in orders(total):
         for entry in indices.tolist():
-            prepared(source.content(entry), SIDE, 3)
+            np.ascontiguousarray(prepared(source.content(entry), SIDE, 3))
 
 
 def ours(source: Source, readers: int, total: int) -> None:

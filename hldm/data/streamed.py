@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from hldm.data.dataset import Split
 from hldm.data.pictures import PREPROCESSING, UnreadableError, prepared
@@ -79,8 +78,6 @@ class StreamedSplit(Split):
 
     def read(self, indices: Tensor) -> Tensor:
         images = torch.empty(len(indices), self.channels, self.side, self.side, dtype=torch.uint8)
-        if get_worker_info() is not None:
-            images.share_memory_()  # written where the parent reads it, and so not copied once more
         pixels = images.numpy()
         for place, index in enumerate(indices.tolist()):
             pixels[place] = self._readable(index)
