@@ -67,19 +67,17 @@ def forget(latents: OnDisk) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def rate(latents: OnDisk, steps: int, seed: int, work: float = 0.0) -> float:
+def rate(latents: OnDisk, steps: int, seed: int, work: float | None = None) -> float:
     """Images per second of `steps` batches; with `work` seconds of something else in each step, of waiting alone."""
     order = torch.randperm(latents.form.rows, generator=torch.Generator().manual_seed(seed))
-    batches = [order[step * BATCH : (step + 1) * BATCH] for step in range(steps + 1)]
+    chosen = [order[step * BATCH : (step + 1) * BATCH] for step in range(steps)]
+    batches = map(latents.rows, chosen) if work is None else latents.batches(chosen)
     waited = 0.0
-    for step in range(steps):
+    for _ in range(steps):
         begin = time.perf_counter()
-        latents.rows(batches[step])
-        if work:
-            following = batches[step + 1]
-            latents.ahead(lambda following=following: following)  # type: ignore[misc]  # a default is no argument
+        next(batches)
         waited += time.perf_counter() - begin
-        time.sleep(work)
+        time.sleep(work or 0.0)
     return steps * BATCH / waited
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import hldm
+from tests.forks import type_in
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -113,8 +114,7 @@ def test_the_package_that_extending_shows_trains_and_is_evaluated(arguments, myl
     smaller = [*SMALL, "study=main", f"paths.outputs={tmp_path}"]
 
     def call(script, *words):
-        command = [sys.executable, str(ROOT / script), *words]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        done = type_in(tmp_path, [str(ROOT / script), *words], env)
         return done.returncode, done.stdout, done.stderr
 
     # one of them as a grid, whose runs are processes of their own

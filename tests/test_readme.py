@@ -3,12 +3,11 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forks import type_in
 from tests.pipeline.conftest import POINT, TINY
 from tests.pipeline.test_vectors import DIGITS, TREE
 
@@ -40,8 +39,7 @@ def call(command, work):
         command = command.replace(f"outputs/main/{placeholder}", str(next(iter(found), None)))
     words = shlex.split(command)
     assert words[0] == "python"
-    words[1:2] = ["-m"] if words[1] == "-m" else [str(ROOT / words[1])]
-    program, arguments = words[1:2], words[2:]
+    program, arguments = (words[1:3], words[3:]) if words[1] == "-m" else ([str(ROOT / words[1])], words[2:])
     if words[1].endswith("train.py") and "--help" not in arguments:
         others = {"pvae_mnist": DIGITS, "pvae_tree": TREE, "latent=global": POINT}
         tiny = next((settings for part, settings in others.items() if part in command), TINY)
@@ -49,14 +47,8 @@ def call(command, work):
             tiny = ["plan=true"]  # whole ones are in tests/pipeline/test_searched_runs.py
         smaller = [part for part in tiny if not any(part.split("=")[0] == a.split("=")[0] for a in arguments)]
         arguments = [*arguments, *smaller, "study=main", f"paths.outputs={work / 'outputs'}"]
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
-        cwd=work,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return type_in(work, [*program, *arguments], environment)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

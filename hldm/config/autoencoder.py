@@ -71,7 +71,9 @@ class Convolutions(Autoencoder):
         default=2, description="side of the pixel blocks that are folded into channels first", examples=[2]
     )
     padded_side: Count = Field(
-        default=32, description="height and width that images are padded to with black", examples=[32]
+        default=32,
+        description="height and width that images are padded to with black; auto: 32, or what larger images need",
+        examples=[32],
     )
 
 

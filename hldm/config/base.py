@@ -234,6 +234,7 @@ def _auto(value: object) -> object:
 
 Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or a whole number ≥ 1")]
 NotNegativeWhole = Annotated[Whole, Ge(0)]
+AutoOrNone = Annotated[Literal["auto"] | NotNegativeWhole, BeforeValidator(_auto), Words("auto or a whole number ≥ 0")]
 Positive = Annotated[Number, Gt(0)]
 NotNegative = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]

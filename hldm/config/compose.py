@@ -68,10 +68,19 @@ def typed(data: dict[str, Any], options: Options) -> RunConfig:
     # a preset may have variables, such as latent_dim, which settings refer to: they have done their work
     if extra := data.keys() - RunConfig.model_fields.keys():
         data = {key: value for key, value in data.items() if key not in extra & options.variables}
+    autoencoder = data.get("autoencoder")
+    is_fitted = False
+    if isinstance(autoencoder, Mapping) and autoencoder.get("padded_side") == "auto":
+        is_fitted = True
+        data = {**data, "autoencoder": {**autoencoder, "padded_side": fits.USUAL_SIDE}}
     try:
-        return RunConfig.model_validate(data)
+        config = RunConfig.model_validate(data)
     except ValidationError as error:
         raise UserError.of(sentences(error, RunConfig, data, options)) from None
+    if is_fitted:
+        side = {"padded_side": fits.fitting_side(config)}
+        config = config.model_copy(update={"autoencoder": config.autoencoder.model_copy(update=side)})
+    return config
 
 
 class Composer:

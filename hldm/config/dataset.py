@@ -27,6 +27,9 @@ class Dataset(Section, family=True):
     takes_section = True
     has_pictures: ClassVar[bool] = True
     """Whether its rows are pictures rather than vectors."""
+    reads_files: ClassVar[bool] = False
+    """Whether what it names is given, beside the section, a folder for what is found out about files, `cache`, and how
+    many processes may read ahead, `readers`."""
     has_digits: ClassVar[bool] = False
     """Whether its classes are the ten digits, so that a classifier of digits can judge them."""
 

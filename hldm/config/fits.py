@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from hldm.config.archives import Archived
 from hldm.config.autoencoder import (
     MAX_DIMENSION,
     MLP,
@@ -26,6 +27,7 @@ from hldm.config.diffusion import (
 )
 from hldm.config.fits_samples import curves, data, known_trees, noise_schedule
 from hldm.config.geometry import PoincareBall
+from hldm.config.pictures import Pictures
 from hldm.config.schema import RunConfig
 from hldm.config.training import AdamW, Muon
 
@@ -88,6 +90,9 @@ def channels(c: RunConfig) -> Iterator[str]:
                 f"Allowed are {allowed}."
             )
 
+
+USUAL_SIDE = 32
+"""What images of up to so many pixels are padded to, as those of digits are."""
 
 TO_TYPE = {
     Layout.MAP: ("latent=map", "autoencoder=kl or vq", "denoiser=unet"),
@@ -274,7 +279,7 @@ def captions(c: RunConfig) -> Iterator[str]:
     text = c.conditioning
     if not isinstance(text, TextConditioning):
         return
-    if isinstance(c.dataset, Branching | TreeImages | Omniglot):
+    if isinstance(c.dataset, Branching | TreeImages | Omniglot | Pictures | Archived):
         of_digits = [
             caption for caption in (*text.templates, text.held_out) if {"digit", "digits"} & {*caption.split()}
         ]
@@ -341,9 +346,7 @@ def sides(c: RunConfig) -> Iterator[str]:
     autoencoder, image = c.autoencoder, c.dataset.image_side
     if isinstance(autoencoder, Convolutions):
         side, patch = autoencoder.padded_side, autoencoder.patch_size
-        halvings = len(autoencoder.block_channels) - 1
-        halvings += len(c.denoiser.block_channels) - 1 if isinstance(c.denoiser, UNet) and c.has_diffusion else 0
-        if side % (divisor := patch * 2**halvings):
+        if side % (divisor := foldable(c, autoencoder)):
             yield (
                 f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by the "
                 f"levels of autoencoder and denoiser: it must be a multiple of {divisor}, such as "
@@ -354,6 +357,20 @@ def sides(c: RunConfig) -> Iterator[str]:
             f"autoencoder.padded_side={autoencoder.padded_side} is less than the {image} × {image} pixels of an image. "
             f"Give the next multiple that fits, such as autoencoder.padded_side={-(-image // 8) * 8}."
         )
+
+
+def foldable(c: RunConfig, autoencoder: Convolutions) -> int:
+    """What a side is a multiple of that can be folded, and halved by every level but the last of each network."""
+    halvings = len(autoencoder.block_channels) - 1
+    halvings += len(c.denoiser.block_channels) - 1 if isinstance(c.denoiser, UNet) and c.has_diffusion else 0
+    return int(autoencoder.patch_size * 2**halvings)
+
+
+def fitting_side(c: RunConfig) -> int:
+    """What autoencoder.padded_side=auto means: 32, or for larger images the next multiple that all levels take."""
+    assert isinstance(c.autoencoder, Convolutions)
+    divisor = foldable(c, c.autoencoder)
+    return max(USUAL_SIDE, divisor * math.ceil((c.dataset.image_side or 0) / divisor))
 
 
 def decay(c: RunConfig) -> Iterator[str]:

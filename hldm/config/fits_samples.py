@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hldm.config.archives import Archived
 from hldm.config.dataset import MNIST, Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
     DiffusionSampler,
@@ -13,6 +14,7 @@ from hldm.config.diffusion import (
 )
 from hldm.config.explain import must_be
 from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
+from hldm.config.pictures import Pictures
 from hldm.config.schema import RunConfig
 from hldm.config.training import Stage
 from hldm.console import shown
@@ -58,7 +60,7 @@ def chosen_on_nothing(c: RunConfig) -> Iterator[str]:
         yield (
             f"metrics.{name}={shown(list(values))} is chosen from on validation images, and there are none, or fewer "
             f"than {MIN_SAMPLES}. Type metrics.{name}=[]"
-            + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST) else ".")
+            + (", or dataset.validation_images=5000." if isinstance(c.dataset, MNIST | Archived) else ".")
         )
 
 
@@ -122,25 +124,9 @@ def noise_schedule(c: RunConfig) -> Iterator[str]:
 
 
 def data(c: RunConfig) -> Iterator[str]:
-    """There are as many images as training and metrics ask for."""
-    total, test, metrics = c.dataset.training_images, c.dataset.test_images, c.metrics
-    stages: list[tuple[str, Stage | None]] = [
-        ("first_stage", None if c.first_stage else c.training.first_stage),
-        ("diffusion", c.training.diffusion if c.has_diffusion else None),
-    ]
-    for name, stage in stages:
-        if stage and total and stage.batch_size > total:
-            yield (
-                f"training.{name}.batch_size={stage.batch_size} is more than the {total} images there are to train "
-                f"on. Try training.{name}.batch_size=128."
-            )
-    asked: list[tuple[str, int]] = [
-        ("metrics.first_stage_images", metrics.first_stage_images),
-        ("metrics.likelihood_images", c.bound_images),
-    ]
-    for key, images in asked:
-        if test and images > test:
-            yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
+    """There are as many images as training and metrics ask for, and they are what the metrics look at."""
+    metrics = c.metrics
+    yield from amounts(c, c.dataset.training_images, c.dataset.test_images)
     if side := c.dataset.image_side:
         smaller = f"dataset.side={DIGIT_SIDE}, or " if isinstance(c.dataset, Omniglot) else ""
         yield from pictures(metrics, (c.dataset.image_channels, side, side), smaller)
@@ -152,7 +138,7 @@ def data(c: RunConfig) -> Iterator[str]:
             f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
         )
     most = c.dataset.floor_images
-    if most and metrics.samples > most:
+    if most is not None and metrics.samples > most:
         yield (
             f"metrics.samples={metrics.samples} asks for more real images of a class than the training set has, for "
             f"the floor: {most} at most have classes as often as the test images. Try "
@@ -165,6 +151,39 @@ def data(c: RunConfig) -> Iterator[str]:
             f"ones. Type metrics.sampling_seeds={shown(distinct)}."
         )
     yield from extractors(c)
+
+
+def amounts(c: RunConfig, total: int | None, test: int | None, floor: int | None = None) -> Iterator[str]:
+    """There are as many images as a run asks for: `total` to train on, `test` to judge by, `floor` to draw real ones
+    from; None where not known yet.
+
+    A run asks this again when its data have been read, which may have lost damaged ones.
+    """
+    metrics = c.metrics
+    stages: list[tuple[str, Stage | None]] = [
+        ("first_stage", None if c.first_stage else c.training.first_stage),
+        ("diffusion", c.training.diffusion if c.has_diffusion else None),
+    ]
+    for name, stage in stages:
+        if stage and total and stage.batch_size > total:
+            yield (
+                f"training.{name}.batch_size={stage.batch_size} is more than the {total} images there are to train "
+                f"on. Try training.{name}.batch_size={min(128, total)}."
+            )
+    if metrics.extractors and floor is not None and metrics.samples > floor:
+        yield (
+            f"metrics.samples={metrics.samples} asks for more real images than there are for the floor, {floor}. Try "
+            f"metrics.samples={floor}."
+        )
+    if isinstance(c.dataset, Pictures):  # of one's own there are as many as there are: all of them will do
+        return
+    asked: list[tuple[str, int]] = [
+        ("metrics.first_stage_images", metrics.first_stage_images),
+        ("metrics.likelihood_images", c.bound_images),
+    ]
+    for key, images in asked:
+        if test and images > test:
+            yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
 
 
 def extractors(c: RunConfig) -> Iterator[str]:

@@ -91,6 +91,12 @@ class DINOv2Features(Weights, Extractor, target="hldm.metrics.DINOv2Features"):
     name = "dinov2"
 
 
+class PixelFeatures(Extractor, target="hldm.metrics.PixelFeatures"):
+    """Statistics of pixels, which need no weights: where colours are, and how much changes at each scale."""
+
+    name = "pixels"
+
+
 class Classifier(Section, family=True):
     """Judges whether samples show their label."""
 

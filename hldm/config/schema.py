@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from hldm.config import gpus
+from hldm.config import archives, gpus, pictures  # noqa: F401 - sections are known by being imported
 from hldm.config.autoencoder import KL, Autoencoder
-from hldm.config.base import Auto, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
+from hldm.config.base import Auto, AutoOrNone, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
 from hldm.config.dataset import MNIST, Dataset
 from hldm.config.diffusion import Denoiser, Diffusion, Process, TangentDDPM, UNet
@@ -39,6 +39,12 @@ class Hardware(Section):
     runs_per_gpu: Count = Field(default=1, description="runs that share a GPU, where slots is auto", examples=[2])
     ranks: Count = Field(
         default=1, description="processes that share the batches of one run, each on a GPU of its own", examples=[2]
+    )
+    readers: AutoOrNone = Field(
+        default="auto",
+        description="processes that read and decode images ahead of a run, where they do not fit in memory; auto: as "
+        "many as its threads, 0: none",
+        examples=[4],
     )
     retry: NotNegativeWhole = Field(
         default=0, description="times that the same command tries a failed run again", examples=[2]

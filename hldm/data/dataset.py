@@ -7,7 +7,7 @@ are called images as well. An image shape is (C, H, W) or (D,).
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -54,6 +54,15 @@ class Split(ABC):
     def read(self, indices: Tensor) -> Tensor:
         """The images at `indices`, int64 (B,) in any order: uint8 (B, C, H, W), or float32 (B, D)."""
 
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        """What `read` gives for each of these indices, in their order. A split that streams reads ahead meanwhile."""
+        return map(self.read, chosen)
+
+    @property
+    def plain(self) -> "Split":
+        """The split without mirrored images."""
+        return self
+
     def to(self, device: torch.device) -> "Split":
         """A split whose `read` gives images on `device`, where it can hold them all there; else this split as it is."""
         return self
@@ -62,13 +71,17 @@ class Split(ABC):
         """The first n images, or all of them where there are fewer or no n is given: (n, *image shape)."""
         return self.read(torch.arange(len(self) if n is None else min(n, len(self))))
 
-    def chunks(self) -> Iterator[Tensor]:
-        """All images in order, as many at once as `NUMBERS_AT_ONCE` allows: each (B, *image shape), none empty."""
-        if not len(self):
+    def whole(self) -> "Tensor | Split":
+        """All images where they are in memory; else the split, whose images are read a batch at a time."""
+        return self
+
+    def chunks(self, most: int | None = None) -> Iterator[Tensor]:
+        """All images in order, or the first `most`, each (B, *image shape) with up to `NUMBERS_AT_ONCE`, none empty."""
+        total = len(self) if most is None else min(most, len(self))
+        if not total:
             return
         numbers = math.prod(self.first(1).shape)
-        for indices in torch.arange(len(self)).split(max(1, NUMBERS_AT_ONCE // numbers)):
-            yield self.read(indices)
+        yield from self.batches(torch.arange(total).split(max(1, NUMBERS_AT_ONCE // numbers)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -106,6 +119,9 @@ class InMemorySplit(Split):
     def read(self, indices: Tensor) -> Tensor:
         return self.images[indices.to(self.images.device)]
 
+    def whole(self) -> Tensor:
+        return self.images
+
     def to(self, device: torch.device) -> "InMemorySplit":
         return InMemorySplit(self.images.to(device), self.labels, self.nodes, self.groups)
 
@@ -125,6 +141,9 @@ class Dataset:
         class_words: what captions call each class, `class_names` by default.
         parents: where the images are nodes of a known tree, int64 (nodes,): the node above each one, the root's being
             itself. The labels are a level of that tree, or its nodes; `Split.nodes` says each image's node.
+        held_against: what samples are held against where the test images are too few: the first images of the training
+            split, as they are; None: the test images.
+        classes_repeat: whether each class of the test images has training images too; captions may have none.
     """
 
     name: str
@@ -135,6 +154,8 @@ class Dataset:
     test: Split
     class_words: tuple[str, ...] = ()
     parents: Tensor | None = None
+    held_against: Split | None = None
+    classes_repeat: bool = True
 
     def __post_init__(self) -> None:
         if not self.class_words:
@@ -144,6 +165,22 @@ class Dataset:
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+    @property
+    def reference(self) -> Split:
+        """The real images that samples are held against."""
+        return self.test if self.held_against is None else self.held_against
+
+    @property
+    def for_floor(self) -> Tensor:
+        """Training images, as they are, that samples are not held against: indices into `train.plain`, int64."""
+        return torch.arange(0 if self.held_against is None else len(self.held_against), len(self.train.plain))
+
+    @property
+    def reference_words(self) -> str:
+        """What they are, for provenance."""
+        part = "test" if self.held_against is None else "training"
+        return f"{self.name} {part} images ({len(self.reference)})"
 
     @property
     def has_pictures(self) -> bool:

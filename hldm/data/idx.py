@@ -24,7 +24,7 @@ def mnist(settings: MNIST) -> Dataset:
     """
     folder = settings.folder
     root = Path(folder) if folder is not None else Path(__file__).parent / "mnist_idx"
-    train_images, train_labels, test_images, test_labels = (_parse_idx(read_idx(root, name)) for name in MNIST_MD5)
+    train_images, train_labels, test_images, test_labels = (parse_idx(read_idx(root, name)) for name in MNIST_MD5)
     images, labels = train_images.unsqueeze(1), train_labels.long()
     kept = len(images) - settings.validation_images
     return Dataset(
@@ -38,7 +38,7 @@ def mnist(settings: MNIST) -> Dataset:
     )
 
 
-def _parse_idx(content: bytes) -> Tensor:
+def parse_idx(content: bytes) -> Tensor:
     """uint8 tensor of the shape that the header states: two zeros, type 8 (uint8), number of axes, the axes."""
     axes = content[3]
     assert content[:3] == b"\x00\x00\x08"

@@ -16,6 +16,7 @@ from hldm.metrics.images import (
 )
 from hldm.metrics.neighbours import precision_recall_density_coverage
 from hldm.metrics.photographs import DINOv2Features, InceptionFeatures
+from hldm.metrics.pixels import PixelFeatures
 from hldm.metrics.reconstruction import reconstruction_metrics
 from hldm.metrics.references import Reference
 from hldm.metrics.shares import class_counts, draw_like, labels_like
@@ -31,6 +32,7 @@ __all__ = [
     "FeatureExtractor",
     "InceptionFeatures",
     "Memorisation",
+    "PixelFeatures",
     "Reference",
     "UnlabelledFeatures",
     "class_counts",

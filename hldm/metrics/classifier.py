@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hldm.config.weights import DIGITS_REMEDY, check_digit_weights
 from hldm.errors import UserError
+from hldm.metrics.references import Streamed
 
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights" / "digits.safetensors"
 FEATURES = 64
@@ -125,24 +126,32 @@ def weights_sha256(state: dict[str, Tensor]) -> str:
 
 
 @torch.no_grad()
-def outputs(network: nn.Module, images: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
-    """Features (N, D) and logits (N, K) of uint8 images (N, C, H, W), on the CPU in float64.
+def outputs(network: nn.Module, images: Tensor | Streamed, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and logits (N, K) of uint8 images (N, C, H, W), or of a split of them, on the CPU in float64.
 
     float64 from here on: moments and kernels of thousands of features cancel. A batch goes to where the network is.
 
     Raises:
         UserError: the images are not bytes.
     """
+    weights = itertools.chain(network.parameters(), network.buffers())
+    device = next((tensor.device for tensor in weights), torch.device("cpu"))
+    parts = (
+        images.split(batch_size)
+        if isinstance(images, Tensor)
+        else images.batches(torch.arange(len(images)).split(batch_size))
+    )
+    features, logits = zip(*[network(_bytes(batch).to(device)) for batch in parts], strict=True)
+    return torch.cat(features).cpu().double(), torch.cat(logits).cpu().double()
+
+
+def _bytes(images: Tensor) -> Tensor:
     if images.dtype != torch.uint8:
         raise UserError(
             f"Metrics look at images of type uint8, in [0, 255], and were given {str(images.dtype).split('.')[-1]}. "
             "Hand in hldm.images.to_uint8(images) of images in [0, 1]."
         )
-    weights = itertools.chain(network.parameters(), network.buffers())
-    device = next((tensor.device for tensor in weights), torch.device("cpu"))
-    batches = [network(batch.to(device)) for batch in images.split(batch_size)]
-    features, logits = zip(*batches, strict=True)
-    return torch.cat(features).cpu().double(), torch.cat(logits).cpu().double()
+    return images
 
 
 def predictive_entropy(classifier: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
@@ -152,7 +161,7 @@ def predictive_entropy(classifier: nn.Module, images: Tensor, batch_size: int = 
     return -(log_p.exp() * log_p).sum(dim=1)
 
 
-def label_accuracy(classifier: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+def label_accuracy(classifier: nn.Module, images: Tensor | Streamed, labels: Tensor, batch_size: int = 500) -> float:
     """Share of the images (N, C, H, W) that are classified as their labels (N,) say."""
     _, logits = outputs(classifier, images, batch_size)
     return (logits.argmax(dim=1) == labels).double().mean().item()

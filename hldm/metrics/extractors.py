@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hldm.metrics.classifier import DigitClassifier, outputs, weights_sha256
-from hldm.metrics.references import Reference, load_features, save_features, tensor_digest
+from hldm.metrics.references import Reference, Streamed, load_features, save_features, tensor_digest
 
 REMEMBERED = 4
 """References that an extractor keeps: test and validation images, training images, the floor's."""
@@ -37,17 +37,17 @@ class FeatureExtractor(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._references: list[tuple[Tensor, Reference]] = []
+        self._references: list[tuple[Tensor | Streamed, Reference]] = []
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, C, H, W) → features (N, D) and logits (N, K)."""
 
-    def reference(self, images: Tensor, batch_size: int, cache: Path | None = None) -> Reference:
+    def reference(self, images: Tensor | Streamed, batch_size: int, cache: Path | None = None) -> Reference:
         """What metrics need to know of real images.
 
         Args:
-            images: uint8 (M, C, H, W). One of the last tensors handed in is not looked at again.
+            images: uint8 (M, C, H, W), or a split of them. One of the last that were handed in is not looked at again.
             batch_size: how many images are looked at at once.
             cache: folder of features that earlier runs have computed; None: look at the images.
         """
@@ -66,11 +66,11 @@ class FeatureExtractor(nn.Module, ABC):
         self._references = [(images, reference), *self._references[: REMEMBERED - 1]]
         return reference
 
-    def reference_features(self, reference: Tensor, batch_size: int, cache: Path | None = None) -> Tensor:
+    def reference_features(self, reference: Tensor | Streamed, batch_size: int, cache: Path | None = None) -> Tensor:
         """The features (M, D) of `reference`, in float64."""
         return self.reference(reference, batch_size, cache).features
 
-    def _identity(self, images: Tensor, batch_size: int) -> str:
+    def _identity(self, images: Tensor | Streamed, batch_size: int) -> str:
         """A hash over all that decides the features of images to the last bit: what is kept serves equal runs only."""
         state = self.state_dict()
         device = next((tensor.device for tensor in state.values()), torch.device("cpu"))
@@ -79,7 +79,7 @@ class FeatureExtractor(nn.Module, ABC):
         )
         known = (
             *(f"{type(self).__module__}.{type(self).__qualname__}", self.sha256, self.preprocessing),
-            *(weights_sha256(state), tensor_digest(images)),
+            *(weights_sha256(state), tensor_digest(images) if isinstance(images, Tensor) else images.fingerprint),
             *(batch_size, torch.__version__, torch.get_num_threads(), processor),
         )
         return hashlib.sha256(repr(known).encode()).hexdigest()[:32]

@@ -15,7 +15,7 @@ from hldm.errors import UserError
 from hldm.metrics.classifier import label_accuracy, outputs
 from hldm.metrics.extractors import FeatureExtractor
 from hldm.metrics.neighbours import precision_recall_density_coverage
-from hldm.metrics.references import Reference
+from hldm.metrics.references import Reference, Streamed
 
 KID_SUBSETS = 50
 KID_SUBSET_SIZE = 1000
@@ -25,7 +25,7 @@ IS_SPLITS = 10
 def image_metrics(
     samples: Tensor,
     labels: Tensor | None,
-    reference: Tensor,
+    reference: Tensor | Streamed,
     extractor: FeatureExtractor,
     classifier: nn.Module | None,
     *,
@@ -38,7 +38,7 @@ def image_metrics(
     Args:
         samples: uint8 (N, C, H, W), N ≥ 10.
         labels: (N,) the class that each sample was asked to show, or None.
-        reference: uint8 (M, C, H, W) real images. Hand in the same tensor again: its features are kept.
+        reference: uint8 (M, C, H, W) real images, or a split of them. Hand in the same again: its features are kept.
         extractor: see `hldm.metrics.extractors`.
         classifier: judges the labels; None: nobody does.
         batch_size: how many images the extractor sees at once. Beside the number of threads, it alone moves last bits.
@@ -155,7 +155,7 @@ def class_distances(
 
 def real_floor(
     real: Tensor,
-    reference: Tensor,
+    reference: Tensor | Streamed,
     extractor: FeatureExtractor,
     *,
     batch_size: int = 500,

@@ -4,9 +4,10 @@ Legend: M real images, D features.
 """
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +16,19 @@ from torch import Tensor
 
 from hldm.files import write_atomically
 from hldm.metrics.neighbours import neighbour_radii
+
+
+class Streamed(Protocol):
+    """Real images that are read a batch at a time, as `hldm.data.Split` gives them."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of their content."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        """uint8 (B, C, H, W) for each of these indices, int64 (B,)."""
 
 
 class Reference:

@@ -62,10 +62,15 @@ def build_dataset(config: RunConfig) -> Dataset:
     Raises:
         UserError: it cannot be read, or its pictures are not what the metrics look at: before anything is trained.
     """
-    dataset: Dataset = build(_on_this_node(config.dataset))
+    dataset: Dataset = build(_on_this_node(config.dataset), **_from_files(config))
     if dataset.has_pictures:
         channels, height, width = dataset.image_shape
         found = [
+            *(
+                fits_samples.amounts(config, len(dataset.train), len(dataset.test), len(dataset.for_floor))
+                if config.dataset.reads_files
+                else ()
+            ),
             *fits_samples.pictures(config.metrics, (channels, height, width)),
             *fits_samples.class_samples(config.metrics, dataset.classes),
             *(fits_samples.chosen_on_nothing(config) if len(dataset.validation) < fits_samples.MIN_SAMPLES else ()),
@@ -73,6 +78,14 @@ def build_dataset(config: RunConfig) -> Dataset:
         if found:
             raise UserError.of(found)
     return dataset
+
+
+def _from_files(config: RunConfig) -> dict[str, Any]:
+    """What a data set that reads files is given beside its section."""
+    if not config.dataset.reads_files:
+        return {}
+    readers = torch.get_num_threads() if config.hardware.readers == "auto" else config.hardware.readers
+    return {"cache": Path(config.paths.outputs) / "data", "readers": readers}
 
 
 def _on_this_node(section: Section) -> Section:

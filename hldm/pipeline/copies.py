@@ -35,12 +35,14 @@ def copy_metrics(
         cache: see `FeatureExtractor.reference`.
         picture: where the ten samples that are nearest to a training image are drawn, each above that image.
     """
-    drawn, test, training = samples[:COMPARED], dataset.test.first(COMPARED), dataset.train.first()
+    drawn, test = samples[:COMPARED], dataset.test.first(COMPARED)
     features = outputs(extractor, drawn, batch_size)[0]
     real = outputs(extractor, test, batch_size)[0]
-    found = memorisation(features, real, extractor.reference_features(training, batch_size, cache), seed=seed)
+    found = memorisation(
+        features, real, extractor.reference_features(dataset.train.whole(), batch_size, cache), seed=seed
+    )
     if picture is not None:
         nearest = found.distances.argsort(stable=True)[:COLUMNS]
-        pairs = torch.cat([drawn[nearest], training[found.indices[nearest]]])
+        pairs = torch.cat([drawn[nearest], dataset.train.read(found.indices[nearest]).cpu()])
         save_grid(picture, pairs, columns=len(nearest), row_names=["sample", "nearest training image"])
     return found.metrics | pixel_memorisation(drawn, test, dataset.train.chunks()).metrics

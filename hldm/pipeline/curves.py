@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hldm.conditioning import ClassConditioning, TextConditioning
 from hldm.config.fits_samples import MIN_SAMPLES
 from hldm.config.schema import RunConfig
-from hldm.data import Dataset
+from hldm.data import Dataset, Split
 from hldm.metrics import FeatureExtractor, image_metrics, labels_like
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.build import build, references
@@ -95,7 +95,7 @@ def draw_curves(
         Curve → split, samples, images, points, and `best` with each extractor's ending: the value of its point with the
         least FID. A point has its `value` and the metrics of `image_metrics`, those of noise apart.
     """
-    reference, n = dataset.validation.first(), config.metrics.validation_samples
+    reference, n = dataset.validation.whole(), config.metrics.validation_samples
     if len(reference) < MIN_SAMPLES:
         return {}
     labels = labels_like(dataset.validation.labels, n)
@@ -120,7 +120,7 @@ def draw_curves(
 def _scores(
     samples: Tensor,
     labels: Tensor,
-    reference: Tensor,
+    reference: Tensor | Split,
     extractors: Mapping[str, FeatureExtractor],
     classifier: nn.Module | None,
     config: RunConfig,

@@ -47,6 +47,9 @@ from hldm.training.checkpoint import forget_states, remove_damaged
 
 STATE = "resume.pt"
 
+MEAN_OF = 10_000
+"""First images, which are in a random order, whose mean a first stage begins from where images stream from a disk."""
+
 
 def train_first_stage(
     model: LatentModel, dataset: Dataset, config: RunConfig, log: RunLog, *, is_held: bool = False
@@ -85,7 +88,8 @@ def train_first_stage(
             return
         split = dataset.train.to(model.device)
         assert isinstance(model.autoencoder, TrainableAutoencoder)  # the check refuses others
-        model.autoencoder.begin(mean_image(split.chunks()))
+        most = None if isinstance(split.whole(), Tensor) else MEAN_OF
+        model.autoencoder.begin(mean_image(split.chunks(most)))
         stage = build_stage(model, split, config)
         state_path = folder / STATE
 

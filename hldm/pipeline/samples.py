@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hldm.conditioning import Subjects
 from hldm.config.metrics import Metrics
 from hldm.config.schema import RunConfig
-from hldm.data import Dataset
+from hldm.data import Dataset, Split
 from hldm.errors import UserError
 from hldm.images import to_uint8
 from hldm.metrics import (
@@ -151,7 +151,8 @@ def evaluate_samples(
 
     with stopwatch.part("curves"):
         curves = draw_curves(sample, dataset, config, extractors, classifier)
-    labels, reference = labels_like(dataset.test.labels, settings.samples), dataset.test.first()
+    reference = dataset.reference.whole()
+    labels = labels_like(dataset.reference.labels, settings.samples)
     wanted = places(curves, config, extractors)
     per_seed: dict[str, dict[str, float]] = {}
     copies: dict[str, float] = {}
@@ -197,7 +198,7 @@ def evaluate_samples(
         "sampling_seeds": seeds,
         "sampling_batch_size": batch_size,
         "network_evaluations": model.evaluations,
-        "reference": f"{dataset.name} test images ({len(dataset.test)})",
+        "reference": dataset.reference_words,
         "rule": RULE,
         "extractors": [
             {"name": section.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy}
@@ -222,7 +223,7 @@ def scores(
     samples: Tensor,
     labels: Tensor | None,
     dataset: Dataset,
-    reference: Tensor,
+    reference: Tensor | Split,
     extractor: FeatureExtractor,
     classifier: nn.Module | None,
     config: RunConfig,
@@ -235,7 +236,7 @@ def scores(
     if labels is not None and classifier is not None:
         found["label_accuracy"] = label_accuracy(classifier, samples, labels, batch_size)
     if labels is not None and config.metrics.per_class:
-        found |= class_distances(features, labels, expected.features, dataset.test.labels, dataset.class_names)
+        found |= class_distances(features, labels, expected.features, dataset.reference.labels, dataset.class_names)
     spread = sample_spread(features, logits, expected.features, seed=seed)
     spread |= {name: share_spread(found[name], len(samples)) for name in SHARES if name in found}
     return found | {f"{name}_bootstrap_sd": value for name, value in spread.items() if name in found}
@@ -246,7 +247,7 @@ def floor(
     dataset: Dataset,
     classifier: nn.Module | None,
     labels: Tensor,
-    reference: Tensor,
+    reference: Tensor | Split,
     extractors: Mapping[str, FeatureExtractor],
     config: RunConfig,
 ) -> dict[str, float]:
@@ -259,7 +260,11 @@ def floor(
             draws, which is what diffusion learns to make: no sample can be expected to do better.
     """
     batch_size, seed = config.metrics.sampling_batch_size, config.seed
-    real = dataset.train.read(draw_like(labels, dataset.train.labels, seed))
+    train = dataset.train.plain
+    # where each caption is there once no class can be drawn as often as it should be
+    rows = dataset.for_floor
+    wanted, there = (labels, train.labels[rows]) if dataset.classes_repeat else (labels * 0, rows * 0)
+    real = train.read(rows[draw_like(wanted, there, seed)])
     encoded = encode(model, real, batch_size=batch_size)
     drawn = model.autoencoder.draw(encoded, stream(seed, "reconstructions", 0, model.device))
     rebuilt = {"": decoded(model, encoded.loc, batch_size), "_drawn": decoded(model, drawn, batch_size)}
@@ -272,7 +277,7 @@ def floor(
             features, _ = outputs(extractor, images, batch_size)
             found[f"reconstruction_fid{ending}{how}"] = frechet_distance(features, expected)
     if classifier is not None:
-        found["floor_label_accuracy"] = label_accuracy(classifier, reference, dataset.test.labels, batch_size)
+        found["floor_label_accuracy"] = label_accuracy(classifier, reference, dataset.reference.labels, batch_size)
     return found
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from hldm.config import fits
+from hldm.config.archives import Archived
 from hldm.config.base import Section
 from hldm.config.conditioning import TextConditioning
 from hldm.config.dataset import MNIST, Omniglot
@@ -20,6 +21,7 @@ from hldm.config.metrics import (
 )
 from hldm.config.omniglot_files import read_drawings, training_images
 from hldm.config.options import Options
+from hldm.config.pictures import LSUN, Folder, HuggingFace
 from hldm.config.schema import RunConfig
 from hldm.config.weights import (
     check_digit_weights,
@@ -66,6 +68,8 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
         yield ("first_stage", config.first_stage, config.dataset, *own), given.problems(config, options)
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
         yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
+    if isinstance(config.dataset, Archived | Folder | LSUN | HuggingFace):
+        yield ("dataset", config.dataset), (said for said in [config.dataset.missing()] if said)
     if isinstance(config.dataset, Omniglot):
         samples = config.metrics.samples if config.metrics.extractors else None
         yield ("dataset", config.dataset, samples), _drawings(config.dataset, samples)

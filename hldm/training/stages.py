@@ -1,5 +1,8 @@
 """The two stages of latent diffusion as the loop sees them."""
 
+from collections.abc import Iterator
+from itertools import count
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -27,11 +30,18 @@ class FirstStage(Stage):
         self.autoencoder = model.autoencoder
         self.split, self.seed, self.batch_size = split.to(model.device), seed, batch_size
         self.device = model.device
+        self._next = -1
+        self._batches: Iterator[Tensor] = iter(())
 
     def batch(self, step: int) -> Tensor:
-        """The images that this step sees, as the autoencoder takes them."""
-        chosen = batch_indices(self.seed, self.name, step, self.batch_size, len(self.split))
-        return to_unit(self.split.read(chosen).to(self.device))
+        """The images that this step sees, as the autoencoder takes them. Those of the steps after it are read ahead."""
+        if step != self._next:
+            self._batches = self.split.batches(self._chosen(further) for further in count(step))
+        self._next = step + 1
+        return to_unit(next(self._batches).to(self.device, non_blocking=True))
+
+    def _chosen(self, step: int) -> Tensor:
+        return batch_indices(self.seed, self.name, step, self.batch_size, len(self.split))
 
     def noise(self, step: int) -> Generator:
         """The source of all noise of this step."""
@@ -63,6 +73,8 @@ class DiffusionStage(Stage):
         self.diffusion = model
         self.latents = InMemory(latents) if isinstance(latents, Encoded) else latents
         self.labels, self.seed, self.batch_size = labels, seed, batch_size
+        self._next = -1
+        self._batches: Iterator[Encoded] = iter(())
 
     @property
     def curved(self) -> nn.Module:
@@ -73,11 +85,11 @@ class DiffusionStage(Stage):
         return batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels))
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        chosen = self.batch(step)
+        if step != self._next:
+            self._batches = self.latents.batches(self.batch(further) for further in count(step))
+        self._next = step + 1
         noise = stream(self.seed, f"{self.name}/noise", step, self.labels.device)
-        part = self.latents.rows(chosen)
-        self.latents.ahead(lambda: self.batch(step + 1))
-        labels = self.labels[chosen.to(self.labels.device)]
+        part, labels = next(self._batches), self.labels[self.batch(step).to(self.labels.device)]
         return {"loss": self.loss_of(part, labels, noise)}
 
     def loss_of(self, part: Encoded, labels: Tensor, noise: Generator) -> Tensor:

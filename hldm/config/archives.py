@@ -1,0 +1,122 @@
+"""Published data sets of small pictures, in archives that are known by their checksums."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Le
+from pydantic import Field
+
+from hldm.config.base import Switch, UserPath, Whole
+from hldm.config.dataset import Dataset
+
+VALIDATION = "last training images that are set aside for choices"
+Validation = Annotated[Whole, Ge(0), Le(40_000)]
+
+
+class Archived(Dataset):
+    """Pictures in published archives: of a folder, or fetched from where torchvision fetches them."""
+
+    reads_files = True
+    size: ClassVar[tuple[int, int]] = (60_000, 10_000)
+    """Training and test images, as published."""
+
+    folder: UserPath | None = Field(
+        default=None, description="a folder with the archives; null: they are fetched", examples=["data"]
+    )
+    validation_images: Validation = Field(default=5000, description=VALIDATION, examples=[5000])
+    flips: Switch = Field(default=False, description="whether training also sees each image in the mirror")
+
+    @property
+    def image_side(self) -> int:
+        return 28
+
+    @property
+    def image_channels(self) -> int:
+        return 1
+
+    @property
+    def published(self) -> tuple[int, int]:
+        """Training and test images, as published."""
+        return self.size
+
+    @property
+    def training_images(self) -> int:
+        return self.published[0] - self.validation_images
+
+    @property
+    def test_images(self) -> int:
+        return self.published[1]
+
+    @property
+    def has_validation(self) -> bool:
+        return self.validation_images > 0
+
+    @property
+    def floor_images(self) -> int:
+        """Classes are as often in both parts, but for chance: wherever validation is cut off, 90 % can be drawn."""
+        return self.training_images * 9 // 10
+
+    def unread(self) -> set[str]:
+        return {"folder"}  # every archive is compared with the published one
+
+    def missing(self) -> str | None:
+        """What is wrong with the folder, in a sentence; None where nothing is, or archives are to be fetched."""
+        if self.folder is not None and not Path(self.folder).is_dir():
+            return f"dataset.folder={self.folder} is not a folder. Type one with the archives, or dataset.folder=null."
+        return None
+
+
+class FashionMNIST(Archived, target="hldm.data.fashion_mnist"):
+    """Clothes of ten kinds, grey, 28 × 28 (Xiao et al. 2017)."""
+
+
+class KMNIST(Archived, target="hldm.data.kmnist"):
+    """Ten characters of old Japanese books, grey, 28 × 28 (Clanuwat et al. 2018)."""
+
+
+class EMNIST(Archived, target="hldm.data.emnist"):
+    """Handwritten letters and digits, grey, 28 × 28 (Cohen et al. 2017)."""
+
+    sizes: ClassVar[dict[str, tuple[int, int]]] = {
+        "balanced": (112_800, 18_800),
+        "byclass": (697_932, 116_323),
+        "bymerge": (697_932, 116_323),
+        "digits": (240_000, 40_000),
+        "letters": (124_800, 20_800),
+        "mnist": (60_000, 10_000),
+    }
+
+    split: Literal["balanced", "byclass", "bymerge", "digits", "letters", "mnist"] = Field(
+        default="balanced", description="which of its parts: 47 classes, 62, 47, 10, 26 or 10"
+    )
+
+    @property
+    def published(self) -> tuple[int, int]:
+        return self.sizes[self.split]
+
+    @property
+    def floor_images(self) -> int:
+        """byclass and bymerge have rare classes, of which the test images may have more by chance."""
+        return self.training_images // (2 if self.split.startswith("by") else 1) * 9 // 10
+
+
+class CIFAR10(Archived, target="hldm.data.cifar10"):
+    """Photographs of ten kinds of things, 32 × 32 in colour (Krizhevsky 2009)."""
+
+    size = (50_000, 10_000)
+
+    @property
+    def image_side(self) -> int:
+        return 32
+
+    @property
+    def image_channels(self) -> int:
+        return 3
+
+
+class CIFAR100(CIFAR10, target="hldm.data.cifar100"):
+    """Photographs of 100 kinds of things in 20 groups, 32 × 32 in colour: a known tree of two levels."""
+
+    label_level: Literal["fine", "coarse"] = Field(
+        default="fine", description="what the classes are: the 100 kinds, or their 20 groups"
+    )

@@ -1,0 +1,210 @@
+"""Data sets of pictures that are read from files: any size, brought to one."""
+
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Le, Lt
+from pydantic import Field
+
+from hldm.config import picture_files
+from hldm.config.base import Number, Switch, UserPath, Whole, Word
+from hldm.config.dataset import Dataset
+
+
+class Pictures(Dataset):
+    """Pictures in files, of any size and kind: the middle square, reduced to one size, in colour or grey."""
+
+    reads_files: ClassVar[bool] = True
+
+    side: Annotated[Whole, Ge(8), Le(2048)] = Field(
+        default=32,
+        description="height and width that the middle square of a picture is brought to, bicubic and smoothed",
+        examples=[64],
+    )
+    colour: Literal["rgb", "grey"] = Field(default="rgb", description="three channels, or one")
+    flips: Switch = Field(default=False, description="whether training also sees each image in the mirror")
+
+    @property
+    def image_side(self) -> int:
+        return self.side
+
+    @property
+    def image_channels(self) -> int:
+        return 3 if self.colour == "rgb" else 1
+
+
+class Folder(Pictures, target="hldm.data.folder"):
+    """A folder of pictures of one's own; a class is the first folder on the way to a picture, where there are any."""
+
+    path: UserPath | None = Field(default=None, description="the folder, which is needed", examples=["data/birds"])
+    validation_share: Annotated[Number, Ge(0), Lt(0.5)] = Field(
+        default=0.05, description="share of each class's images for choices", examples=[0.1]
+    )
+    test_share: Annotated[Number, Ge(0.001), Lt(0.5)] = Field(
+        default=0.1, description="share of each class's images to judge by", examples=[0.2]
+    )
+    label: Literal["folder", "caption"] = Field(
+        default="folder", description="what the classes are: first folders, or captions in metadata.csv or .jsonl"
+    )
+
+    @property
+    def listing(self) -> picture_files.Listing | None:
+        """The folder's pictures, None where it cannot be read."""
+        return None if self.path is None else picture_files.known(self.path)
+
+    def by_content(self) -> dict[str, str]:
+        return {"path": self.listing.identity} if self.listing else {}
+
+    @property
+    def _split_counts(self) -> tuple[list[int], list[int], list[int]] | None:
+        """Of each class, how many images are in each part, damaged ones counted. Not known where captions decide."""
+        if self.listing is None or self.label != "folder":
+            return None
+        of_class = Counter(map(picture_files.class_of, self.listing.names))
+        counts = [picture_files.parts(n, self.validation_share, self.test_share) for n in of_class.values()]
+        train, validation, test = ([part[i] for part in counts] for i in range(3))
+        return train, validation, test
+
+    @property
+    def training_images(self) -> int | None:
+        counts = self._split_counts
+        return sum(counts[0]) if counts else None
+
+    @property
+    def test_images(self) -> int | None:
+        counts = self._split_counts
+        return sum(counts[2]) if counts else None
+
+    @property
+    def has_validation(self) -> bool | None:
+        return self.validation_share > 0
+
+    @property
+    def floor_images(self) -> int | None:
+        counts = self._split_counts
+        return picture_files.drawable(counts[0], counts[2]) if counts else None
+
+    def missing(self) -> str | None:
+        """What is wrong with the folder, in a sentence; None where it can be read."""
+        if self.path is None:
+            return "dataset=folder needs a folder of pictures. Type dataset.path=<it>."
+        if not Path(self.path).is_dir():
+            return f"dataset.path={self.path} is not a folder. Type dataset.path=<a folder of pictures>."
+        if self.listing is None:
+            return f"dataset.path={self.path} cannot be read. Look at its permissions."
+        if len(self.listing.names) < 3:
+            return (
+                f"dataset.path={self.path} has {len(self.listing.names)} pictures, and there must be 3 at least: to "
+                "train on, to choose by and to judge by. Files count whose names end in "
+                f"{', '.join(sorted(picture_files.SUFFIXES))}; look at the folder's name."
+            )
+        return None
+
+
+class LSUN(Pictures, target="hldm.data.lsun"):
+    """LSUN's scenes as they are published (Yu et al. 2015): an LMDB of encoded pictures for each category and part.
+
+    Training images are the published training set but for some that are set aside; test images are the published
+    validation set, 300 of each category. Those are too few for FID, so samples are held against training images.
+    """
+
+    path: UserPath | None = Field(
+        default=None,
+        description="folder with <category>_train_lmdb and <category>_val_lmdb, which are needed",
+        examples=["data/lsun"],
+    )
+    categories: tuple[Word, ...] = Field(
+        default=("bedroom",),
+        min_length=1,
+        description="which of its categories; a class each",
+        examples=["[church_outdoor]"],
+    )
+    validation_images: Annotated[Whole, Ge(0)] = Field(
+        default=5000, description="training images that are set aside for choices", examples=[5000]
+    )
+    reference_images: Annotated[Whole, Ge(10)] = Field(
+        default=50_000, description="training images, at most, that samples are held against", examples=[50_000]
+    )
+
+    def folders(self, part: str) -> list[Path]:
+        """The LMDB of each category: part is "train" or "val"."""
+        return [Path(self.path or "", f"{category}_{part}_lmdb") for category in self.categories]
+
+    @property
+    def has_validation(self) -> bool:
+        return self.validation_images > 0
+
+    def by_content(self) -> dict[str, str]:
+        files = [folder / "data.mdb" for part in ("train", "val") for folder in self.folders(part)]
+        if self.path is None or not all(file.is_file() for file in files):
+            return {}
+        return {"path": picture_files.sampled_digest(files)}
+
+    def missing(self) -> str | None:
+        """What is wrong with the folder, in a sentence; None where it can be read."""
+        first = self.categories[0]
+        remedy = (
+            f"Fetch http://dl.yf.io/lsun/scenes/{first}_train_lmdb.zip and …/{first}_val_lmdb.zip, unpack both into a "
+            "folder and type dataset.path=<it>."
+        )
+        if self.path is None:
+            return f"dataset=lsun needs the folder with its LMDBs. {remedy}"
+        for folder in (*self.folders("train"), *self.folders("val")):
+            if not (folder / "data.mdb").is_file():
+                return f"dataset.path={self.path} has no {folder.name}/data.mdb. {remedy}"
+        if len(set(self.categories)) < len(self.categories):
+            return f"dataset.categories has {', '.join(self.categories)}, and one of them twice. Name each once."
+        if find_spec("lmdb") is None:
+            return "dataset=lsun reads LMDBs, and the package for it is not installed. Type pip install lmdb."
+        return None
+
+
+class HuggingFace(Pictures, target="hldm.data.huggingface"):
+    """A data set on this disk as Hugging Face keeps it: parquet files, or what `save_to_disk` of datasets wrote."""
+
+    path: UserPath | None = Field(
+        default=None, description="its folder, which is needed", examples=["data/lsun-bedrooms"]
+    )
+    image: Word | None = Field(
+        default=None,
+        description="column of the pictures; null: image, img, or the only one that can be",
+        examples=["image"],
+    )
+    label: Word | None = Field(
+        default=None, description="column of the classes; null: label, or none", examples=["fine_label"]
+    )
+    validation_share: Annotated[Number, Ge(0), Lt(0.5)] = Field(
+        default=0.05, description="share for choices, where the data set has no such part", examples=[0.1]
+    )
+    test_share: Annotated[Number, Ge(0.001), Lt(0.5)] = Field(
+        default=0.1, description="share to judge by, where the data set has no such part", examples=[0.2]
+    )
+
+    @property
+    def files(self) -> list[Path]:
+        """Its files of rows, in the order of their names."""
+        root = Path(self.path or "")
+        found = (file for end in ("parquet", "arrow") for file in root.rglob(f"*.{end}") if file.is_file())
+        return sorted(file for file in found if not file.name.startswith(("cache-", ".")))
+
+    @property
+    def has_validation(self) -> bool:
+        return self.validation_share > 0
+
+    def by_content(self) -> dict[str, str]:
+        return {"path": picture_files.sampled_digest(self.files)} if self.path is not None and self.files else {}
+
+    def missing(self) -> str | None:
+        """What is wrong with the folder, in a sentence; None where it can be read."""
+        if self.path is None:
+            return "dataset=huggingface needs a folder on this disk. Type dataset.path=<it>."
+        if not self.files:
+            return (
+                f"dataset.path={self.path} has no .parquet and no .arrow files. Fetch a data set, for example by "
+                "`hf download --repo-type dataset <name> --local-dir <folder>`, and type dataset.path=<folder>."
+            )
+        if find_spec("pyarrow") is None:
+            return "dataset=huggingface reads arrow files, and the package is not installed. Type pip install pyarrow."
+        return None

@@ -1,0 +1,178 @@
+"""Splits whose images are decoded when they are read, and splits that are seen in the mirror too.
+
+Legend: N rows of a split, each an entry of a source; images uint8 (C, S, S).
+"""
+
+import hashlib
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from hldm.data.dataset import Split
+from hldm.data.pictures import PREPROCESSING, UnreadableError, prepared
+
+AHEAD = 4
+"""Batches that each reading process is ahead by."""
+
+
+class Source(ABC):
+    """Files of pictures by number. It is copied into the processes that read, so what it has open it opens there."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def content(self, entry: int) -> bytes:
+        """The file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+
+    @abstractmethod
+    def name(self, entry: int) -> str:
+        """What messages call it."""
+
+
+@final
+class StreamedSplit(Split):
+    """A split that reads and decodes its images whenever they are asked for. Memory does not grow with N.
+
+    A picture that can no longer be read, though it could when the data were looked through, is replaced by the next one
+    of the split that can, and named: a run of days does not end by it.
+
+    Args:
+        source: where the files are.
+        entries: int64 (N,), of the source, in the order of the split.
+        labels: int64 (N,).
+        side: S; channels: C.
+        content: a hash over the files of all rows in their order, for the fingerprint.
+        readers: processes that read ahead in `batches`; 0: none, each batch is read when it is asked for.
+        nodes: int64 (N,), see `Split.nodes`; None: the labels.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        entries: NDArray[np.int64],
+        labels: Tensor,
+        *,
+        side: int,
+        channels: int,
+        content: str,
+        readers: int = 0,
+        nodes: Tensor | None = None,
+    ) -> None:
+        self.source, self.entries, self.labels = source, entries, labels
+        self.side, self.channels, self.readers = side, channels, readers
+        self.nodes = labels if nodes is None else nodes
+        self._content = content
+        self._said: set[int] = set()
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over labels, nodes, files and what becomes of their pixels. No image is read for it."""
+        return _fingerprint(self.labels, self.nodes, self._content, self.side, self.channels)
+
+    def read(self, indices: Tensor) -> Tensor:
+        images = torch.empty(len(indices), self.channels, self.side, self.side, dtype=torch.uint8)
+        for place, index in enumerate(indices.tolist()):
+            images[place] = torch.from_numpy(self._readable(index))
+        return images
+
+    def _readable(self, index: int) -> NDArray[np.uint8]:
+        for further in range(len(self)):
+            entry = int(self.entries[(index + further) % len(self)])
+            try:
+                return prepared(self.source.content(entry), self.side, self.channels)
+            except (UnreadableError, OSError) as error:
+                if entry not in self._said:
+                    self._said.add(entry)
+                    print(f"    {self.source.name(entry)} cannot be read ({error}): the next one stands for it",
+                          file=sys.stderr, flush=True)  # fmt: skip
+        raise OSError(f"none of the {len(self)} pictures can be read, such as {self.source.name(entry)}")
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        if not self.readers:
+            yield from super().batches(chosen)
+            return
+        loader: DataLoader[Any] = DataLoader(
+            _Rows(self.read),
+            sampler=chosen,  # each item is the indices of a whole batch
+            batch_size=None,
+            num_workers=self.readers,
+            prefetch_factor=AHEAD,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else it would draw from the global one
+            multiprocessing_context="fork",
+        )
+        yield from loader
+
+
+class _Rows(TorchDataset[Tensor]):
+    """What a reading process does: indices → images."""
+
+    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
+        self.read = read
+
+    def __getitem__(self, indices: Any) -> Tensor:
+        return self.read(indices)
+
+
+def _fingerprint(*known: Any) -> str:
+    digest = hashlib.sha256(PREPROCESSING.encode())
+    for part in known:
+        digest.update(part.numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+    return digest.hexdigest()
+
+
+@final
+class MirroredSplit(Split):
+    """A split, and after its N images the same N in the mirror: 2 N to train on.
+
+    An epoch sees each image once either way, so flips are addressed as everything else is by (seed, stage, step), and
+    whatever keeps latents of all images keeps those of mirrored ones with them.
+    """
+
+    def __init__(self, plain: Split) -> None:
+        self._plain = plain
+        self.labels = plain.labels.repeat(2)
+        self.nodes = self.labels if plain.nodes is plain.labels else plain.nodes.repeat(2)
+        self.groups = plain.groups.repeat(2)
+
+    @property
+    def plain(self) -> Split:
+        return self._plain
+
+    @property
+    def fingerprint(self) -> str:
+        return f"mirrored {self.plain.fingerprint}"
+
+    def read(self, indices: Tensor) -> Tensor:
+        return self._turned(self.plain.read(indices % len(self.plain)), indices)
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        given: list[Tensor] = []  # which indices the batches are of that have not come yet
+
+        def remembered() -> Iterator[Tensor]:
+            for indices in chosen:
+                given.append(indices)
+                yield indices % len(self.plain)
+
+        for images in self.plain.batches(remembered()):
+            yield self._turned(images, given.pop(0))
+
+    def _turned(self, images: Tensor, indices: Tensor) -> Tensor:
+        turned = (indices >= len(self.plain)).to(images.device)
+        return torch.where(turned.view(-1, 1, 1, 1), images.flip(-1), images)
+
+    def to(self, device: torch.device) -> Split:
+        return MirroredSplit(self.plain.to(device))

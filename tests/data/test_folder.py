@@ -1,0 +1,238 @@
+"""A folder of one's own: classes, parts, damaged files, captions, the mirror, and streaming that gives the same."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from hldm.config import picture_files
+from hldm.config.compose import compose
+from hldm.config.pictures import Folder
+from hldm.data import Dataset, folder, scan
+from hldm.data.streamed import StreamedSplit
+from hldm.errors import UserError
+from hldm.run.identity import run_identity
+from tests.odd_pictures import classes, written
+
+COUNTS = {"ants": 40, "bees": 20, "Größe 3": 7}
+SMALL = ["metrics.samples=20", "training.first_stage.batch_size=16", "training.diffusion.batch_size=16"]
+"""As few as there are here."""
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return classes(tmp_path_factory.mktemp("data") / "birds", COUNTS)
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., Dataset]:
+    def call(path: Path, readers: int = 0, **settings: object) -> Dataset:
+        section = Folder.model_validate({"path": str(path), "side": 8, **settings})
+        picture_files.known.cache_clear()
+        return folder(section, cache=tmp_path / "cache", readers=readers)
+
+    return call
+
+
+def whole(data: Dataset) -> list[Tensor]:
+    return [part for split in (data.train, data.validation, data.test) for part in (split.first(), split.labels)]
+
+
+def test_classes_are_first_folders_and_every_part_has_its_share(birds: Path, load: Callable[..., Dataset]) -> None:
+    data = load(birds, validation_share=0.1, test_share=0.2)
+    assert data.class_names == ("Größe 3", "ants", "bees")
+    assert data.class_words == ("gr e 3", "ants", "bees")
+    assert data.image_shape == (3, 8, 8)
+    counts = [split.labels.bincount().tolist() for split in (data.train, data.validation, data.test)]
+    assert counts == [[5, 28, 14], [1, 4, 2], [1, 8, 4]]
+    for split in (data.train, data.test):
+        # the channel that the fake pictures of a class have more of: ants red, bees green, the third blue
+        means = split.first().float().mean((2, 3))
+        assert means.argmax(1).tolist() == [{0: 2, 1: 0, 2: 1}[label] for label in split.labels.tolist()]
+    assert len(data.train.labels[:15].unique()) > 1
+    settings = compose(["dataset=folder", f"dataset.path={birds}", *SMALL]).dataset
+    assert (settings.training_images, settings.test_images, settings.floor_images) == (56, 7, 28)
+    assert [len(split) for split in (load(birds).train, load(birds).test)] == [56, 7]
+
+
+def test_no_picture_is_in_two_parts_and_one_more_moves_few(
+    birds: Path, load: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    def parts(data: Dataset) -> list[set[bytes]]:
+        return [
+            {image.numpy().tobytes() for image in split.first()} for split in (data.train, data.validation, data.test)
+        ]
+
+    before = parts(load(birds))
+    assert len(set.union(*before)) == sum(map(len, before)) == 67
+    more = tmp_path / "more"
+    shutil.copytree(birds, more)
+    classes(more, {"ants": 42})
+    after = parts(load(more))
+    assert len(after[2] - before[2]) <= 2
+    assert len(before[0] & after[2]) <= 1
+
+
+def test_damaged_files_are_counted_named_and_left_out(
+    tmp_path: Path, load: Callable[..., Dataset], capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = written(tmp_path / "odd")
+    data = load(odd)
+    assert len(data.train) + len(data.validation) + len(data.test) == 16
+    assert data.class_names == ("image",)
+    said = capsys.readouterr().out
+    assert "6 of the files cannot be read and are left out" in said
+    assert "empty.png: it is empty" in said
+    assert "and 1 more" in said
+    # what was found is kept, and said again
+    kept = next((tmp_path / "cache").iterdir())
+    before = kept.stat().st_mtime_ns
+    again = load(odd)
+    assert kept.stat().st_mtime_ns == before
+    assert "6 of the files" in capsys.readouterr().out
+    assert all(torch.equal(a, b) for a, b in zip(whole(data), whole(again), strict=True))
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")  # a damaged cache is one that is not there
+    assert all(torch.equal(a, b) for a, b in zip(whole(data), whole(load(odd)), strict=True))
+    assert kept.stat().st_mtime_ns != before
+
+
+def test_streaming_gives_the_same_with_any_number_of_readers(
+    birds: Path, load: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = load(birds, flips=True)
+    monkeypatch.setattr(scan, "IN_MEMORY", 0)
+    shutil.rmtree(birds.parent / "cache", ignore_errors=True)
+    order = [torch.randperm(112)[:16] for _ in range(5)]
+    wanted = [kept.train.read(indices) for indices in order]
+    state = torch.get_rng_state()
+    monkeypatch.setattr(scan, "_loaded", lambda path: None)
+    for readers in (0, 1, 2):
+        data = load(birds, readers=readers, flips=True)
+        assert isinstance(data.test, StreamedSplit)
+        assert torch.equal(data.train.labels, kept.train.labels)
+        for found, images in zip(data.train.batches(iter(order)), wanted, strict=True):
+            assert torch.equal(found, images)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert data.test.fingerprint == load(birds).test.fingerprint != load(birds, side=9).test.fingerprint
+
+
+def test_a_picture_that_is_gone_later_does_not_end_the_run(
+    birds: Path,
+    load: Callable[..., Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(scan, "IN_MEMORY", 0)
+    here = tmp_path / "here"
+    shutil.copytree(birds, here)
+    data = load(here)
+    split = data.train
+    assert isinstance(split, StreamedSplit)
+    (here / split.source.name(int(split.entries[3]))).unlink()
+    second, third = split.read(torch.tensor([3, 4]))
+    assert torch.equal(second, third)
+    split.read(torch.tensor([3]))
+    assert capfd.readouterr().err.count("the next one stands for it") == 1
+    shutil.rmtree(here)
+    with pytest.raises(OSError, match="none of the 56 pictures can be read"):
+        split.read(torch.tensor([0]))
+
+
+def test_the_mirror_doubles_what_is_trained_on(birds: Path, load: Callable[..., Dataset]) -> None:
+    plain, both = load(birds), load(birds, flips=True)
+    assert len(both.train) == 2 * len(plain.train) == 112
+    assert torch.equal(both.train.first()[:56], plain.train.first())
+    mirrored, same = both.train.read(torch.tensor([57, 1]))
+    assert torch.equal(same, plain.train.first(2)[1])
+    assert torch.equal(mirrored, same.flip(-1))
+    assert not torch.equal(mirrored, same)
+    assert torch.equal(both.train.labels, plain.train.labels.repeat(2))
+    assert both.train.plain is not both.train
+    assert torch.equal(both.train.plain.first(), plain.train.first())
+    assert torch.equal(both.test.first(), plain.test.first())
+    assert both.fingerprint != plain.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_captions_are_the_classes_where_that_is_asked_for(
+    birds: Path, load: Callable[..., Dataset], tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    shutil.copytree(birds, here)
+    rows = [{"file_name": f"ants/{i:03}.png", "text": f"An ant, no. {i % 35}"} for i in range(40)]
+    with (here / f"metadata.{kind}").open("w", newline="") as file:
+        if kind == "csv":
+            writer = csv.DictWriter(file, ["file_name", "text"])
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            file.write("\n".join(map(json.dumps, rows)))
+    data = load(here, label="caption")
+    assert "27 pictures have no caption and are left out" in capsys.readouterr().out
+    assert data.classes == 35
+    assert set(data.class_words) == {f"an ant no {i}" for i in range(35)}
+    assert [len(data.train), len(data.validation), len(data.test)] == [34, 2, 4]
+    assert not data.classes_repeat
+    assert load(here).class_names == ("Größe 3", "ants", "bees")
+    (here / f"metadata.{kind}").write_text("file_name\nants/000.png\n" if kind == "csv" else '{"text": "x"}')
+    with pytest.raises(UserError, match=r"lacks a name or a caption in its entry 1\. It must have"):
+        load(here, label="caption")
+
+
+def test_what_is_missing_is_said_before_any_work(tmp_path: Path, load: Callable[..., Dataset], birds: Path) -> None:
+    (tmp_path / "few").mkdir()
+    for settings, said in (
+        ({}, "needs a folder of pictures. Type dataset.path="),
+        ({"path": str(tmp_path / "nowhere")}, "is not a folder"),
+        ({"path": str(tmp_path / "few")}, "has 0 pictures, and there must be 3 at least"),
+    ):
+        assert said in (Folder.model_validate(settings).missing() or "")
+    with pytest.raises(UserError, match="is not a folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"needs metadata\.csv or metadata\.jsonl"):
+        load(birds, label="caption")
+    for name in "abc":
+        (tmp_path / "few" / f"{name}.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"Of the 3 pictures .* only 0 can be used.*a\.png: it is empty"):
+        load(tmp_path / "few")
+
+
+def test_identity_is_by_content_and_preprocessing(birds: Path, tmp_path: Path) -> None:
+    def identity(path: Path, *typed: str) -> str:
+        picture_files.known.cache_clear()
+        return run_identity(compose(["dataset=folder", f"dataset.path={path}", *SMALL, *typed])).name
+
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(birds, copied)
+    assert identity(copied) == identity(birds)
+    others = {identity(birds, typed) for typed in ("dataset.side=16", "dataset.flips=true", "dataset.colour=grey")}
+    assert len(others | {identity(birds)}) == 4
+    content = bytearray((copied / "ants" / "000.png").read_bytes())
+    content[-20] ^= 1
+    (copied / "ants" / "000.png").write_bytes(content)
+    assert identity(copied) != identity(birds)
+
+
+def test_links_that_lead_back_end(birds: Path, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    os.symlink(birds / "ants", tmp_path / "own" / "ants")
+    os.symlink(tmp_path / "own", tmp_path / "own" / "again")
+    assert len(picture_files.listed(tmp_path / "own").names) == 40
+
+
+def test_the_size_of_the_data_reaches_the_autoencoder(birds: Path) -> None:
+    def padded(*typed: str) -> int:
+        return compose(["dataset=folder", f"dataset.path={birds}", *SMALL, *typed]).autoencoder.padded_side
+
+    assert [padded(f"dataset.side={side}") for side in (8, 28, 32, 40, 41, 64, 250)] == [32, 32, 32, 40, 48, 64, 256]
+    assert padded("dataset.side=40", "autoencoder.padded_side=64") == 64
+    assert padded("dataset.side=100", "autoencoder.block_channels=[8,16,32,32]") == 128
+    assert padded("autoencoder=vq", "dataset.side=64") == 64
+    assert compose([]).autoencoder.padded_side == 32

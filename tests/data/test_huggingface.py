@@ -1,0 +1,140 @@
+"""Data sets of Hugging Face on the disk: parquet files, folders of save_to_disk, columns and parts by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from hldm.config.compose import compose
+from hldm.config.pictures import HuggingFace
+from hldm.data import Dataset, huggingface, scan
+from hldm.data.streamed import StreamedSplit
+from hldm.errors import UserError
+from hldm.run.identity import run_identity
+from tests.odd_pictures import encoded, gradient
+
+FEATURES = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["cat", "big dog", "cow"]}}
+
+
+def rows(count: int, start: int = 0) -> pa.Table:
+    """As `datasets` writes them."""
+    numbers = range(start, start + count)
+    image = pa.array(
+        [{"bytes": encoded(gradient(20 + n, 16)), "path": None} for n in numbers],
+        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    )
+    table = pa.table({"id": pa.array(list(numbers)), "image": image, "label": pa.array([n % 3 for n in numbers])})
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": FEATURES}})})
+
+
+def arrow(file: Path, table: pa.Table) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with pa.OSFile(str(file), "wb") as out, pa.ipc.new_stream(out, table.schema) as stream:
+        stream.write_table(table, max_chunksize=7)
+
+
+def parquet(file: Path, table: pa.Table) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, file, row_group_size=8)
+
+
+def load(path: Path, cache: Path, readers: int = 0, **settings: Any) -> Dataset:
+    section = HuggingFace.model_validate({"path": str(path), "side": 8, **settings})
+    return huggingface(section, cache=cache, readers=readers)
+
+
+def test_parquet_and_arrow_hold_the_same(tmp_path: Path) -> None:
+    for write, end, folder in ((parquet, "parquet", "data"), (arrow, "arrow", "")):
+        root = tmp_path / end
+        for part, count, start in (("train", 30, 0), ("train", 12, 30), ("test", 9, 100)):
+            file = f"{part}-0000{start}-of-00002.{end}" if folder else f"{part}/data-0000{start}-of-00002.{end}"
+            write(root / folder / file, rows(count, start))
+    found, same = (load(tmp_path / end, tmp_path / "cache") for end in ("parquet", "arrow"))
+    assert found.fingerprint == same.fingerprint
+    assert found.class_names == ("cat", "big dog", "cow")
+    # validation is cut from the training part, of each class its share
+    assert [split.labels.bincount().tolist() for split in (found.train, found.validation, found.test)] == [
+        [13, 13, 13],
+        [1, 1, 1],
+        [3, 3, 3],
+    ]
+    assert len({image.numpy().tobytes() for image in torch.cat([found.train.first(), found.validation.first()])}) == 42
+    assert len(list((tmp_path / "cache").glob("rows-*.arrow"))) == 3  # of the parquet files, without other columns
+
+
+def test_streaming_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet(tmp_path / "d" / "x.parquet", rows(30))
+    kept = load(tmp_path / "d", tmp_path / "a")
+    monkeypatch.setattr(scan, "IN_MEMORY", 0)
+    streamed = load(tmp_path / "d", tmp_path / "b", readers=1)
+    assert isinstance(streamed.train, StreamedSplit)
+    order = [torch.tensor([5, 1, 7]), torch.tensor([0, 0])]
+    for images, indices in zip(streamed.train.batches(iter(order)), order, strict=True):
+        assert torch.equal(images, kept.train.read(indices))
+
+
+def test_columns_are_found_or_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = pa.table({
+        "picture": pa.array([encoded(gradient(20 + n, 16)) for n in range(12)] + [b"no picture"], pa.binary()),
+        "kind": pa.array([*["x", "y"] * 6, "x"]),
+    })  # fmt: skip
+    parquet(tmp_path / "d" / "x.parquet", plain)
+    found = load(tmp_path / "d", tmp_path / "cache")
+    assert found.class_names == ("image",)
+    assert "x.parquet" not in capsys.readouterr().out  # rows are named by the file that was laid out
+    assert sum(map(len, (found.train, found.validation, found.test))) == 12
+    assert load(tmp_path / "d", tmp_path / "cache", label="kind").class_names == ("x", "y")
+    with pytest.raises(UserError, match=r"dataset\.label=colour is not a column: there are picture, kind\."):
+        load(tmp_path / "d", tmp_path / "cache", label="colour")
+    with pytest.raises(UserError, match=r"dataset\.image=colour is not a column"):
+        load(tmp_path / "d", tmp_path / "cache", image="colour")
+    parquet(tmp_path / "two" / "x.parquet", plain.append_column("other", plain["picture"]))
+    with pytest.raises(UserError, match=r"has 2 columns that can be pictures.*Say which: dataset\.image="):
+        load(tmp_path / "two", tmp_path / "cache")
+
+
+def test_pictures_beside_the_file(tmp_path: Path) -> None:
+    names = []
+    for n in range(6):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        (tmp_path / "d" / f"{n}.png").write_bytes(encoded(gradient(20 + n, 16)))
+        names.append({"bytes": None, "path": f"{n}.png"})
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    arrow(tmp_path / "d" / "x.arrow", pa.table({"image": pa.array(names, kind)}))
+    found = load(tmp_path / "d", tmp_path / "cache")
+    assert [len(split) for split in (found.train, found.validation, found.test)] == [4, 1, 1]
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    assert "needs a folder on this disk" in (HuggingFace().missing() or "")
+    assert "has no .parquet and no .arrow files" in (
+        HuggingFace.model_validate({"path": str(tmp_path)}).missing() or ""
+    )
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UserError, match=r"x\.parquet cannot be read: .*Fetch it again"):
+        load(tmp_path, tmp_path / "cache")
+    parquet(tmp_path / "x.parquet", rows(1))
+    with pytest.raises(
+        UserError, match="has 1 pictures that can be read, of which 1 are to train on and 0 to judge by"
+    ):
+        load(tmp_path, tmp_path / "cache")
+
+
+def test_a_disk_that_is_too_small_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet(tmp_path / "d" / "x.parquet", rows(6))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    with pytest.raises(UserError, match="Make room"):
+        load(tmp_path / "d", tmp_path / "cache")
+
+
+def test_identity_is_by_content(tmp_path: Path) -> None:
+    def identity(path: Path) -> str:
+        return run_identity(compose(["dataset=huggingface", f"dataset.path={path}"])).name
+
+    for name, count in (("a", 6), ("b", 6), ("c", 7)):
+        parquet(tmp_path / name / "x.parquet", rows(count))
+    assert identity(tmp_path / "a") == identity(tmp_path / "b") != identity(tmp_path / "c")
