@@ -72,7 +72,7 @@ def count(model: LatentModel) -> Counts:
 
 
 def count_first_stage(autoencoder: TrainableAutoencoder) -> StageCount:
-    """Encoder and decoder of an autoencoder that is trained."""
+    """Encoder and decoder of an autoencoder that is trained, without the networks of its losses: they are small."""
     twin = on_meta(autoencoder).requires_grad_(True)
 
     def forward() -> list[Tensor]:
