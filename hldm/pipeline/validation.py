@@ -102,7 +102,7 @@ def looks_at_diffusion(
             yield stage.loss_of(encoded.rows(rows), labels[rows], stream(seed, "validation", first, model.device))
 
     def draw() -> tuple[Tensor, int]:
-        columns = min(dataset.classes, COLUMNS)
+        columns = min(dataset.classes, COLUMNS) if dataset.classes > 1 else COLUMNS // 2
         asked = torch.linspace(0, dataset.classes - 1, columns).round().long().repeat(-(-20 // columns))
         return model.sample(asked.to(model.device), stream(seed, "progress", 0, model.device)), columns
 

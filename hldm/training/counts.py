@@ -72,14 +72,14 @@ def count(model: LatentModel) -> Counts:
 
 
 def count_first_stage(autoencoder: TrainableAutoencoder) -> StageCount:
-    """Encoder and decoder of an autoencoder that is trained."""
+    """Encoder and decoder of an autoencoder that is trained, without the networks of its losses: they are small."""
     twin = on_meta(autoencoder).requires_grad_(True)
 
     def forward() -> list[Tensor]:
         encoded = twin.encode(images_of(twin))
         return [twin.decode(encoded.loc), *(part for part in encoded if part is not None)]
 
-    return _counted(twin, forward)
+    return counted_module(twin, forward)
 
 
 def count_diffusion(model: LatentDiffusion) -> StageCount:
@@ -90,12 +90,13 @@ def count_diffusion(model: LatentDiffusion) -> StageCount:
         condition = model.conditioning.for_training(labels, stream(0, "count", device=model.device))
     shapes = _to_meta(condition)
     v = torch.empty(ROWS, *model.layout.shape, device="meta")
-    found = _counted(twin, lambda: [twin(v, torch.empty(ROWS, device="meta"), shapes)])
+    found = counted_module(twin, lambda: [twin(v, torch.empty(ROWS, device="meta"), shapes)])
     others = sum(p.numel() for p in model.conditioning.parameters() if p.requires_grad)
     return dataclasses.replace(found, parameters=found.parameters + others)
 
 
-def _counted(module: nn.Module, forward: Callable[[], list[Tensor]]) -> StageCount:
+def counted_module(module: nn.Module, forward: Callable[[], list[Tensor]]) -> StageCount:
+    """What a module on the meta device takes for one of `ROWS` images, all of which `forward` sends through."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     with FlopCounterMode(display=False) as counter:
         with _kept(module) as kept:

@@ -6,7 +6,8 @@ where the encoder is not sure, the standard deviations.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,6 +33,9 @@ AT_ONCE = 500
 NUMBERS_AT_ONCE = 2**23
 """Numbers in the images that are encoded at once, where they are large."""
 
+AHEAD = 4
+"""Batches that are read from a disk before they are asked for."""
+
 SHARD_BYTES = 2**27
 """Of one file of moments, at most, where one encoded batch is not more."""
 
@@ -45,8 +49,9 @@ class Latents(ABC):
     def rows(self, chosen: Tensor) -> Encoded:
         """The moments of the chosen images, int64 (K,) on the CPU, in float32 on the model's device."""
 
-    def ahead(self, chosen: Callable[[], Tensor]) -> None:  # noqa: B027  # most have nothing to prepare
-        """`rows` will be asked for chosen() next: what takes long may begin now."""
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Encoded]:
+        """What `rows` gives for each of these indices, in their order. What takes long is begun ahead."""
+        return map(self.rows, chosen)
 
 
 @final
@@ -78,9 +83,14 @@ class Anew(Latents):
         self.model, self.split, self.half = model, split, half
 
     def rows(self, chosen: Tensor) -> Encoded:
-        found = encode_batch(self.model, self.split.read(chosen))
+        return self._encoded(self.split.read(chosen))
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Encoded]:
+        return map(self._encoded, self.split.batches(chosen))
+
+    def _encoded(self, images: Tensor) -> Encoded:
         # in torch's usual order of axes, as that of the layers decides about last bits
-        return rounded(found.mapped(Tensor.contiguous), half=self.half)
+        return rounded(encode_batch(self.model, images).mapped(Tensor.contiguous), half=self.half)
 
 
 @dataclass(frozen=True)
@@ -142,7 +152,6 @@ class OnDisk(Latents):
 
     def __init__(self, folder: Path, form: Form, device: torch.device) -> None:
         self.folder, self.form, self.device = folder, form, device
-        self._ahead: tuple[Tensor, Future[Encoded]] | None = None
 
     def file(self, shard: int) -> Path:
         return self.folder / f"{shard:05d}.npy"
@@ -189,28 +198,28 @@ class OnDisk(Latents):
         write_atomically(self.file(shard), save)
 
     def rows(self, chosen: Tensor) -> Encoded:
-        expected, self._ahead = self._ahead, None
-        if expected is not None and torch.equal(expected[0], chosen):
-            found = expected[1].result()
-        else:
-            found = self._read(chosen)
-        return found.mapped(lambda part: part.to(self.device, non_blocking=True))
+        return self._moved(self._read(chosen))
 
-    def ahead(self, chosen: Callable[[], Tensor]) -> None:
-        indices = chosen()
-        self._ahead = (indices, self._thread.submit(self._read, indices))
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Encoded]:
+        with ThreadPoolExecutor(1, "latents") as thread:
+            coming: deque[Future[Encoded]] = deque()
+            for indices in chosen:
+                coming.append(thread.submit(self._read, indices))
+                if len(coming) > AHEAD:
+                    yield self._moved(coming.popleft().result())
+            while coming:
+                yield self._moved(coming.popleft().result())
 
     def whole(self) -> Encoded:
         """All moments, on the model's device."""
         return self.rows(torch.arange(self.form.rows))
 
     @cached_property
-    def _thread(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, "latents")
-
-    @cached_property
     def _maps(self) -> list[np.ndarray]:
         return [np.load(self.file(shard), mmap_mode="r") for shard in range(self.form.shards)]
+
+    def _moved(self, encoded: Encoded) -> Encoded:
+        return encoded.mapped(lambda part: part.to(self.device, non_blocking=True))
 
     def _read(self, chosen: Tensor) -> Encoded:
         rows, maps = chosen.numpy(), self._maps

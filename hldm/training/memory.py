@@ -40,7 +40,7 @@ def within_memory(stage: str, device: torch.device) -> Iterator[None]:
             f"{stage}: a training step does not fit in memory"
             + (f": {_readable(wanted[1])} more were asked for" if wanted else "")
             + (f", and {free / 2**30:.1f} GiB were free at its start" if free is not None else "")
-            + f". Lower training.{stage}.batch_size, or take a smaller model."
+            + f". Type training.microbatch=8, or less, lower training.{stage}.batch_size, or take a smaller model."
         ) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)

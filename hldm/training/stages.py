@@ -73,6 +73,8 @@ class DiffusionStage(Stage):
         self.diffusion = model
         self.latents = InMemory(latents) if isinstance(latents, Encoded) else latents
         self.labels, self.seed, self.batch_size = labels, seed, batch_size
+        self._next = -1
+        self._batches: Iterator[Encoded] = iter(())
 
     @property
     def curved(self) -> nn.Module:
@@ -83,11 +85,11 @@ class DiffusionStage(Stage):
         return batch_indices(self.seed, self.name, step, self.batch_size, len(self.labels))
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        chosen = self.batch(step)
+        if step != self._next:
+            self._batches = self.latents.batches(self.batch(further) for further in count(step))
+        self._next = step + 1
         noise = stream(self.seed, f"{self.name}/noise", step, self.labels.device)
-        part = self.latents.rows(chosen)
-        self.latents.ahead(lambda: self.batch(step + 1))
-        labels = self.labels[chosen.to(self.labels.device)]
+        part, labels = next(self._batches), self.labels[self.batch(step).to(self.labels.device)]
         return {"loss": self.loss_of(part, labels, noise)}
 
     def loss_of(self, part: Encoded, labels: Tensor, noise: Generator) -> Tensor:

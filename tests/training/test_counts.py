@@ -29,7 +29,7 @@ def test_the_figures_of_one_layer_are_those_of_the_formula():
     """A linear layer multiplies by its weight forwards and, of the input's gradient and of its own, twice backwards."""
     x = torch.empty(counts.ROWS, 5, device="meta", requires_grad=True)
     layer = nn.Linear(5, 7, device="meta")
-    found = counts._counted(layer, lambda: [layer(x)])
+    found = counts.counted_module(layer, lambda: [layer(x)])
     assert found.flops == 3 * 2 * 5 * 7
     assert found.parameters == 5 * 7 + 7
     assert found.kept_bytes == 4 * 5  # its input

@@ -1,5 +1,7 @@
 """Latents are the same wherever they are kept; what is on a disk is whole, resumed where it was left, and verified."""
 
+from itertools import count
+
 import pytest
 import torch
 
@@ -52,22 +54,26 @@ def test_latents_are_the_same_wherever_they_are_kept(model, tmp_path, small_file
     kept = made(model, tmp_path, "float16" if half else "float32")
     assert kept.form.shards == 5
     assert same(kept.whole(), whole)
-    for step in range(3):
-        chosen = batch_indices(0, "x", step, 16, len(DATA.train))
-        expected = InMemory(whole).rows(chosen)
-        kept.ahead(lambda: chosen)  # noqa: B023 - called at once
+    order = [batch_indices(0, "x", step, 16, len(DATA.train)) for step in range(7)]
+    anew = Anew(model, DATA.train, half=half)
+    streams = [latents.batches(order) for latents in (InMemory(whole), kept, anew)]
+    for chosen, expected, from_disk, again in zip(order, *streams, strict=True):
+        assert same(expected, whole.rows(chosen))
+        assert same(from_disk, expected)
         assert same(kept.rows(chosen), expected)
-        assert same(kept.rows(chosen), expected)
-        for one, other in zip(Anew(model, DATA.train, half=half).rows(chosen), expected, strict=True):
+        assert same(anew.rows(chosen), again)
+        for one, other in zip(again, expected, strict=True):
             if one is not None:  # batches of another size are rounded otherwise, which a step of float16 may show
                 torch.testing.assert_close(one, other, rtol=1e-3 if half else 1e-5, atol=1e-5)
     assert (same(whole, encode(model, DATA.train))) is not half
 
 
-def test_a_row_that_was_read_ahead_for_another_batch_is_not_taken(model, tmp_path, small_files):
-    kept = made(model, tmp_path)
-    kept.ahead(lambda: torch.tensor([1, 2]))
-    assert same(kept.rows(torch.tensor([2, 1])), encode(model, DATA.train).rows(torch.tensor([2, 1])))
+def test_reading_ahead_goes_on_no_further_than_it_is_asked_for(model, tmp_path, small_files):
+    kept, asked = made(model, tmp_path), []
+    endless = (asked.append(step) or torch.tensor([step % 50]) for step in count())
+    batches = kept.batches(endless)
+    assert same(next(batches), encode(model, DATA.train).rows(torch.tensor([0])))
+    assert asked == list(range(latents.AHEAD + 1))
 
 
 def test_work_that_was_broken_off_goes_on_with_what_is_missing(model, tmp_path, small_files, monkeypatch):

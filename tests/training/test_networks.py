@@ -10,7 +10,7 @@ from hldm.model import LatentDiffusion
 from hldm.nn import PoincareConv2d
 from hldm.pipeline.build import build_model, prepare_training
 from hldm.run.identity import first_stage_identity, run_identity
-from hldm.training import DiffusionStage, FirstStage, encode
+from hldm.training import DiffusionStage, DigitDistance, FirstStage, RealisticFirstStage, encode
 from hldm.training.networks import Way, set_way
 from tests.fake_data import noise_digits
 
@@ -60,6 +60,21 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(kind):
     way = Way(microbatch=4, recomputes=True, is_channels_last=True)
     for stage, other in zip(made(kind), made(kind, way), strict=True):
         agree(gradients(stage), gradients(other))
+
+
+def test_pieces_go_with_losses_that_look_at_gradients_and_at_whole_batches():
+    """A discriminator with batch normalisation, its adaptive weight, and a perceptual distance."""
+    losses = ["training.first_stage.perceptual_weight=1", "training.first_stage.adversarial_weight=0.5"]
+    found = []
+    for way in (None, Way(microbatch=4, recomputes=True)):
+        _, second = made("kl", way)
+        settings = compose(["paths.outputs=/nowhere", *losses]).training.first_stage.model_copy(
+            update={"adversarial_start": 0, "batch_size": 10}
+        )
+        found.append(
+            gradients(RealisticFirstStage(second.diffusion, DATA.train, settings, seed=0, distance=DigitDistance()))
+        )
+    agree(*found)
 
 
 def kept(stage):
