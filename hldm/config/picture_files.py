@@ -17,6 +17,9 @@ SUFFIXES = frozenset(
 )
 """Names that end so are taken for pictures, in small or capital letters. Their format is told by their content."""
 
+PARTS = frozenset("train training val valid validation dev test testing".split())  # noqa: SIM905
+"""What folders are called that are parts of a data set, not classes."""
+
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Where captions stand, in the form of Hugging Face's imagefolder."""
 

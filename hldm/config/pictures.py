@@ -100,6 +100,14 @@ class Folder(Pictures, target="hldm.data.folder"):
                 "train on, to choose by and to judge by. Files count whose names end in "
                 f"{', '.join(sorted(picture_files.SUFFIXES))}; look at the folder's name."
             )
+        first = sorted({picture_files.class_of(name) for name in self.listing.names})
+        if len(first) > 1 and all(name.lower() in picture_files.PARTS for name in first):
+            largest = next((name for name in first if name.lower().startswith("train")), first[0])
+            return (
+                f"dataset.path={self.path} has the folders {', '.join(first)}, which are parts rather than classes. "
+                f"Type dataset.path={Path(self.path, largest)}: validation and test are cut from it by "
+                "dataset.validation_share and dataset.test_share."
+            )
         return None
 
 

@@ -190,7 +190,13 @@ def test_captions_are_the_classes_where_that_is_asked_for(
 
 def test_what_is_missing_is_said_before_any_work(tmp_path: Path, load: Callable[..., Dataset], birds: Path) -> None:
     (tmp_path / "few").mkdir()
+    classes(tmp_path / "imagenet", {"train/cats": 3, "train/dogs": 3, "val/cats": 3})
     for settings, said in (
+        (
+            {"path": str(tmp_path / "imagenet")},
+            "has the folders train, val, which are parts rather than classes. Type da",
+        ),
+        ({"path": str(tmp_path / "imagenet" / "train")}, ""),
         ({}, "needs a folder of pictures. Type dataset.path="),
         ({"path": str(tmp_path / "nowhere")}, "is not a folder"),
         ({"path": str(tmp_path / "few")}, "has 0 pictures, and there must be 3 at least"),
