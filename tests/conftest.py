@@ -3,9 +3,13 @@
 import os
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -39,6 +43,27 @@ Invoke = Callable[..., tuple[int, str, str]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: position for position, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _letters_are_cut_out_once() -> Iterator[None]:
+    """A PDF holds the letters that it shows: to cut them out of a font takes .7 s, a tenth of a tiny run."""
+    from matplotlib.backends import _backend_pdf_ps as fonts
+
+    subset, as_file = fonts.get_glyphs_subset, fonts.font_as_file
+
+    @cache
+    def cut(file: Any, glyphs: tuple[Any, ...]) -> SimpleNamespace:
+        with subset(file, set(glyphs)) as kept:
+            return SimpleNamespace(font=as_file(kept.font).getvalue(), glyph_index_map=kept.glyph_index_map)
+
+    def once(file: Any, glyphs: Any) -> Any:
+        return nullcontext(cut(file, tuple(sorted(glyphs))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fonts, "get_glyphs_subset", once)
+        patch.setattr(fonts, "font_as_file", BytesIO)
+        yield
 
 
 @pytest.fixture

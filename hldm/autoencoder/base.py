@@ -99,8 +99,14 @@ class TrainableAutoencoder(Autoencoder):
     likelihoods in the literature.
     """
 
-    likelihood: Literal["bernoulli", "normal"] = "bernoulli"
-    """Bernoulli on grey levels, or normal with unit variance."""
+    likelihood: Literal["bernoulli", "normal", "l1"] = "bernoulli"
+    """Bernoulli on grey levels, normal with unit variance, or the absolute error of pixels in [−1, 1]."""
+
+    @property
+    def loss_unit(self) -> int:
+        """What a mean over the numbers of an image is multiplied with to be a term of the loss: their number, since
+        losses are per image, or 1 where they are such means themselves."""
+        return 1 if self.likelihood == "l1" else math.prod(self.image_shape)
 
     @abstractmethod
     def decode(self, v: Tensor) -> Tensor:
@@ -132,11 +138,14 @@ class TrainableAutoencoder(Autoencoder):
 
     def mean_of(self, parameters: Tensor) -> Tensor:
         """The likelihood's parameters → its mean, an image."""
+        if self.likelihood == "l1":
+            return (parameters + 1) / 2
         return torch.sigmoid(parameters) if self.likelihood == "bernoulli" else parameters
 
     def to_images(self, v: Tensor) -> Tensor:
-        """Normal coordinates → the mean of the likelihood: images in [0, 1] where it is Bernoulli."""
-        return self.mean_of(self.decode(v))
+        """Normal coordinates → the mean of the likelihood: images in [0, 1] where it is not normal."""
+        images = self.mean_of(self.decode(v))
+        return images.clamp(0, 1) if self.likelihood == "l1" else images
 
     def negative_log_likelihood(self, parameters: Tensor, images: Tensor) -> Tensor:
         """−Σ log p(x | z) over the batch, a scalar."""

@@ -15,9 +15,6 @@ from hldm.errors import UserError
 from hldm.geometry import Manifold
 from hldm.nn import Gyroplane
 
-GROUPS = 8
-"""Channels of every level are normalised in so many groups."""
-
 
 class PixelFolding:
     """Pixels ⇄ what the convolutions see: padded with black to a square, and folded into channels.
@@ -77,7 +74,13 @@ class ImageEncoder(Encoder):
         channels = settings.block_channels
         levels = ("DownEncoderBlock2D",) * len(channels)
         super().__init__(
-            folding.channels, out_channels, levels, channels, settings.layers_per_block, GROUPS, double_z=double_z
+            folding.channels,
+            out_channels,
+            levels,
+            channels,
+            settings.layers_per_block,
+            settings.groups,
+            double_z=double_z,
         )
         self.folding = folding
 
@@ -91,7 +94,7 @@ class ImageDecoder(Decoder):
     def __init__(self, settings: Convolutions, folding: PixelFolding, in_channels: int) -> None:
         channels = settings.block_channels
         levels = ("UpDecoderBlock2D",) * len(channels)
-        super().__init__(in_channels, folding.channels, levels, channels, settings.layers_per_block, GROUPS)
+        super().__init__(in_channels, folding.channels, levels, channels, settings.layers_per_block, settings.groups)
         self.folding = folding
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Published autoencoders of diffusers, as they are: Stable Diffusion's AutoencoderKL, and VQModel of latent diffusion.
 
-Legend: images (B, C, H, W) in [0, 1]; `v` latents (B, latent channels, h, w), their own normal coordinates, as space is
-flat.
+Legend: images (B, C, H, W) in [0, 1]; `v` normal coordinates of latents (B, latent channels, h, w): on flat space the
+latents themselves.
 """
 
 from pathlib import Path
@@ -14,7 +14,8 @@ from hldm.autoencoder.base import Autoencoder, Encoded
 from hldm.autoencoder.convolutional import PixelFolding
 from hldm.config.autoencoder import Published
 from hldm.errors import UserError
-from hldm.geometry import Manifold
+from hldm.geometry import Manifold, within_radius
+from hldm.interchange import load_component
 from hldm.layout import LatentLayout
 
 CLASSES = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
@@ -25,10 +26,14 @@ class PublishedAutoencoder(Autoencoder):
 
     Grey images are repeated over its three channels, and its output is averaged over them.
 
+    On balls a latent z is lifted to the point with normal coordinates v = s·z, cut to √c|v| ≤ `settings.radius`, with s
+    the scale that gives it about unit variance (`scaling_factor`, .18215 in Stable Diffusion). The decoder sees v/s. As
+    c → 0 nothing is cut.
+
     Args:
         settings: the section `autoencoder`, with the architecture read from config.json of `first_stage`.
-        manifold: flat, of `settings.latent_channels` channels.
-        decoder_stem: "linear"; the decoder is left as it is.
+        manifold: of `settings.latent_channels` channels.
+        decoder_stem: not read; the decoder is left as it is.
         image_shape: (C, H, W).
 
     Raises:
@@ -51,6 +56,12 @@ class PublishedAutoencoder(Autoencoder):
                 f"have {image_shape[0]}. Choose another first_stage, or another dataset."
             )
         self.model = CLASSES[architecture["_class_name"]].from_config(dict(architecture))
+        self.radius = settings.radius
+        self.scaling = 1.0
+        if not manifold.is_flat:
+            # which folders of VQModel often have from their class's default, where it is wrong
+            own = 1.0 if isinstance(self.model, VQModel) else self.model.config.scaling_factor
+            self.scaling = settings.scaling or own
 
     def load(self, folder: Path) -> None:
         """Take the weights of a folder of diffusers, safetensors only, without asking a network.
@@ -59,12 +70,8 @@ class PublishedAutoencoder(Autoencoder):
             UserError: the file is damaged or of another architecture.
         """
         try:
-            # from_pretrained, since it knows the names that older versions gave to weights
-            trained = type(self.model).from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-            )
-            self.model.load_state_dict(trained.state_dict())
-        except (OSError, RuntimeError, ValueError) as error:
+            self.model.load_state_dict(load_component(folder).state_dict())
+        except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"The weights of first_stage={folder} cannot be used: {reason} Copy it anew.") from error
 
@@ -73,8 +80,14 @@ class PublishedAutoencoder(Autoencoder):
         x = self.folding.fold(images)
         encoded = self.model.encode(x.expand(-1, self.channels, -1, -1))
         if isinstance(self.model, VQModel):
-            return Encoded(encoded.latents)
-        return Encoded(encoded.latent_dist.mean, encoded.latent_dist.std)
+            return Encoded(self._lifted(encoded.latents))
+        loc, scale = encoded.latent_dist.mean, encoded.latent_dist.std
+        return Encoded(self._lifted(loc), scale if self.manifold.is_flat else self.scaling * scale)
+
+    def _lifted(self, latents: Tensor) -> Tensor:
+        if self.manifold.is_flat:
+            return latents
+        return within_radius(self.manifold, self.scaling * latents, self.radius, 1)
 
     def draw(self, encoded: Encoded, generator: Generator | Tensor) -> Tensor:
         """A sample of each posterior; the latents themselves where they will be quantised."""
@@ -83,10 +96,11 @@ class PublishedAutoencoder(Autoencoder):
             return loc
         if not isinstance(generator, Tensor):
             generator = torch.randn(loc.shape, generator=generator, device=loc.device)
-        return loc + scale * generator
+        v = loc + scale * generator
+        return v if self.manifold.is_flat else within_radius(self.manifold, v, self.radius, 1)
 
     def to_images(self, v: Tensor) -> Tensor:
-        """Latents → images (B, C, H, W) in [0, 1]."""
-        x = self.model.decode(v).sample
+        """Normal coordinates of latents → images (B, C, H, W) in [0, 1]."""
+        x = self.model.decode(v if self.manifold.is_flat else v / self.scaling).sample
         x = (x + 1) / 2 if self.image_shape[0] == self.channels else (x.mean(1, True) + 1) / 2
         return self.folding.unfold(x).clamp(0, 1)

@@ -22,6 +22,10 @@ class VQAutoencoder(DrawsImages, TrainableAutoencoder):
 
         loss = −log p(x | e_k(v)) + Σ_positions commitment_weight · d(v, sg[e_k])² + codebook_weight · d(sg[v], e_k)²
 
+    With `likelihood="l1"` it is latent diffusion's, where means stand in place of sums: |x − x̂| over the numbers of an
+    image in [−1, 1], squared distances over the coordinates of a latent. On flat space the model then is VQModel of
+    diffusers, and its loss that of `taming/modules/losses/vqperceptual.py`.
+
     Diffusion sees the points before they are quantised, and the decoder quantises what diffusion gives it: codebook
     and decoder are one. What a geometry changes is the distance that chooses the code and pulls it, the midpoint of a
     running codebook, and, where `decoder_stem` says so, the layer that takes a code into the decoder. As c → 0 it is
@@ -44,6 +48,7 @@ class VQAutoencoder(DrawsImages, TrainableAutoencoder):
     ) -> None:
         folding, sides = folding_and_sides(settings, image_shape)
         super().__init__(LatentLayout.of_map(manifold, sides), image_shape)
+        self.likelihood = settings.likelihood
         channels = settings.latent_channels
         self.encoder = ImageEncoder(settings, folding, channels, double_z=False)
         self.decoder = ImageDecoder(settings, folding, channels)
@@ -60,7 +65,7 @@ class VQAutoencoder(DrawsImages, TrainableAutoencoder):
         return encoded.loc
 
     def decode(self, v: Tensor) -> Tensor:
-        """Normal coordinates of any points → Bernoulli logits of the pixels at their codes, (B, C, H, W)."""
+        """Normal coordinates of any points → the likelihood's parameters of the pixels at their codes, (B, C, H, W)."""
         return self._decode_rows(self.quantizer(to_rows(v)).v, len(v))
 
     def losses(self, images: Tensor, generator: Generator) -> Losses:
@@ -73,9 +78,13 @@ class VQAutoencoder(DrawsImages, TrainableAutoencoder):
         logits = self._decode_rows(quantized.v, len(v))
         if self.training:
             self.quantizer.update(rows, quantized.indices)
-        reconstruction = self.negative_log_likelihood(logits, images) / len(images)
-        # per coordinate → per image: squared distances add up over positions
-        quantization = self.layout.dimension * quantized.loss
+        if self.likelihood == "l1":
+            reconstruction = (logits - (2 * images - 1)).abs().mean()
+            quantization = quantized.loss
+        else:
+            reconstruction = self.negative_log_likelihood(logits, images) / len(images)
+            # per coordinate → per image: squared distances add up over positions
+            quantization = self.layout.dimension * quantized.loss
         terms = {
             "loss": reconstruction + quantization,
             "reconstruction": reconstruction,

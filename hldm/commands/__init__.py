@@ -1,4 +1,4 @@
-"""The commands: `hldm train`, `evaluate`, `generate`, `compare`, `curvature`, `runs` and `worker`.
+"""The commands: `hldm train`, `evaluate`, `generate`, `compare`, `curvature`, `runs`, `convert`, `export` and `worker`.
 
 Each is a module with a `main` that takes the arguments after its name. None imports torch before it has to.
 """
@@ -16,6 +16,8 @@ COMMANDS = {
     "compare": "compare the runs of a study: table, verdict, a page for the browser",
     "curvature": "say what curvature the latents of a trained run tell",
     "runs": "list the runs of a study; cancel, retry, clean up, upload them",
+    "convert": "weights of others into a folder that settings can name",
+    "export": "a trained run as a folder for others: for diffusers, or with a model card",
     "worker": "bring one run directory to its end, as the launchers do",
 }
 """Name → what it does, for people."""

@@ -8,6 +8,7 @@ from annotated_types import Ge
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hldm import console
+from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.machine import Allotment
 from hldm.run.directory import RunDirectory
@@ -104,9 +105,9 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
     Raises:
         BusyError: another process works on the run, whose results are to be written.
     """
-    recorded = Recorded.of(directory)
+    config, recorded = directory.config, Recorded.of(directory)
     if not seeds:
-        return _reevaluate(directory, recorded, [])
+        return _reevaluate(directory, config, recorded, [])
     if not recorded.provenance.sampling_seeds:
         raise UserError(f"seeds=… draws samples, and {directory.path.name} is evaluated without any. Leave it out.")
     if not os.access(directory.path, os.W_OK):
@@ -115,11 +116,11 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
             "run to a folder of yours."
         )
     with directory.lock():
-        return _reevaluate(directory, Recorded.of(directory), seeds)  # as they are now that nobody else writes
+        return _reevaluate(directory, config, Recorded.of(directory), seeds)  # as they are now: nobody else writes
 
 
-def _reevaluate(directory: RunDirectory, recorded: Recorded, seeds: list[int]) -> bool:
-    config, provenance = directory.config, recorded.provenance
+def _reevaluate(directory: RunDirectory, config: RunConfig, recorded: Recorded, seeds: list[int]) -> bool:
+    provenance = recorded.provenance
     os.environ.update(Allotment(1, provenance.threads).environment(0))
     # torch only now: a wrong argument is answered at once, and the threads are set before it starts
     import torch

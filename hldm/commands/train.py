@@ -205,13 +205,38 @@ def composed_by_hydra(
     own = [argument.hydra for argument in given if argument.key != "hydra.searchpath"]
     own += [f"hydra.launcher.{word}={str(value).lower()}" for word, value in words.items()]
     # what a preset says of Hydra's sweeper must not replace the one that starts runs
-    before, sys.argv = sys.argv, [sys.argv[0], *flags, *_search_path(options), *own, "hydra/sweeper=grid"]
+    overrides = [*_search_path(options), *own, "hydra/sweeper=grid"]
+    if not flags:
+        with in_our_words(given, options):
+            if (one := _composed_once(overrides)) is not None:
+                return one
+    before, sys.argv = sys.argv, [sys.argv[0], *flags, *overrides]
     try:
         with in_our_words(given, options):
             hydra.main(str(CONF), "config", version_base="1.3")(task)()
     finally:
         sys.argv = before
     return single[0] if single else None
+
+
+def _composed_once(overrides: list[str]) -> "DictConfig | None":
+    """The configuration of one run; None where it is a grid, or cannot be composed, which Hydra's own entry tells.
+
+    That entry composes everything twice, first to see whether it is a grid: half of the time until a run is planned.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    from hldm.paths import CONF
+
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose("config", overrides, return_hydra_config=True)
+            return None if composed.hydra.mode is RunMode.MULTIRUN else composed
+    except (HydraException, OmegaConfBaseException):
+        return None
 
 
 def _search_path(options: "Options") -> list[str]:

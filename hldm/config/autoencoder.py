@@ -67,6 +67,7 @@ class Convolutions(Autoencoder):
         examples=[[16, 32, 64]],
     )
     layers_per_block: Count = Field(default=1, description="ResNet blocks per level", examples=[1])
+    groups: Count = Field(default=8, description="groups that channels are normalised in", examples=[32])
     patch_size: Count = Field(
         default=2, description="side of the pixel blocks that are folded into channels first", examples=[2]
     )
@@ -135,6 +136,11 @@ class VQ(Convolutions, target="hldm.autoencoder.VQAutoencoder"):
 
     is_variational = False
 
+    likelihood: Literal["bernoulli", "l1"] = Field(
+        default="bernoulli",
+        description="Bernoulli on grey levels, in nats per image, or the mean absolute error of pixels in [−1, 1], "
+        "with every other term a mean too, as in latent diffusion",
+    )
     codebook_size: Annotated[Whole, Ge(2)] = Field(default=256, description="number of codes", examples=[256])
     codebook: Literal["gradient", "ema"] = Field(
         default="gradient", description="what codes follow: the loss, or the running midpoint of their points"
@@ -187,14 +193,24 @@ class MLP(Posterior, Autoencoder, target="hldm.autoencoder.MLPAutoencoder"):
 
 
 class Published(Autoencoder, target="hldm.autoencoder.PublishedAutoencoder"):
-    """A published autoencoder in diffusers' folder format, frozen: first_stage=<folder> says which. Flat."""
+    """A published autoencoder in diffusers' folder format, frozen: first_stage=<folder> says which."""
 
     is_variational = False
     is_published = True
+    only_curved = frozenset({"scaling", "radius"})
 
     architecture: Annotated[Mapping[str, Any], AfterValidator(sound)] | None = Field(
         default=None, description="content of its config.json, read from first_stage"
     )
     padded_side: Count = Field(
         default=32, description="height and width that images are padded to with black", examples=[32]
+    )
+    scaling: Positive | None = Field(
+        default=None,
+        description="what latents are multiplied by before they are normal coordinates of a ball; null: its own "
+        "scaling_factor, 1 of a VQModel",
+        examples=[0.18215],
+    )
+    radius: Positive = Field(
+        default=4.0, description="largest √c|v| of a latent on a ball, which is cut to it", examples=[4.0]
     )

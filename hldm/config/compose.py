@@ -13,7 +13,7 @@ from hldm.config import arguments, fits
 from hldm.config.arguments import in_our_words, register_resolvers
 from hldm.config.explain import sentences
 from hldm.config.options import Options
-from hldm.config.published import architecture, latent_channels, located
+from hldm.config.published import architecture, is_run, latent_channels, located
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
 from hldm.paths import CONF
@@ -155,7 +155,22 @@ class _Template:
 
 
 def _with_published(data: dict[str, Any]) -> dict[str, Any]:
-    """A path to a first stage is made absolute, and a published autoencoder says itself what it is."""
+    """Paths to published weights are made absolute, and what lies there says itself what it is."""
+    return _with_first_stage(_with_denoiser(data))
+
+
+def _with_denoiser(data: dict[str, Any]) -> dict[str, Any]:
+    denoiser = data.get("denoiser")
+    folder = denoiser.get("folder") if isinstance(denoiser, Mapping) else None
+    if not isinstance(denoiser, Mapping) or not isinstance(folder, str) or not folder:
+        return data
+    path = located(folder, ("unet",))
+    content = None if is_run(path) else architecture(path, "denoiser.folder")
+    own = {"folder": str(path)} | ({} if content is None else {"architecture": content})
+    return {**data, "denoiser": {**denoiser, **own}}
+
+
+def _with_first_stage(data: dict[str, Any]) -> dict[str, Any]:
     name, autoencoder = data.get("first_stage"), data.get("autoencoder")
     if not isinstance(name, str) or not name or not isinstance(autoencoder, Mapping):
         return data

@@ -1,13 +1,17 @@
 """The second stage: the denoiser, the process that it is trained on, and the sampler that runs it backwards."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, MultipleOf
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hldm.config.autoencoder import Layout
-from hldm.config.base import Count, Number, Positive, Refusal, Section, Switch, ZeroToOne
+from hldm.config.base import Count, Number, Positive, Refusal, Section, Switch, UserPath, Words, ZeroToOne
 from hldm.config.geometry import Curvature, FixedCurvature
+from hldm.config.published import WEIGHTS, sound
+from hldm.files import content_digest
 
 # ---------------------------------------------------------------------------------------------------------- denoisers
 
@@ -27,7 +31,7 @@ Width = Annotated[
 
 
 class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
-    """The U-Net of Stable Diffusion: ResNet blocks at every level, attention at the lowest."""
+    """The U-Net of latent diffusion: ResNet blocks at every level, attention at some."""
 
     layout = Layout.MAP
 
@@ -41,6 +45,19 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
         default=1, description="ResNet blocks per level on the way down, one more up", examples=[1]
     )
     head_channels: Count = Field(default=32, description="channels of one attention head", examples=[32])
+    groups: Count = Field(default=16, description="groups that channels are normalised in", examples=[32])
+    attention_resolutions: tuple[Count, ...] | None = Field(
+        default=None,
+        description="levels with attention, by how many times smaller than the latent they are; null: the last one",
+        examples=[[8, 4, 2]],
+    )
+    middle: Literal["resnet", "attention"] = Field(
+        default="resnet",
+        description="lowest point, without text: one ResNet block, or attention between two of them",
+    )
+    class_embedding: Switch = Field(
+        default=True, description="whether labels, or their absence, have an embedding; false with conditioning=none"
+    )
     modulation: Literal["shift", "scale_shift"] = Field(
         default="shift", description="what time and label do to the channels of a ResNet block"
     )
@@ -54,6 +71,14 @@ class UNet(Denoiser, target="hldm.diffusion.UNetDenoiser"):
         default=FixedCurvature(value=1.0),
         description="curvature of stem=gyroplane and attention=hyperbolic_distance: a number, or learnable",
     )
+
+    @property
+    def attention_levels(self) -> tuple[bool, ...]:
+        """Whether each level, from the finest to the coarsest, has attention."""
+        levels = range(len(self.block_channels))
+        if self.attention_resolutions is None:
+            return tuple(level == levels[-1] for level in levels)
+        return tuple(2**level in self.attention_resolutions for level in levels)
 
     @property
     def is_hyperbolic(self) -> bool:
@@ -100,6 +125,23 @@ class MapGlobal(UNet, target="hldm.diffusion.MapGlobalDenoiser"):
 
     width: Count = Field(default=128, description="width of the MLP", examples=[128])
     blocks: Count = Field(default=2, description="residual blocks of the MLP", examples=[2])
+
+
+class PublishedUNet(Denoiser, target="hldm.diffusion.PublishedUNet"):
+    """A published U-Net in diffusers' folder format, which training starts from: denoiser.folder says which."""
+
+    layout = Layout.MAP
+
+    folder: Annotated[UserPath | None, Words("a folder")] = Field(
+        default=None, description="folder of the U-Net, or of a pipeline with unet/ in it", examples=["ldm/unet"]
+    )
+    architecture: Annotated[Mapping[str, Any], AfterValidator(sound)] | None = Field(
+        default=None, description="content of its config.json, read from the folder"
+    )
+
+    def by_content(self) -> dict[str, str]:
+        files = [Path(self.folder) / name for name in ("config.json", WEIGHTS)] if self.folder else []
+        return {"folder": content_digest(files)} if files and all(file.is_file() for file in files) else {}
 
 
 # ---------------------------------------------------------------------------------------------- processes and samplers
@@ -184,10 +226,10 @@ class DiffusionSampler(Sampler, target="hldm.diffusion.DiffusionSampler"):
     method: Literal["ddim", "ddpm", "dpm_solver++", "unipc", "euler"] = Field(default="ddim", description="sampler")
     steps: Count = Field(default=50, le=TRAIN_STEPS, description="steps, each a network evaluation", examples=[50])
     eta: ZeroToOne = Field(default=0.0, description="noise of method=ddim: 0 none, 1 as much as ddpm", examples=[1])
-    spacing: Literal["trailing", "leading", "linspace", "quadratic"] = Field(
+    spacing: Literal["trailing", "leading", "leading_1", "linspace", "quadratic"] = Field(
         default="trailing",
-        description="steps of the schedule that are visited: equal ones from its end, up to its start, between both, "
-        "or shorter ones near the data",
+        description="steps of the schedule that are visited: equal ones from its end, up to its start, up to one "
+        "before it, which ends there as latent diffusion does, between both, or shorter ones near the data",
     )
 
     def unread(self) -> set[str]:
@@ -203,3 +245,8 @@ class Diffusion(Section):
 
     process: Process | None = Field(default=FlowMatching(), description="path from noise to latents")
     sampler: Sampler | None = Field(default=FlowSampler(), description="what draws latents")
+    latent_scale: Positive | None = Field(
+        default=None,
+        description="what latents are divided by, 1 in LDM-VQ; null: the root mean square that is measured",
+        examples=[1.0],
+    )

@@ -25,6 +25,7 @@ from hldm.config.diffusion import (
     TangentDDPM,
     UNet,
 )
+from hldm.config.fits_published import levels, published, published_unet
 from hldm.config.fits_samples import curves, data, known_trees, noise_schedule
 from hldm.config.geometry import PoincareBall
 from hldm.config.pictures import Pictures
@@ -40,6 +41,7 @@ def problems(config: RunConfig) -> Iterator[str]:
         global_points,
         parts,
         published,
+        published_unet,
         likelihoods,
         curves,
         processes,
@@ -188,33 +190,6 @@ def parts(c: RunConfig) -> Iterator[str]:
         )
 
 
-def published(c: RunConfig) -> Iterator[str]:
-    """A published autoencoder is flat and comes from a folder."""
-    autoencoder = c.autoencoder
-    if not isinstance(autoencoder, Published):
-        return
-    if c.first_stage is None:
-        yield (
-            "autoencoder=published is an autoencoder that is trained already. Say where it lies: "
-            "first_stage=<folder with config.json and diffusion_pytorch_model.safetensors>."
-        )
-        return
-    if not c.has_flat_latents or c.geometry.decoder_stem != "linear":
-        yield (
-            f"first_stage={c.first_stage} was trained in flat space, and geometry={c.geometry.name} would take its "
-            "latents for points of another space. Type geometry=euclidean."
-        )
-    levels = len((autoencoder.architecture or {}).get("block_out_channels", [0]))
-    levels += len(c.denoiser.block_channels) if isinstance(c.denoiser, UNet) else 1
-    side, divisor = autoencoder.padded_side, 2 ** (levels - 2)
-    if side % divisor:
-        yield (
-            f"autoencoder.padded_side={side} cannot be halved by the levels of first_stage={c.first_stage} and the "
-            f"denoiser: it must be a multiple of {divisor}, such as "
-            f"autoencoder.padded_side={divisor * -(-side // divisor)}."
-        )
-
-
 def likelihoods(c: RunConfig) -> Iterator[str]:
     """Likelihoods need a posterior, a prior, and for the bound a flow. What auto asks for is left out instead."""
     images, process = c.metrics.likelihood_images, c.diffusion.process
@@ -327,11 +302,32 @@ def widths(c: RunConfig) -> Iterator[str]:
         )
     if not isinstance(denoiser, UNet):
         return
-    head, last = denoiser.head_channels, denoiser.block_channels[-1]
-    if last % head:
+    head, groups, widths = denoiser.head_channels, denoiser.groups, denoiser.block_channels
+    if uneven := [width for width in widths if width % groups]:
         yield (
-            f"denoiser.head_channels={head} does not divide {last}, the last of denoiser.block_channels, into "
-            f"attention heads. Try denoiser.head_channels={math.gcd(head, last)}."
+            f"denoiser.groups={groups} does not divide {uneven[0]} of denoiser.block_channels into groups. "
+            f"Try denoiser.groups={math.gcd(groups, *widths)}."
+        )
+    allowed = [2**level for level in range(len(widths))]
+    if unknown := [factor for factor in denoiser.attention_resolutions or () if factor not in allowed]:
+        yield (
+            f"denoiser.attention_resolutions has {unknown[0]}, and the {len(widths)} levels of denoiser.block_channels "
+            f"are {', '.join(map(str, allowed))} times smaller than the latent. Take some of these."
+        )
+    attending = [width for width, attends in zip(widths, denoiser.attention_levels, strict=True) if attends]
+    if c.conditioning.reads_text or denoiser.middle == "attention":
+        attending.append(widths[-1])
+    if uneven := [width for width in attending if width % head]:
+        where = "the last" if uneven[0] == widths[-1] else "one"
+        yield (
+            f"denoiser.head_channels={head} does not divide {uneven[0]}, {where} of denoiser.block_channels, into "
+            f"attention heads. Try denoiser.head_channels={math.gcd(head, *attending)}."
+        )
+    has_classes = c.has_diffusion and c.conditioning.takes_labels and not c.conditioning.reads_text
+    if has_classes and not denoiser.class_embedding:
+        yield (
+            "denoiser.class_embedding=false tells the network no class, and this conditioning has classes to tell. "
+            "Type conditioning=none, or denoiser.class_embedding=true."
         )
     if denoiser.attention == "hyperbolic_distance" and not _has_balls(head):
         yield (
@@ -345,7 +341,12 @@ def sides(c: RunConfig) -> Iterator[str]:
     """Every level can halve the side, and an image fits into it."""
     autoencoder, image = c.autoencoder, c.dataset.image_side
     if isinstance(autoencoder, Convolutions):
-        side, patch = autoencoder.padded_side, autoencoder.patch_size
+        side, patch, groups = autoencoder.padded_side, autoencoder.patch_size, autoencoder.groups
+        if uneven := [width for width in autoencoder.block_channels if width % groups]:
+            yield (
+                f"autoencoder.groups={groups} does not divide {uneven[0]} of autoencoder.block_channels into groups. "
+                f"Try autoencoder.groups={math.gcd(groups, *autoencoder.block_channels)}."
+            )
         if side % (divisor := foldable(c, autoencoder)):
             yield (
                 f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by the "
@@ -362,7 +363,7 @@ def sides(c: RunConfig) -> Iterator[str]:
 def foldable(c: RunConfig, autoencoder: Convolutions) -> int:
     """What a side is a multiple of that can be folded, and halved by every level but the last of each network."""
     halvings = len(autoencoder.block_channels) - 1
-    halvings += len(c.denoiser.block_channels) - 1 if isinstance(c.denoiser, UNet) and c.has_diffusion else 0
+    halvings += levels(c) - 1 if c.has_diffusion else 0
     return int(autoencoder.patch_size * 2**halvings)
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from hldm.config.archives import Archived
 from hldm.config.dataset import MNIST, Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
+    TRAIN_STEPS,
     DiffusionSampler,
     Sampler,
     TangentDDPM,
@@ -105,6 +106,12 @@ def noise_schedule(c: RunConfig) -> Iterator[str]:
         yield (
             f"diffusion.sampler.eta={sampler.eta:g} is the noise of method=ddim, and method={method} has none to set. "
             "Type diffusion.sampler.eta=0, or diffusion.sampler.method=ddim."
+        )
+    if sampler.spacing == "leading_1" and sampler.steps == TRAIN_STEPS:
+        yield (
+            f"diffusion.sampler.spacing=leading_1 moves all steps up by one, and with diffusion.sampler.steps="
+            f"{TRAIN_STEPS} the last one would leave the schedule. Type diffusion.sampler.spacing=leading, or fewer "
+            "steps."
         )
     if process.prediction != "epsilon":
         return

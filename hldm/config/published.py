@@ -1,6 +1,6 @@
-"""What `first_stage=…` names: a run of ours, or a folder in diffusers' format, of which only data are read.
+"""What `first_stage=…` and `denoiser.folder=…` name: a run, or a folder in diffusers' format. Only data are read.
 
-A published folder has config.json beside diffusion_pytorch_model.safetensors.
+A published folder has config.json beside diffusion_pytorch_model.safetensors, or is a pipeline with one inside.
 """
 
 import json
@@ -18,10 +18,21 @@ CLASSES = ("AutoencoderKL", "VQModel")
 """Classes of diffusers that a published folder may hold."""
 
 
-def located(name: str) -> Path:
-    """The absolute path: relative ones are looked for where the command was typed, then beside train.py."""
+FIRST_STAGE_PARTS = ("vqvae", "vae")
+"""Folders in a pipeline of diffusers, of which one holds the first stage."""
+
+
+def located(name: str, parts: tuple[str, ...] = FIRST_STAGE_PARTS) -> Path:
+    """The absolute path: relative ones are looked for where the command was typed, then beside train.py.
+
+    Args:
+        parts: folders of which one is meant where the path is a whole pipeline.
+    """
     places = (expanded(name).absolute(), root() / name)
-    return next((place for place in places if place.is_dir()), places[0])
+    place = next((place for place in places if place.is_dir()), places[0])
+    if any((place / file).is_file() for file in ("config.yaml", "config.json")):
+        return place
+    return next((place / part for part in parts if (place / part / "config.json").is_file()), place)
 
 
 def is_run(path: Path) -> bool:
@@ -29,8 +40,15 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file()
 
 
-def architecture(path: Path) -> dict[str, Any] | None:
-    """The content of config.json of a published folder, or what a run remembers of it; None where there is neither."""
+UNETS = ("UNet2DModel", "UNet2DConditionModel")
+
+
+def architecture(path: Path, key: str = "first_stage") -> dict[str, Any] | None:
+    """The content of config.json of a published folder, or what a run remembers of it; None where there is neither.
+
+    Args:
+        key: the setting that names the folder.
+    """
     file = path / ("config.yaml" if is_run(path) else "config.json")
     try:
         text = file.read_text(encoding="utf-8")
@@ -39,7 +57,7 @@ def architecture(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(
-            f"first_stage={path}: its {file.name} cannot be read ({type(error).__name__}). Copy the folder anew."
+            f"{key}={path}: its {file.name} cannot be read ({type(error).__name__}). Copy the folder anew."
         ) from error
     if is_run(path):
         content = content.get("autoencoder") if isinstance(content, Mapping) else None
@@ -47,9 +65,9 @@ def architecture(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, Mapping):
         return None
     try:
-        return dict(sound(content)) if content.get("_class_name") in CLASSES else dict(content)
+        return dict(sound(content)) if content.get("_class_name") in (*CLASSES, *UNETS) else dict(content)
     except ValueError as error:
-        raise UserError(f"first_stage={path}: in its {file.name} {error}. Copy the folder anew.") from None
+        raise UserError(f"{key}={path}: in its {file.name} {error}. Copy the folder anew.") from None
 
 
 COUNTS = ("latent_channels", "vq_embed_dim", "in_channels", "out_channels", "layers_per_block", "norm_num_groups")

@@ -23,6 +23,14 @@ class Stage(Section):
     )
 
 
+class Optimizer(Section, family=True):
+    """An optimiser; the learning rate and the weights come with the stage."""
+
+    betas: tuple[Share, Share] = Field(
+        default=(0.9, 0.999), description="decay of both moments", examples=["[0.9,0.99]"]
+    )
+
+
 class FirstStage(Stage):
     """Training of the autoencoder."""
 
@@ -43,6 +51,10 @@ class FirstStage(Stage):
     adversarial_start: NotNegativeWhole = Field(
         default=200, description="first step at which the discriminator is trained and followed", examples=[200]
     )
+    discriminator: Literal["small", "patch70"] = Field(
+        default="small", description="patches that it judges: 22 × 22 pixels, or 70 × 70 as in latent diffusion"
+    )
+    optimizer: Optimizer | None = Field(default=None, description="optimiser of this stage; null: training.optimizer")
 
     @property
     def uses_lpips(self) -> bool:
@@ -53,7 +65,7 @@ class FirstStage(Stage):
         unread = set() if self.perceptual_weight else {"perceptual_features"}
         if not self.uses_lpips:
             unread.add("perceptual_backbone")
-        return unread if self.adversarial_weight else unread | {"adversarial_start"}
+        return unread if self.adversarial_weight else unread | {"adversarial_start", "discriminator"}
 
     def by_content(self) -> dict[str, str]:
         file = self.perceptual_backbone
@@ -63,17 +75,11 @@ class FirstStage(Stage):
 class DiffusionStage(Stage):
     """Training of denoiser and conditioning."""
 
-    steps: Count = Field(default=900, description="training steps", examples=[100])
+    steps: NotNegativeWhole = Field(
+        default=900, description="training steps; 0 leaves a published denoiser as it is", examples=[100]
+    )
     ema_decay: Share = Field(
         default=0.995, description="decay of the average of the weights that is kept", examples=[0.995]
-    )
-
-
-class Optimizer(Section, family=True):
-    """An optimiser; the learning rate and the weights come with the stage."""
-
-    betas: tuple[Share, Share] = Field(
-        default=(0.9, 0.999), description="decay of both moments", examples=["[0.9,0.99]"]
     )
 
 

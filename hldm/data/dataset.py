@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hldm.data import trees
+from hldm.data.ahead import read_ahead
 
 NUMBERS_AT_ONCE = 2**26
 """Numbers in the images that are read at once where a whole split is gone through: 64 MiB of pixels."""
@@ -28,10 +29,12 @@ class Split(ABC):
     same run, if `read` gives the same bytes.
 
     Attributes:
+        readers: processes that read ahead in `batches`; 0: each batch is read when it is asked for.
         labels: int64 (N,) on the CPU, each in [0, classes): what conditioning and metrics take for the class.
     """
 
     labels: Tensor
+    readers: int = 0
 
     @cached_property
     def nodes(self) -> Tensor:
@@ -55,8 +58,8 @@ class Split(ABC):
         """The images at `indices`, int64 (B,) in any order: uint8 (B, C, H, W), or float32 (B, D)."""
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """What `read` gives for each of these indices, in their order. A split that streams reads ahead meanwhile."""
-        return map(self.read, chosen)
+        """What `read` gives for each of these indices, in their order. Where there are `readers`, they read ahead."""
+        return read_ahead(self.read, chosen, self.readers) if self.readers else map(self.read, chosen)
 
     @property
     def plain(self) -> "Split":

@@ -37,12 +37,17 @@ def prepared(content: bytes, side: int, channels: int) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             picture.load()
-            image = _in_colour(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)
+            return _square(_in_colour(picture), side, channels)
     except Exception as error:  # what decoders raise of damaged files has no common class
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if "cannot identify image file" in reason:  # with an address in memory, another one each time
             reason = "it is empty" if not content else "it is not a picture"
         raise UnreadableError(reason) from None
+
+
+def _square(image: Image.Image, side: int, channels: int) -> NDArray[np.uint8]:
+    """The middle square of an RGB image, resized."""
     if channels == 1:
         image = image.convert("L")
     crop = min(image.size)
@@ -50,7 +55,7 @@ def prepared(content: bytes, side: int, channels: int) -> NDArray[np.uint8]:
     image = image.crop((left, top, left + crop, top + crop))
     # Pillow's filters grow with the reduction: that is the antialiasing
     pixels = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
-    return np.ascontiguousarray(pixels.reshape(side, side, channels).transpose(2, 0, 1))
+    return np.array(pixels.reshape(side, side, channels).transpose(2, 0, 1), order="C")  # a copy that may be written
 
 
 def _in_colour(image: Image.Image) -> Image.Image:

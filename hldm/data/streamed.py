@@ -6,21 +6,15 @@ Legend: N rows of a split, each an entry of a source; images uint8 (C, S, S).
 import hashlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from hldm.data.dataset import Split
 from hldm.data.pictures import PREPROCESSING, UnreadableError, prepared
-
-AHEAD = 4
-"""Batches that each reading process is ahead by."""
 
 
 class Source(ABC):
@@ -55,7 +49,7 @@ class StreamedSplit(Split):
         labels: int64 (N,).
         side: S; channels: C.
         content: a hash over the files of all rows in their order, for the fingerprint.
-        readers: processes that read ahead in `batches`; 0: none, each batch is read when it is asked for.
+        readers: see `Split`.
         nodes: int64 (N,), see `Split.nodes`; None: the labels.
     """
 
@@ -100,32 +94,6 @@ class StreamedSplit(Split):
                           file=sys.stderr, flush=True)  # fmt: skip
         raise OSError(f"none of the {len(self)} pictures can be read, such as {self.source.name(entry)}")
 
-    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        if not self.readers:
-            yield from super().batches(chosen)
-            return
-        loader: DataLoader[Any] = DataLoader(
-            _Rows(self.read),
-            sampler=chosen,  # each item is the indices of a whole batch
-            batch_size=None,
-            num_workers=self.readers,
-            prefetch_factor=AHEAD,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else it would draw from the global one
-            multiprocessing_context="fork",
-        )
-        yield from loader
-
-
-class _Rows(TorchDataset[Tensor]):
-    """What a reading process does: indices → images."""
-
-    def __init__(self, read: Callable[[Tensor], Tensor]) -> None:
-        self.read = read
-
-    def __getitem__(self, indices: Any) -> Tensor:
-        return self.read(indices)
-
 
 def _fingerprint(*known: Any) -> str:
     digest = hashlib.sha256(PREPROCESSING.encode())
@@ -143,7 +111,7 @@ class MirroredSplit(Split):
     """
 
     def __init__(self, plain: Split) -> None:
-        self._plain = plain
+        self._plain, self.readers = plain, plain.readers
         self.labels = plain.labels.repeat(2)
         self.nodes = self.labels if plain.nodes is plain.labels else plain.nodes.repeat(2)
         self.groups = plain.groups.repeat(2)
@@ -157,20 +125,7 @@ class MirroredSplit(Split):
         return f"mirrored {self.plain.fingerprint}"
 
     def read(self, indices: Tensor) -> Tensor:
-        return self._turned(self.plain.read(indices % len(self.plain)), indices)
-
-    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        given: list[Tensor] = []  # which indices the batches are of that have not come yet
-
-        def remembered() -> Iterator[Tensor]:
-            for indices in chosen:
-                given.append(indices)
-                yield indices % len(self.plain)
-
-        for images in self.plain.batches(remembered()):
-            yield self._turned(images, given.pop(0))
-
-    def _turned(self, images: Tensor, indices: Tensor) -> Tensor:
+        images = self.plain.read(indices % len(self.plain))
         turned = (indices >= len(self.plain)).to(images.device)
         return torch.where(turned.view(-1, 1, 1, 1), images.flip(-1), images)
 

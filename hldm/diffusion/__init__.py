@@ -8,6 +8,7 @@ from hldm.diffusion.point import CrossAttentionDenoiser, MLPDenoiser
 from hldm.diffusion.process import Process, Sampler
 from hldm.diffusion.tangent_ddpm import DiffusionSampler, TangentDDPM
 from hldm.diffusion.unet import UNetDenoiser
+from hldm.diffusion.unet_published import PublishedUNet
 
 __all__ = [
     "CrossAttentionDenoiser",
@@ -18,6 +19,7 @@ __all__ = [
     "MLPDenoiser",
     "MapGlobalDenoiser",
     "Process",
+    "PublishedUNet",
     "Sampler",
     "TangentDDPM",
     "UNetDenoiser",

@@ -35,6 +35,9 @@ class Denoiser(nn.Module, ABC):
         """c of the network's own hyperbolic layers, which share it; None where there are none."""
         return None
 
+    def start(self) -> None:  # most start from what they were built with
+        """Take the weights that training starts from."""
+
     @abstractmethod
     def forward(self, v: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Prediction shaped like v.

@@ -45,12 +45,16 @@ def timesteps(spacing: str, n: int) -> list[int]:
 
     trailing    999, …, 1000/n − 1      Lin et al. (2024), table 2: from pure noise, but with a long last jump to data
     leading     1000 − 1000/n, …, 0     from a step that has less noise than sampling starts from
+    leading_1   1001 − 1000/n, …, 1     that of latent diffusion's code and weights (n < 1000), whose last jump is to
+                                        step 0 rather than to data
     linspace    999, …, 0               equal steps between both ends
     quadratic   999, …, 0               steps as i², which are short near the data (Song et al. 2021, appendix D.2)
     """
     end, i = TRAIN_STEPS - 1, np.arange(n)
     if spacing == "trailing":
         return [int(step) for step in np.round(TRAIN_STEPS - i * (TRAIN_STEPS / n)) - 1]
+    if spacing == "leading_1":
+        return [int(step) + 1 for step in i * (TRAIN_STEPS // n)][::-1]
     if spacing == "leading":
         return [int(step) for step in i * TRAIN_STEPS // n][::-1]
     if n == 1:
@@ -178,15 +182,17 @@ class DiffusionSampler(Sampler):
         method: str = "ddim",
         steps: int,
         eta: float = 0.0,
-        spacing: Literal["trailing", "leading", "linspace", "quadratic"] = "trailing",
+        spacing: Literal["trailing", "leading", "leading_1", "linspace", "quadratic"] = "trailing",
     ) -> None:
         assert method in METHODS, method
-        assert spacing in ("trailing", "leading", "linspace", "quadratic"), spacing
+        assert spacing in ("trailing", "leading", "leading_1", "linspace", "quadratic"), spacing
         assert not eta or method == "ddim", "the other methods have no noise to set"
         self.evaluations = steps
         self.method = method
         self.eta = eta
         self.timesteps = timesteps(spacing, steps)
+        # latent diffusion takes what has the noise of the schedule's first step for the latent
+        self.end = 0 if spacing == "leading_1" else -1
 
     def sample(
         self, process: Process, manifold: Manifold, predict: Predict, shape: tuple[int, ...], generator: Generator
@@ -224,11 +230,11 @@ class DiffusionSampler(Sampler):
     def _ddim(
         self, process: TangentDDPM, at: Callable[[Tensor, float], Tensor], v: Tensor, generator: Generator
     ) -> Tensor:
-        """v_s = √ᾱ_s·v̂ + √(1 − ᾱ_s − σ²)·ε̂ + σz from each step t to the next one s, and from the last to the data.
+        """v_s = √ᾱ_s·v̂ + √(1 − ᾱ_s − σ²)·ε̂ + σz from each step t to the next one s, and from the last to the end.
 
         σ² = η²·(1 − ᾱ_s)/(1 − ᾱ_t)·(1 − ᾱ_t/ᾱ_s)           Song et al. (2021), eq. 12 and 16
         """
-        for step, after in pairwise([*self.timesteps, -1]):
+        for step, after in pairwise([*self.timesteps, self.end]):
             latent, noise = process.estimates(at(v, step), v, step)
             (signal, share), (signal_after, share_after) = process.shares(step), process.shares(after)
             sigma = self.eta * share_after / share * math.sqrt(max(0.0, 1 - (signal / signal_after) ** 2))

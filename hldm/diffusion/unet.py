@@ -2,6 +2,7 @@
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 from torch import Tensor, nn
 
 from hldm.config import diffusion as config
@@ -14,11 +15,14 @@ from hldm.spaces import curvature_of
 
 
 class UNetDenoiser(Denoiser):
-    """Stable Diffusion's U-Net: ResNet blocks at every level, attention at the lowest.
+    """The U-Net of latent diffusion: ResNet blocks at every level, attention at those that the settings name.
 
     With labels that is self-attention, the label's embedding is added to that of the time, and the middle of the
-    network is one ResNet block without attention. With text there is Stable Diffusion's transformer block, which
-    attends to the text too, at the lowest level and in the middle.
+    network is one ResNet block, or attention between two of them. With text there is Stable Diffusion's transformer
+    block, which attends to the text too, at these levels and in the middle.
+
+    Without a class embedding, and with attention in the middle, it is UNet2DModel of diffusers, which latent diffusion
+    without a condition has (Rombach et al. 2022), under the same names of tensors.
 
     Time and label reach every ResNet block between its two convolutions: with `modulation="shift"` they are added to
     the features, h + b, as in Stable Diffusion; with "scale_shift" they scale and shift what is normalised,
@@ -53,30 +57,43 @@ class UNetDenoiser(Denoiser):
     ) -> None:
         super().__init__()
         channels, side, _ = layout.shape
-        widths, above = settings.block_channels, len(settings.block_channels) - 1
+        widths = settings.block_channels
         has_text = context_channels is not None
-        kind = "CrossAttn" if has_text else "Attn"
+        attending = "CrossAttn" if has_text else "Attn"
+        kinds = [attending if has_attention else "" for has_attention in settings.attention_levels]
+        self.embeds_classes = settings.class_embedding and not has_text
         # UNet2DConditionModel, not UNet2DModel: only this one takes attention processors
         self.unet = UNet2DConditionModel(
             sample_size=side,
             in_channels=channels,
             out_channels=channels + feature_channels,
-            down_block_types=("DownBlock2D",) * above + (f"{kind}DownBlock2D",),
+            down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
             mid_block_type="UNetMidBlock2DCrossAttn" if has_text else "UNetMidBlock2D",
-            up_block_types=(f"{kind}UpBlock2D",) + ("UpBlock2D",) * above,
+            up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)),
             block_out_channels=widths,
             layers_per_block=settings.layers_per_block,
-            norm_num_groups=16,
+            norm_num_groups=settings.groups,
             # diffusers takes this for the number of heads in a transformer block, in others for their width
             attention_head_dim=tuple(max(1, width // settings.head_channels) for width in widths)
             if has_text
             else settings.head_channels,
             cross_attention_dim=context_channels or settings.head_channels,
-            num_class_embeds=None if has_text else classes + 1,
+            num_class_embeds=classes + 1 if self.embeds_classes else None,
             time_cond_proj_dim=point_channels or None,
             resnet_time_scale_shift="scale_shift" if settings.modulation == "scale_shift" else "default",
         )
-        if not has_text:
+        if settings.middle == "attention" and not has_text:
+            # which UNet2DConditionModel makes without attention
+            self.unet.mid_block = UNetMidBlock2D(
+                in_channels=widths[-1],
+                temb_channels=4 * widths[0],
+                resnet_eps=self.unet.config.norm_eps,
+                resnet_groups=settings.groups,
+                attn_groups=settings.groups,
+                attention_head_dim=settings.head_channels,
+                resnet_time_scale_shift=self.unet.config.resnet_time_scale_shift,
+            )
+        if self.embeds_classes:
             self.unet.class_embedding = label_embedding(self.unet.class_embedding)
         own = curvature_of(settings.curvature)
         # in a tuple, and so no submodule: the layers have it under their names
@@ -104,7 +121,7 @@ class UNetDenoiser(Denoiser):
             EMBEDDED_STEPS * t,
             encoder_hidden_states=condition.hidden,
             encoder_attention_mask=condition.mask,
-            class_labels=condition.labels,
+            class_labels=condition.labels if self.embeds_classes else None,
             timestep_cond=point,
         ).sample
 

@@ -10,7 +10,7 @@ from hldm.autoencoder import Autoencoder, VariationalAutoencoder
 from hldm.config import fits_samples
 from hldm.config.base import Section
 from hldm.config.schema import Hardware, RunConfig
-from hldm.config.training import Stage, Training
+from hldm.config.training import FirstStage, Stage, Training
 from hldm.data import Dataset
 from hldm.errors import UserError
 from hldm.geometry import Curvature
@@ -182,7 +182,8 @@ def compile_training(model: LatentModel) -> None:
 
 def optimization(training: Training, stage: Stage) -> dict[str, Any]:
     """The arguments of `train` that say how a stage is optimised."""
-    optimizer = training.optimizer
+    own = stage.optimizer if isinstance(stage, FirstStage) else None
+    optimizer = own or training.optimizer
     settings = {name: value for name, value, _ in optimizer.fields()}
     make = optimizer.described()
     return {

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -163,7 +164,9 @@ def load_first_stage(path: Path, model: LatentModel) -> None:
 
 
 def carried_latent_scale(config: RunConfig) -> Tensor | None:
-    """The latent scale that comes with `first_stage`, shape (); None where it is to be measured."""
+    """The latent scale that is set, or comes with `first_stage`, shape () or (2,); None where it is to be measured."""
+    if (scale := config.diffusion.latent_scale) is not None:
+        return torch.tensor(scale)
     if config.first_stage is None or not is_run(path := Path(config.first_stage)):
         return None
     with safe_open(path / MODEL, "pt") as file:

@@ -205,6 +205,10 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     settings = training.diffusion
     assert settings is not None  # the check refuses a process without one
     model.autoencoder.eval().requires_grad_(False)
+    model.denoiser.start()
+    if not settings.steps:  # a published denoiser stays as it is, and the check asks for a scale
+        model.fit_latents(torch.empty(0), scale=carried_latent_scale(config))
+        return
     steps, batch_size, total = settings.steps, settings.batch_size, len(dataset.train)
     latents = training_latents(model, dataset, config, log)
     batches = min(steps, math.ceil(SCALE_IMAGES / batch_size))

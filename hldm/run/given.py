@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hldm.config.base import Section
+from hldm.config.diffusion import PublishedUNet
 from hldm.config.geometry import Geometry, PoincareBall
 from hldm.config.options import Options
 from hldm.config.published import CLASSES, WEIGHTS, architecture, is_run
@@ -71,7 +72,17 @@ def _problems_of_folder(path: Path) -> Iterator[str]:
     elif not (path / WEIGHTS).is_file():
         yield (
             f"first_stage={path} has no {WEIGHTS}. Only safetensors are read: other formats can run code. "
-            "Download that file, or save the model again with save_pretrained(…, safe_serialization=True)."
+            "Download that file, or make it of another with `hldm convert source={path} out=<folder>`."
+        )
+
+
+def problems_of_unet(config: RunConfig) -> Iterator[str]:
+    """A sentence where `denoiser.folder` has no weights."""
+    denoiser = config.denoiser
+    if isinstance(denoiser, PublishedUNet) and denoiser.folder and not (Path(denoiser.folder) / WEIGHTS).is_file():
+        yield (
+            f"denoiser.folder={denoiser.folder} has no {WEIGHTS}. Only safetensors are read: `hldm convert` makes them "
+            "of other formats."
         )
 
 
@@ -100,7 +111,8 @@ def _section(group: str, theirs: Section, ours: Section, options: Options) -> li
         to_type = [f"{group}={option}"]
     for name, value, _ in theirs.fields():
         # what an option's file takes from other sections follows them
-        if name in theirs.unread() or name == "architecture" or usual[name] == value or "${" in str(usual[name]):
+        follows = name == "architecture" or usual[name] == "auto" or "${" in str(usual[name])
+        if name in theirs.unread() or follows or usual[name] == value:
             continue
         to_type.append(f"{group}.{name}={shown(value)}")
     return to_type

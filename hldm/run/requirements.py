@@ -10,6 +10,7 @@ from hldm.config.archives import Archived
 from hldm.config.base import Section
 from hldm.config.conditioning import TextConditioning
 from hldm.config.dataset import MNIST, Omniglot
+from hldm.config.diffusion import PublishedUNet
 from hldm.config.idx_files import MNIST_MD5, read_idx
 from hldm.config.metrics import (
     DigitClassifier,
@@ -66,6 +67,8 @@ def needs(config: RunConfig, options: Options) -> Iterator[tuple[tuple[object, .
     if config.first_stage:
         own = (config.autoencoder, config.geometry, config.curvature)
         yield ("first_stage", config.first_stage, config.dataset, *own), given.problems(config, options)
+    if config.has_diffusion and isinstance(config.denoiser, PublishedUNet):
+        yield ("denoiser", config.denoiser.folder), given.problems_of_unet(config)
     if isinstance(config.dataset, MNIST) and config.dataset.folder is not None:
         yield ("dataset", config.dataset.folder), _idx_files(config.dataset.folder)
     if isinstance(config.dataset, Archived | Folder | LSUN | HuggingFace):

@@ -289,9 +289,12 @@ def encode_batch(model: LatentModel, images: Tensor) -> Encoded:
 def encoded_batches(
     model: LatentModel, images: Tensor | Split, chosen: Tensor, batch_size: int
 ) -> Iterator[tuple[Tensor, Encoded]]:
-    """The chosen images, int64 (K,), a batch at a time: (their indices, what the encoder says of them)."""
+    """The chosen images, int64 (K,), a batch at a time: (their indices, what the encoder says of them).
+
+    A split that streams reads the next ones meanwhile.
+    """
     parts = chosen.split(batch_size)
-    batches = images.batches(parts) if isinstance(images, Split) else map(images.__getitem__, parts)
+    batches = images.batches(parts) if isinstance(images, Split) else (images[part] for part in parts)
     for part, batch in zip(parts, batches, strict=True):
         stop.check()
         yield part, encode_batch(model, batch)

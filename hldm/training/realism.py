@@ -115,6 +115,34 @@ class PatchDiscriminator(nn.Sequential):
         )
 
 
+class PatchDiscriminator70(nn.Sequential):
+    """Isola et al. (2017) as latent diffusion has it: logits (B, 1, h, w), one per patch of 70 × 70 pixels.
+
+    Weights start from N(0, 0.02²), scales of the normalisation from N(1, 0.02²). It sees images in [−1, 1].
+    """
+
+    def __init__(self, channels: int, width: int = 64) -> None:
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for k, stride in enumerate((2, 2, 1)):
+            before, after = width * 2**k, width * 2 ** (k + 1)
+            layers += [
+                nn.Conv2d(before, after, 4, stride, 1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.LeakyReLU(0.2),
+            ]
+        super().__init__(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
+        for layer in self:
+            if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+                nn.init.normal_(layer.weight, float(isinstance(layer, nn.BatchNorm2d)), 0.02)
+        # (biases of convolutions start as torch's do)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(2 * images - 1)
+
+
+DISCRIMINATORS = {"small": PatchDiscriminator, "patch70": PatchDiscriminator70}
+
+
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     """The discriminator's loss for its logits: ½ E[max(0, 1 − D(x))] + ½ E[max(0, 1 + D(x̂))], a scalar."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
@@ -133,6 +161,7 @@ class RealisticFirstStage(FirstStage):
 
         loss + perceptual_weight · (pixels of an image) · d(x, x̂) − adversarial_weight · λ · E[D(x̂)]
 
+    (1 stands for the pixels of an image where the loss is a mean over them, see `loss_unit` of the autoencoder.)
     The last term comes in at a start step. The discriminator takes a step of its own before each of the autoencoder's,
     on the same reconstructions.
 
@@ -150,7 +179,7 @@ class RealisticFirstStage(FirstStage):
         self.settings = settings
         self.distance = None if distance is None else distance.to(self.device)
         channels = model.autoencoder.image_shape[0]
-        discriminator = initialised(seed, "discriminator", lambda: PatchDiscriminator(channels))
+        discriminator = initialised(seed, "discriminator", lambda: DISCRIMINATORS[settings.discriminator](channels))
         self.discriminator = discriminator.to(self.device)
         self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=settings.learning_rate, betas=(0.5, 0.9))
 
@@ -159,7 +188,7 @@ class RealisticFirstStage(FirstStage):
         terms, fake = self.autoencoder.losses(x, self.noise(step))
         reconstruction = terms["reconstruction"]
         if self.distance is not None:
-            terms["perceptual"] = x[0].numel() * self.distance(x, fake)
+            terms["perceptual"] = self.autoencoder.loss_unit * self.distance(x, fake)
             reconstruction = reconstruction + settings.perceptual_weight * terms["perceptual"]
             terms["loss"] = terms["loss"] + settings.perceptual_weight * terms["perceptual"]
         if settings.adversarial_weight and step >= settings.adversarial_start:

@@ -10,6 +10,7 @@ from tests.conftest import Invoke
 from tests.published import described
 
 PUBLISHED = described(Path(tempfile.mkdtemp()))
+UNET = described(PUBLISHED / "unet3", _class_name="UNet2DModel")
 GIVEN = ["autoencoder=published", f"first_stage={PUBLISHED}"]
 
 WRONG: dict[str, tuple[list[str], list[str]]] = {
@@ -47,7 +48,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "seed is null": (["seed=null"], ["seed=null", "whole number"]),
     "seed is too large": (["seed=99999999999"], ["4294967295"]),
     "seed is a list": (["seed=[0,1]"], ["seed=[0,1]", "whole number"]),
-    "no steps": (["training.diffusion.steps=0"], ["training.diffusion.steps=0", "≥ 1"]),
+    "no steps": (["training.first_stage.steps=0"], ["training.first_stage.steps=0", "≥ 1"]),
     "negative steps": (["training.first_stage.steps=-5"], ["≥ 1"]),
     "no sampler steps": (["diffusion.sampler.steps=0"], ["≥ 1"]),
     "learning rate nan": (["training.diffusion.learning_rate=nan"], ["number > 0"]),
@@ -134,7 +135,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "decay of the codebook": (["autoencoder=vq", "autoencoder.ema_decay=1"], ["ema_decay=1", "< 1"]),
     "initial batches": (["autoencoder=vq", "autoencoder.initial_batches=-1"], ["initial_batches=-1", "≥ 0"]),
     "revival at once": (["autoencoder=vq", "autoencoder.revive_after=0"], ["revive_after=0", "≥ 1", "null"]),
-    "a codebook of the other kind": (["autoencoder.codebook=ema"], ["autoencoder=vq only"]),
+    "a codebook of the other kind": (["autoencoder.codebook=ema"], ["autoencoder=vq and autoencoder=vq_f4 only"]),
     "codes without a prior": (["autoencoder=vq", "diffusion=none"], ["diffusion=flow", "autoencoder=kl"]),
     "likelihood without a prior": (["autoencoder=vq", "metrics=likelihood"], ["metrics=digits", "autoencoder=kl"]),
     "diffusion without a second stage": (["training=pvae"], ["diffusion=none", "training=standard"]),
@@ -249,7 +250,32 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "a first stage that is a number": (["first_stage=3"], ["/3 is neither a run", "null to train one"]),
     "published, but where": (["autoencoder=published"], ["first_stage=<folder"]),
     "a published folder by itself": ([f"first_stage={PUBLISHED}"], ["Type autoencoder=published"]),
-    "published on a ball": ([*GIVEN, "geometry=poincare"], ["flat space", "Type geometry=euclidean"]),
+    "published on a ball that is learned": (
+        [*GIVEN, "geometry=poincare", "curvature=learnable"],
+        ["is frozen", "curvature=1.0"],
+    ),
+    "a published network, but where": (["denoiser=published"], ["denoiser.folder=<folder"]),
+    "a published network that predicts no latents": (
+        [
+            "denoiser=published",
+            "conditioning=none",
+            f"denoiser.folder={described(PUBLISHED / 'unet4', _class_name='UNet2DModel', in_channels=4)}",
+        ],
+        ["takes 4 channels and predicts 3", "latents have 3"],
+    ),
+    "a published network that is told no class": (
+        ["denoiser=published", f"denoiser.folder={UNET}"],
+        ["told nothing", "conditioning=none"],
+    ),
+    "a first stage as a network": (
+        ["denoiser=published", "conditioning=none", f"denoiser.folder={PUBLISHED}"],
+        ["AutoencoderKL", "UNet2DModel or UNet2DConditionModel"],
+    ),
+    "an untrained network left as it is": (["training.diffusion.steps=0"], ["untrained", "denoiser=published"]),
+    "a network left as it is whose latents are measured": (
+        ["denoiser=published", "conditioning=none", f"denoiser.folder={UNET}", "training.diffusion.steps=0"],
+        ["diffusion=ldm"],
+    ),
     "published without diffusion": ([*GIVEN, "diffusion=none"], ["Type diffusion=flow"]),
     "published without likelihood": ([*GIVEN, "metrics.likelihood_images=5"], ["Type metrics.likelihood_images=0"]),
     "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics=digits"]),

@@ -19,14 +19,17 @@ ROOT = CHECKOUT
 CHOICES = Options()
 OPTIONS = [(group, option) for group, options in CHOICES.of_runs.items() for option in options]
 PUBLISHED = described(Path(tempfile.mkdtemp()))
+UNET = described(Path(tempfile.mkdtemp()), _class_name="UNet2DModel")
 
 COMPANY = {
     "autoencoder=published": [f"first_stage={PUBLISHED}"],
+    "denoiser=published": [f"denoiser.folder={UNET}", "conditioning=none"],
     "autoencoder=mlp": ["diffusion=none"],
     "autoencoder=kl_global": ["latent=global"],
     "autoencoder=kl_map_global": ["latent=map_global"],
     "denoiser=mlp": ["latent=global"],
     "denoiser=cross_attention": ["latent=global"],
+    "denoiser=unet_ldm": ["conditioning=none"],
     "denoiser=unet_mlp": ["latent=map_global"],
     "dataset=branching": ["autoencoder=mlp", "diffusion=none", "metrics=vectors"],
     "training=pvae": ["diffusion=none"],

@@ -49,6 +49,7 @@ def test_classes_are_first_folders_and_every_part_has_its_share(birds: Path, loa
     assert data.class_names == ("Größe 3", "ants", "bees")
     assert data.class_words == ("gr e 3", "ants", "bees")
     assert data.image_shape == (3, 8, 8)
+    assert load(birds, colour="grey").train.first(2).shape == (2, 1, 8, 8)
     counts = [split.labels.bincount().tolist() for split in (data.train, data.validation, data.test)]
     assert counts == [[5, 28, 14], [1, 4, 2], [1, 8, 4]]
     for split in (data.train, data.test):

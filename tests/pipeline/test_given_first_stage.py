@@ -15,6 +15,7 @@ from hldm.config.options import Options
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.pipeline import run
+from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
 from hldm.run.requirements import refuse
 from hldm.training.stages import DiffusionStage, FirstStage
@@ -171,3 +172,51 @@ def test_damaged_weights_are_named(tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UserError, match="published cannot be used"):
         run(prepare(tmp_path, "autoencoder=published", f"first_stage={folder}").path)
+
+
+def test_the_latents_of_a_published_autoencoder_are_trained_on_a_ball(tmp_path, untrained):
+    folder, model = published(tmp_path / "pipeline" / "vae", scaling_factor=0.5)
+    words = ("autoencoder=published", f"first_stage={tmp_path / 'pipeline'}", "geometry=poincare", "curvature=0.5")
+    directory = prepare(tmp_path, *words, "metrics.samples=20", "metrics.sampling_batch_size=20")
+    assert directory.config.first_stage == str(folder)
+    metrics = run(directory.path)["metrics"]
+    ours, theirs = own(directory), model.state_dict()
+    assert all(torch.equal(ours[f"autoencoder.model.{name}"], theirs[name]) for name in theirs)
+    assert metrics["curvature_0"] == 0.5
+    assert curve(directory)[-1]["stage"] == "diffusion"
+
+
+def test_a_published_denoiser_is_judged_as_it_is(tmp_path, untrained, monkeypatch):
+    """training.diffusion.steps=0 trains nothing; with steps, training starts from these weights."""
+    folder, _ = published(tmp_path / "vae")
+    torch.manual_seed(6)
+    unet = diffusers.UNet2DModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=8,
+    )
+    unet.save_pretrained(tmp_path / "unet")
+    words = [setting for setting in TINY if not setting.startswith(("denoiser.", "autoencoder."))]
+    words += ["autoencoder=published", f"first_stage={folder}", "denoiser=published", f"denoiser.folder={tmp_path}"]
+    words += ["conditioning=none", "diffusion=ldm", "diffusion.sampler.steps=2", "training.diffusion.steps=0"]
+    words += ["metrics.samples=20", "metrics.sampling_batch_size=20"]
+    config = compose([*words, f"paths.outputs={tmp_path / 'outputs'}"])
+    refuse([config], Options())
+    assert config.denoiser.folder == str(tmp_path / "unet")
+    directory = RunDirectory.create(tmp_path / "outputs" / "main" / run_identity(config).name, config)
+    run(directory.path)
+    tensors = load_file(directory.path / "checkpoints" / "model.safetensors")
+    assert all(torch.equal(tensors[f"denoiser.unet.{name}"], x) for name, x in unet.state_dict().items())
+    assert tensors["latent_scale"] == 1
+    named = run_identity(config).name
+    moved = shutil.copytree(tmp_path / "unet", tmp_path / "elsewhere")
+    section = config.denoiser.model_copy(update={"folder": str(moved)})
+    assert run_identity(config.model_copy(update={"denoiser": section})).name == named
+    (moved / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(UserError, match="hldm convert"):
+        refuse([config.model_copy(update={"denoiser": section})], Options())

@@ -7,6 +7,7 @@ import pytest
 
 from hldm import console
 from hldm.commands import evaluate, generate, runs
+from hldm.config.compose import compose
 from hldm.run.directory import MODEL, RunDirectory
 from tests.conftest import Invoke
 
@@ -99,9 +100,7 @@ def test_provenance_from_elsewhere_is_said(
 def test_who_adds_to_results_holds_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run = RunDirectory(tmp_path / "run")
-    run.path.mkdir()
-    (run.path / "config.yaml").write_text("seed: 0\n")
+    run = RunDirectory.create(tmp_path / "run", compose([]))
     about = {"sampling_seeds": [0], "threads": 1, "machine": "", "versions": {}, "weights": ""}
     run.write_results({"metrics": {}, "per_sampling_seed": {}, "provenance": about})
     held = []

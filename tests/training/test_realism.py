@@ -13,11 +13,13 @@ from hldm.config import training as config
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.model import PriorModel
+from hldm.pipeline.build import optimization
 from hldm.training import initialised, train
 from hldm.training.realism import (
     LPIPS,
     DigitDistance,
     PatchDiscriminator,
+    PatchDiscriminator70,
     RealisticFirstStage,
     adaptive_weight,
     hinge_loss,
@@ -156,6 +158,28 @@ def test_a_logit_sees_a_patch_of_22_pixels():
     x = torch.rand(1, 1, 40, 40, generator=generator()).requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(x)[0, 0, 4, 4], x)
     assert [int(gradient.abs().sum(axis).gt(0).sum()) for axis in ((0, 1, 2), (0, 1, 3))] == [22, 22]
+
+
+def test_the_larger_discriminator_is_that_of_latent_diffusion():
+    """Patches of 70 × 70 pixels, and the 2,765,633 weights of NLayerDiscriminator (ndf = 64, three layers)."""
+    torch.manual_seed(0)
+    discriminator = PatchDiscriminator70(3).eval()
+    assert sum(p.numel() for p in discriminator.parameters()) == 2_765_633
+    assert discriminator[2].weight.std().item() == pytest.approx(0.02, rel=0.02)
+    x = torch.rand(1, 3, 96, 96, generator=generator()).requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(x)[0, 0, 5, 5], x)
+    assert [int(gradient.abs().sum(axis).gt(0).sum()) for axis in ((0, 1, 2), (0, 1, 3))] == [70, 70]
+
+
+def test_the_first_stage_may_have_an_optimizer_of_its_own():
+    adam = {"_target_": "torch.optim.Adam", "betas": (0.5, 0.9)}
+    training = config.Training.model_validate({"first_stage": {"optimizer": adam, "learning_rate": 0.1}})
+    weight = [torch.nn.Parameter(torch.ones(1))]
+    own, other = (
+        optimization(training, stage)["make_optimizer"](weight) for stage in (training.first_stage, training.diffusion)
+    )
+    assert (type(own), own.defaults["betas"], own.defaults["lr"]) == (torch.optim.Adam, (0.5, 0.9), 0.1)
+    assert (type(other), other.defaults["betas"]) == (torch.optim.AdamW, (0.9, 0.99))
 
 
 @pytest.mark.parametrize("autoencoder", AUTOENCODERS)

@@ -1,0 +1,88 @@
+"""Rules about published weights: what a folder of diffusers can be a part of."""
+
+from collections.abc import Iterator
+
+from hldm.config.autoencoder import Published
+from hldm.config.conditioning import TextConditioning
+from hldm.config.diffusion import PublishedUNet, TangentDDPM, UNet
+from hldm.config.schema import RunConfig
+
+
+def published(c: RunConfig) -> Iterator[str]:
+    """A published autoencoder comes from a folder, and what is lifted to balls does not teach them their curvature."""
+    autoencoder = c.autoencoder
+    if not isinstance(autoencoder, Published):
+        return
+    if c.first_stage is None:
+        yield (
+            "autoencoder=published is an autoencoder that is trained already. Say where it lies: "
+            "first_stage=<folder with config.json and diffusion_pytorch_model.safetensors>."
+        )
+        return
+    if c.curvature.is_learnable and not c.has_flat_latents:
+        yield (
+            f"curvature=learnable is learned with the autoencoder, and that of first_stage={c.first_stage} is frozen. "
+            "Type a number, such as curvature=1.0."
+        )
+    halved = len((autoencoder.architecture or {}).get("block_out_channels", [0])) + levels(c)
+    side, divisor = autoencoder.padded_side, 2 ** (halved - 2)
+    if side % divisor:
+        yield (
+            f"autoencoder.padded_side={side} cannot be halved by the levels of first_stage={c.first_stage} and the "
+            f"denoiser: it must be a multiple of {divisor}, such as "
+            f"autoencoder.padded_side={divisor * -(-side // divisor)}."
+        )
+
+
+def levels(c: RunConfig) -> int:
+    """Levels of the denoiser, each of which but the last halves a map; 1 where there is none."""
+    denoiser = c.denoiser
+    if isinstance(denoiser, PublishedUNet):
+        return len((denoiser.architecture or {}).get("block_out_channels", [0]))
+    return len(denoiser.block_channels) if isinstance(denoiser, UNet) else 1
+
+
+def published_unet(c: RunConfig) -> Iterator[str]:
+    """A published U-Net comes from a folder, and sees latents and conditions as it was made for them."""
+    denoiser, process = c.denoiser, c.diffusion.process
+    stage = c.training.diffusion
+    if c.has_diffusion and stage is not None and not stage.steps:
+        if not isinstance(denoiser, PublishedUNet):
+            yield (
+                "training.diffusion.steps=0 leaves the denoiser as it is, which is untrained. Type "
+                "training.diffusion.steps=2000, or denoiser=published for one that is trained."
+            )
+        elif c.diffusion.latent_scale is None or not isinstance(process, TangentDDPM):
+            yield (
+                "training.diffusion.steps=0 measures and trains nothing. Type diffusion=ldm, or diffusion=ddpm with "
+                "diffusion.latent_scale=<1 divided by the scaling_factor of the first stage>."
+            )
+    if not c.has_diffusion or not isinstance(denoiser, PublishedUNet):
+        return
+    content = denoiser.architecture
+    if content is None:
+        yield (
+            "denoiser=published is a U-Net that is trained already. Say where it lies: denoiser.folder=<folder with "
+            "config.json and diffusion_pytorch_model.safetensors, or a pipeline with unet/ in it>."
+        )
+        return
+    name, where = content.get("_class_name"), f"denoiser.folder={denoiser.folder}"
+    if name not in ("UNet2DModel", "UNet2DConditionModel"):
+        yield f"{where} holds a {name}. Its config.json must name UNet2DModel or UNet2DConditionModel."
+        return
+    sees, makes, latent = content.get("in_channels", 3), content.get("out_channels", 3), c.autoencoder.latent_channels
+    if (sees, makes) != (latent, latent):
+        yield (
+            f"{where} takes {sees} channels and predicts {makes}, and the latents have {latent}. Take the first stage "
+            "that it was trained with."
+        )
+    if content.get("num_class_embeds") or content.get("class_embed_type"):
+        yield f"{where} has embeddings of classes, which are not the data set's. Take a U-Net without."
+    text, reads = c.conditioning, content.get("cross_attention_dim", 1280)
+    if name == "UNet2DModel" and c.conditioning.takes_labels:
+        yield f"{where} is told nothing beside the noisy latent. Type conditioning=none."
+    if name == "UNet2DConditionModel" and not (isinstance(text, TextConditioning) and text.channels == reads):
+        yield (
+            f"{where} reads features of a text with {reads} channels. Type conditioning=text "
+            f"conditioning.channels={reads}."
+        )

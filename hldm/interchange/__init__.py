@@ -1,0 +1,10 @@
+"""Weights of others: files of tensors, CompVis checkpoints, folders of diffusers.
+
+What is read here is data. Nothing in a file is run, and every tensor is used or named.
+"""
+
+from hldm.interchange.compvis import Converted, convert
+from hldm.interchange.folders import load_component, resaved, save_pipeline
+from hldm.interchange.tensors import read_tensors
+
+__all__ = ["Converted", "convert", "load_component", "read_tensors", "resaved", "save_pipeline"]

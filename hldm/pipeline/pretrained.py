@@ -1,0 +1,232 @@
+"""A trained model in three lines of Python, without its data set: from a run, an exported folder, or weights of others.
+
+from hldm.pipeline.pretrained import HLDM
+model = HLDM.from_pretrained("outputs/main/<run>")
+images = model.sample(16, seed=0)
+"""
+
+import json
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, VQModel
+from torch import Tensor, nn
+
+from hldm.autoencoder import PublishedAutoencoder
+from hldm.conditioning import Subjects, Unconditional
+from hldm.config.autoencoder import Published
+from hldm.config.conditioning import Unconditional as NoCondition
+from hldm.config.diffusion import PublishedUNet as UNetSection
+from hldm.config.published import FIRST_STAGE_PARTS, latent_channels
+from hldm.data import Dataset
+from hldm.data.dataset import InMemorySplit
+from hldm.data.pictures import UnreadableError, prepared
+from hldm.diffusion import DiffusionSampler, PublishedUNet, TangentDDPM
+from hldm.diffusion.tangent_ddpm import PREDICTIONS
+from hldm.errors import UserError
+from hldm.geometry import Euclidean
+from hldm.images import to_uint8, to_unit
+from hldm.interchange import convert, load_component, read_tensors
+from hldm.model import LatentDiffusion, LatentModel
+from hldm.paths import expanded
+from hldm.pipeline.build import build_dataset, build_model, load_model
+from hldm.pipeline.samples import balanced_labels, sample_images
+from hldm.run.directory import MODEL, RunDirectory
+from hldm.training import load_weights
+
+WEIGHTS = "model.safetensors"
+"""Weights of an exported folder, beside config.yaml and `FACTS`."""
+FACTS = "data.json"
+"""What a model has to know of its data set: the shape of an image, and the classes."""
+
+
+@dataclass(frozen=True)
+class HLDM:
+    """A trained model, ready to sample.
+
+    Attributes:
+        model: on its device, in evaluation mode.
+        classes: how many there are to ask for.
+    """
+
+    model: LatentModel
+    classes: int = 1
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str | torch.device = "cpu") -> "HLDM":
+        """The model that lies at `source`.
+
+        Args:
+            source: a finished run, a folder that `hldm export` wrote, a folder of an `LDMPipeline` of diffusers, or a
+                checkpoint of CompVis/latent-diffusion with attention heads of 32 channels.
+
+        Raises:
+            UserError: it is none of these, or its weights are damaged.
+        """
+        path = expanded(str(source))
+        if (path / "config.yaml").is_file():
+            return cls._of_ours(path, torch.device(device))
+        unet: Any
+        if path.is_file():
+            parts = convert(read_tensors(path))
+            unet, first_stage, scheduler = parts.unet, parts.first_stage, parts.scheduler
+        elif (path / "model_index.json").is_file():
+            unet = load_component(path / "unet")
+            first_stage = first_stage_in(path)
+            scheduler = DDIMScheduler.from_pretrained(path / "scheduler", local_files_only=True)
+        else:
+            raise UserError(
+                f"{path} is no run, no exported folder, no pipeline of diffusers and no checkpoint. Name one of these."
+            )
+        if unet is None or first_stage is None or scheduler is None:
+            raise UserError(f"{path} has no whole model of latent diffusion: U-Net, first stage and noise schedule.")
+        model = of_diffusers(unet, first_stage, scheduler)
+        return cls(model.to(torch.device(device)).eval().requires_grad_(False))
+
+    @classmethod
+    def _of_ours(cls, path: Path, device: torch.device) -> "HLDM":
+        config = RunDirectory(path).config
+        if (path / MODEL).is_file():
+            dataset = build_dataset(config)
+            return cls(load_model(config, dataset, path, device), dataset.classes)
+        dataset = known_dataset(path)
+        model = build_model(config, dataset)
+        load_weights(path / WEIGHTS, model)
+        return cls(model.to(device).eval().requires_grad_(False), dataset.classes)
+
+    def sample(self, subjects: int | Subjects, seed: int = 0, batch_size: int = 64) -> Tensor:
+        """Images uint8 (N, C, H, W) on the CPU.
+
+        Args:
+            subjects: how many, with classes in turn; or labels (N,), or prompts where the model reads text.
+            seed: of all noise.
+            batch_size: drawn at once.
+        """
+        asked = balanced_labels(subjects, self.classes) if isinstance(subjects, int) else subjects
+        return sample_images(self.model, asked, seed=seed, batch_size=batch_size)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Images, uint8 (B, C, H, W) or in [0, 1] → normal coordinates of their latents (B, *latent shape)."""
+        return self.model.autoencoder.encode(to_unit(images.to(self.model.device))).loc
+
+    @torch.no_grad()
+    def decode(self, v: Tensor) -> Tensor:
+        """Normal coordinates → images, uint8 (B, C, H, W)."""
+        return self.model.images(v.to(self.model.device))
+
+
+def known_dataset(folder: Path) -> Dataset:
+    """A data set without images, of which the shape and the classes are those that an exported folder names.
+
+    Raises:
+        UserError: the folder names none.
+    """
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        shape, names, words = (tuple(facts[key]) for key in ("image_shape", "class_names", "class_words"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder} is no exported folder: {FACTS} is missing or damaged. Export the run again: hldm export."
+        ) from error
+    nothing = InMemorySplit(torch.zeros(0, *shape, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+    return Dataset(facts["name"], shape, names, nothing, nothing, nothing, words)
+
+
+def first_stage_in(folder: Path) -> VQModel | AutoencoderKL:
+    """The first stage of a folder of diffusers: a model's, or a pipeline's."""
+    part = next((folder / name for name in FIRST_STAGE_PARTS if (folder / name).is_dir()), folder)
+    return load_component(part)
+
+
+def of_diffusers(unet: Any, first_stage: nn.Module, scheduler: DDIMScheduler) -> LatentDiffusion:
+    """An unconditional latent diffusion model of diffusers as one of ours, in float32.
+
+    Raises:
+        UserError: its noise schedule is another one.
+    """
+    settings: Any = scheduler.config
+    schedule = (settings.beta_start, settings.beta_end, settings.beta_schedule)
+    predicted: Any = {theirs: ours for ours, theirs in PREDICTIONS.items()}[settings.prediction_type]
+    process = TangentDDPM(prediction=predicted)
+    if not torch.allclose(scheduler.betas, process.scheduler.betas, rtol=1e-4):
+        raise UserError(
+            f"The noise schedule of this model, {schedule}, is not latent diffusion's, √β linear from √.0015 to √.0195."
+        )
+    autoencoder = published_autoencoder(first_stage, unet.config.sample_size)
+    spacing = settings.timestep_spacing
+    if spacing == "leading" and settings.steps_offset:
+        spacing = "leading_1"
+    network = PublishedUNet(_section(unet), layout=autoencoder.layout, classes=1)
+    network.unet = unet
+    model = LatentDiffusion(
+        autoencoder,
+        network,
+        process,
+        DiffusionSampler(steps=50, spacing=spacing),
+        Unconditional(NoCondition(), class_names=("all",)),
+    )
+    model.fit_latents(torch.empty(0), scale=torch.tensor(1 / scaling_factor(first_stage)))
+    return model
+
+
+def scaling_factor(first_stage: nn.Module) -> float:
+    """What the process multiplies latents by; 1 of a VQModel whose config.json has its class's default, .18215."""
+    settings: Any = first_stage.config
+    is_default = isinstance(first_stage, VQModel) and settings.scaling_factor == 0.18215
+    return 1.0 if is_default else float(settings.scaling_factor)
+
+
+def published_autoencoder(first_stage: nn.Module, latent_side: int) -> PublishedAutoencoder:
+    """A model of diffusers as an autoencoder of images whose latents have this side."""
+    settings: Any = first_stage.config
+    content = {**settings, "_class_name": type(first_stage).__name__}
+    side = latent_side * 2 ** (len(settings.block_out_channels) - 1)
+    section = Published(architecture=content, latent_channels=latent_channels(content), padded_side=side)
+    autoencoder = PublishedAutoencoder(
+        section,
+        manifold=Euclidean(section.latent_channels),
+        decoder_stem="linear",
+        image_shape=(settings.in_channels, side, side),
+    )
+    autoencoder.model = first_stage
+    return autoencoder
+
+
+@torch.no_grad()
+def round_trip(first_stage: nn.Module, folder: Path, most: int = 16) -> str:
+    """What the first stage makes of pictures in a folder, in a sentence: whether its scale is right shows there.
+
+    Raises:
+        UserError: there is no picture.
+    """
+    settings: Any = first_stage.config
+    images = []
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with suppress(UnreadableError):
+            images.append(torch.from_numpy(prepared(file.read_bytes(), settings.sample_size, settings.in_channels)))
+        if len(images) == most:
+            break
+    if not images:
+        raise UserError(f"images={folder} has no picture.")
+    autoencoder = published_autoencoder(
+        first_stage, settings.sample_size // 2 ** (len(settings.block_out_channels) - 1)
+    )
+    pictures = torch.stack(images)
+    v = torch.cat([autoencoder.encode(to_unit(image[None])).loc for image in pictures])
+    rebuilt = torch.cat([to_uint8(autoencoder.to_images(latent[None])) for latent in v])
+    error = (rebuilt.double() - pictures.double()).square().mean()
+    scaled = float((v * scaling_factor(first_stage)).square().mean().sqrt())
+    return (
+        f"{len(pictures)} pictures there and back: PSNR {10 * math.log10(255**2 / max(float(error), 1e-9)):.2f} dB. "
+        f"Latents have the root mean square {scaled:.3g} where the U-Net sees them; about 1 is usual."
+    )
+
+
+def _section(unet: nn.Module) -> UNetSection:
+    settings: Any = unet.config
+    return UNetSection(architecture={**settings, "_class_name": type(unet).__name__})

@@ -1,0 +1,81 @@
+"""`hldm convert`: what others have saved becomes folders in safetensors, and what became of each part is said."""
+
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hldm import commands
+from hldm.commands import convert
+from hldm.errors import UserError
+from hldm.interchange import load_component
+
+
+def vq_model() -> diffusers.VQModel:
+    torch.manual_seed(0)
+    return diffusers.VQModel(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(16, 16),
+        norm_num_groups=8,
+        num_vq_embeddings=16,
+        sample_size=16,
+        scaling_factor=1.0,
+    )
+
+
+def test_a_folder_of_older_files_becomes_safetensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = vq_model()
+    model.save_pretrained(tmp_path / "old" / "vqvae", safe_serialization=False)
+    text = tmp_path / "old" / "text_encoder"
+    text.mkdir()
+    (text / "config.json").write_text('{"architectures": ["CLIPTextModel"]}')
+    (tmp_path / "pictures").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "pictures" / "one.png")
+    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
+    assert not list((tmp_path / "old").rglob("*.safetensors"))
+    words = [f"source={tmp_path / 'old'}", f"out={tmp_path / 'new'}", f"images={tmp_path / 'pictures'}"]
+    assert commands.main(["convert", *words]) is None
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"vqvae/: VQModel: {len(model.state_dict())} tensors." in said
+    assert "Left out: text_encoder/" in said
+    assert "1 pictures there and back: PSNR" in said
+    again = load_component(tmp_path / "new" / "vqvae")
+    assert all(torch.equal(x, again.state_dict()[name]) for name, x in model.state_dict().items())
+
+
+def test_the_width_of_heads_is_read_from_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("model: {params: {unet_config: {params: {num_head_channels: 48}}}}")
+    assert convert.head_channels(file) == 48
+    file.write_text("model: {params: {}}")
+    assert convert.head_channels(file) == convert.HEAD_CHANNELS
+    file.write_text("{")
+    with pytest.raises(UserError, match="no configuration of latent diffusion"):
+        convert.head_channels(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["source=nowhere", "out=new"], "does not exist"),
+        (["source=.", "out=."], "is there already"),
+        (["source=.", "out=new", "weights=best"], "average or last"),
+        (["out=new"], "Usage: hldm convert|source"),
+    ],
+)
+def test_wrong_arguments_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "something").touch()
+    with pytest.raises(UserError, match=said):
+        convert.main(words)
+
+
+def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    with pytest.raises(UserError, match="no model of diffusers"):
+        convert.main([f"source={tmp_path / 'source'}", f"out={tmp_path / 'new'}"])
