@@ -1,6 +1,7 @@
 """Batches in pieces, inner values computed again, other memory and bfloat16 train the same model."""
 
 import copy
+import inspect
 from functools import cache
 
 import pytest
@@ -140,6 +141,7 @@ def test_a_copy_of_a_network_works_with_its_own_weights():
         for weight in twin.parameters():
             weight.zero_()
     assert twin.forward.__self__ is twin
+    assert inspect.isfunction(twin.forward.__func__)  # torch.compile takes no partial functions
     condition = stage.diffusion.conditioning.for_training(DATA.train.labels[:10], torch.Generator().manual_seed(0))
     v = torch.ones(10, *stage.diffusion.layout.shape)
     assert not twin(v, torch.ones(10), condition).any()
