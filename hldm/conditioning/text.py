@@ -122,7 +122,8 @@ class FrozenTextEncoder(nn.Module):
     It reads each caption once, on the CPU. Its weights are no part of the state dict, which holds their digest instead.
 
     Args:
-        name: a folder that `save_pretrained` wrote, with the tokenizer, or a name on the hub; safetensors only.
+        name: a folder that `save_pretrained` wrote, with the tokenizer, one of Stable Diffusion, or a name on the hub;
+            safetensors only.
 
     Raises:
         UserError: there is no such model, or its digest is not the one that was trained with.
@@ -134,8 +135,9 @@ class FrozenTextEncoder(nn.Module):
 
         self.name = name
         try:
-            tokenizer = CLIPTokenizer.from_pretrained(name)
-            model = CLIPTextModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+            words, weights = map(str, config.text_folders(name))
+            tokenizer = CLIPTokenizer.from_pretrained(words)
+            model = CLIPTextModel.from_pretrained(weights, use_safetensors=True, dtype=torch.float32)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"conditioning.pretrained={name} cannot be read as a CLIP text model with its tokenizer "

@@ -70,6 +70,13 @@ def _name_or_folder(value: str) -> str:
     return absolute(value)
 
 
+def text_folders(name: str) -> tuple[Path, Path]:
+    """Where the tokenizer and the text model of `pretrained` lie: in one folder, or each in its own of a pipeline's."""
+    folder = Path(name)
+    is_pipeline = (folder / "text_encoder").is_dir()
+    return (folder / "tokenizer", folder / "text_encoder") if is_pipeline else (folder, folder)
+
+
 class TextConditioning(Guided, target="hldm.conditioning.TextConditioning"):
     """Captions made of labels, read by a text transformer, attended to by the denoiser."""
 
@@ -106,7 +113,7 @@ class TextConditioning(Guided, target="hldm.conditioning.TextConditioning"):
         Words("a folder, a name on the hub, or null"),
     ] = Field(
         default=None,
-        description="a trained CLIP text model to take instead, frozen",
+        description="a trained CLIP text model to take instead, frozen; a folder of it, or of a pipeline of diffusers",
         examples=["openai/clip-vit-base-patch32"],
     )
 
@@ -116,4 +123,5 @@ class TextConditioning(Guided, target="hldm.conditioning.TextConditioning"):
     def by_content(self) -> dict[str, str]:
         if self.pretrained is None or not (folder := Path(self.pretrained)).is_dir():
             return {}
-        return {"pretrained": content_digest(sorted(file for file in folder.iterdir() if file.is_file()))}
+        files = {file for part in text_folders(str(folder)) if part.is_dir() for file in part.iterdir()}
+        return {"pretrained": content_digest(sorted(file for file in files if file.is_file()))}

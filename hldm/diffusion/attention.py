@@ -37,6 +37,17 @@ class DistanceAttention(nn.Module):
         self.manifold, self.heads = manifold, heads
         self.log_sharpness = nn.Parameter(torch.full((heads, 1, 1), -math.log(2 * math.sqrt(manifold.channels))))
 
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """`forward`; diffusers looks here for what a processor takes, and middle blocks give it `temb`."""
+        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+
     def forward(
         self,
         attn: Attention,

@@ -8,7 +8,7 @@ from pathlib import Path
 from hldm.config import fits
 from hldm.config.archives import Archived
 from hldm.config.base import Section
-from hldm.config.conditioning import TextConditioning
+from hldm.config.conditioning import TextConditioning, text_folders
 from hldm.config.dataset import MNIST, Omniglot
 from hldm.config.diffusion import PublishedUNet
 from hldm.config.idx_files import MNIST_MD5, read_idx
@@ -143,9 +143,10 @@ def _text_model(name: str | None) -> Iterator[str]:
         return
     folder = Path(name)
     if folder.is_dir():
-        missing = [] if (folder / "config.json").is_file() else ["config.json"]
-        missing += [] if any(folder.glob("*.safetensors")) else ["*.safetensors"]
-        missing += [] if any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")) else ["vocab.json"]
+        words, weights = text_folders(name)
+        missing = [] if (weights / "config.json").is_file() else ["config.json"]
+        missing += [] if any(weights.glob("*.safetensors")) else ["*.safetensors"]
+        missing += [] if any((words / file).is_file() for file in ("tokenizer.json", "vocab.json")) else ["vocab.json"]
         if missing:
             yield (
                 f"conditioning.pretrained={name} lacks {', '.join(missing)}. It must be a CLIP text model and its "

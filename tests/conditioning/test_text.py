@@ -17,6 +17,7 @@ from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.layout import LatentLayout
 from hldm.nn import Condition
+from hldm.run.requirements import _text_model
 from hldm.training import initialised, load_weights, save_weights
 from hldm.training.ema import Ema
 
@@ -160,6 +161,20 @@ def test_a_pretrained_model_is_read_frozen_and_not_stored(folder):
     torch.testing.assert_close(condition.hidden[condition.mask], expected[condition.mask])
     with pytest.raises(UserError, match=r"40 at most"):
         model.encode(["nine " * 20])
+
+
+def test_it_is_found_in_a_folder_of_stable_diffusion(folder, tmp_path):
+    CLIPTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "tokenizer")
+    CLIPTextModel.from_pretrained(folder).save_pretrained(tmp_path / "text_encoder")
+    alone, within = (conditioning(pretrained=str(place)) for place in (folder, tmp_path))
+    assert torch.equal(alone.encode(["a nine"]).hidden, within.encode(["a nine"]).hidden)
+    section = config.TextConditioning(pretrained=str(tmp_path))
+    assert list(_text_model(str(tmp_path))) == []
+    before = section.by_content()
+    (tmp_path / "text_encoder" / "model.safetensors").unlink()
+    assert section.by_content() != before
+    (said,) = _text_model(str(tmp_path))
+    assert "lacks *.safetensors" in said
 
 
 def test_what_the_frozen_model_read_goes_to_where_the_rest_is(folder):

@@ -128,6 +128,17 @@ def test_attention_is_at_the_levels_that_are_named(resolutions: Any, attending: 
     assert unet.class_embedding is None
 
 
+def test_distance_attention_in_the_middle_is_given_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """diffusers says in the log what a processor leaves out, at every call."""
+    said: list[str] = []
+    monkeypatch.setattr("diffusers.models.attention_processor.logger.warning", said.append)
+    settings = config.UNet(**SMALL, attention="hyperbolic_distance")
+    ours = UNetDenoiser(settings, layout=LatentLayout.of_map(Euclidean(3), (8, 8)), classes=10)
+    out = ours(torch.randn(2, 3, 8, 8), torch.tensor([0.1, 0.9]), Condition(torch.tensor([10, 10])))
+    assert out.isfinite().all()
+    assert said == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

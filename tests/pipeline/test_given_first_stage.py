@@ -15,10 +15,14 @@ from hldm.config.options import Options
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.pipeline import run
+from hldm.pipeline.build import build_model
+from hldm.pipeline.first_stage import load_first_stage
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
 from hldm.run.requirements import refuse
+from hldm.training import encode
 from hldm.training.stages import DiffusionStage, FirstStage
+from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY, curve, prepare, weights
 from tests.published import ARCHITECTURE
 
@@ -174,20 +178,27 @@ def test_damaged_weights_are_named(tmp_path):
         run(prepare(tmp_path, "autoencoder=published", f"first_stage={folder}").path)
 
 
-def test_the_latents_of_a_published_autoencoder_are_trained_on_a_ball(tmp_path, untrained):
+def test_a_denoiser_is_trained_on_published_latents_on_a_ball(tmp_path):
     folder, model = published(tmp_path / "pipeline" / "vae", scaling_factor=0.5)
-    words = ("autoencoder=published", f"first_stage={tmp_path / 'pipeline'}", "geometry=poincare", "curvature=0.5")
-    directory = prepare(tmp_path, *words, "metrics.samples=20", "metrics.sampling_batch_size=20")
-    assert directory.config.first_stage == str(folder)
-    metrics = run(directory.path)["metrics"]
-    ours, theirs = own(directory), model.state_dict()
-    assert all(torch.equal(ours[f"autoencoder.model.{name}"], theirs[name]) for name in theirs)
-    assert metrics["curvature_0"] == 0.5
-    assert curve(directory)[-1]["stage"] == "diffusion"
+    words = ["autoencoder=published", f"first_stage={tmp_path / 'pipeline'}", "geometry=poincare", "curvature=0.5"]
+    config = compose([*(part for part in TINY if "autoencoder." not in part), *words])
+    assert config.first_stage == str(folder)
+    ours = build_model(config, noise_digits(20))
+    load_first_stage(folder, ours)
+    theirs = model.state_dict()
+    assert all(torch.equal(x, theirs[name]) for name, x in ours.autoencoder.model.state_dict().items())
+    encoded = encode(ours, noise_digits(20).train)
+    ours.fit_latents(encoded.loc)
+    stage = DiffusionStage(ours, encoded, torch.zeros(20, dtype=torch.int64), seed=0, batch_size=8)
+    stage.loss(0)["loss"].backward()
+    gradients = [p.grad for p in ours.denoiser.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert any(gradient.norm() > 0 for gradient in gradients)
+    assert not ours.diffusion_manifold().is_flat
 
 
 def test_a_published_denoiser_is_judged_as_it_is(tmp_path, untrained, monkeypatch):
-    """training.diffusion.steps=0 trains nothing; with steps, training starts from these weights."""
+    """training.diffusion.steps=0 trains nothing, here with latents that are lifted to a ball."""
     folder, _ = published(tmp_path / "vae")
     torch.manual_seed(6)
     unet = diffusers.UNet2DModel(
@@ -204,7 +215,7 @@ def test_a_published_denoiser_is_judged_as_it_is(tmp_path, untrained, monkeypatc
     words = [setting for setting in TINY if not setting.startswith(("denoiser.", "autoencoder."))]
     words += ["autoencoder=published", f"first_stage={folder}", "denoiser=published", f"denoiser.folder={tmp_path}"]
     words += ["conditioning=none", "diffusion=ldm", "diffusion.sampler.steps=2", "training.diffusion.steps=0"]
-    words += ["metrics.samples=20", "metrics.sampling_batch_size=20"]
+    words += ["metrics.samples=20", "metrics.sampling_batch_size=20", "geometry=poincare", "curvature=0.5"]
     config = compose([*words, f"paths.outputs={tmp_path / 'outputs'}"])
     refuse([config], Options())
     assert config.denoiser.folder == str(tmp_path / "unet")
