@@ -91,6 +91,27 @@ def test_a_first_stage_alone_needs_no_prefix():
     assert type(converted.first_stage).__name__ == "VQModel"
 
 
+@torch.no_grad()
+def test_a_first_stage_without_codes_is_a_kl_autoencoder():
+    """Its moments' layers are twice as wide, and the mean is what the encoder gave; the checkpoint has its scale."""
+    first = {
+        name: x for name, x in checkpoint().items() if name.startswith("first_stage_model.") and "quantize" not in name
+    }
+    wider = {name: first[name] for name in first if ".encoder.conv_out." in name or ".quant_conv." in name}
+    for name, x in wider.items():
+        both = torch.cat([x, x])
+        is_square = ".quant_conv." in name and x.ndim == 4
+        first[name] = torch.cat([both, torch.zeros_like(both)], 1) if is_square else both
+    converted = convert({**first, "scale_factor": torch.tensor(0.5)})
+    model = converted.first_stage
+    assert type(model).__name__ == "AutoencoderKL"
+    assert model.config.scaling_factor == 0.5
+    _, image, z = noise()
+    for name, found in {"encoder": model.encode(image).latent_dist.mean, "decoder": model.decode(z).sample}.items():
+        expected = torch.tensor(KNOWN["outputs"][name])
+        torch.testing.assert_close(found.flatten()[:24], expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
