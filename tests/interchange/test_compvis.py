@@ -15,6 +15,7 @@ from diffusers import LDMPipeline
 from hldm.commands import convert as command
 from hldm.errors import UserError
 from hldm.interchange import convert, load_component, read_tensors, save_pipeline
+from hldm.pipeline.pretrained import HLDM
 
 KNOWN = json.loads((Path(__file__).parent / "compvis.json").read_text(encoding="utf-8"))
 
@@ -65,16 +66,29 @@ def test_the_models_compute_what_the_authors_code_does(tmp_path):
 
 def test_the_command_writes_a_pipeline_of_diffusers(tmp_path, capsys):
     torch.save({"state_dict": checkpoint(), "callbacks": {}}, tmp_path / "model.ckpt")
-    (tmp_path / "config.yaml").write_text("model: {params: {unet_config: {params: {num_head_channels: 16}}}}")
+    first = "first_stage_config: {params: {ddconfig: {resolution: 16}}}"
+    (tmp_path / "config.yaml").write_text(
+        f"model: {{params: {{unet_config: {{params: {{num_head_channels: 16}}}}, {first}}}}}"
+    )
     command.main([f"source={tmp_path / 'model.ckpt'}", f"out={tmp_path / 'out'}"])
     assert "attention heads of 16 channels" in capsys.readouterr().out
     pipeline = LDMPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
     assert pipeline.scheduler.config.steps_offset == 1
     assert not pipeline.scheduler.config.set_alpha_to_one
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline(num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
     x, *_ = noise()
     with torch.no_grad():
         found = pipeline.unet(x, 977).sample.flatten()[:24]
     torch.testing.assert_close(found, torch.tensor(KNOWN["outputs"]["unet"]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_checkpoint_is_one_of_our_models(tmp_path):
+    torch.save(checkpoint(), tmp_path / "model.ckpt")
+    model = HLDM.from_pretrained(tmp_path / "model.ckpt").model
+    assert (model.latent_scale, model.sampler.timesteps[-1]) == (1, 1)
+    assert model.layout.shape == (3, 128, 128)  # of 256 × 256 pixels, as no tensor tells
+    assert model.autoencoder.image_shape == (3, 256, 256)
 
 
 def test_the_weights_of_the_last_step_can_be_had():
