@@ -5,7 +5,8 @@
 
 A checkpoint of CompVis/latent-diffusion (.ckpt, .pt, .safetensors), of a whole model or a first stage alone, becomes
 the models of diffusers, with the running average of the U-Net's weights; weights=last takes those of the last step. The
-width of attention heads is read from config.yaml beside it, or from config=…, else it is 32, as in all of these models.
+width of attention heads and the side of images are read from config.yaml beside it, or from config=…; else they are 32
+and 256, as in all of these models.
 Of a pickle only tensors are kept, and nothing in it is run. A folder of diffusers is written again in safetensors.
 Every tensor is used, or a group that is left out is named.
 
@@ -24,7 +25,8 @@ from hldm import console
 from hldm.errors import UserError
 from hldm.paths import expanded
 
-HEAD_CHANNELS = 32
+HEAD_CHANNELS, IMAGE_SIDE = 32, 256
+"""Of all published models without a condition."""
 
 
 def existing(text: str) -> Path:
@@ -68,7 +70,7 @@ def main(argv: list[str]) -> None:
         file = arguments.get("config") or source.with_name("config.yaml")
         converted = convert(
             read_tensors(source),
-            head_channels=head_channels(file) if file.is_file() else HEAD_CHANNELS,
+            **(sizes(file) if file.is_file() else {}),
             averaged=arguments.get("weights", "average") == "average",
         )
         save_pipeline(converted, out)
@@ -81,16 +83,23 @@ def main(argv: list[str]) -> None:
     print(out)
 
 
-def head_channels(file: Path) -> int:
-    """`num_head_channels` of the U-Net in a configuration of CompVis.
+def sizes(file: Path) -> dict[str, int]:
+    """What a configuration of CompVis says of the model and no tensor does: width of attention heads, side of images.
 
     Raises:
         UserError: it is no such file.
     """
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-        for key in ("model", "params", "unet_config", "params"):
-            content = content.get(key, {}) if isinstance(content, Mapping) else {}
-        return int(content.get("num_head_channels", HEAD_CHANNELS))
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        heads = _inside(content, "model.params.unet_config.params.num_head_channels", HEAD_CHANNELS)
+        side = _inside(content, "model.params.first_stage_config.params.ddconfig.resolution", None)
+        own = _inside(content, "model.params.ddconfig.resolution", IMAGE_SIDE)  # of a first stage alone
+        return {"head_channels": int(heads), "image_side": int(side or own)}
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"{file} is no configuration of latent diffusion ({type(error).__name__}).") from error
+
+
+def _inside(content: Any, path: str, default: Any) -> Any:
+    for key in path.split("."):
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return default if content is None else content

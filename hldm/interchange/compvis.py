@@ -6,7 +6,7 @@ first stage has without the prefix. Names of diffusers are those of UNet2DModel,
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -54,12 +54,15 @@ class Converted(NamedTuple):
     """A sentence for each group of tensors: what became of it."""
 
 
-def convert(tensors: Mapping[str, Tensor], *, head_channels: int = 32, averaged: bool = True) -> Converted:
+def convert(
+    tensors: Mapping[str, Tensor], *, head_channels: int = 32, image_side: int = 256, averaged: bool = True
+) -> Converted:
     """The models of a checkpoint. Every tensor is used, or a group that is named.
 
     Args:
         tensors: of the whole checkpoint, or of a first stage alone.
         head_channels: `num_head_channels` of the U-Net, which no tensor tells.
+        image_side: height and width of the images that it was trained on, which no tensor tells either.
         averaged: whether the U-Net's weights are the running average, where there is one.
 
     Raises:
@@ -75,7 +78,8 @@ def convert(tensors: Mapping[str, Tensor], *, head_channels: int = 32, averaged:
             if unknown := average.keys() - {name.replace(".", "") for name in raw}:
                 raise UserError(f"The average has tensors that the U-Net lacks: {some(unknown)}. Copy the file anew.")
             raw = {name: average.get(name.replace(".", ""), x) for name, x in raw.items()}
-        unet = _unet(raw, head_channels)
+        halvings = _levels(left) - 1
+        unet = _unet(raw, head_channels, image_side // 2**halvings)
         kind = "the running average" if average and averaged else "the weights of the last step"
         report.append(f"U-Net: {len(raw)} tensors, {kind}; attention heads of {head_channels} channels.")
         if average:
@@ -87,7 +91,7 @@ def convert(tensors: Mapping[str, Tensor], *, head_channels: int = 32, averaged:
     of_first = {name: x for part in parts for name, x in _taken(left, prefix + part, keep=len(prefix)).items()}
     scale = left.get("scale_factor")
     if of_first:
-        first_stage = _first_stage(of_first, float(scale) if scale is not None else None)
+        first_stage = _first_stage(of_first, float(scale) if scale is not None else None, image_side)
         report.append(f"First stage, {type(first_stage).__name__}: {len(of_first)} tensors.")
     if training:
         report.append(
@@ -116,7 +120,7 @@ def convert(tensors: Mapping[str, Tensor], *, head_channels: int = 32, averaged:
 # ------------------------------------------------------------------------------------------------------------ the U-Net
 
 
-def _unet(raw: Mapping[str, Tensor], head_channels: int) -> UNet2DModel:
+def _unet(raw: Mapping[str, Tensor], head_channels: int, side: int) -> UNet2DModel:
     names = dict(_unet_names(raw))
     state = {}
     for name, x in raw.items():
@@ -141,6 +145,7 @@ def _unet(raw: Mapping[str, Tensor], head_channels: int) -> UNet2DModel:
     attends = [f"down_blocks.{k}.attentions.0.to_q.weight" in state for k in blocks]
     model = _on_meta(
         UNet2DModel,
+        sample_size=side,
         in_channels=raw["input_blocks.0.0.weight"].shape[1],
         out_channels=raw["out.2.weight"].shape[0],
         block_out_channels=tuple(widths),
@@ -193,15 +198,22 @@ def _layer(there: str, here: str, layers: set[str]) -> Iterator[tuple[str, str]]
 # ------------------------------------------------------------------------------------------------------ the first stage
 
 
-def _first_stage(raw: Mapping[str, Tensor], scale: float | None) -> VQModel | AutoencoderKL:
+def _levels(tensors: Iterable[str]) -> int:
+    """Levels of the first stage, each of which but the last halves a map; 3 where there is none, as in VQ-f4."""
+    found = [re.search(r"(?:^|\.)encoder\.down\.(\d+)\.", name) for name in tensors]
+    return 1 + max((int(level[1]) for level in found if level), default=2)
+
+
+def _first_stage(raw: Mapping[str, Tensor], scale: float | None, side: int) -> VQModel | AutoencoderKL:
     has_codes = "quantize.embedding.weight" in raw
-    levels = 1 + max(int(name.split(".")[2]) for name in raw if name.startswith("encoder.down."))
+    levels = _levels(raw)
     widths = [raw[f"encoder.down.{k}.block.0.conv1.weight"].shape[0] for k in range(levels)]
     state = {
         _first_stage_name(name, levels): x.squeeze(-1).squeeze(-1) if _is_map(name) else x for name, x in raw.items()
     }
     attends = [f"encoder.down.{k}.attn.0.q.weight" in raw for k in range(levels)]
     shapes: dict[str, Any] = {
+        "sample_size": side,
         "in_channels": raw["encoder.conv_in.weight"].shape[1],
         "out_channels": raw["decoder.conv_out.weight"].shape[0],
         "down_block_types": tuple("AttnDownEncoderBlock2D" if here else "DownEncoderBlock2D" for here in attends),

@@ -48,15 +48,18 @@ def test_a_folder_of_older_files_becomes_safetensors(tmp_path: Path, capsys: pyt
     assert all(torch.equal(x, again.state_dict()[name]) for name, x in model.state_dict().items())
 
 
-def test_the_width_of_heads_is_read_from_the_configuration(tmp_path: Path) -> None:
+def test_what_no_tensor_tells_is_read_from_the_configuration(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text("model: {params: {unet_config: {params: {num_head_channels: 48}}}}")
-    assert convert.head_channels(file) == 48
+    unet, first = "unet_config: {params: {num_head_channels: 48}}", "ddconfig: {resolution: 128}"
+    file.write_text(f"model: {{params: {{{unet}, first_stage_config: {{params: {{{first}}}}}}}}}")
+    assert convert.sizes(file) == {"head_channels": 48, "image_side": 128}
+    file.write_text(f"model: {{params: {{{first}}}}}")
+    assert convert.sizes(file) == {"head_channels": 32, "image_side": 128}
     file.write_text("model: {params: {}}")
-    assert convert.head_channels(file) == convert.HEAD_CHANNELS
+    assert convert.sizes(file) == {"head_channels": 32, "image_side": 256}
     file.write_text("{")
     with pytest.raises(UserError, match="no configuration of latent diffusion"):
-        convert.head_channels(file)
+        convert.sizes(file)
 
 
 @pytest.mark.parametrize(

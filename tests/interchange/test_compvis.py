@@ -15,6 +15,7 @@ from diffusers import LDMPipeline
 from hldm.commands import convert as command
 from hldm.errors import UserError
 from hldm.interchange import convert, load_component, read_tensors, save_pipeline
+from hldm.pipeline.pretrained import HLDM
 
 KNOWN = json.loads((Path(__file__).parent / "compvis.json").read_text(encoding="utf-8"))
 
@@ -65,16 +66,29 @@ def test_the_models_compute_what_the_authors_code_does(tmp_path):
 
 def test_the_command_writes_a_pipeline_of_diffusers(tmp_path, capsys):
     torch.save({"state_dict": checkpoint(), "callbacks": {}}, tmp_path / "model.ckpt")
-    (tmp_path / "config.yaml").write_text("model: {params: {unet_config: {params: {num_head_channels: 16}}}}")
+    first = "first_stage_config: {params: {ddconfig: {resolution: 16}}}"
+    (tmp_path / "config.yaml").write_text(
+        f"model: {{params: {{unet_config: {{params: {{num_head_channels: 16}}}}, {first}}}}}"
+    )
     command.main([f"source={tmp_path / 'model.ckpt'}", f"out={tmp_path / 'out'}"])
     assert "attention heads of 16 channels" in capsys.readouterr().out
     pipeline = LDMPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
     assert pipeline.scheduler.config.steps_offset == 1
     assert not pipeline.scheduler.config.set_alpha_to_one
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline(num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
     x, *_ = noise()
     with torch.no_grad():
         found = pipeline.unet(x, 977).sample.flatten()[:24]
     torch.testing.assert_close(found, torch.tensor(KNOWN["outputs"]["unet"]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_checkpoint_is_one_of_our_models(tmp_path):
+    torch.save(checkpoint(), tmp_path / "model.ckpt")
+    model = HLDM.from_pretrained(tmp_path / "model.ckpt").model
+    assert (model.latent_scale, model.sampler.timesteps[-1]) == (1, 1)
+    assert model.layout.shape == (3, 128, 128)  # of 256 × 256 pixels, as no tensor tells
+    assert model.autoencoder.image_shape == (3, 256, 256)
 
 
 def test_the_weights_of_the_last_step_can_be_had():
@@ -89,6 +103,27 @@ def test_a_first_stage_alone_needs_no_prefix():
     converted = convert(tensors)
     assert converted.unet is None
     assert type(converted.first_stage).__name__ == "VQModel"
+
+
+@torch.no_grad()
+def test_a_first_stage_without_codes_is_a_kl_autoencoder():
+    """Its moments' layers are twice as wide, and the mean is what the encoder gave; the checkpoint has its scale."""
+    first = {
+        name: x for name, x in checkpoint().items() if name.startswith("first_stage_model.") and "quantize" not in name
+    }
+    wider = {name: first[name] for name in first if ".encoder.conv_out." in name or ".quant_conv." in name}
+    for name, x in wider.items():
+        both = torch.cat([x, x])
+        is_square = ".quant_conv." in name and x.ndim == 4
+        first[name] = torch.cat([both, torch.zeros_like(both)], 1) if is_square else both
+    converted = convert({**first, "scale_factor": torch.tensor(0.5)})
+    model = converted.first_stage
+    assert type(model).__name__ == "AutoencoderKL"
+    assert model.config.scaling_factor == 0.5
+    _, image, z = noise()
+    for name, found in {"encoder": model.encode(image).latent_dist.mean, "decoder": model.decode(z).sample}.items():
+        expected = torch.tensor(KNOWN["outputs"][name])
+        torch.testing.assert_close(found.flatten()[:24], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
