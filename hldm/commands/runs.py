@@ -150,6 +150,8 @@ def cancel(entries: Sequence[Entry], arguments: Mapping[str, Any]) -> None:
     """End what works and what waits."""
     for line in upkeep.cancel(entries):
         print(line, flush=True)
+    for line in upkeep.cancel_first_stages(entries, _every(entries)):
+        print(line, flush=True)
 
 
 def retry(entries: Sequence[Entry], arguments: Mapping[str, Any]) -> None:
@@ -160,10 +162,7 @@ def retry(entries: Sequence[Entry], arguments: Mapping[str, Any]) -> None:
 
 def clean(entries: Sequence[Entry], arguments: Mapping[str, Any]) -> int:
     """Show what can be deleted, and delete it where that was said; 1 where something could not be."""
-    outputs = _outputs(entries)
-    every = [RunDirectory(file.parent) for file in sorted(outputs.glob("*/*/config.yaml"))
-             if file.parent.parent.name != "first_stages"]  # fmt: skip
-    found, status = list(upkeep.waste(entries, outputs, every)), 0
+    found, status = list(upkeep.waste(entries, _outputs(entries), _every(entries))), 0
     wasted = [item for item in found if isinstance(item, upkeep.Waste)]
     for item in found:
         print(item if isinstance(item, str) else item.words)
@@ -182,6 +181,12 @@ def clean(entries: Sequence[Entry], arguments: Mapping[str, Any]) -> int:
 def _outputs(entries: Sequence[Entry]) -> Path:
     """The folder of studies in which these runs lie."""
     return entries[0].run.path.parent.parent if entries else Path()
+
+
+def _every(entries: Sequence[Entry]) -> list[RunDirectory]:
+    """The runs of all studies beside this one, and its own."""
+    return [RunDirectory(file.parent) for file in sorted(_outputs(entries).glob("*/*/config.yaml"))
+            if file.parent.parent.name != "first_stages"]  # fmt: skip
 
 
 def sync(entries: Sequence[Entry], arguments: Mapping[str, Any]) -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hldm.config.base import Count, NotNegative, NotNegativeWhole, Positive, Section, Share, Switch, UserPath, Words
 from hldm.files import content_digest
@@ -124,6 +124,11 @@ class Adam(Fused, target="torch.optim.Adam"):
     )
 
 
+def _off(value: object) -> object:
+    """ "off" is false in YAML."""
+    return "off" if value is False else value
+
+
 class Training(Section):
     """Both stages and what they share."""
 
@@ -155,7 +160,7 @@ class Training(Section):
         description="images that go through a network at once where a batch does not fit in memory; null: all of them",
         examples=[16],
     )
-    latent_cache: Literal["off", "ram", "disk", "auto"] = Field(
+    latent_cache: Annotated[Literal["off", "ram", "disk", "auto"], BeforeValidator(_off)] = Field(
         default="ram",
         description="where the second stage has its latents from: encoded in each step, once for the run, or once for "
         "all runs that share them; auto: by what fits",

@@ -15,7 +15,7 @@ from hldm.run import jobs
 from hldm.run.directory import RunDirectory, now
 from hldm.run.identity import FIRST_STAGE_OF_LATENTS, first_stage_folder
 from hldm.run.lease import holder
-from hldm.study.ledger import Entry
+from hldm.study.ledger import Entry, read
 
 PATIENCE = 30.0
 """Seconds in which a run that was asked to stop saves what it has."""
@@ -52,6 +52,37 @@ def cancel(entries: Sequence[Entry]) -> Iterator[str]:
         yield f"{entry.name}: {_say_cancelled(entry)}"
     if not at_work:
         yield "Nothing works, and nothing waits."
+
+
+def cancel_first_stages(cancelled: Sequence[Entry], every: Iterable[RunDirectory]) -> Iterator[str]:
+    """End the jobs of first stages that only these runs waited for; a line on each. What is saved stays.
+
+    Args:
+        every: run of all studies, which may wait for the same first stages.
+    """
+    waited = [entry.run for entry in cancelled if entry.job and entry.state in ("running", "pending")]
+    own = {run.path.resolve() for run in waited}
+    found = {folder: job for run in waited if (folder := _own_first_stage(run)) is not None
+             if (job := jobs.job_of(RunDirectory(folder).status)) is not None}  # fmt: skip
+    states = jobs.states([*found.values()]) if found else {}
+    alive = {folder: job for folder, job in found.items() if states[job] in jobs.ALIVE}
+    if alive:
+        others = {run: folder for run in every if run.path.resolve() not in own
+                  if (folder := _own_first_stage(run)) in alive}  # fmt: skip
+        for other in read(others):
+            if other.state in ("running", "pending"):
+                alive.pop(others[other.run], None)
+    if alive and jobs.ask("scancel", *alive.values()) is not None:
+        for folder, job in alive.items():
+            yield f"first stage {folder.name}, for which no other run waits: job {job} was asked to end"
+
+
+def _own_first_stage(run: RunDirectory) -> Path | None:
+    """The folder of the first stage that a run shares with others; None where it has none, or cannot be read."""
+    try:
+        return first_stage_folder(run.config) if run.config.first_stage is None else None
+    except UserError:
+        return None
 
 
 def _say_cancelled(entry: Entry) -> str:

@@ -50,11 +50,13 @@ def set_way(model: LatentModel, way: Way) -> None:
         if way.is_channels_last:
             network.to(memory_format=torch.channels_last)
         if way.is_half or way.microbatch or way.is_channels_last:
-            network.forward = MethodType(partial(_forward, way=way), network)
+            # of the network itself, so that a copy has one of its own; a function, as torch.compile wants it
+            network.__dict__.update(way=way, forward=MethodType(_forward, network))
 
 
-def _forward(self: nn.Module, *args: Any, way: Way, **kwargs: Any) -> Any:
-    """What the network's class says, in this way."""
+def _forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """What the network's class says, in the network's way."""
+    way: Way = self.__dict__["way"]
     plain: Callable[..., Any] = MethodType(type(self).forward, self)
     if not torch.is_grad_enabled():
         return plain(*args, **kwargs)

@@ -358,6 +358,22 @@ def real(seed: int, state: str, study: str = "main", *overrides: str) -> RunDire
     return run
 
 
+def test_cancel_ends_first_stages_that_no_other_run_waits_for(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(jobs, "states", lambda ids: dict.fromkeys(ids, "PENDING"))
+    monkeypatch.setattr(jobs, "ask", lambda *words: asked.append(words) or "")
+    slurm = {"scheduler": "slurm", "id": "9"}
+    for i, (seed, study) in enumerate(((0, "main"), (1, "main"), (0, "other"))):
+        run = real(seed, "submitted", study)
+        run.update_status(job={**slurm, "id": f"8_{i}"})
+        RunDirectory(first_stage_folder(run.config)).update_status(state="submitted", job={**slurm, "id": f"7_{seed}"})
+    _, out, _ = call("cancel", "outputs/main")
+    assert asked == [("scancel", "8_0", "8_1"), ("scancel", "7_1")]  # the other study waits for seed 0's
+    assert "for which no other run waits: job 7_1 was asked to end" in out
+
+
 def test_clean_shows_first_and_keeps_what_others_use(call: Call) -> None:
     failed, cancelled = real(0, "failed"), real(1, "cancelled")
     finished, elsewhere = real(2, "finished"), real(0, "finished", "other")  # which has the first stage of the failed

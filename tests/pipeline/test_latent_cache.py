@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from hldm.pipeline.latent_cache import chosen_place, refuse_small_disk, training
 from hldm.run.identity import run_identity
 from hldm.study.upkeep import waste
 from hldm.training.latents import Anew, Form, InMemory, OnDisk
+from tests.edited import edited
 from tests.fake_data import noise_digits
 from tests.pipeline.conftest import TINY
 
@@ -23,8 +25,17 @@ LOG = SimpleNamespace(progress=lambda *said: None)
 FORM = Form(rows=1000, latent_shape=(10,), parts=2, kept_as="float32", batch=100)
 
 
+@cache
+def base(is_ddpm):
+    return compose([*TINY, "paths.outputs=/nowhere", *(["diffusion=ddpm"] if is_ddpm else [])])
+
+
 def setting(outputs, *overrides):
-    config = compose([*TINY, f"paths.outputs={outputs}", *overrides])
+    config = edited(
+        base("diffusion=ddpm" in overrides),
+        f"paths.outputs={outputs}",
+        *(o for o in overrides if o != "diffusion=ddpm"),
+    )
     model = build_model(config, DATA).eval().requires_grad_(False)
     return model, config
 

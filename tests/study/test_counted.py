@@ -16,6 +16,7 @@ from hldm.run.directory import RunDirectory
 from hldm.study import counted
 from hldm.study.counted import ask, hours_in_words, measured, needs, print_counted
 from hldm.study.plan import make_plan
+from tests.edited import edited
 
 STAGE = {"flops": 10**12, "parameters": 10**8, "kept_bytes": 10**8}
 COUNTS = {
@@ -25,8 +26,11 @@ COUNTS = {
 SIZED = ["hardware.gpu_model=a100", "training.diffusion.steps=100000", "training.diffusion.batch_size=100"]
 
 
+BASE = compose(["paths.outputs=/nowhere", *SIZED])
+
+
 def config(*overrides):
-    return compose(["paths.outputs=/nowhere", *SIZED, *overrides])
+    return edited(BASE, *overrides)
 
 
 def test_hours_and_memory_follow_the_counts():
@@ -114,7 +118,8 @@ def test_a_plan_counts_real_networks_once_for_runs_that_take_the_same(tmp_path, 
     monkeypatch.setattr(counted, "ask", lambda configs: asked.append(len(configs)) or ask(configs))
 
     def shown(*grid):
-        plan = make_plan(((), compose([f"paths.outputs={tmp_path}", *overrides])) for overrides in grid)
+        base = edited(BASE, f"paths.outputs={tmp_path}", "hardware.gpu_model=null")
+        plan = make_plan(((), edited(base, *overrides)) for overrides in grid)
         console = Console(file=io.StringIO(), width=400)
         print_counted(plan, console)
         return console.file.getvalue()

@@ -19,9 +19,7 @@ SMALL = ["paths.outputs=/nowhere", "autoencoder.block_channels=[8,16]"]
 UNET = ["denoiser.block_channels=[16,16]", "denoiser.head_channels=16"]
 KINDS = {
     "kl": [*UNET, "geometry=poincare", "denoiser.stem=gyroplane", "denoiser.attention=hyperbolic_distance"],
-    "vq": [*UNET, "autoencoder=vq", "geometry=euclidean"],
     "both": [*UNET, "latent=map_global", "conditioning=text"],
-    "global": ["latent=global", "geometry=poincare", "curvature=learnable"],
 }
 
 

@@ -1,6 +1,8 @@
 """Batches in pieces, inner values computed again, other memory and bfloat16 train the same model."""
 
 import copy
+import inspect
+from functools import cache
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from hldm.pipeline.build import build_model, prepare_training
 from hldm.run.identity import first_stage_identity, run_identity
 from hldm.training import DiffusionStage, DigitDistance, FirstStage, RealisticFirstStage, encode
 from hldm.training.networks import Way, set_way
+from tests.edited import edited
 from tests.fake_data import noise_digits
 
 DATA = noise_digits(24)
@@ -25,11 +28,17 @@ SMALL = ["autoencoder.block_channels=[8,16]"]
 SMALL_UNET = ["denoiser.block_channels=[16,16]", "denoiser.head_channels=16"]
 
 
-def made(kind, way=None, *overrides):
-    """(the first stage, the second stage) of a model that is always the same."""
+@cache
+def configured(kind=None):
+    if kind is None:
+        return compose(["paths.outputs=/nowhere"])
     small = [*SMALL, *(SMALL_UNET if kind != "global" else ["denoiser.width=16", "denoiser.blocks=1"])]
-    config = compose([*KINDS[kind], *small, "paths.outputs=/nowhere", *overrides])
-    model = build_model(config, DATA)
+    return compose([*KINDS[kind], *small, "paths.outputs=/nowhere"])
+
+
+def made(kind, way=None):
+    """(the first stage, the second stage) of a model that is always the same."""
+    model = build_model(configured(kind), DATA)
     encoded = encode(model, DATA.train)
     if way is not None:
         set_way(model, way)
@@ -64,13 +73,12 @@ def test_a_batch_in_pieces_has_the_gradient_of_the_whole(kind):
 
 def test_pieces_go_with_losses_that_look_at_gradients_and_at_whole_batches():
     """A discriminator with batch normalisation, its adaptive weight, and a perceptual distance."""
-    losses = ["training.first_stage.perceptual_weight=1", "training.first_stage.adversarial_weight=0.5"]
+    losses = ["training.first_stage.perceptual_weight=1", "training.first_stage.adversarial_weight=0.5",
+              "training.first_stage.adversarial_start=0", "training.first_stage.batch_size=10"]  # fmt: skip
     found = []
     for way in (None, Way(microbatch=4, recomputes=True)):
         _, second = made("kl", way)
-        settings = compose(["paths.outputs=/nowhere", *losses]).training.first_stage.model_copy(
-            update={"adversarial_start": 0, "batch_size": 10}
-        )
+        settings = edited(configured(), *losses).training.first_stage
         found.append(
             gradients(RealisticFirstStage(second.diffusion, DATA.train, settings, seed=0, distance=DigitDistance()))
         )
@@ -133,6 +141,7 @@ def test_a_copy_of_a_network_works_with_its_own_weights():
         for weight in twin.parameters():
             weight.zero_()
     assert twin.forward.__self__ is twin
+    assert inspect.isfunction(twin.forward.__func__)  # torch.compile takes no partial functions
     condition = stage.diffusion.conditioning.for_training(DATA.train.labels[:10], torch.Generator().manual_seed(0))
     v = torch.ones(10, *stage.diffusion.layout.shape)
     assert not twin(v, torch.ones(10), condition).any()
@@ -141,7 +150,7 @@ def test_a_copy_of_a_network_works_with_its_own_weights():
 
 def test_the_number_format_is_part_of_both_identities_and_pieces_are_not():
     def names(*overrides):
-        config = compose(["paths.outputs=/nowhere", *overrides])
+        config = edited(configured(), *overrides)
         return run_identity(config).digest, first_stage_identity(config).digest
 
     plain = names()
@@ -153,6 +162,6 @@ def test_settings_reach_the_networks(monkeypatch):
     ways = []
     monkeypatch.setattr("hldm.pipeline.build.set_way", lambda model, way: ways.append(way))
     for overrides in ([], ["training.precision=bfloat16", "training.microbatch=3"], ["hardware.recompute=true"]):
-        config = compose(["paths.outputs=/nowhere", *overrides])
+        config = edited(configured(), *overrides)
         prepare_training(None, config)
     assert ways == [Way(is_half=True, microbatch=3), Way(recomputes=True)]
