@@ -242,10 +242,18 @@ def test_the_first_stage_is_vqmodel_with_its_loss() -> None:
 
 
 def test_curved_codes_lose_by_their_geodesic_distance() -> None:
-    ball = first_stage(PoincareBall(3, FixedCurvature(1.0)))
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    terms = ball.losses(images, torch.Generator()).terms
-    terms["loss"].backward()
-    assert torch.isfinite(terms["loss"])
-    assert ball.quantizer.codes.grad is not None
-    assert ball.quantizer.codes.grad.abs().sum() > 0
+    losses = {}
+    for name, manifold in {"flat": Euclidean(3), "ball": PoincareBall(3, FixedCurvature(1.0))}.items():
+        model = first_stage(manifold)
+        with torch.no_grad():
+            model.latent_head.weight.mul_(5)
+            model.quantizer.codes.mul_(20)
+        terms = model.losses(images, torch.Generator()).terms
+        terms["loss"].backward()
+        losses[name] = terms["quantization"].item()
+        assert model.quantizer.codes.grad is not None
+        assert model.quantizer.codes.grad.norm() > 0
+        assert model.quantizer.codes.grad.isfinite().all()
+    # the same points are farther from each other where space is curved
+    assert losses["ball"] > 1.001 * losses["flat"] > 0
