@@ -100,7 +100,10 @@ def _identity(listing: Listing) -> str:
     digest = hashlib.sha256(repr((listing.names, listing.sizes)).encode())
     step = max(1, -(-len(listing.names) // READ_OF_EACH))
     for name in listing.names[::step]:
-        digest.update((listing.root / name).read_bytes())
+        try:
+            digest.update((listing.root / name).read_bytes())
+        except OSError:  # it is named with the damaged ones when the pictures are looked through
+            digest.update(b"unreadable")
     for name in METADATA:
         if (file := listing.root / name).is_file():
             digest.update(file.read_bytes())

@@ -12,6 +12,7 @@ from urllib.error import URLError
 from torchvision.datasets.utils import download_url
 
 from hldm.errors import UserError
+from hldm.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ class Archive:
         reason = ""
         for url in self.urls:
             try:
-                download_url(url, path.parent, path.name, self.md5)
+                # another process may fetch it too: the name is there when the file is whole
+                write_atomically(path, lambda part, url=url: download_url(url, part.parent, part.name, self.md5))
                 return
             # no net, no such file, a wrong checksum (RuntimeError), a connection that breaks off
             except (URLError, OSError, RuntimeError, http.client.HTTPException) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                path.unlink(missing_ok=True)
         raise UserError(f"dataset={option} needs {self.name}, which cannot be fetched here ({reason}). {remedy}")
 
 

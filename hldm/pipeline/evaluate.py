@@ -36,6 +36,7 @@ from hldm.pipeline.stopwatch import Stopwatch
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.run.provenance import begun_with, provenance
 from hldm.training import LPIPS, batch_indices, encode, ranks, settled, settling, stream
+from hldm.training.latents import images_at_once
 
 VERSIONS = ("torch", "torchvision", "diffusers", "torch-fidelity", "numpy", "scipy")
 """Packages whose version can move a number."""
@@ -140,8 +141,9 @@ def first_stage_metrics(
     autoencoder, images = model.autoencoder, dataset.test.first(settings.first_stage_images)
     means: dict[str, Tensor] = {}
     mse, locs, scales, draws, rebuilt = 0.0, [], [], [], []
-    for i in range(0, len(images), 500):
-        batch = to_unit(images[i : i + 500].to(model.device))
+    at_once = images_at_once(autoencoder.image_shape)
+    for i in range(0, len(images), at_once):
+        batch = to_unit(images[i : i + at_once].to(model.device))
         encoded = autoencoder.encode(batch)
         loc, weight = encoded.loc, len(batch) / len(images)
         locs.append(loc)

@@ -66,7 +66,7 @@ def training_latents(model: LatentModel, dataset: Dataset, config: RunConfig, lo
             f"training.latent_cache=ram needs {in_words(needed)} for the latents of {len(used):,} images, and "
             f"{in_words(memory)} are free. Type training.latent_cache=auto, or disk."
         )
-    return InMemory(rounded(encode(model, split, used), half=half))
+    return InMemory(rounded(encode(model, split, used), half=half), used)
 
 
 def chosen_place(form: Form, used: int, memory: int, folder: Path | None) -> Literal["off", "ram", "disk"]:

@@ -158,6 +158,7 @@ def _run_first_stage(directory: RunDirectory, config: RunConfig) -> None:
         dataset = build_dataset(config)
         model = build_model(config, dataset, curvature_of(config.curvature)).to(device)
         prepare_training(model, config)
+        refuse_small_disk(model, dataset, config)
         with timed(directory, "first_stage"):
             train_first_stage(model, dataset, config, StageLog(directory), is_held=True)
         directory.write_results({"metrics": {}, "provenance": provenance(directory.status.get("command"))})

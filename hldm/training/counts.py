@@ -20,6 +20,7 @@ from hldm.autoencoder import Autoencoder, TrainableAutoencoder
 from hldm.diffusion import Denoiser
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.nn import Condition
+from hldm.training import ranks
 from hldm.training.randomness import stream
 
 ROWS = 2
@@ -57,7 +58,12 @@ class Counts:
 
 
 def count(model: LatentModel) -> Counts:
-    """Both stages of a model on any device, which is left as it is."""
+    """Both stages of a model on any device, which is left as it is; of one rank where there are several."""
+    with ranks.whole():
+        return _count(model)
+
+
+def _count(model: LatentModel) -> Counts:
     autoencoder = model.autoencoder
     frozen = sum(p.numel() for p in autoencoder.parameters())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -129,7 +135,13 @@ def on_meta(module: Any) -> Any:
     for tensor in (*module.parameters(), *module.buffers()):
         empty = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    return copy.deepcopy(module, memo)
+    twin = copy.deepcopy(module, memo)
+    for part in twin.modules():  # it works in the plainest way, whatever `set_way` has made of the module
+        for name in ("way", "forward"):
+            part.__dict__.pop(name, None)
+        if "gradient_checkpointing" in part.__dict__:
+            part.__dict__["gradient_checkpointing"] = False
+    return twin
 
 
 def images_of(autoencoder: Autoencoder) -> Tensor:

@@ -56,17 +56,19 @@ class Latents(ABC):
 
 @final
 class InMemory(Latents):
-    """Moments of all images in one tensor or two, on the model's device.
+    """Moments of all images, or of some, in one tensor or two, on the model's device.
 
     Args:
-        encoded: of N images.
+        encoded: of N images, or of those.
+        images: int64, rising: the indices of the images that it is of; None: all.
     """
 
-    def __init__(self, encoded: Encoded) -> None:
-        self.encoded = encoded
+    def __init__(self, encoded: Encoded, images: Tensor | None = None) -> None:
+        self.encoded, self.images = encoded, images
 
     def rows(self, chosen: Tensor) -> Encoded:
-        return self.encoded.rows(chosen.to(self.encoded.loc.device))
+        rows = chosen if self.images is None else torch.searchsorted(self.images, chosen)
+        return self.encoded.rows(rows.to(self.encoded.loc.device))
 
 
 @final
@@ -83,7 +85,7 @@ class Anew(Latents):
         self.model, self.split, self.half = model, split, half
 
     def rows(self, chosen: Tensor) -> Encoded:
-        return self._encoded(self.split.read(chosen))
+        return rounded(encode(self.model, self.split, chosen), half=self.half)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Encoded]:
         return map(self._encoded, self.split.batches(chosen))
@@ -306,20 +308,22 @@ def encode(
     """`Autoencoder.encode` of images (N, *image shape) or of a split, a batch at a time, on the model's device.
 
     Args:
-        chosen: indices of the images to encode, all by default; the rows of the others are zero.
+        chosen: int64 (K,), indices of the images to encode, in the order of the result; all by default.
         batch_size: see `images_at_once`.
     """
     chosen = torch.arange(len(images)) if chosen is None else chosen
     whole: Encoded | None = None
+    done = 0
     for part, (loc, scale) in encoded_batches(
         model, images, chosen, batch_size or images_at_once(model.autoencoder.image_shape)
     ):
         if whole is None:
             # in torch's usual order of axes whatever the encoder's, as that of the layers decides about last bits
-            shape = (len(images), *loc.shape[1:])
-            whole = Encoded(loc.new_zeros(shape), None if scale is None else scale.new_zeros(shape))
-        whole.loc[part] = loc
+            shape = (len(chosen), *loc.shape[1:])
+            whole = Encoded(loc.new_empty(shape), None if scale is None else scale.new_empty(shape))
+        rows = slice(done, done := done + len(part))
+        whole.loc[rows] = loc
         if whole.scale is not None and scale is not None:
-            whole.scale[part] = scale
+            whole.scale[rows] = scale
     assert whole is not None, "there are images"
     return whole
