@@ -87,7 +87,7 @@ def result(directory: RunDirectory) -> dict[str, bytes]:
     outputs = directory.path.parent.parent
     files = [*directory.path.rglob("*"), *(outputs / "first_stages").rglob("*")]
     kept = (file for file in files if file.is_file() and not {".lock", ".lease"} & set(file.parts))
-    changing = ("status.json", "config.yaml", "said.txt")  # times, the folder of outputs
+    changing = ("status.json", "config.yaml", "said.txt", "log.txt")  # times, the folder of outputs
     return {str(file.relative_to(outputs)): file.read_bytes() for file in kept if file.name not in changing}
 
 
