@@ -73,8 +73,8 @@ class Archive:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"dataset={option} needs {self.name}, which cannot be fetched here ({reason}). {remedy}")
 
-    def _download(self, url: str, part: Path) -> None:
-        download_url(url, part.parent, part.name, self.md5)
+    def _download(self, url: str, path: Path) -> None:
+        download_url(url, path.parent, path.name, self.md5)
 
 
 def of_mirrors(resources: Iterable[tuple[str, str]], mirrors: Iterable[str], kept: str) -> list[Archive]:
