@@ -49,6 +49,11 @@ class Dataset(Section, family=True):
         return None
 
     @property
+    def is_sized(self) -> bool:
+        """Whether all that counts for what training takes is known, likewise."""
+        return None not in (self.image_side, self.image_channels, self.training_images)
+
+    @property
     def test_images(self) -> int | None:
         """How many images there are to judge by, likewise."""
         return None

@@ -114,17 +114,22 @@ BLOCKS, BLOCK = 64, 4096
 """Of each large file, so many blocks of so many bytes count for identity, evenly spaced: reading all takes minutes."""
 
 
-def sampled_digest(files: list[Path]) -> str:
-    """A hash over the sizes of large files and blocks of their content, wherever they lie."""
+def sampled_digest(files: list[Path], root: Path | None = None) -> str:
+    """A hash over the names, sizes and blocks of the content of large files, wherever they lie.
+
+    Args:
+        root: what their names are relative to; None: the folder of each.
+    """
     times = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-    return _sampled(times)
+    return _sampled(times, None if root is None else str(root))
 
 
 @lru_cache(maxsize=4)
-def _sampled(files: tuple[tuple[str, int, int], ...]) -> str:
+def _sampled(files: tuple[tuple[str, int, int], ...], root: str | None) -> str:
     digest = hashlib.sha256()
     for file, _, size in files:
-        digest.update(f"{Path(file).name} {size} ".encode())
+        name = Path(file).name if root is None else Path(file).relative_to(root).as_posix()
+        digest.update(f"{name} {size} ".encode(errors="surrogateescape"))
         with open(file, "rb") as content:
             for start in range(0, size, max(BLOCK, size // BLOCKS)):
                 content.seek(start)

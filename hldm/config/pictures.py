@@ -202,7 +202,9 @@ class HuggingFace(Pictures, target="hldm.data.huggingface"):
         return self.validation_share > 0
 
     def by_content(self) -> dict[str, str]:
-        return {"path": picture_files.sampled_digest(self.files)} if self.path is not None and self.files else {}
+        if self.path is None or not self.files:
+            return {}
+        return {"path": picture_files.sampled_digest(self.files, Path(self.path))}
 
     def missing(self) -> str | None:
         """What is wrong with the folder, in a sentence; None where it can be read."""

@@ -1,5 +1,6 @@
 """Batches that other processes read while this one works."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, cycle
 from typing import Any
@@ -8,40 +9,83 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from hldm.errors import UserError
+from hldm.files import in_words
+
 AHEAD = 4
-"""Batches that each reading process is ahead by."""
+"""Batches, or pieces of them, that each reading process is ahead by, at most."""
+
+SHARED = 3 * 2**23
+"""Bytes of memory that is shared with them: Docker's containers have 64 MB, and two splits may be read at a time."""
 
 
 def read_ahead(read: Callable[[Tensor], Tensor], chosen: Iterable[Tensor], readers: int) -> Iterator[Tensor]:
     """`read` of each of these indices, in their order, by `readers` processes; in page-locked memory beside a GPU.
 
-    A process is given the indices of a whole batch and holds no state, so that any number of them gives the same. It
-    writes into memory that is shared with its parent, where batches take turns: new memory for each would cost as much
-    as a third of decoding. It leaves signals to its parent (`hldm.run.stop`), and ends with it.
+    A process is given the indices of a batch, or of a piece of a large one, and holds no state, so that any number of
+    them gives the same. It writes into memory that is shared with its parent, where pieces take turns: new memory for
+    each would cost as much as a third of decoding. It leaves signals to its parent (`hldm.run.stop`), and ends with it.
 
     Args:
-        chosen: int64 (B,) each, none longer than the first.
+        read: of each image, the same whatever others it is read with.
+        chosen: int64 (B,) each.
+
+    Raises:
+        UserError: there is no such memory here.
     """
     chosen = iter(chosen)
     first = next(chosen, None)
     if first is None:
         return
-    # one more than can be under way or waiting, as the one that is taken out is copied before the next is asked for
-    places = torch.empty(readers * AHEAD + 2, *read(first[:1]).expand(len(first), *(-1,) * 3).shape, dtype=torch.uint8)
-    places.share_memory_()
+    places, ahead = _shared(read(first[:1])[0], len(first), readers)
+    lengths: deque[int] = deque()
+
+    def pieces() -> Iterator[Tensor]:
+        for indices in chain([first], chosen):
+            lengths.append(len(indices))
+            yield from indices.split(places.shape[1])
+
     loader: DataLoader[Any] = DataLoader(
         _Rows(read, places),
-        sampler=zip(cycle(range(len(places))), chain([first], chosen)),
+        sampler=zip(cycle(range(len(places))), pieces()),
         batch_size=None,
         num_workers=readers,
-        prefetch_factor=AHEAD,
+        prefetch_factor=ahead,
         generator=torch.Generator(),  # else it would draw from the global one
         multiprocessing_context="fork",
     )
     pinned = torch.cuda.is_available()
+    images, done = places.new_empty(0), 0
     for place, length in loader:
-        images = places[place, :length]
-        yield torch.empty_like(images, pin_memory=pinned).copy_(images)
+        if not done:
+            images = torch.empty(lengths.popleft(), *places.shape[2:], dtype=torch.uint8, pin_memory=pinned)
+        images[done : done + length] = places[place, :length]
+        done += length
+        if done == len(images):
+            yield images
+            done = 0
+
+
+def _shared(image: Tensor, batch: int, readers: int) -> tuple[Tensor, int]:
+    """Shared memory for pieces of batches, uint8 (places, rows, *image shape), and how many a reader is ahead by.
+
+    There is one place more than pieces can be under way or waiting, as the one that is taken out is copied before the
+    next is asked for.
+    """
+    ahead = next((n for n in range(AHEAD, 1, -1) if (readers * n + 2) * image.numel() <= SHARED), 1)
+    count = readers * ahead + 2
+    rows = max(1, min(batch, SHARED // (count * image.numel())))
+    places = torch.empty(count, rows, *image.shape, dtype=torch.uint8)
+    try:
+        places.share_memory_()
+    except (RuntimeError, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"hardware.readers={readers}: processes that read ahead share {in_words(places.numel())} of memory with "
+            f"the run, which is not to be had here ({reason}). Type hardware.readers=0, or give the container more of "
+            "it: docker run --shm-size=1g."
+        ) from None
+    return places, ahead
 
 
 class _Rows(Dataset[tuple[int, int]]):

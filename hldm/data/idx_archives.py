@@ -5,10 +5,12 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torchvision import datasets
 
 from hldm.config.archives import EMNIST, Archived
+from hldm.config.picture_files import place
 from hldm.data.archives import Archive, of_mirrors, unpacked
 from hldm.data.dataset import Dataset, InMemorySplit
 from hldm.data.idx import parse_idx
@@ -45,7 +47,8 @@ def kmnist(settings: Archived, *, cache: Path, readers: int = 0) -> Dataset:
 def emnist(settings: EMNIST, *, cache: Path, readers: int = 0) -> Dataset:
     """Handwritten letters and digits, 1 × 28 × 28 (Cohen, Afshar, Tapson & van Schaik 2017); as `fashion_mnist`.
 
-    They are published on their side, rows for columns, and set upright here.
+    They are published on their side, rows for columns, and set upright here. The test images of some parts are
+    published letter by letter, and mixed here, as the first ones are taken for a sample of them.
     """
     theirs = datasets.EMNIST
     archive = Archive("gzip.zip", theirs.md5, (theirs.url,), "EMNIST/raw")
@@ -58,7 +61,7 @@ def emnist(settings: EMNIST, *, cache: Path, readers: int = 0) -> Dataset:
         contents = [unpacked(packed.read(file), file) for file in files]
     classes = [name for name in theirs.classes_split_dict[settings.split] if name != "N/A"]
     words = [f"{'capital ' if name.isupper() else ''}{name.lower()}" for name in classes]
-    return in_parts("emnist", settings, contents, classes, words, is_lying=True)
+    return in_parts("emnist", settings, contents, classes, words, is_lying=True, is_mixed=True)
 
 
 def in_parts(
@@ -69,14 +72,18 @@ def in_parts(
     words: Sequence[str],
     *,
     is_lying: bool = False,
+    is_mixed: bool = False,
 ) -> Dataset:
     """The data set of four files in MNIST's format: training images and labels, test images and labels.
 
     Args:
-        is_lying: whether rows are columns.
+        is_lying: whether rows are columns; is_mixed: whether the order of the test images is made a random one.
     """
     train, train_labels, test, test_labels = (parse_idx(content) for content in contents)
     train, test = ((images.mT.contiguous() if is_lying else images).unsqueeze(1) for images in (train, test))
+    if is_mixed:
+        order = torch.tensor(sorted(range(len(test)), key=lambda row: place(str(row))))
+        test, test_labels = test[order], test_labels[order]
     first = int(train_labels.min())  # 1 of letters
     return archived(
         name, settings, (train, train_labels.long() - first), (test, test_labels.long() - first), classes, words

@@ -154,6 +154,9 @@ def print_counted(plan: Iterable[Point], console: Console) -> None:
     for point in points:
         kinds.setdefault(_kind(point.config), []).append(point)
     configs = [same[0].config for same in kinds.values()]
+    for line in dict.fromkeys(map(_read_first, configs)):
+        if line:
+            console.print(line, soft_wrap=True)
     total = 0.0
     for config, same, counts in zip(configs, kinds.values(), ask(configs), strict=True):
         shares = measured(Path(config.paths.outputs), config)
@@ -163,6 +166,17 @@ def print_counted(plan: Iterable[Point], console: Console) -> None:
             console.print(line, soft_wrap=True)
     if len(points) > 1:
         console.print(f"{len(points)} runs one after the other: about {hours_in_words(total)}.", soft_wrap=True)
+
+
+def _read_first(config: RunConfig) -> str | None:
+    """What has to be read before anything can be counted, where that may take long."""
+    dataset = config.dataset
+    if not dataset.reads_files or dataset.is_sized:
+        return None
+    return (
+        f"Only its files tell how many images {getattr(dataset, 'path', None) or 'the data set'} has: they are looked "
+        "through first, as runs do, for which what is found is kept."
+    )
 
 
 def _kind(config: RunConfig) -> str:

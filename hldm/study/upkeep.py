@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,7 @@ def cancel(entries: Sequence[Entry]) -> Iterator[str]:
         for entry in in_jobs:
             entry.run.forget_cancelled()
         in_jobs = []
-    for entry in here:
-        if entry.holder is not None and not entry.holder.is_gone:
-            os.kill(entry.holder.pid, signal.SIGTERM)
+    here = [entry for entry in here if _told_to_stop(entry)]
     deadline = time.monotonic() + PATIENCE
     for entry in at_work:
         if entry not in here and entry not in in_jobs:
@@ -52,6 +51,18 @@ def cancel(entries: Sequence[Entry]) -> Iterator[str]:
         yield f"{entry.name}: {_say_cancelled(entry)}"
     if not at_work:
         yield "Nothing works, and nothing waits."
+
+
+def _told_to_stop(entry: Entry) -> bool:
+    """Whether the run's process on this machine was asked to stop, or is gone; False where it is another user's."""
+    if entry.holder is not None and not entry.holder.is_gone:
+        try:
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(entry.holder.pid, signal.SIGTERM)
+        except PermissionError:
+            entry.run.forget_cancelled()
+            return False
+    return True
 
 
 def cancel_first_stages(cancelled: Sequence[Entry], every: Iterable[RunDirectory]) -> Iterator[str]:

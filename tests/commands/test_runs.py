@@ -271,6 +271,27 @@ def test_cancel_ends_what_works_here_and_says_what_it_cannot_reach(call: Call) -
     assert "Nothing works" in call("cancel", "outputs/main/a")[1]
 
 
+def test_a_process_that_cannot_be_signalled_keeps_no_other_from_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: dict[int, OSError] = {1001: ProcessLookupError(), 1002: PermissionError()}
+    here, asked = Holder.this_process(), []
+
+    def kill(pid: int, sent: int) -> None:
+        asked.append(pid)
+        if pid in errors:
+            raise errors[pid]
+
+    monkeypatch.setattr(upkeep, "PATIENCE", 0.0)
+    monkeypatch.setattr(Holder, "is_gone", False)
+    monkeypatch.setattr(upkeep.os, "kill", kill)
+    for name, pid in (("a", 1001), ("b", 1002), ("c", 1003)):
+        hold(made(name, "running"), host=here.host, machine=here.machine, pid=pid, job=None)
+    _, out, _ = call("cancel", "outputs/main")
+    assert asked == [1001, 1002, 1003]
+    assert "b: process 1002" in out
+    assert "cannot be reached from here" in out.splitlines()[1]
+    assert [RunDirectory(Path("outputs/main") / name).is_to_be_cancelled for name in "abc"] == [True, False, True]
+
+
 def test_cancel_asks_slurm_once_for_all_jobs(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jobs, "states", lambda ids: dict(zip(sorted(ids), ["PENDING", "RUNNING"], strict=True)))
     (tmp_path / "bin").mkdir()

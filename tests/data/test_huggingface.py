@@ -1,6 +1,7 @@
 """Data sets of Hugging Face on the disk: parquet files, folders of save_to_disk, columns and parts by name."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,75 @@ def test_identity_is_by_content(tmp_path: Path) -> None:
     for name, count in (("a", 6), ("b", 6), ("c", 7)):
         parquet(tmp_path / name / "x.parquet", rows(count))
     assert identity(tmp_path / "a") == identity(tmp_path / "b") != identity(tmp_path / "c")
+
+
+def test_parts_are_mixed_whatever_the_order_of_rows(tmp_path: Path) -> None:
+    """Rows that stand class by class: the first ones of a part are taken for a sample of it."""
+    table = rows(90)
+    parquet(tmp_path / "d" / "train.parquet", table.sort_by("label"))
+    parquet(tmp_path / "d" / "validation.parquet", table.sort_by("label"))
+    parquet(tmp_path / "d" / "test.parquet", table.sort_by("label"))
+    found = load(tmp_path / "d", tmp_path / "cache")
+    for split in (found.train, found.validation, found.test):
+        assert split.labels.bincount().tolist() == [30, 30, 30]
+        assert len(set(split.labels[:12].tolist())) == 3
+
+
+def test_labels_that_are_hidden_are_said(tmp_path: Path) -> None:
+    parquet(tmp_path / "d" / "train.parquet", rows(9))
+    hidden = rows(6)
+    parquet(tmp_path / "d" / "test.parquet", hidden.set_column(2, "label", pa.array([-1] * 6)))
+    with pytest.raises(UserError, match=r"has test images of 1 classes .* such as -1: .*Move the files of the test"):
+        load(tmp_path / "d", tmp_path / "cache")
+
+
+def test_labels_that_tell_no_class_are_said(tmp_path: Path) -> None:
+    table = rows(6)
+    parquet(tmp_path / "d" / "x.parquet", table.set_column(2, "label", pa.array([[1, 2]] * 6)))
+    with pytest.raises(UserError, match=r"dataset\.label=label has several values in a row \(list"):
+        load(tmp_path / "d", tmp_path / "cache")
+    parquet(tmp_path / "d" / "x.parquet", table)
+    parquet(tmp_path / "d" / "y.parquet", table.set_column(2, "label", pa.array(["cat"] * 6)))
+    with pytest.raises(UserError, match=r"is string in .*y\.parquet and a number in .*x\.parquet"):
+        load(tmp_path / "d", tmp_path / "cache")
+
+
+def test_every_file_must_have_the_columns(tmp_path: Path) -> None:
+    parquet(tmp_path / "d" / "x.parquet", rows(6))
+    parquet(tmp_path / "d" / "y.parquet", rows(6).drop_columns(["label"]))
+    with pytest.raises(UserError, match=r"y\.parquet has no column label, as .*x\.parquet has: there are id, image"):
+        load(tmp_path / "d", tmp_path / "cache")
+
+
+def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    for part, start in (("train", 0), ("test", 6)):
+        parquet(tmp_path / "d" / part / "0.parquet", rows(6, start))
+    files = sorted((tmp_path / "d").rglob("*.parquet"))
+    size = max(file.stat().st_size for file in files)
+    for file in files:
+        content = file.read_bytes()  # a gap before the footer, which nothing points to
+        footer = int.from_bytes(content[-8:-4], "little") + 8
+        file.write_bytes(content[:-footer] + bytes(size - len(content)) + content[-footer:])
+        os.utime(file, ns=(10**18, 10**18))
+    found = load(tmp_path / "d", tmp_path / "cache")
+    assert not any(torch.equal(one, other) for one in found.train.first() for other in found.test.first())
+    before = HuggingFace.model_validate({"path": str(tmp_path / "d")}).by_content()
+    (tmp_path / "d" / "train").rename(tmp_path / "d" / "more")
+    assert HuggingFace.model_validate({"path": str(tmp_path / "d")}).by_content() != before
+
+
+def test_pictures_beside_the_file_lie_below_it_and_may_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d").mkdir()
+    for n in range(6):
+        (tmp_path / "d" / f"{n}.png").write_bytes(encoded(gradient(20 + n, 16)))
+    (tmp_path / "private.png").write_bytes(encoded(gradient(16, 16)))
+    paths = [*(f"{n}.png" for n in range(6)), "../private.png", str(tmp_path / "private.png")]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    arrow(tmp_path / "d" / "x.arrow", pa.table({"image": pa.array([{"path": path} for path in paths], kind)}))
+    found = load(tmp_path / "d", tmp_path / "cache")
+    assert sum(map(len, (found.train, found.validation, found.test))) == 6
+    assert "its path ../private.png leads out" in capsys.readouterr().out
+    (tmp_path / "d" / "0.png").write_bytes(encoded(gradient(40, 16)))
+    assert load(tmp_path / "d", tmp_path / "cache").fingerprint != found.fingerprint

@@ -49,6 +49,36 @@ def test_a_folder_is_copied_once_with_all_its_times(data: Path, capsys: pytest.C
     assert content(copy)["names.csv"][0] == "names.csv"  # who reads it is not disturbed
 
 
+def test_what_a_site_cleared_away_is_copied_again(data: Path) -> None:
+    """Cleaners take old files, and leave the one that says that all is there."""
+    copy = on_this_node(data)
+    assert (copy.parent / "whole").exists()
+    (copy / "a/one.png").unlink()
+    (copy / "names.csv").write_text("cut")
+    kept = (copy / "a/two.png").stat().st_ino
+    assert on_this_node(data) == copy
+    assert content(copy) == content(data)
+    assert (copy / "a/two.png").stat().st_ino == kept
+
+
+def test_room_is_needed_for_what_is_not_there_yet(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = on_this_node(data)
+    (copy.parent / "whole").unlink()
+    (copy / "a/one.png").unlink()
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda folder: SimpleNamespace(free=len("a/one.png")))
+    assert on_this_node(data) == copy
+    assert content(copy) == content(data)
+
+
+def test_a_link_to_a_folder_above_is_not_followed_again(data: Path) -> None:
+    (data / "a" / "up").symlink_to(data)
+    copy = on_this_node(data)
+    assert copy != data
+    assert sorted(str(file.relative_to(copy)) for file in copy.rglob("*") if file.is_file()) == [
+        *("a/one.png", "a/two.png", "b/one.png", "link.png", "names.csv")
+    ]
+
+
 def test_a_single_file_keeps_its_name(data: Path) -> None:
     copy = on_this_node(data / "names.csv")
     assert copy.name == "names.csv"

@@ -135,6 +135,34 @@ def test_a_plan_counts_real_networks_once_for_runs_that_take_the_same(tmp_path, 
     assert json.loads(in_this_process([], input="[]").stdout) == []
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "folder"])
+def test_no_file_of_a_data_set_is_opened_to_count(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(counts, "build_dataset", None)  # it would fetch, and decode
+    small = ["denoiser.block_channels=[16,16]", "denoiser.head_channels=16", "autoencoder.block_channels=[8,16]"]
+    more = ["dataset.flips=true"]
+    if dataset == "folder":
+        for n in range(20):
+            (tmp_path / f"{n}.png").write_bytes(b"not opened")
+        more += [f"dataset.path={tmp_path}", "metrics.samples=16"]
+        more += [f"training.{stage}.batch_size=16" for stage in ("first_stage", "diffusion")]
+    found = counts.counted(compose([f"dataset={dataset}", "paths.outputs=/nowhere", *small, *more]))
+    assert found["images"] == 2 * {"cifar10": 45_000, "folder": 17}[dataset]
+    assert found["latent_bytes"] > found["images"]
+    assert found["diffusion"]["flops"] > 0
+
+
+def test_what_has_to_be_read_to_count_is_said_first(tmp_path, monkeypatch):
+    out = io.StringIO()
+    said = []
+    monkeypatch.setattr(counted, "ask", lambda configs: said.append(out.getvalue()) or [COUNTS for _ in configs])
+    for dataset in ("huggingface", "mnist"):
+        path = [f"dataset.path={tmp_path}"] if dataset != "mnist" else []
+        config = compose([f"dataset={dataset}", "paths.outputs=/nowhere", *SIZED, *path])
+        print_counted(make_plan([((), config)]), Console(file=out, width=400))
+    assert f"Only its files tell how many images {tmp_path} has: they are looked through first" in said[0]
+    assert out.getvalue().count("looked through first") == 1
+
+
 def test_what_cannot_be_counted_is_said(monkeypatch):
     monkeypatch.setattr(counted.subprocess, "run", lambda *args, **how: SimpleNamespace(returncode=1, stderr="no luck"))
     with pytest.raises(UserError, match="cannot be counted: no luck"):

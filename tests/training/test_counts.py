@@ -12,6 +12,7 @@ from hldm.config.compose import compose
 from hldm.pipeline.build import build_model
 from hldm.training import counts
 from hldm.training.counts import count, on_meta
+from hldm.training.networks import Way, set_way
 from tests.fake_data import noise_digits
 
 DATA = noise_digits(4)
@@ -64,6 +65,16 @@ def test_counts_are_those_of_a_step_with_numbers(kind):
     assert found.diffusion.parameters == sum(p.numel() for p in trained)
     assert found.diffusion.flops > 0
     assert found.diffusion.kept_bytes > 0
+
+
+def test_counts_are_the_same_in_whatever_way_the_networks_work():
+    model = build_model(compose([*SMALL, *KINDS["kl"]]), DATA)
+    before = count(model)
+    set_way(model, Way(True, 1, True, True))
+    ways = [dict(part.__dict__) for part in model.modules()]
+    assert count(model) == before
+    for part, way in zip(model.modules(), ways, strict=True):  # the model itself still works in its way
+        assert part.__dict__.keys() == way.keys()
 
 
 def test_a_copy_without_numbers_takes_no_memory_and_shares_nothing():

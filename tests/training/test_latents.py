@@ -67,6 +67,30 @@ def test_latents_are_the_same_wherever_they_are_kept(model, tmp_path, small_file
     assert (same(whole, encode(model, DATA.train))) is not half
 
 
+def test_some_images_in_memory_are_found_by_their_own_numbers(model):
+    images = torch.tensor([3, 4, 17, 40, 49])
+    kept = InMemory(encode(model, DATA.train, images), images)
+    chosen = torch.tensor([40, 3, 49, 3])
+    assert same(kept.rows(chosen), kept.encoded.rows(torch.tensor([3, 0, 4, 0])))
+    for one, whole in zip(kept.rows(chosen), encode(model, DATA.train).rows(chosen), strict=True):
+        assert (one is None) is (whole is None)
+        if one is not None:  # batches of another size are rounded otherwise
+            torch.testing.assert_close(one, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_that_are_encoded_anew_go_through_in_pieces(model, monkeypatch):
+    sizes, chosen = [], torch.tensor([40, 3, 49, 3, 7])
+    expected = encode(model, DATA.train).rows(chosen)
+    encode_batch = latents.encode_batch
+    monkeypatch.setattr(latents, "encode_batch", lambda m, batch: sizes.append(len(batch)) or encode_batch(m, batch))
+    monkeypatch.setattr(latents, "AT_ONCE", 2)
+    found = Anew(model, DATA.train).rows(chosen)
+    assert sizes == [2, 2, 1]
+    for one, whole in zip(found, expected, strict=True):
+        if whole is not None:
+            torch.testing.assert_close(one, whole, rtol=1e-5, atol=1e-5)
+
+
 def test_reading_ahead_goes_on_no_further_than_it_is_asked_for(model, tmp_path, small_files):
     kept, asked = made(model, tmp_path), []
     endless = (asked.append(step) or torch.tensor([step % 50]) for step in count())
