@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
 from torch import Tensor, nn
 
@@ -15,9 +16,10 @@ from hldm.autoencoder import Autoencoder, PublishedAutoencoder, VQAutoencoder
 from hldm.autoencoder.convolutional import PixelFolding
 from hldm.conditioning import Unconditional
 from hldm.config.autoencoder import VQ, Published
+from hldm.config.conditioning import TextConditioning
 from hldm.config.diffusion import DiffusionSampler as SamplerSection
 from hldm.config.diffusion import UNet
-from hldm.config.schema import RunConfig
+from hldm.config.schema import Hardware, NoTracker, RunConfig
 from hldm.data import Dataset
 from hldm.diffusion import PublishedUNet, TangentDDPM, UNetDenoiser
 from hldm.diffusion.tangent_ddpm import SCHEDULERS
@@ -57,8 +59,10 @@ def export(run: RunDirectory, model: LatentModel, dataset: Dataset, out: Path) -
             said.append("diffusers has no quadratic spacing of steps: the scheduler there takes trailing ones.")
     else:
         shutil.copyfile(run.path / MODEL, out / WEIGHTS)
-        shared = config.model_copy(update={"first_stage": None})
-        RunDirectory.create(out, type(config).model_validate(_without_places(shared.dump())))
+        # as text and not as a configuration, whose paths are absolute
+        (out / "config.yaml").write_text(
+            yaml.safe_dump(for_others(config), sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
         facts = {
             "name": dataset.name,
             "image_shape": dataset.image_shape,
@@ -67,6 +71,11 @@ def export(run: RunDirectory, model: LatentModel, dataset: Dataset, out: Path) -
         }
         (out / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         said = ["A folder of ours, HLDM.from_pretrained(folder). It is no pipeline of diffusers:", *reasons]
+        if (text := text_model(config)) is not None:
+            said.append(
+                f"It reads text with {text}, which is not in the folder. Whoever loads it needs that model: as "
+                f"{Path(text).name}/ in this folder, or in their cache of the hub."
+            )
     (out / "README.md").write_text(card(run, dataset, is_pipeline=not reasons), encoding="utf-8")
     return said
 
@@ -108,8 +117,11 @@ def obstacles(model: LatentModel, config: RunConfig) -> Iterator[str]:
 def pipeline(model: LatentDiffusion, config: RunConfig) -> LDMPipeline:
     """The model as diffusers has it."""
     first_stage = first_stage_of(model.autoencoder, config)
-    first_stage.register_to_config(scaling_factor=float(1 / model.latent_scale))
-    return LDMPipeline(vqvae=first_stage, unet=unet_of(model), scheduler=scheduler_of(model, config))
+    unet = unet_of(model)
+    # _name_or_path says where a folder lay that weights were read from
+    first_stage.register_to_config(scaling_factor=float(1 / model.latent_scale), _name_or_path="")
+    unet.register_to_config(_name_or_path="")
+    return LDMPipeline(vqvae=first_stage, unet=unet, scheduler=scheduler_of(model, config))
 
 
 def first_stage_of(autoencoder: Autoencoder, config: RunConfig) -> Any:
@@ -203,10 +215,24 @@ def _spacing(config: RunConfig) -> str:
 # ----------------------------------------------------------------------------------------------------- a folder of ours
 
 
+def for_others(config: RunConfig) -> dict[str, Any]:
+    """The configuration as a folder for others has it: without places, machines, users and their cluster."""
+    shared = config.model_copy(update={"first_stage": None, "hardware": Hardware(), "tracking": NoTracker()})
+    content: dict[str, Any] = _without_places(shared.dump())
+    return {**content, "paths": {"outputs": "outputs"}}
+
+
+def text_model(config: RunConfig) -> str | None:
+    """The trained text model that is needed beside the weights, a name on the hub or the name of a folder."""
+    text = config.conditioning
+    name = text.pretrained if isinstance(text, TextConditioning) and config.has_diffusion else None
+    return None if name is None else str(_without_places(name))
+
+
 def _without_places(node: Any) -> Any:
     """The configuration with every absolute path cut to its last part: where things lay says something of a machine."""
     if isinstance(node, dict):
-        return {key: _without_places(value) for key, value in node.items()}
+        return {key: _without_places(value) for key, value in node.items() if key != "_name_or_path"}
     if isinstance(node, list):
         return [_without_places(value) for value in node]
     return Path(node).name if isinstance(node, str) and node.startswith("/") else node

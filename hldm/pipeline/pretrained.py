@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from hldm.autoencoder import PublishedAutoencoder
 from hldm.conditioning import Subjects, Unconditional
 from hldm.config.autoencoder import Published
+from hldm.config.conditioning import TextConditioning
 from hldm.config.conditioning import Unconditional as NoCondition
 from hldm.config.diffusion import PublishedUNet as UNetSection
 from hldm.config.published import FIRST_STAGE_PARTS, latent_channels
+from hldm.config.schema import RunConfig
 from hldm.data import Dataset
 from hldm.data.dataset import InMemorySplit
 from hldm.data.pictures import UnreadableError, prepared
@@ -94,7 +96,7 @@ class HLDM:
             dataset = build_dataset(config)
             return cls(load_model(config, dataset, path, device), dataset.classes)
         dataset = known_dataset(path)
-        model = build_model(config, dataset)
+        model = build_model(with_text_model(config, path), dataset)
         load_weights(path / WEIGHTS, model)
         return cls(model.to(device).eval().requires_grad_(False), dataset.classes)
 
@@ -135,6 +137,33 @@ def known_dataset(folder: Path) -> Dataset:
         ) from error
     nothing = InMemorySplit(torch.zeros(0, *shape, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
     return Dataset(facts["name"], shape, names, nothing, nothing, nothing, words)
+
+
+def with_text_model(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration of an exported folder, and the text model that it reads with as this disk has it.
+
+    Raises:
+        UserError: it is neither in the folder nor in the cache of the hub.
+    """
+    text = config.conditioning
+    if not isinstance(text, TextConditioning) or text.pretrained is None:
+        return config
+    inside = folder / Path(text.pretrained).name
+    place = next((path for path in (inside, Path(text.pretrained)) if path.is_dir()), None)
+    if place is None:
+        from transformers.utils import cached_file
+
+        try:
+            file = cached_file(text.pretrained, "config.json", local_files_only=True)
+        except (OSError, ValueError):
+            file = None
+        if file is None:
+            raise UserError(
+                f"{folder} reads text with {text.pretrained}, which is not in it. Copy that text model with its "
+                f"tokenizer to {inside}, or download it to the cache of the hub."
+            )
+        place = Path(file).parent
+    return config.model_copy(update={"conditioning": text.model_copy(update={"pretrained": str(place)})})
 
 
 def first_stage_in(folder: Path) -> VQModel | AutoencoderKL:

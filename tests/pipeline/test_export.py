@@ -13,8 +13,8 @@ from hldm.diffusion import DiffusionSampler, PublishedUNet
 from hldm.errors import UserError
 from hldm.interchange import load_component
 from hldm.pipeline.build import build_model
-from hldm.pipeline.export import export
-from hldm.pipeline.pretrained import HLDM
+from hldm.pipeline.export import export, for_others, text_model
+from hldm.pipeline.pretrained import HLDM, _section, with_text_model
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.training import save_weights
 from tests.fake_data import in_memory
@@ -105,6 +105,47 @@ def test_a_curved_run_becomes_a_folder_that_needs_no_data(tmp_path):
     (out / "data.json").unlink()
     with pytest.raises(UserError, match=r"data\.json is missing"):
         HLDM.from_pretrained(out)
+
+
+def test_nothing_of_the_users_machine_is_in_a_folder(tmp_path, monkeypatch):
+    slurm = [
+        "hardware=slurm_gpu",
+        "hardware.slurm.partition=secret-gpus",
+        "tracking=wandb",
+        "tracking.entity=secret-team",
+    ]
+    (home := tmp_path / "secret").mkdir()
+    monkeypatch.chdir(home)
+    directory, model = run_of(home, "geometry=poincare", "dataset.path=secret-pictures", *slurm)
+    export(directory, model, DATA, out := tmp_path / "out")
+    monkeypatch.chdir(out)
+    content = (out / "config.yaml").read_text() + (out / "README.md").read_text()
+    assert str(tmp_path) not in content
+    assert "secret-gpus" not in content
+    assert "secret-team" not in content
+    assert HLDM.from_pretrained(out).sample(1).shape == (1, 3, SIDE, SIDE)
+
+
+def test_where_weights_lay_is_in_no_model_of_a_pipeline(tmp_path):
+    directory, model = run_of(tmp_path, "diffusion.sampler.spacing=trailing")
+    tiny_unet(**BLOCKS).save_pretrained(tmp_path / "unet")
+    unet = load_component(tmp_path / "unet")
+    model.denoiser = PublishedUNet(_section(unet), layout=model.layout, classes=1)
+    model.denoiser.unet = unet
+    export(directory, model, DATA, tmp_path / "out")
+    assert not [file for file in (tmp_path / "out").rglob("*.json") if str(tmp_path) in file.read_text()]
+
+
+def test_a_text_model_that_is_not_in_the_folder_is_said(tmp_path):
+    (words := tmp_path / "words").mkdir()
+    config = compose([*SMALL, "conditioning=text_names", f"conditioning.pretrained={words}"])
+    words.rmdir()
+    assert text_model(config) == "words"
+    assert str(tmp_path) not in str(for_others(config))
+    with pytest.raises(UserError, match="reads text with"):
+        with_text_model(config, tmp_path / "out")
+    (mine := tmp_path / "out" / "words").mkdir(parents=True)
+    assert with_text_model(config, tmp_path / "out").conditioning.pretrained == str(mine)
 
 
 @pytest.mark.parametrize(
