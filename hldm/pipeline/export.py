@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from hldm.autoencoder.convolutional import PixelFolding
 from hldm.conditioning import Unconditional
 from hldm.config.autoencoder import VQ, Published
 from hldm.config.conditioning import TextConditioning
+from hldm.config.diffusion import TRAIN_STEPS, UNet
 from hldm.config.diffusion import DiffusionSampler as SamplerSection
-from hldm.config.diffusion import UNet
 from hldm.config.schema import Hardware, NoTracker, RunConfig
 from hldm.data import Dataset
 from hldm.diffusion import PublishedUNet, TangentDDPM, UNetDenoiser
-from hldm.diffusion.tangent_ddpm import SCHEDULERS
+from hldm.diffusion.tangent_ddpm import SCHEDULERS, timesteps
 from hldm.model import LatentDiffusion, LatentModel
-from hldm.pipeline.pretrained import FACTS, WEIGHTS
+from hldm.pipeline.pretrained import FACTS, SAMPLER, WEIGHTS
 from hldm.run.directory import MODEL, RunDirectory
 
 SPACINGS = {
@@ -50,13 +51,20 @@ def export(run: RunDirectory, model: LatentModel, dataset: Dataset, out: Path) -
     """
     config = run.config
     reasons = list(obstacles(model, config))
+    note = ""
     out.mkdir(parents=True, exist_ok=True)
     if not reasons:
         assert isinstance(model, LatentDiffusion)
         pipeline(model, config).save_pretrained(out, safe_serialization=True)
-        said = ["A pipeline of diffusers: LDMPipeline.from_pretrained(folder) samples from it."]
-        if config.diffusion.sampler is not None and _spacing(config) not in SPACINGS:
-            said.append("diffusers has no quadratic spacing of steps: the scheduler there takes trailing ones.")
+        section = config.diffusion.sampler
+        assert section is not None
+        own = {name: value for name, value, _ in section.fields()}
+        (out / SAMPLER).write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
+        note = other_steps(model, config)
+        said = [
+            "A pipeline of diffusers: LDMPipeline.from_pretrained(folder) samples from it.",
+            *([note] if note else []),
+        ]
     else:
         shutil.copyfile(run.path / MODEL, out / WEIGHTS)
         # as text and not as a configuration, whose paths are absolute
@@ -76,7 +84,7 @@ def export(run: RunDirectory, model: LatentModel, dataset: Dataset, out: Path) -
                 f"It reads text with {text}, which is not in the folder. Whoever loads it needs that model: as "
                 f"{Path(text).name}/ in this folder, or in their cache of the hub."
             )
-    (out / "README.md").write_text(card(run, dataset, is_pipeline=not reasons), encoding="utf-8")
+    (out / "README.md").write_text(card(run, dataset, is_pipeline=not reasons, note=note), encoding="utf-8")
     return said
 
 
@@ -207,9 +215,24 @@ def scheduler_of(model: LatentDiffusion, config: RunConfig) -> Any:
     return SCHEDULERS[section.method].from_config(process.scheduler.config, **own)
 
 
-def _spacing(config: RunConfig) -> str:
-    section = config.diffusion.sampler
-    return section.spacing if isinstance(section, SamplerSection) else "trailing"
+def other_steps(model: LatentDiffusion, config: RunConfig) -> str:
+    """A sentence where the scheduler of diffusers visits other steps than the run's sampler, else ""."""
+    section, scheduler = config.diffusion.sampler, scheduler_of(model, config)
+    assert isinstance(section, SamplerSection)
+    n, ours = section.steps, timesteps(section.spacing, section.steps)
+    scheduler.set_timesteps(n)
+    theirs = [float(step) for step in scheduler.timesteps]
+    # some take steps between two of the schedule
+    is_same = len(theirs) == n and all(abs(a - b) <= 0.5 for a, b in zip(ours, theirs, strict=True))
+    if section.method == "ddim":  # which goes back by this many wherever its next step is
+        is_same = is_same and all(a - b == TRAIN_STEPS // n for a, b in pairwise(ours))
+    if is_same:
+        return ""
+    lacking = "" if section.spacing in SPACINGS else f" (it has no {section.spacing} spacing)"
+    return (
+        f"The scheduler of diffusers takes other steps than the {n} that this run was judged with{lacking}, so its "
+        "samples differ. HLDM.from_pretrained(folder) takes the run's own."
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- a folder of ours
@@ -238,8 +261,8 @@ def _without_places(node: Any) -> Any:
     return Path(node).name if isinstance(node, str) and node.startswith("/") else node
 
 
-def card(run: RunDirectory, dataset: Dataset, *, is_pipeline: bool) -> str:
-    """The model card: what it is, what it scored, and how to load it."""
+def card(run: RunDirectory, dataset: Dataset, *, is_pipeline: bool, note: str = "") -> str:
+    """The model card: what it is, what it scored, and how to load it; and a sentence about that."""
     config, results = run.config, run.results or {}
     metrics = results.get("metrics", {})
     shown = {name: value for name, value in metrics.items() if name in SHOWN}
@@ -285,6 +308,7 @@ def card(run: RunDirectory, dataset: Dataset, *, is_pipeline: bool) -> str:
         load,
         "```",
         "",
+        *([note, ""] if note else []),
         "| metric | value |",
         "|---|---|",
         *(f"| {name} | {value:.4g} |" for name, value in sorted(shown.items())),

@@ -107,6 +107,33 @@ def test_a_curved_run_becomes_a_folder_that_needs_no_data(tmp_path):
         HLDM.from_pretrained(out)
 
 
+@pytest.mark.parametrize(
+    ("words", "notes"),
+    [
+        (["process.prediction=epsilon", "sampler.spacing=leading_1", "sampler.eta=1"], False),
+        (
+            [
+                "process.schedule=squaredcos_cap_v2",
+                "process.zero_terminal_snr=true",
+                "sampler.method=dpm_solver++",
+                "sampler.spacing=linspace",
+            ],
+            True,
+        ),
+        (["sampler.spacing=trailing", "sampler.steps=3"], True),  # from 666 diffusers goes to 333, and we to 332
+    ],
+)
+def test_an_exported_pipeline_is_sampled_as_the_run_was(tmp_path, words, notes):
+    directory, model = run_of(tmp_path, *(f"diffusion.{word}" for word in words))
+    said = export(directory, model, DATA, out := tmp_path / "out")
+    assert torch.equal(HLDM.from_pretrained(out).sample(2, seed=5), HLDM(model).sample(2, seed=5))
+    card = (out / "README.md").read_text()
+    assert ("other steps" in " ".join(said)) == ("other steps" in card) == notes
+    (out / "sampler.json").write_text("{}]")
+    with pytest.raises(UserError, match=r"sampler\.json is damaged"):
+        HLDM.from_pretrained(out)
+
+
 def test_nothing_of_the_users_machine_is_in_a_folder(tmp_path, monkeypatch):
     slurm = [
         "hardware=slurm_gpu",
@@ -253,9 +280,13 @@ def test_a_default_scale_of_a_vq_model_is_taken_for_one(tmp_path):
 def test_another_noise_schedule_is_refused(tmp_path):
     tiny_pipeline(tmp_path)
     file = tmp_path / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "beta_start": 0.00085, "beta_end": 0.012}))
-    with pytest.raises(UserError, match="noise schedule"):
-        HLDM.from_pretrained(tmp_path)
+    usual = json.loads(file.read_text())
+    for strange in ({"beta_schedule": "linear"}, {"num_train_timesteps": 500}, {"rescale_betas_zero_snr": True}):
+        file.write_text(json.dumps(usual | strange))
+        with pytest.raises(UserError, match="noise schedule"):
+            HLDM.from_pretrained(tmp_path)
+    file.write_text(json.dumps(usual | {"beta_start": 0.00085, "beta_end": 0.012}))
+    assert HLDM.from_pretrained(tmp_path).model.process.scheduler.betas[0] == pytest.approx(0.00085)
 
 
 @pytest.mark.parametrize(
