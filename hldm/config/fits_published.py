@@ -122,7 +122,7 @@ def schedule_of_unet(c: RunConfig, denoiser: PublishedUNet, process: TangentDDPM
         )
         return
     predictions = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
-    kind = content.get("prediction_type", "epsilon")
+    kind = str(content.get("prediction_type", "epsilon"))
     theirs = {
         "schedule": name,
         "prediction": predictions.get(kind, kind),
