@@ -311,6 +311,8 @@ def _refuse_changes_of_structure(typed: str, override: Override, options: Option
             raise UserError(sentence)
         sections = {name.rpartition(".")[0] for name in known}
         guess = key if key in known else closest(key, known.keys() - sections - options.groups.keys())
+        if guess and not closest(key.rpartition(".")[2], [guess.rpartition(".")[2]]):
+            guess = None  # what is alike is the section
         hint = f" Type {guess}={typed.partition('=')[2]}." if guess else ""
         raise UserError(
             f"{typed} would add a setting that nothing reads. Those that there are already are changed without a + "

@@ -6,6 +6,7 @@ import http.client
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -65,12 +66,15 @@ class Archive:
         for url in self.urls:
             try:
                 # another process may fetch it too: the name is there when the file is whole
-                write_atomically(path, lambda part, url=url: download_url(url, part.parent, part.name, self.md5))
+                write_atomically(path, partial(self._download, url))
                 return
             # no net, no such file, a wrong checksum (RuntimeError), a connection that breaks off
             except (URLError, OSError, RuntimeError, http.client.HTTPException) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"dataset={option} needs {self.name}, which cannot be fetched here ({reason}). {remedy}")
+
+    def _download(self, url: str, path: Path) -> None:
+        download_url(url, path.parent, path.name, self.md5)
 
 
 def of_mirrors(resources: Iterable[tuple[str, str]], mirrors: Iterable[str], kept: str) -> list[Archive]:

@@ -275,8 +275,7 @@ def round_trip(first_stage: nn.Module, folder: Path, most: int = 16) -> str:
     images = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         with suppress(UnreadableError):
-            pixels = prepared(file.read_bytes(), settings.sample_size, settings.in_channels)
-            images.append(torch.from_numpy(pixels.copy()))  # torch warns of what cannot be written to
+            images.append(torch.tensor(prepared(file.read_bytes(), settings.sample_size, settings.in_channels)))
         if len(images) == most:
             break
     if not images:

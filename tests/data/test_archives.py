@@ -195,7 +195,7 @@ def test_what_is_fetched_is_kept_and_what_cannot_be_is_explained(
     def fetch(url: str, root: Path, name: str, checksum: str) -> None:
         asked.append(url)
         root.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes((folder / name).read_bytes())
+        (root / name).write_bytes((folder / url.rpartition("/")[2]).read_bytes())
 
     monkeypatch.setattr("hldm.data.archives.download_url", fetch)
     for _ in range(2):
@@ -227,7 +227,7 @@ def test_another_place_is_tried_where_one_fails(tmp_path: Path, monkeypatch: pyt
     def fetch(url: str, root: Path, name: str, checksum: str) -> None:
         if "first" in url:
             raise RuntimeError("File not found or corrupted.")
-        root.mkdir(parents=True)
+        root.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"content")
 
     monkeypatch.setattr("hldm.data.archives.download_url", fetch)

@@ -61,8 +61,7 @@ def test_latents_are_the_same_wherever_they_are_kept(model, tmp_path, small_file
         assert same(expected, whole.rows(chosen))
         assert same(from_disk, expected)
         assert same(kept.rows(chosen), expected)
-        assert same(anew.rows(chosen), again)
-        for one, other in zip(again, expected, strict=True):
+        for one, other in (*zip(again, expected, strict=True), *zip(anew.rows(chosen), expected, strict=True)):
             if one is not None:  # batches of another size are rounded otherwise, which a step of float16 may show
                 torch.testing.assert_close(one, other, rtol=1e-3 if half else 1e-5, atol=1e-5)
     assert (same(whole, encode(model, DATA.train))) is not half
