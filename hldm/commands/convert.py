@@ -6,7 +6,7 @@
 A checkpoint of CompVis/latent-diffusion (.ckpt, .pt, .safetensors), of a whole model or a first stage alone, becomes
 the models of diffusers, with the running average of the U-Net's weights; weights=last takes those of the last step. The
 width of attention heads and the side of images are read from config.yaml beside it, or from config=…; else they are 32
-and 256, as in all of these models.
+and 256, as in those of CelebA-HQ, FFHQ and LSUN bedrooms. Settings there that change what the tensors mean are refused.
 Of a pickle only tensors are kept, and nothing in it is run. A folder of diffusers is written again in safetensors.
 Every tensor is used, or a group that is left out is named.
 
@@ -26,7 +26,10 @@ from hldm.errors import UserError
 from hldm.paths import expanded
 
 HEAD_CHANNELS, IMAGE_SIDE = 32, 256
-"""Of all published models without a condition."""
+"""Of celebahq256, ffhq256 and lsun_beds256. lsun_churches256 has blocks of another kind, which are refused."""
+
+OTHER_MAPPINGS = ("use_new_attention_order", "use_scale_shift_norm", "resblock_updown")
+"""Settings of a U-Net there with which the same tensors mean something else than is read here."""
 
 
 def existing(text: str) -> Path:
@@ -62,9 +65,12 @@ def main(argv: list[str]) -> None:
     )
     source, out = arguments["source"], arguments["out"]
     # torch only now: a wrong argument is answered at once
-    from hldm.interchange import convert, read_tensors, resaved, save_pipeline
+    from hldm.interchange import convert, has_first_stage, read_tensors, resaved, save_pipeline
 
+    images = arguments.get("images")
     if source.is_dir():
+        if images is not None and not has_first_stage(source):
+            raise UserError(f"images={images} go through a first stage, and {source} has none. Leave images= away.")
         report = resaved(source, out)
     else:
         file = arguments.get("config") or source.with_name("config.yaml")
@@ -73,30 +79,50 @@ def main(argv: list[str]) -> None:
             **(sizes(file) if file.is_file() else {}),
             averaged=arguments.get("weights", "average") == "average",
         )
+        if images is not None and converted.first_stage is None:
+            raise UserError(f"images={images} go through a first stage, and {source} has none. Leave images= away.")
         save_pipeline(converted, out)
         report = converted.report
     print(console.paragraphs("\n".join(report)))
-    if (images := arguments.get("images")) is not None:
+    if images is not None:
         from hldm.pipeline.pretrained import first_stage_in, round_trip
 
         print(console.paragraphs(round_trip(first_stage_in(out), images)))
     print(out)
 
 
-def sizes(file: Path) -> dict[str, int]:
-    """What a configuration of CompVis says of the model and no tensor does: width of attention heads, side of images.
+def sizes(file: Path) -> dict[str, Any]:
+    """What a configuration of CompVis says of the model and no tensor does: width of attention heads, side of images,
+    and what latents are multiplied by, where that is a number there.
 
     Raises:
-        UserError: it is no such file.
+        UserError: it is no such file, or of a model that is another one than its tensors are read as here.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        heads = _inside(content, "model.params.unet_config.params.num_head_channels", HEAD_CHANNELS)
+        unet = _inside(content, "model.params.unet_config.params", {})
+        heads = int(_inside(unet, "num_head_channels", -1))
         side = _inside(content, "model.params.first_stage_config.params.ddconfig.resolution", None)
         own = _inside(content, "model.params.ddconfig.resolution", IMAGE_SIDE)  # of a first stage alone
-        return {"head_channels": int(heads), "image_side": int(side or own)}
+        scale = _inside(content, "model.params.scale_factor", None)
+        found = {
+            "head_channels": heads if heads > 0 else HEAD_CHANNELS,
+            "image_side": int(side or own),
+            **({} if scale is None else {"scale": float(scale)}),
+        }
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise UserError(f"{file} is no configuration of latent diffusion ({type(error).__name__}).") from error
+    strange = [f"unet_config.params.{name}={unet[name]}" for name in OTHER_MAPPINGS if _inside(unet, name, False)]
+    if heads <= 0 and (number := _inside(unet, "num_heads", -1)) != -1:
+        strange.append(f"unet_config.params.num_heads={number} without num_head_channels")
+    if (target := _inside(content, "model.params.parameterization", "eps")) != "eps":
+        strange.append(f"parameterization={target}")
+    if strange:
+        raise UserError(
+            f"{file} describes a model whose tensors mean something else than is read here: {', '.join(strange)}. "
+            "diffusers has scripts that convert others; a folder that they write is read."
+        )
+    return found
 
 
 def _inside(content: Any, path: str, default: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, MultipleOf
+from annotated_types import Ge, Gt, Lt, MultipleOf
 from pydantic import AfterValidator, Field
 
 from hldm.config.autoencoder import Layout
@@ -170,6 +170,9 @@ TRAIN_STEPS = 1000
 """Steps of the noise schedule of `TangentDDPM`."""
 
 
+Beta = Annotated[Number, Gt(0), Lt(1)]
+
+
 class TangentDDPM(Process, target="hldm.diffusion.TangentDDPM"):
     """Ordinary diffusion in the normal coordinates of the latents; it depends on the origin."""
 
@@ -177,12 +180,17 @@ class TangentDDPM(Process, target="hldm.diffusion.TangentDDPM"):
         default="scaled_linear", description="noise schedule: that of latent diffusion, or the cosine one"
     )
     prediction: Literal["v", "epsilon", "x0"] = Field(default="v", description="what the network predicts")
+    beta_start: Beta = Field(default=0.0015, description="first β of schedule=scaled_linear", examples=[0.00085])
+    beta_end: Beta = Field(default=0.0195, description="last β of schedule=scaled_linear", examples=[0.012])
     min_snr_gamma: Positive | None = Field(
         default=None, description="γ of weighing the loss by min(SNR, γ), usually 5; null for none", examples=[5]
     )
     zero_terminal_snr: Switch = Field(
         default=False, description="the schedule ends in pure noise; not with prediction=epsilon"
     )
+
+    def unread(self) -> set[str]:
+        return set() if self.schedule == "scaled_linear" else {"beta_start", "beta_end"}
 
 
 class Sampler(Section, family=True):

@@ -1,11 +1,15 @@
 """Rules about published weights: what a folder of diffusers can be a part of."""
 
+import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from hldm.config.autoencoder import Published
 from hldm.config.conditioning import TextConditioning
-from hldm.config.diffusion import PublishedUNet, TangentDDPM, UNet
+from hldm.config.diffusion import TRAIN_STEPS, PublishedUNet, TangentDDPM, UNet
+from hldm.config.published import scaling, schedule
 from hldm.config.schema import RunConfig
+from hldm.console import shown
 
 
 def published(c: RunConfig) -> Iterator[str]:
@@ -54,8 +58,9 @@ def published_unet(c: RunConfig) -> Iterator[str]:
             )
         elif c.diffusion.latent_scale is None or not isinstance(process, TangentDDPM):
             yield (
-                "training.diffusion.steps=0 measures and trains nothing. Type diffusion=ldm, or diffusion=ddpm with "
-                "diffusion.latent_scale=<1 divided by the scaling_factor of the first stage>."
+                "training.diffusion.steps=0 measures and trains nothing. Type diffusion=ldm, and "
+                f"diffusion.latent_scale={scale_of(c):.6g}, with which the first stage's latents have the scale that "
+                "its denoisers see."
             )
     if not c.has_diffusion or not isinstance(denoiser, PublishedUNet):
         return
@@ -78,6 +83,8 @@ def published_unet(c: RunConfig) -> Iterator[str]:
         )
     if content.get("num_class_embeds") or content.get("class_embed_type"):
         yield f"{where} has embeddings of classes, which are not the data set's. Take a U-Net without."
+    if isinstance(process, TangentDDPM):
+        yield from schedule_of_unet(c, denoiser, process)
     text, reads = c.conditioning, content.get("cross_attention_dim", 1280)
     if name == "UNet2DModel" and c.conditioning.takes_labels:
         yield f"{where} is told nothing beside the noisy latent. Type conditioning=none."
@@ -86,3 +93,62 @@ def published_unet(c: RunConfig) -> Iterator[str]:
             f"{where} reads features of a text with {reads} channels. Type conditioning=text "
             f"conditioning.channels={reads}."
         )
+
+
+def scale_of(c: RunConfig) -> float:
+    """`diffusion.latent_scale` with which a denoiser sees the first stage's latents as one that was published for it.
+
+    1/scaling_factor where the latents are the folder's; on a ball they are multiplied by `autoencoder.scaling` already.
+    """
+    autoencoder = c.autoencoder
+    if not isinstance(autoencoder, Published):
+        return 1.0
+    factor = scaling(autoencoder.architecture or {})
+    return 1 / factor if c.has_flat_latents else (autoencoder.scaling or factor) / factor
+
+
+def schedule_of_unet(c: RunConfig, denoiser: PublishedUNet, process: TangentDDPM) -> Iterator[str]:
+    """The process is the one that a published U-Net was trained on, as far as its pipeline says which that was."""
+    content = schedule(Path(denoiser.folder)) if denoiser.folder else None
+    if content is None:
+        return
+    where = f"denoiser.folder={denoiser.folder}"
+    name, steps = content.get("beta_schedule", "linear"), content.get("num_train_timesteps", TRAIN_STEPS)
+    if name not in ("scaled_linear", "squaredcos_cap_v2") or steps != TRAIN_STEPS or content.get("trained_betas"):
+        yield (
+            f"{where} was trained on a noise schedule that is not here, {name} with {steps} steps (its "
+            f"scheduler_config.json); scaled_linear and squaredcos_cap_v2 with {TRAIN_STEPS} are. Take another U-Net, "
+            "or diffusion=flow to train it on."
+        )
+        return
+    predictions = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+    kind = str(content.get("prediction_type", "epsilon"))
+    theirs = {
+        "schedule": name,
+        "prediction": predictions.get(kind, kind),
+        "zero_terminal_snr": bool(content.get("rescale_betas_zero_snr")),
+    }
+    if name == "scaled_linear":
+        theirs |= {"beta_start": content.get("beta_start", 0.0001), "beta_end": content.get("beta_end", 0.02)}
+    to_type = [
+        f"diffusion.process.{key}={shown(value)}" for key, value in theirs.items() if not _is(process, key, value)
+    ]
+    scale = c.diffusion.latent_scale
+    if (
+        isinstance(c.autoencoder, Published)
+        and scale is not None
+        and not math.isclose(scale, scale_of(c), rel_tol=0.01)
+    ):
+        to_type.append(f"diffusion.latent_scale={scale_of(c):.6g}")
+    if to_type:
+        yield (
+            f"{where} was trained on another process than this one, as scheduler_config.json and the first stage's "
+            f"config.json say. Type {' '.join(to_type)}."
+        )
+
+
+def _is(process: TangentDDPM, key: str, value: object) -> bool:
+    ours: object = getattr(process, key)
+    if isinstance(ours, float) and isinstance(value, int | float):
+        return math.isclose(ours, value, rel_tol=1e-3)
+    return ours == value

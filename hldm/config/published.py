@@ -70,6 +70,32 @@ def architecture(path: Path, key: str = "first_stage") -> dict[str, Any] | None:
         raise UserError(f"{key}={path}: in its {file.name} {error}. Copy the folder anew.") from None
 
 
+def schedule(folder: Path) -> dict[str, Any] | None:
+    """The content of scheduler_config.json of the pipeline that a U-Net's folder lies in; None where there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = folder.parent / "scheduler" / "scheduler_config.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({type(error).__name__}). Copy it anew.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds no settings of a scheduler. Copy it anew.")
+    return content
+
+
+def scaling(content: Mapping[str, Any]) -> float:
+    """What a process multiplies the latents of this config.json by; 1 of a VQModel with its class's default, .18215."""
+    factor = content.get("scaling_factor") or 0.18215
+    is_number = isinstance(factor, int | float) and factor > 0
+    is_default = content.get("_class_name") == "VQModel" and factor == 0.18215
+    return 1.0 if is_default or not is_number else float(factor)
+
+
 COUNTS = ("latent_channels", "vq_embed_dim", "in_channels", "out_channels", "layers_per_block", "norm_num_groups")
 LISTS = {"block_out_channels": int, "down_block_types": str, "up_block_types": str}
 

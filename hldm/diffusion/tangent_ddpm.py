@@ -68,7 +68,8 @@ class TangentDDPM(Process):
     """DDPM (Ho et al. 2020) on schedulers of diffusers.
 
     Args:
-        schedule: "scaled_linear" (latent diffusion: √β linear from √.0015 to √.0195) or "squaredcos_cap_v2" (cosine).
+        schedule: "scaled_linear" (√β linear) or "squaredcos_cap_v2" (cosine).
+        beta_start, beta_end: first and last β of "scaled_linear"; those of latent diffusion's LSUN models by default.
         prediction: the network's target: "epsilon" (the noise), "x0" (the latent) or "v" = √ᾱ·ε − √(1 − ᾱ)·v
             (Salimans & Ho 2022).
         min_snr_gamma: γ > 0 weighs the loss by `min_snr_weight`; None leaves it unweighted.
@@ -82,6 +83,8 @@ class TangentDDPM(Process):
         self,
         *,
         schedule: Literal["scaled_linear", "squaredcos_cap_v2"] = "scaled_linear",
+        beta_start: float = 0.0015,
+        beta_end: float = 0.0195,
         prediction: Literal["epsilon", "v", "x0"] = "v",
         min_snr_gamma: float | None = None,
         zero_terminal_snr: bool = False,
@@ -91,8 +94,8 @@ class TangentDDPM(Process):
         self.min_snr_gamma = min_snr_gamma
         self.scheduler = DDPMScheduler(
             num_train_timesteps=self.train_steps,
-            beta_start=0.0015,
-            beta_end=0.0195,
+            beta_start=beta_start,
+            beta_end=beta_end,
             beta_schedule=schedule,
             prediction_type=PREDICTIONS[prediction],
             clip_sample=False,

@@ -4,7 +4,7 @@ What is read here is data. Nothing in a file is run, and every tensor is used or
 """
 
 from hldm.interchange.compvis import Converted, convert
-from hldm.interchange.folders import load_component, resaved, save_pipeline
+from hldm.interchange.folders import has_first_stage, load_component, resaved, save_pipeline
 from hldm.interchange.tensors import read_tensors
 
-__all__ = ["Converted", "convert", "load_component", "read_tensors", "resaved", "save_pipeline"]
+__all__ = ["Converted", "convert", "has_first_stage", "load_component", "read_tensors", "resaved", "save_pipeline"]

@@ -55,7 +55,12 @@ class Converted(NamedTuple):
 
 
 def convert(
-    tensors: Mapping[str, Tensor], *, head_channels: int = 32, image_side: int = 256, averaged: bool = True
+    tensors: Mapping[str, Tensor],
+    *,
+    head_channels: int = 32,
+    image_side: int = 256,
+    scale: float | None = None,
+    averaged: bool = True,
 ) -> Converted:
     """The models of a checkpoint. Every tensor is used, or a group that is named.
 
@@ -63,12 +68,36 @@ def convert(
         tensors: of the whole checkpoint, or of a first stage alone.
         head_channels: `num_head_channels` of the U-Net, which no tensor tells.
         image_side: height and width of the images that it was trained on, which no tensor tells either.
+        scale: `scale_factor`, what latents are multiplied by, where no tensor tells; 1 with a U-Net, as there, and of
+            a first stage alone its class's default.
         averaged: whether the U-Net's weights are the running average, where there is one.
 
     Raises:
         UserError: there are tensors that no part of these models has, or too few.
     """
-    left = dict(tensors)
+    if told := [name for name in tensors if name.startswith("cond_stage_model.") or ".transformer_blocks." in name]:
+        raise UserError(
+            f"{len(told)} tensors belong to no part of an unconditional latent diffusion model: {some(told)}. {OTHERS}"
+        )
+    try:
+        return _converted(dict(tensors), head_channels, image_side, scale, averaged)
+    except UserError:
+        raise
+    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+        reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise UserError(
+            f"The tensors are not those of latent diffusion's models ({reason}). The checkpoint is damaged, or of "
+            f"another architecture. {OTHERS}"
+        ) from error
+
+
+OTHERS = "Models with a condition, and others, are read as folders of diffusers, whose scripts convert them."
+
+
+def _converted(
+    left: dict[str, Tensor], head_channels: int, image_side: int, scale: float | None, averaged: bool
+) -> Converted:
+    """`convert`, which takes from the tensors what it uses."""
     report: list[str] = []
     raw = _taken(left, "model.diffusion_model.")
     average = _taken(left, "model_ema.diffusion_model")
@@ -89,9 +118,12 @@ def convert(
     training = {name: left.pop(name) for name in list(left) if TRAINING_ONLY.match(name)}
     parts = ("encoder.", "decoder.", "quantize.", "quant_conv.", "post_quant_conv.")
     of_first = {name: x for part in parts for name, x in _taken(left, prefix + part, keep=len(prefix)).items()}
-    scale = left.get("scale_factor")
+    if (measured := left.get("scale_factor")) is not None:
+        scale = float(measured)
+    elif scale is None and unet is not None:
+        scale = 1.0
     if of_first:
-        first_stage = _first_stage(of_first, float(scale) if scale is not None else None, image_side)
+        first_stage = _first_stage(of_first, scale, image_side)
         report.append(f"First stage, {type(first_stage).__name__}: {len(of_first)} tensors.")
     if training:
         report.append(
@@ -105,13 +137,10 @@ def convert(
         del left[name]
     if schedule:
         report.append(f"Left out: {len(schedule)} tensors of the noise schedule and of counters.")
-    text = [name for name in left if name.startswith("cond_stage_model.")]
-    if text or left or (unet is None and first_stage is None):
-        strange = text or list(left)
+    if left or (unet is None and first_stage is None):
         raise UserError(
-            f"{len(strange)} tensors belong to no part of an unconditional latent diffusion model: {some(strange)}. "
-            "Models with a condition are read as folders of diffusers, whose scripts convert them."
-            if strange
+            f"{len(left)} tensors belong to no part of an unconditional latent diffusion model: {some(left)}. {OTHERS}"
+            if left
             else "There is neither a U-Net nor a first stage of latent diffusion among the tensors."
         )
     return Converted(unet, first_stage, scheduler, report)

@@ -10,6 +10,8 @@ from diffusers import LDMPipeline
 from safetensors import SafetensorError
 from torch import nn
 
+from hldm.config.published import CLASSES as FIRST_STAGES
+from hldm.config.published import FIRST_STAGE_PARTS
 from hldm.errors import UserError
 from hldm.interchange.compvis import Converted, some
 
@@ -65,22 +67,63 @@ def resaved(folder: Path, out: Path) -> list[str]:
         model: Any = load_component(folder, only_safetensors=False)
         model.save_pretrained(out)
         return [f"{type(model).__name__}: {len(model.state_dict())} tensors."]
-    found = sorted(path.parent for path in folder.glob("*/config.json"))
-    report = []
-    for part in found:
-        name = json.loads((part / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    parts = {part: _class_of(part) for part in sorted(folder.glob("[!.]*/"))}
+    if not any(name in CLASSES for name in parts.values()):
+        raise UserError(f"{folder} has no model of diffusers in it: a config.json there, or in a folder inside.")
+    report: list[str] = []
+    for part, name in parts.items():
+        schedule = Path(part.name) / "scheduler_config.json"
         if name in CLASSES:
             report += [f"{part.name}/: {sentence}" for sentence in resaved(part, out / part.name)]
+        elif (folder / schedule).is_file():
+            _copied(folder / schedule, out / schedule)
+            report.append(f"{schedule}: copied.")
         else:
             report.append(f"Left out: {part.name}/, which is no {', '.join(CLASSES[:-1])} or {CLASSES[-1]}.")
-    if not any((out / part.name).is_dir() for part in found):
-        raise UserError(f"{folder} has no model of diffusers in it: a config.json there, or in a folder inside.")
-    for name in ("model_index.json", "scheduler/scheduler_config.json"):
-        if (folder / name).is_file():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, out / name)
-            report.append(f"{name}: copied.")
+    index = folder / "model_index.json"
+    if index.is_file():
+        # part → [library, class], and [null, null] for a part that there is not
+        named = {name for name, value in _content(index).items() if isinstance(value, list) and any(value)}
+        if missing := sorted(name for name in named if not (out / name).is_dir()):
+            report.append(f"Left out: model_index.json, which names {', '.join(missing)} too.")
+        else:
+            _copied(index, out / index.name)
+            report.append("model_index.json: copied.")
     return report
+
+
+def has_first_stage(folder: Path) -> bool:
+    """Whether a folder is that of a first stage, or of a pipeline with one."""
+    return any(_class_of(part) in FIRST_STAGES for part in (folder, *(folder / name for name in FIRST_STAGE_PARTS)))
+
+
+def _class_of(folder: Path) -> str | None:
+    """The class of diffusers that config.json names; None where there is no such file, or it names none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    file = folder / "config.json"
+    name = _content(file).get("_class_name") if file.is_file() else None
+    return name if isinstance(name, str) else None
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """What a file of settings says; nothing where it holds no settings.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({type(error).__name__}). Copy the folder anew.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _copied(file: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, to)
 
 
 def save_pipeline(converted: Converted, out: Path) -> None:

@@ -5,6 +5,7 @@ again then, with every class but those that tensors are made of replaced by one 
 """
 
 import pickle
+import struct
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,6 +64,13 @@ TENSORS_ONLY = SimpleNamespace(Unpickler=TensorUnpickler, load=_load, __name__="
 """What torch.load takes for pickle."""
 
 
+DAMAGED = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+    *(SafetensorError, pickle.UnpicklingError, struct.error),
+)
+"""What reading a damaged file may end with: a pickle is a program, and may go wrong as one."""
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file, on the CPU, by their names; those of `state_dict` where there is one.
 
@@ -73,7 +81,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         return _tensors_of(_torch_content(path))
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} cannot be read as a file of weights ({reason}). Copy it anew; .safetensors, .ckpt, .pt, .pth and "

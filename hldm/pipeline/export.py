@@ -3,10 +3,12 @@
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
 from torch import Tensor, nn
 
@@ -15,14 +17,15 @@ from hldm.autoencoder import Autoencoder, PublishedAutoencoder, VQAutoencoder
 from hldm.autoencoder.convolutional import PixelFolding
 from hldm.conditioning import Unconditional
 from hldm.config.autoencoder import VQ, Published
+from hldm.config.conditioning import TextConditioning
+from hldm.config.diffusion import TRAIN_STEPS, UNet
 from hldm.config.diffusion import DiffusionSampler as SamplerSection
-from hldm.config.diffusion import UNet
-from hldm.config.schema import RunConfig
+from hldm.config.schema import Hardware, NoTracker, RunConfig
 from hldm.data import Dataset
 from hldm.diffusion import PublishedUNet, TangentDDPM, UNetDenoiser
-from hldm.diffusion.tangent_ddpm import SCHEDULERS
+from hldm.diffusion.tangent_ddpm import SCHEDULERS, timesteps
 from hldm.model import LatentDiffusion, LatentModel
-from hldm.pipeline.pretrained import FACTS, WEIGHTS
+from hldm.pipeline.pretrained import FACTS, SAMPLER, WEIGHTS
 from hldm.run.directory import MODEL, RunDirectory
 
 SPACINGS = {
@@ -48,17 +51,26 @@ def export(run: RunDirectory, model: LatentModel, dataset: Dataset, out: Path) -
     """
     config = run.config
     reasons = list(obstacles(model, config))
+    note = ""
     out.mkdir(parents=True, exist_ok=True)
     if not reasons:
         assert isinstance(model, LatentDiffusion)
         pipeline(model, config).save_pretrained(out, safe_serialization=True)
-        said = ["A pipeline of diffusers: LDMPipeline.from_pretrained(folder) samples from it."]
-        if config.diffusion.sampler is not None and _spacing(config) not in SPACINGS:
-            said.append("diffusers has no quadratic spacing of steps: the scheduler there takes trailing ones.")
+        section = config.diffusion.sampler
+        assert section is not None
+        own = {name: value for name, value, _ in section.fields()}
+        (out / SAMPLER).write_text(json.dumps(own, indent=1) + "\n", encoding="utf-8")
+        note = other_steps(model, config)
+        said = [
+            "A pipeline of diffusers: LDMPipeline.from_pretrained(folder) samples from it.",
+            *([note] if note else []),
+        ]
     else:
         shutil.copyfile(run.path / MODEL, out / WEIGHTS)
-        shared = config.model_copy(update={"first_stage": None})
-        RunDirectory.create(out, type(config).model_validate(_without_places(shared.dump())))
+        # as text and not as a configuration, whose paths are absolute
+        (out / "config.yaml").write_text(
+            yaml.safe_dump(for_others(config), sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
         facts = {
             "name": dataset.name,
             "image_shape": dataset.image_shape,
@@ -67,7 +79,12 @@ def export(run: RunDirectory, model: LatentModel, dataset: Dataset, out: Path) -
         }
         (out / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         said = ["A folder of ours, HLDM.from_pretrained(folder). It is no pipeline of diffusers:", *reasons]
-    (out / "README.md").write_text(card(run, dataset, is_pipeline=not reasons), encoding="utf-8")
+        if (text := text_model(config)) is not None:
+            said.append(
+                f"It reads text with {text}, which is not in the folder. Whoever loads it needs that model: as "
+                f"{Path(text).name}/ in this folder, or in their cache of the hub."
+            )
+    (out / "README.md").write_text(card(run, dataset, is_pipeline=not reasons, note=note), encoding="utf-8")
     return said
 
 
@@ -108,8 +125,11 @@ def obstacles(model: LatentModel, config: RunConfig) -> Iterator[str]:
 def pipeline(model: LatentDiffusion, config: RunConfig) -> LDMPipeline:
     """The model as diffusers has it."""
     first_stage = first_stage_of(model.autoencoder, config)
-    first_stage.register_to_config(scaling_factor=float(1 / model.latent_scale))
-    return LDMPipeline(vqvae=first_stage, unet=unet_of(model), scheduler=scheduler_of(model, config))
+    unet = unet_of(model)
+    # _name_or_path says where a folder lay that weights were read from
+    first_stage.register_to_config(scaling_factor=float(1 / model.latent_scale), _name_or_path="")
+    unet.register_to_config(_name_or_path="")
+    return LDMPipeline(vqvae=first_stage, unet=unet, scheduler=scheduler_of(model, config))
 
 
 def first_stage_of(autoencoder: Autoencoder, config: RunConfig) -> Any:
@@ -195,25 +215,54 @@ def scheduler_of(model: LatentDiffusion, config: RunConfig) -> Any:
     return SCHEDULERS[section.method].from_config(process.scheduler.config, **own)
 
 
-def _spacing(config: RunConfig) -> str:
-    section = config.diffusion.sampler
-    return section.spacing if isinstance(section, SamplerSection) else "trailing"
+def other_steps(model: LatentDiffusion, config: RunConfig) -> str:
+    """A sentence where the scheduler of diffusers visits other steps than the run's sampler, else ""."""
+    section, scheduler = config.diffusion.sampler, scheduler_of(model, config)
+    assert isinstance(section, SamplerSection)
+    n, ours = section.steps, timesteps(section.spacing, section.steps)
+    scheduler.set_timesteps(n)
+    theirs = [float(step) for step in scheduler.timesteps]
+    # some take steps between two of the schedule
+    is_same = len(theirs) == n and all(abs(a - b) <= 0.5 for a, b in zip(ours, theirs, strict=True))
+    if section.method == "ddim":  # which goes back by this many wherever its next step is
+        is_same = is_same and all(a - b == TRAIN_STEPS // n for a, b in pairwise(ours))
+    if is_same:
+        return ""
+    lacking = "" if section.spacing in SPACINGS else f" (it has no {section.spacing} spacing)"
+    return (
+        f"The scheduler of diffusers takes other steps than the {n} that this run was judged with{lacking}, so its "
+        "samples differ. HLDM.from_pretrained(folder) takes the run's own."
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- a folder of ours
 
 
+def for_others(config: RunConfig) -> dict[str, Any]:
+    """The configuration as a folder for others has it: without places, machines, users and their cluster."""
+    shared = config.model_copy(update={"first_stage": None, "hardware": Hardware(), "tracking": NoTracker()})
+    content: dict[str, Any] = _without_places(shared.dump())
+    return {**content, "paths": {"outputs": "outputs"}}
+
+
+def text_model(config: RunConfig) -> str | None:
+    """The trained text model that is needed beside the weights, a name on the hub or the name of a folder."""
+    text = config.conditioning
+    name = text.pretrained if isinstance(text, TextConditioning) and config.has_diffusion else None
+    return None if name is None else str(_without_places(name))
+
+
 def _without_places(node: Any) -> Any:
     """The configuration with every absolute path cut to its last part: where things lay says something of a machine."""
     if isinstance(node, dict):
-        return {key: _without_places(value) for key, value in node.items()}
+        return {key: _without_places(value) for key, value in node.items() if key != "_name_or_path"}
     if isinstance(node, list):
         return [_without_places(value) for value in node]
     return Path(node).name if isinstance(node, str) and node.startswith("/") else node
 
 
-def card(run: RunDirectory, dataset: Dataset, *, is_pipeline: bool) -> str:
-    """The model card: what it is, what it scored, and how to load it."""
+def card(run: RunDirectory, dataset: Dataset, *, is_pipeline: bool, note: str = "") -> str:
+    """The model card: what it is, what it scored, and how to load it; and a sentence about that."""
     config, results = run.config, run.results or {}
     metrics = results.get("metrics", {})
     shown = {name: value for name, value in metrics.items() if name in SHOWN}
@@ -259,6 +308,7 @@ def card(run: RunDirectory, dataset: Dataset, *, is_pipeline: bool) -> str:
         load,
         "```",
         "",
+        *([note, ""] if note else []),
         "| metric | value |",
         "|---|---|",
         *(f"| {name} | {value:.4g} |" for name, value in sorted(shown.items())),

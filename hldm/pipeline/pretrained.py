@@ -19,9 +19,12 @@ from torch import Tensor, nn
 from hldm.autoencoder import PublishedAutoencoder
 from hldm.conditioning import Subjects, Unconditional
 from hldm.config.autoencoder import Published
+from hldm.config.conditioning import TextConditioning
 from hldm.config.conditioning import Unconditional as NoCondition
+from hldm.config.diffusion import DiffusionSampler as SamplerSection
 from hldm.config.diffusion import PublishedUNet as UNetSection
-from hldm.config.published import FIRST_STAGE_PARTS, latent_channels
+from hldm.config.published import FIRST_STAGE_PARTS, latent_channels, scaling
+from hldm.config.schema import RunConfig
 from hldm.data import Dataset
 from hldm.data.dataset import InMemorySplit
 from hldm.data.pictures import UnreadableError, prepared
@@ -42,6 +45,9 @@ WEIGHTS = "model.safetensors"
 """Weights of an exported folder, beside config.yaml and `FACTS`."""
 FACTS = "data.json"
 """What a model has to know of its data set: the shape of an image, and the classes."""
+
+SAMPLER = "sampler.json"
+"""The sampler of a run, beside the pipeline of diffusers that it was exported as, which has no place for it."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ class HLDM:
         if unet is None or first_stage is None or scheduler is None:
             raise UserError(f"{path} has no whole model of latent diffusion: U-Net, first stage and noise schedule.")
         model = of_diffusers(unet, first_stage, scheduler)
+        if (path / SAMPLER).is_file():
+            model.sampler = known_sampler(path / SAMPLER)
         return cls(model.to(torch.device(device)).eval().requires_grad_(False))
 
     @classmethod
@@ -94,7 +102,7 @@ class HLDM:
             dataset = build_dataset(config)
             return cls(load_model(config, dataset, path, device), dataset.classes)
         dataset = known_dataset(path)
-        model = build_model(config, dataset)
+        model = build_model(with_text_model(config, path), dataset)
         load_weights(path / WEIGHTS, model)
         return cls(model.to(device).eval().requires_grad_(False), dataset.classes)
 
@@ -137,6 +145,46 @@ def known_dataset(folder: Path) -> Dataset:
     return Dataset(facts["name"], shape, names, nothing, nothing, nothing, words)
 
 
+def known_sampler(file: Path) -> DiffusionSampler:
+    """The sampler that an exported pipeline names.
+
+    Raises:
+        UserError: it names none.
+    """
+    try:
+        section = SamplerSection.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged. Export the run again: hldm export.") from error
+    return DiffusionSampler(**{name: value for name, value, _ in section.fields()})
+
+
+def with_text_model(config: RunConfig, folder: Path) -> RunConfig:
+    """The configuration of an exported folder, and the text model that it reads with as this disk has it.
+
+    Raises:
+        UserError: it is neither in the folder nor in the cache of the hub.
+    """
+    text = config.conditioning
+    if not isinstance(text, TextConditioning) or text.pretrained is None:
+        return config
+    inside = folder / Path(text.pretrained).name
+    place = next((path for path in (inside, Path(text.pretrained)) if path.is_dir()), None)
+    if place is None:
+        from transformers.utils import cached_file
+
+        try:
+            file = cached_file(text.pretrained, "config.json", local_files_only=True)
+        except (OSError, ValueError):
+            file = None
+        if file is None:
+            raise UserError(
+                f"{folder} reads text with {text.pretrained}, which is not in it. Copy that text model with its "
+                f"tokenizer to {inside}, or download it to the cache of the hub."
+            )
+        place = Path(file).parent
+    return config.model_copy(update={"conditioning": text.model_copy(update={"pretrained": str(place)})})
+
+
 def first_stage_in(folder: Path) -> VQModel | AutoencoderKL:
     """The first stage of a folder of diffusers: a model's, or a pipeline's."""
     part = next((folder / name for name in FIRST_STAGE_PARTS if (folder / name).is_dir()), folder)
@@ -150,13 +198,7 @@ def of_diffusers(unet: Any, first_stage: nn.Module, scheduler: DDIMScheduler) ->
         UserError: its noise schedule is another one.
     """
     settings: Any = scheduler.config
-    schedule = (settings.beta_start, settings.beta_end, settings.beta_schedule)
-    predicted: Any = {theirs: ours for ours, theirs in PREDICTIONS.items()}[settings.prediction_type]
-    process = TangentDDPM(prediction=predicted)
-    if not torch.allclose(scheduler.betas, process.scheduler.betas, rtol=1e-4):
-        raise UserError(
-            f"The noise schedule of this model, {schedule}, is not latent diffusion's, √β linear from √.0015 to √.0195."
-        )
+    process = process_of(scheduler)
     autoencoder = published_autoencoder(first_stage, unet.config.sample_size)
     spacing = settings.timestep_spacing
     if spacing == "leading" and settings.steps_offset:
@@ -174,11 +216,36 @@ def of_diffusers(unet: Any, first_stage: nn.Module, scheduler: DDIMScheduler) ->
     return model
 
 
+def process_of(scheduler: DDIMScheduler) -> TangentDDPM:
+    """The process on the schedule that a scheduler of diffusers has.
+
+    Raises:
+        UserError: there is no such one here.
+    """
+    settings: Any = scheduler.config
+    predicted: Any = {theirs: ours for ours, theirs in PREDICTIONS.items()}.get(settings.prediction_type)
+    name, is_rescaled = settings.beta_schedule, bool(settings.rescale_betas_zero_snr)
+    if predicted and name in ("scaled_linear", "squaredcos_cap_v2") and not (is_rescaled and predicted == "epsilon"):
+        process = TangentDDPM(
+            schedule=name,
+            beta_start=settings.beta_start,
+            beta_end=settings.beta_end,
+            prediction=predicted,
+            zero_terminal_snr=is_rescaled,
+        )
+        ours, theirs = process.scheduler.betas, scheduler.betas
+        if ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=1e-4):
+            return process
+    raise UserError(
+        f"The noise schedule of this model, {name} with {len(scheduler.betas)} steps and a network of "
+        f"{settings.prediction_type}, is not here: scaled_linear and squaredcos_cap_v2 with 1000 steps are."
+    )
+
+
 def scaling_factor(first_stage: nn.Module) -> float:
     """What the process multiplies latents by; 1 of a VQModel whose config.json has its class's default, .18215."""
     settings: Any = first_stage.config
-    is_default = isinstance(first_stage, VQModel) and settings.scaling_factor == 0.18215
-    return 1.0 if is_default else float(settings.scaling_factor)
+    return scaling({**settings, "_class_name": type(first_stage).__name__})
 
 
 def published_autoencoder(first_stage: nn.Module, latent_side: int) -> PublishedAutoencoder:

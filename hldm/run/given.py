@@ -72,7 +72,7 @@ def _problems_of_folder(path: Path) -> Iterator[str]:
     elif not (path / WEIGHTS).is_file():
         yield (
             f"first_stage={path} has no {WEIGHTS}. Only safetensors are read: other formats can run code. "
-            "Download that file, or make it of another with `hldm convert source={path} out=<folder>`."
+            f"Download that file, or make it of another with `hldm convert source={path} out=<folder>`."
         )
 
 

@@ -1,5 +1,6 @@
 """`hldm convert`: what others have saved becomes folders in safetensors, and what became of each part is said."""
 
+import json
 from pathlib import Path
 
 import diffusers
@@ -33,6 +34,9 @@ def test_a_folder_of_older_files_becomes_safetensors(tmp_path: Path, capsys: pyt
     text = tmp_path / "old" / "text_encoder"
     text.mkdir()
     (text / "config.json").write_text('{"architectures": ["CLIPTextModel"]}')
+    (tmp_path / "old" / "tokenizer").mkdir()
+    index = {"vqvae": ["diffusers", "VQModel"], "tokenizer": ["transformers", "CLIPTokenizer"], "unet": [None, None]}
+    (tmp_path / "old" / "model_index.json").write_text(json.dumps(index))
     (tmp_path / "pictures").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "pictures" / "one.png")
@@ -43,6 +47,9 @@ def test_a_folder_of_older_files_becomes_safetensors(tmp_path: Path, capsys: pyt
     said = " ".join(capsys.readouterr().out.split())
     assert f"vqvae/: VQModel: {len(model.state_dict())} tensors." in said
     assert "Left out: text_encoder/" in said
+    assert "Left out: tokenizer/" in said
+    assert "Left out: model_index.json, which names tokenizer too." in said
+    assert not (tmp_path / "new" / "model_index.json").exists()
     assert "1 pictures there and back: PSNR" in said
     again = load_component(tmp_path / "new" / "vqvae")
     assert all(torch.equal(x, again.state_dict()[name]) for name, x in model.state_dict().items())
@@ -60,6 +67,46 @@ def test_what_no_tensor_tells_is_read_from_the_configuration(tmp_path: Path) -> 
     file.write_text("{")
     with pytest.raises(UserError, match="no configuration of latent diffusion"):
         convert.sizes(file)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("unet_config: {params: {num_heads: 8}}", "num_heads=8 without num_head_channels"),
+        ("unet_config: {params: {num_heads: 8, num_head_channels: -1}}", "num_heads=8"),
+        ("unet_config: {params: {use_new_attention_order: true}}", "use_new_attention_order=True"),
+        ("unet_config: {params: {use_scale_shift_norm: true}}", "use_scale_shift_norm=True"),
+        ("unet_config: {params: {resblock_updown: true}}", "resblock_updown=True"),
+        ("parameterization: x0", "parameterization=x0"),
+    ],
+)
+def test_settings_with_which_tensors_mean_something_else_are_refused(tmp_path: Path, model: str, said: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"model: {{params: {{{model}}}}}")
+    with pytest.raises(UserError, match=said):
+        convert.sizes(file)
+
+
+def test_the_scale_of_the_configuration_is_passed_on(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("model: {params: {scale_factor: 0.25, unet_config: {params: {num_heads: -1}}}}")
+    assert convert.sizes(file) == {"head_channels": 32, "image_side": 256, "scale": 0.25}
+
+
+def test_images_without_a_first_stage_are_said_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    with pytest.raises(UserError, match="has none"):
+        convert.main([f"source={tmp_path / 'unet'}", f"out={tmp_path / 'new'}", f"images={tmp_path}"])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_part_is_said(tmp_path: Path, content: str) -> None:
+    (tmp_path / "source" / "unet").mkdir(parents=True)
+    (tmp_path / "source" / "unet" / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"cannot be read|no model of diffusers"):
+        convert.main([f"source={tmp_path / 'source'}", f"out={tmp_path / 'new'}"])
 
 
 @pytest.mark.parametrize(

@@ -359,3 +359,8 @@ def test_ddim_takes_any_number_of_steps(steps):
     predict = exact(process, mean=0.7)
     v = DiffusionSampler(steps=steps).sample(process, Euclidean(4), predict, (2000, 4, 1, 1), generator())
     assert v.mean().item() == pytest.approx(0.7, abs=0.02)
+
+
+def test_the_ends_of_the_schedule_are_settings():
+    betas = TangentDDPM(beta_start=0.00085, beta_end=0.012).scheduler.betas
+    torch.testing.assert_close(betas[[0, -1]], torch.tensor([0.00085, 0.012]))

@@ -142,6 +142,45 @@ def test_every_tensor_that_has_no_place_is_named(changes, said):
         convert(checkpoint(**changes), head_channels=16)
 
 
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"decoder.conv_in.weight": torch.zeros(8, 16, 3, 3), "encoder.conv_in.weight": torch.zeros(1)}, "it has no"),
+        ({"model.diffusion_model.joint_blocks.0.x.weight": torch.zeros(1)}, "it has no input_blocks"),
+        # of Stable Diffusion 1.x, whose U-Net alone would be called damaged
+        (
+            {
+                "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_k.weight": torch.zeros(1),
+                "cond_stage_model.transformer.weight": torch.zeros(1),
+            },
+            "2 tensors belong to no part of an unconditional .* Models with a condition",
+        ),
+    ],
+    ids=["a first stage without post_quant_conv", "Stable Diffusion 3", "Stable Diffusion 1"],
+)
+def test_other_architectures_are_said(tensors, said):
+    with pytest.raises(UserError, match=said):
+        convert(tensors)
+
+
+def test_the_scale_is_the_tensors_then_the_configurations_then_one():
+    kl = {
+        name: x for name, x in checkpoint().items() if name.startswith("first_stage_model.") and "quantize" not in name
+    }
+    for name in [name for name in kl if ".encoder.conv_out." in name or ".quant_conv." in name]:
+        x = torch.cat([kl[name], kl[name]])
+        kl[name] = torch.cat([x, x], 1) if ".quant_conv." in name and x.ndim == 4 else x
+    unet = {name: x for name, x in checkpoint().items() if name.startswith("model.")}
+
+    def found(tensors, **settings):
+        return convert(tensors, head_channels=16, **settings).first_stage.config.scaling_factor
+
+    assert found(kl) == 0.18215
+    assert found({**kl, **unet}) == 1
+    assert found({**kl, **unet}, scale=0.25) == 0.25
+    assert found({**kl, **unet, "scale_factor": torch.tensor(0.5)}, scale=0.25) == 0.5
+
+
 class Callback:
     """An object of a class that a checkpoint may name; building it would be seen."""
 
@@ -170,7 +209,15 @@ def test_of_a_pickle_tensors_are_kept_and_nothing_is_run(tmp_path, as_zip):
     assert found["b"].dtype == torch.float16
 
 
-@pytest.mark.parametrize("content", [b"", b"not a file of torch", b"\x80\x02}q\x00."])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"not a file of torch", b"\x80\x02}q\x00."),
+        b"\x80\x02K\x01)R.",  # calls a number
+        b"\x80\x02K\x01K\x02b.",  # gives a number a state
+        b"\x80\x02a.",  # takes from an empty stack
+    ],
+)
 def test_what_is_no_file_of_tensors_is_said(tmp_path, content):
     path = tmp_path / "model.ckpt"
     path.write_bytes(content)

@@ -13,8 +13,8 @@ from hldm.diffusion import DiffusionSampler, PublishedUNet
 from hldm.errors import UserError
 from hldm.interchange import load_component
 from hldm.pipeline.build import build_model
-from hldm.pipeline.export import export
-from hldm.pipeline.pretrained import HLDM
+from hldm.pipeline.export import export, for_others, text_model
+from hldm.pipeline.pretrained import HLDM, _section, with_text_model
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.training import save_weights
 from tests.fake_data import in_memory
@@ -105,6 +105,74 @@ def test_a_curved_run_becomes_a_folder_that_needs_no_data(tmp_path):
     (out / "data.json").unlink()
     with pytest.raises(UserError, match=r"data\.json is missing"):
         HLDM.from_pretrained(out)
+
+
+@pytest.mark.parametrize(
+    ("words", "notes"),
+    [
+        (["process.prediction=epsilon", "sampler.spacing=leading_1", "sampler.eta=1"], False),
+        (
+            [
+                "process.schedule=squaredcos_cap_v2",
+                "process.zero_terminal_snr=true",
+                "sampler.method=dpm_solver++",
+                "sampler.spacing=linspace",
+            ],
+            True,
+        ),
+        (["sampler.spacing=trailing", "sampler.steps=3"], True),  # from 666 diffusers goes to 333, and we to 332
+    ],
+)
+def test_an_exported_pipeline_is_sampled_as_the_run_was(tmp_path, words, notes):
+    directory, model = run_of(tmp_path, *(f"diffusion.{word}" for word in words))
+    said = export(directory, model, DATA, out := tmp_path / "out")
+    assert torch.equal(HLDM.from_pretrained(out).sample(2, seed=5), HLDM(model).sample(2, seed=5))
+    card = (out / "README.md").read_text()
+    assert ("other steps" in " ".join(said)) == ("other steps" in card) == notes
+    (out / "sampler.json").write_text("{}]")
+    with pytest.raises(UserError, match=r"sampler\.json is damaged"):
+        HLDM.from_pretrained(out)
+
+
+def test_nothing_of_the_users_machine_is_in_a_folder(tmp_path, monkeypatch):
+    slurm = [
+        "hardware=slurm_gpu",
+        "hardware.slurm.partition=secret-gpus",
+        "tracking=wandb",
+        "tracking.entity=secret-team",
+    ]
+    (home := tmp_path / "secret").mkdir()
+    monkeypatch.chdir(home)
+    directory, model = run_of(home, "geometry=poincare", "dataset.path=secret-pictures", *slurm)
+    export(directory, model, DATA, out := tmp_path / "out")
+    monkeypatch.chdir(out)
+    content = (out / "config.yaml").read_text() + (out / "README.md").read_text()
+    assert str(tmp_path) not in content
+    assert "secret-gpus" not in content
+    assert "secret-team" not in content
+    assert HLDM.from_pretrained(out).sample(1).shape == (1, 3, SIDE, SIDE)
+
+
+def test_where_weights_lay_is_in_no_model_of_a_pipeline(tmp_path):
+    directory, model = run_of(tmp_path, "diffusion.sampler.spacing=trailing")
+    tiny_unet(**BLOCKS).save_pretrained(tmp_path / "unet")
+    unet = load_component(tmp_path / "unet")
+    model.denoiser = PublishedUNet(_section(unet), layout=model.layout, classes=1)
+    model.denoiser.unet = unet
+    export(directory, model, DATA, tmp_path / "out")
+    assert not [file for file in (tmp_path / "out").rglob("*.json") if str(tmp_path) in file.read_text()]
+
+
+def test_a_text_model_that_is_not_in_the_folder_is_said(tmp_path):
+    (words := tmp_path / "words").mkdir()
+    config = compose([*SMALL, "conditioning=text_names", f"conditioning.pretrained={words}"])
+    words.rmdir()
+    assert text_model(config) == "words"
+    assert str(tmp_path) not in str(for_others(config))
+    with pytest.raises(UserError, match="reads text with"):
+        with_text_model(config, tmp_path / "out")
+    (mine := tmp_path / "out" / "words").mkdir(parents=True)
+    assert with_text_model(config, tmp_path / "out").conditioning.pretrained == str(mine)
 
 
 @pytest.mark.parametrize(
@@ -212,9 +280,13 @@ def test_a_default_scale_of_a_vq_model_is_taken_for_one(tmp_path):
 def test_another_noise_schedule_is_refused(tmp_path):
     tiny_pipeline(tmp_path)
     file = tmp_path / "scheduler" / "scheduler_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "beta_start": 0.00085, "beta_end": 0.012}))
-    with pytest.raises(UserError, match="noise schedule"):
-        HLDM.from_pretrained(tmp_path)
+    usual = json.loads(file.read_text())
+    for strange in ({"beta_schedule": "linear"}, {"num_train_timesteps": 500}, {"rescale_betas_zero_snr": True}):
+        file.write_text(json.dumps(usual | strange))
+        with pytest.raises(UserError, match="noise schedule"):
+            HLDM.from_pretrained(tmp_path)
+    file.write_text(json.dumps(usual | {"beta_start": 0.00085, "beta_end": 0.012}))
+    assert HLDM.from_pretrained(tmp_path).model.process.scheduler.betas[0] == pytest.approx(0.00085)
 
 
 @pytest.mark.parametrize(

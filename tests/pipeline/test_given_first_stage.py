@@ -170,6 +170,13 @@ def test_grey_images_go_through_three_channels(tmp_path):
     torch.testing.assert_close(decoded, theirs[..., 2:-2, 2:-2].clamp(0, 1))
 
 
+def test_what_has_no_safetensors_is_said_with_its_name(tmp_path):
+    folder, _ = published(tmp_path / "published")
+    (folder / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(UserError, match=rf"hldm convert source={folder} out="):
+        refuse([compose(["autoencoder=published", f"first_stage={folder}", "tracking=none"])], Options())
+
+
 def test_damaged_weights_are_named(tmp_path):
     folder, _ = published(tmp_path / "published")
     file = folder / "diffusion_pytorch_model.safetensors"

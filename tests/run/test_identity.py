@@ -95,6 +95,8 @@ def test_what_changes_a_result_counts(key: str, value: Any, configs: dict[str, R
     [
         ("process.prediction", "x0"),
         ("process.min_snr_gamma", 5),
+        ("process.beta_start", 0.00085),
+        ("process.beta_end", 0.012),
         ("process.zero_terminal_snr", True),
         ("sampler.eta", 1.0),
         ("sampler.method", "unipc"),
