@@ -70,9 +70,7 @@ def test_encodings_and_the_mean_go_by_chunks(
         for all_rows, rows in zip(whole, some, strict=True):
             assert all_rows is not None
             assert rows is not None
-            torch.testing.assert_close(rows[chosen], all_rows[chosen])
-            rows[chosen] = 0
-            assert not rows.any()
+            torch.testing.assert_close(rows, all_rows[chosen])
     monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 10 * 784)
     assert isinstance(streamed.train, FolderSplit)
     streamed.train.reads.clear()
