@@ -24,6 +24,8 @@ LONGEST = [
     "test_slurm_jobs.py",
     "test_readme.py",
     "test_shapes.py",
+    "test_ranks.py",
+    "test_vectors.py",
     "test_docs.py",
     "test_run.py",
     "test_codebooks.py",
