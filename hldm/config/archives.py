@@ -7,49 +7,21 @@ from annotated_types import Ge, Le
 from pydantic import Field
 
 from hldm.config.base import Switch, UserPath, Whole
-from hldm.config.dataset import Dataset
+from hldm.config.dataset import Published
 
 VALIDATION = "last training images that are set aside for choices"
 Validation = Annotated[Whole, Ge(0), Le(40_000)]
 
 
-class Archived(Dataset):
+class Archived(Published):
     """Pictures in published archives: of a folder, or fetched from where torchvision fetches them."""
 
     reads_files = True
-    size: ClassVar[tuple[int, int]] = (60_000, 10_000)
-    """Training and test images, as published."""
-
     folder: UserPath | None = Field(
         default=None, description="a folder with the archives; null: they are fetched", examples=["data"]
     )
     validation_images: Validation = Field(default=5000, description=VALIDATION, examples=[5000])
     flips: Switch = Field(default=False, description="whether training also sees each image in the mirror")
-
-    @property
-    def image_side(self) -> int:
-        return 28
-
-    @property
-    def image_channels(self) -> int:
-        return 1
-
-    @property
-    def published(self) -> tuple[int, int]:
-        """Training and test images, as published."""
-        return self.size
-
-    @property
-    def training_images(self) -> int:
-        return self.published[0] - self.validation_images
-
-    @property
-    def test_images(self) -> int:
-        return self.published[1]
-
-    @property
-    def has_validation(self) -> bool:
-        return self.validation_images > 0
 
     @property
     def floor_images(self) -> int:

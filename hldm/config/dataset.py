@@ -1,7 +1,7 @@
 """The data set."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, Field
@@ -69,7 +69,42 @@ class Dataset(Section, family=True):
         return self.training_images
 
 
-class MNIST(Dataset, target="hldm.data.mnist"):
+class Published(Dataset):
+    """Images as somebody published them, of whose training images the last ones are set aside: grey, 28 × 28."""
+
+    size: ClassVar[tuple[int, int]] = (60_000, 10_000)
+    """Training and test images, as published."""
+
+    if TYPE_CHECKING:
+        validation_images: int
+
+    @property
+    def image_side(self) -> int:
+        return 28
+
+    @property
+    def image_channels(self) -> int:
+        return 1
+
+    @property
+    def published(self) -> tuple[int, int]:
+        """Training and test images, as published."""
+        return self.size
+
+    @property
+    def training_images(self) -> int:
+        return self.published[0] - self.validation_images
+
+    @property
+    def test_images(self) -> int:
+        return self.published[1]
+
+    @property
+    def has_validation(self) -> bool:
+        return self.validation_images > 0
+
+
+class MNIST(Published, target="hldm.data.mnist"):
     """60,000 training and 10,000 test digits."""
 
     has_digits = True
@@ -82,26 +117,6 @@ class MNIST(Dataset, target="hldm.data.mnist"):
     validation_images: Annotated[Whole, Ge(0), Le(50_000)] = Field(
         default=0, description="last training images that are set aside for choices", examples=[5000]
     )
-
-    @property
-    def image_side(self) -> int:
-        return 28
-
-    @property
-    def image_channels(self) -> int:
-        return 1
-
-    @property
-    def training_images(self) -> int:
-        return 60_000 - self.validation_images
-
-    @property
-    def test_images(self) -> int:
-        return 10_000
-
-    @property
-    def has_validation(self) -> bool:
-        return self.validation_images > 0
 
     @property
     def floor_images(self) -> int:
