@@ -112,15 +112,18 @@ class Folder(Pictures, target="hldm.data.folder"):
 
 
 class LSUN(Pictures, target="hldm.data.lsun"):
-    """LSUN's scenes as they are published (Yu et al. 2015): an LMDB of encoded pictures for each category and part.
+    """LSUN as it is published (Yu et al. 2015): LMDBs of encoded pictures, two for each scene, one for each object.
 
     Training images are the published training set but for some that are set aside; test images are the published
-    validation set, 300 of each category. Those are too few for FID, so samples are held against training images.
+    validation set, 300 of each scene. Objects have none, so 300 of each are set aside for it. Those are too few for
+    FID, so samples are held against training images.
     """
+
+    VALIDATION_OF_A_SCENE: ClassVar[int] = 300
 
     path: UserPath | None = Field(
         default=None,
-        description="folder with <category>_train_lmdb and <category>_val_lmdb, which are needed",
+        description="folder with <scene>_train_lmdb and <scene>_val_lmdb, or <object>, which are needed",
         examples=["data/lsun"],
     )
     categories: tuple[Word, ...] = Field(
@@ -136,9 +139,16 @@ class LSUN(Pictures, target="hldm.data.lsun"):
         default=50_000, description="training images, at most, that samples are held against", examples=[50_000]
     )
 
+    def is_object(self, category: str) -> bool:
+        """Whether it has one LMDB, under its own name."""
+        return Path(self.path or "", category, "data.mdb").is_file()
+
     def folders(self, part: str) -> list[Path]:
-        """The LMDB of each category: part is "train" or "val"."""
-        return [Path(self.path or "", f"{category}_{part}_lmdb") for category in self.categories]
+        """The LMDBs of the categories: part is "train", one for each, or "val", one for each scene."""
+        root = Path(self.path or "")
+        if part == "train":
+            return [root / (name if self.is_object(name) else f"{name}_train_lmdb") for name in self.categories]
+        return [root / f"{name}_val_lmdb" for name in self.categories if not self.is_object(name)]
 
     @property
     def has_validation(self) -> bool:
@@ -154,8 +164,8 @@ class LSUN(Pictures, target="hldm.data.lsun"):
         """What is wrong with the folder, in a sentence; None where it can be read."""
         first = self.categories[0]
         remedy = (
-            f"Fetch http://dl.yf.io/lsun/scenes/{first}_train_lmdb.zip and …/{first}_val_lmdb.zip, unpack both into a "
-            "folder and type dataset.path=<it>."
+            f"Fetch http://dl.yf.io/lsun/scenes/{first}_train_lmdb.zip and …/{first}_val_lmdb.zip, or for an object "
+            f"http://dl.yf.io/lsun/objects/{first}.zip, unpack them into a folder and type dataset.path=<it>."
         )
         if self.path is None:
             return f"dataset=lsun needs the folder with its LMDBs. {remedy}"

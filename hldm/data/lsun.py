@@ -66,7 +66,7 @@ def environment(folder: Path) -> Any:
     """The LMDB in a folder, opened when it is first asked for and then kept open."""
     import lmdb
 
-    key = str(folder)
+    key = str(folder.resolve())  # lmdb opens a file once in a process
     if key not in _open:
         _open[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, max_readers=1)
     return _open[key]
@@ -137,7 +137,7 @@ def _write_keys(folder: Path, entries: int, file: Path) -> None:
 
 
 def lsun(settings: LSUN, *, cache: Path, readers: int = 0) -> Dataset:
-    """Scenes of one category or several, a class each, streamed.
+    """Scenes or objects of one category or several, a class each, streamed.
 
     Args:
         settings: the folder, categories, preprocessing, how many training images are set aside, and how many of the
@@ -151,42 +151,53 @@ def lsun(settings: LSUN, *, cache: Path, readers: int = 0) -> Dataset:
     if said := settings.missing():
         raise UserError(said)
     channels = settings.image_channels
-    trained, published = (
-        Database(settings.folders(part), [keys_of(folder, cache) for folder in settings.folders(part)])
-        for part in ("train", "val")
-    )
-    total = len(trained)
-    if total - settings.validation_images < 2:
+    trained = settings.folders("train")
+    folders = [*trained, *settings.folders("val")]
+    source = Database(folders, [keys_of(folder, cache) for folder in folders])
+    is_object = [settings.is_object(category) for category in settings.categories]
+    class_of = torch.tensor([*range(len(trained)), *(i for i, single in enumerate(is_object) if not single)])
+
+    def classes(entries: Tensor) -> Tensor:
+        return class_of[np.searchsorted(source.ends, entries.numpy(), side="right")]
+
+    def shuffled(first: int, end: int) -> Tensor:
+        """As keys may be in the order of anything."""
+        return first + torch.randperm(end - first, generator=Generator().manual_seed(0))
+
+    total = source.ends[len(trained) - 1]
+    order, test = shuffled(0, total), shuffled(total, len(source))
+    for label in (i for i, single in enumerate(is_object) if single):
+        own = (classes(order) == label).nonzero().flatten()[: settings.VALIDATION_OF_A_SCENE]
+        test = torch.cat([test, order[own]])
+        order = order[~torch.isin(torch.arange(len(order)), own)]
+    if len(order) - settings.validation_images < 2:
         raise UserError(
-            f"dataset.validation_images={settings.validation_images} leaves nothing to train on of {total} images. "
-            f"Type dataset.validation_images={total // 20}."
+            f"dataset.validation_images={settings.validation_images} leaves nothing to train on of {len(order)} "
+            f"images. Type dataset.validation_images={len(order) // 20}."
         )
-    order = torch.randperm(total, generator=Generator().manual_seed(0))  # as keys may be in the order of anything
     validation, kept = order.tensor_split([settings.validation_images])
 
-    def split(source: Database, entries: Tensor) -> StreamedSplit:
-        of_class = torch.from_numpy(np.searchsorted(source.ends, entries.numpy(), side="right"))
+    def split(entries: Tensor) -> StreamedSplit:
         content = f"{settings.by_content()} {source.digest} {hashlib.sha256(entries.numpy().data).hexdigest()}"
         return StreamedSplit(
             source,
             entries.numpy(),
-            of_class,
+            classes(entries),
             side=settings.side,
             channels=channels,
             content=content,
             readers=readers,
         )
 
-    train = split(trained, kept)
-    test_order = torch.randperm(len(published), generator=Generator().manual_seed(0))
+    train = split(kept)
     return Dataset(
         name="lsun",
         image_shape=(channels, settings.side, settings.side),
         class_names=settings.categories,
         train=MirroredSplit(train) if settings.flips else train,
-        validation=split(trained, validation),
-        test=split(published, test_order),
+        validation=split(validation),
+        test=split(test),
         class_words=tuple(category.replace("_", " ").lower() for category in settings.categories),
         # half of them at most, as the floor is drawn from the others
-        held_against=split(trained, kept[: min(settings.reference_images, len(kept) // 2)]),
+        held_against=split(kept[: min(settings.reference_images, len(kept) // 2)]),
     )

@@ -26,6 +26,7 @@ from hldm.files import is_as_sealed, seal, write_atomically, write_text_atomical
 from hldm.images import to_unit
 from hldm.model import LatentModel
 from hldm.run import stop
+from hldm.training import ranks
 
 AT_ONCE = 500
 """Images that are encoded at once, where they are small."""
@@ -88,7 +89,7 @@ class Anew(Latents):
         return rounded(encode(self.model, self.split, chosen), half=self.half)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Encoded]:
-        return map(self._encoded, self.split.batches(chosen))
+        return map(self._encoded, ranks.batches(self.split, chosen))
 
     def _encoded(self, images: Tensor) -> Encoded:
         # in torch's usual order of axes, as that of the layers decides about last bits
@@ -296,7 +297,7 @@ def encoded_batches(
     A split that streams reads the next ones meanwhile.
     """
     parts = chosen.split(batch_size)
-    batches = images.batches(parts) if isinstance(images, Split) else (images[part] for part in parts)
+    batches = ranks.batches(images, parts) if isinstance(images, Split) else (images[part] for part in parts)
     for part, batch in zip(parts, batches, strict=True):
         stop.check()
         yield part, encode_batch(model, batch)

@@ -12,7 +12,8 @@ mean over ranks of a parameter's gradient is the whole gradient, also of paramet
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from datetime import timedelta
 from os import devnull, environ
@@ -24,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
+from hldm.data import Split
 from hldm.errors import Stopped, UserError
 from hldm.run import stop
 from hldm.run.ranks import FOLDER, GONE, Place, place
@@ -178,6 +180,23 @@ def divided(function: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor) -> t
         return function(rows)
     own = _own(len(rows))
     return tuple(_gathered(part, own, len(rows)) for part in function(rows[own]))
+
+
+def batches(split: Split, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Those of `Split.batches`. Of files, each rank reads and decodes its own rows, and gets those of the others."""
+    if size() == 1 or _is_whole or isinstance(split.whole(), Tensor):
+        yield from split.batches(chosen)
+        return
+    lengths: deque[int] = deque()
+
+    def own_rows() -> Iterator[Tensor]:
+        for indices in chosen:
+            lengths.append(len(indices))
+            yield indices if len(indices) < size() else indices[_own(len(indices))]
+
+    for images in split.batches(own_rows()):
+        rows = lengths.popleft()
+        yield images if rows < size() else _gathered(images, _own(rows), rows)
 
 
 def share_networks(model: nn.Module) -> None:

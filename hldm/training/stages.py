@@ -10,6 +10,7 @@ from hldm.autoencoder import Encoded, TrainableAutoencoder
 from hldm.data import Split
 from hldm.images import to_unit
 from hldm.model import LatentDiffusion, LatentModel
+from hldm.training import ranks
 from hldm.training.latents import InMemory, Latents
 from hldm.training.loop import Stage
 from hldm.training.randomness import batch_indices, stream
@@ -36,7 +37,7 @@ class FirstStage(Stage):
     def batch(self, step: int) -> Tensor:
         """The images that this step sees, as the autoencoder takes them. Those of the steps after it are read ahead."""
         if step != self._next:
-            self._batches = self.split.batches(self._chosen(further) for further in count(step))
+            self._batches = ranks.batches(self.split, (self._chosen(further) for further in count(step)))
         self._next = step + 1
         return to_unit(next(self._batches).to(self.device, non_blocking=True))
 

@@ -85,6 +85,27 @@ def test_several_categories_are_classes(published: Path, tmp_path: Path) -> None
         assert test.source.name(int(entry)).startswith(("bedroom", "tower")[label])
 
 
+def test_objects_have_one_database_each_of_which_some_are_set_aside(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LSUN, "VALIDATION_OF_A_SCENE", 5)
+    database(tmp_path / "cat", pictures(30, 200))
+    for name in ("tower_train_lmdb", "tower_val_lmdb"):
+        (tmp_path / name).symlink_to(published / name)
+    found = load(tmp_path, tmp_path / "cache", categories=("cat", "tower"), validation_images=6)
+    assert found.test.labels.bincount().tolist() == [5, 4]
+    assert (found.train.labels.bincount() + found.validation.labels.bincount()).tolist() == [25, 20]
+    parts = [
+        {(split.source.name(int(entry)), label) for entry, label in zip(split.entries, split.labels.tolist(), strict=True)}
+        for split in (found.train, found.validation, found.test)
+        if isinstance(split, StreamedSplit)
+    ]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 30 + 24
+    assert all((name.startswith("cat/")) == (label == 0) for part in parts for name, label in part)
+    alone = load(tmp_path, tmp_path / "cache", categories=("cat",), validation_images=6)
+    assert [len(split) for split in (alone.train, alone.validation, alone.test)] == [19, 6, 5]
+
+
 def test_batches_are_the_same_with_readers_who_open_the_database_themselves(published: Path, tmp_path: Path) -> None:
     order = [torch.randperm(60)[:7] for _ in range(4)]
     wanted = load(published, tmp_path, flips=True).train

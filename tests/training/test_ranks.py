@@ -120,6 +120,28 @@ assert (own_gradient != 0).any(1).all()
     assert status == 0
 
 
+def test_each_rank_reads_its_own_rows_of_files(two: Callable[[str], tuple[int, Path]]) -> None:
+    status, folder = two("""
+import json
+from hldm.data import Split
+class Files(Split):
+    labels = torch.zeros(9, dtype=torch.long)
+    def read(self, indices):
+        self.seen = [*getattr(self, 'seen', []), *indices.tolist()]
+        return indices.to(torch.uint8).view(-1, 1) * torch.tensor([[1, 20]], dtype=torch.uint8)
+chosen, split = [torch.arange(5), torch.tensor([7]), torch.tensor([8, 3, 6, 4])], Files()
+for indices, images in zip(chosen, ranks.batches(split, iter(chosen)), strict=True):
+    assert torch.equal(images, Files().read(indices))
+(folder / f'{own.rank}.json').write_text(json.dumps(split.seen))
+""")
+    assert status == 0
+    # a batch with fewer rows than ranks is read by all
+    assert [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)] == [
+        [0, 1, 7, 8, 3],
+        [2, 3, 4, 7, 6, 4],
+    ]
+
+
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
