@@ -96,7 +96,10 @@ def test_objects_have_one_database_each_of_which_some_are_set_aside(
     assert found.test.labels.bincount().tolist() == [5, 4]
     assert (found.train.labels.bincount() + found.validation.labels.bincount()).tolist() == [25, 20]
     parts = [
-        {(split.source.name(int(entry)), label) for entry, label in zip(split.entries, split.labels.tolist(), strict=True)}
+        {
+            (split.source.name(int(entry)), label)
+            for entry, label in zip(split.entries, split.labels.tolist(), strict=True)
+        }
         for split in (found.train, found.validation, found.test)
         if isinstance(split, StreamedSplit)
     ]
