@@ -46,6 +46,9 @@ KEPT = ("samples", "sampling_seeds", "reference", "rule", "extractors", "classif
 SHOWN = "\\*"
 """Behind a difference that is shown after the correction for their number; Markdown needs the backslash."""
 
+STUDY = "results"
+"""Where the runs of all pages lie: what several of them show is run once."""
+
 TO_MAKE = "The runs that say it are still to be made."
 """In place of a table of nothing."""
 
@@ -224,7 +227,7 @@ class ResultsPage:
     """One page with its tables, and the runs that these show.
 
     Args:
-        name: of the page docs/results/<name>.md, of the JSON beside it, and of the study in which its runs lie.
+        name: of the page docs/results/<name>.md, and of the JSON beside it.
         tables: name → table; a table stands between `<!-- name -->` and `<!-- end -->`.
         draw: makes the page's picture from its plans.
     """
@@ -265,7 +268,7 @@ class ResultsPage:
                 "after python train.py."
             )
         grids = dict.fromkeys(grid for table in self.tables.values() for grid in table.grids)
-        points = {grid: points_of([*grid.split(), f"study={self.name}", *settings]) for grid in grids}
+        points = {grid: points_of([*grid.split(), f"study={STUDY}", *settings]) for grid in grids}
         plans = {together: make_plan([p for grid in together for p in points[grid]]) for together in self._together()}
         return {name: plans[tuple(table.grids)] for name, table in self.tables.items()}
 

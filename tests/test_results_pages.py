@@ -52,14 +52,14 @@ def page(invoke: Invoke, monkeypatch, tmp_path):
 
 
 def starts(folder: Path) -> list[str]:
-    return sorted(f"{file.parent.name[:-9]} {file.read_text()}" for file in folder.glob("outputs/toy/*/starts"))
+    return sorted(f"{file.parent.name[:-9]} {file.read_text()}" for file in folder.glob("outputs/results/*/starts"))
 
 
 def test_only_what_is_missing_runs_and_goes_on_after_a_failure(page, monkeypatch, tmp_path, capfd) -> None:
     page, command = page
     monkeypatch.setenv("FAKE", "fail poincare")
     assert command() == 2
-    assert "2 of 4 runs of study toy did not finish" in " ".join(capfd.readouterr().err.split())
+    assert "2 of 4 runs of study results did not finish" in " ".join(capfd.readouterr().err.split())
     rows = ["| euclidean | 1.25 (1.25, 1.25) | 1.250 | – | 2 |"]
     head = "| geometry | FID | compared | later | seeds |\n|---|---|---|---|---|"
     assert page.page.read_text() == "\n".join(["before\n<!-- fids -->", head, *rows, "<!-- end -->\nafter\n"])
@@ -190,18 +190,16 @@ def test_the_published_page_is_that_of_the_recorded_figures(name, monkeypatch, t
         assert point.run.path.name in paths
 
 
-def test_one_list_of_cells_for_sweep_and_page(monkeypatch) -> None:
+def test_the_page_shows_cells_of_the_sweep_and_shares_runs_with_the_other(monkeypatch) -> None:
     load("results_page", monkeypatch)
-    ablation = load("ablation", monkeypatch)
+    ablation, diffusion = load("ablation", monkeypatch), load("diffusion", monkeypatch)
     plan = ablation.PAGE.plans([])["samples"]
-    assert {point.config.study for point in plan} == {"ablation"}
-    assert dict.fromkeys(part for p in plan for part in p.overrides if part.startswith("ablation=")) == dict.fromkeys(
-        f"ablation={cell}" for cell in ablation.CELLS
-    )
-    found = cells(plan, lambda point: Finished({}))
-    seeds = {cell.settings["ablation"]: sorted(cell.runs) for cell in found}
-    assert {name for name, of_cell in seeds.items() if of_cell == [0, 1, 2, 3, 4]} == set(ablation.CLAIMS.split(","))
-    assert {tuple(of_cell) for of_cell in seeds.values()} == {(0, 1, 2), (0, 1, 2, 3, 4)}
+    found = {cell.settings["ablation"]: sorted(cell.runs) for cell in cells(plan, lambda point: Finished({}))}
+    assert found == dict.fromkeys(ablation.SAID.split(","), [0, 1, 2, 3, 4])
+    assert found.keys() < set(ablation.CELLS)
+    shared = {point.run.path for point in plan} & {p.run.path for p in diffusion.PAGE.plans([])["samples"]}
+    assert len(shared) == 10
+    assert len({point.run.path for point in plan}) == 40
 
 
 @pytest.mark.parametrize("name", ["ablation", "diffusion"])
@@ -233,7 +231,7 @@ def test_every_table_of_a_page_shows_its_runs(name, monkeypatch, tmp_path) -> No
         if table != "verdict":
             assert len(rows) > 3, table
             assert all("–" not in line for line in rows), table
-    assert sections["verdict"].count(" over 5 seeds:**") == (2 if name == "diffusion" else 6)
+    assert sections["verdict"].count(" over 5 seeds:**") == (2 if name == "diffusion" else 7)
     assert "shown" in sections["verdict"]
     if name == "diffusion":
         assert "| 1.5 | " in sections["guidance"]
