@@ -195,7 +195,7 @@ def test_the_page_shows_cells_of_the_sweep_and_shares_runs_with_the_other(monkey
     ablation, diffusion = load("ablation", monkeypatch), load("diffusion", monkeypatch)
     plan = ablation.PAGE.plans([])["samples"]
     found = {cell.settings["ablation"]: sorted(cell.runs) for cell in cells(plan, lambda point: Finished({}))}
-    assert found == dict.fromkeys(ablation.SAID.split(","), [0, 1, 2, 3, 4])
+    assert found == {cell: [0, 1, 2, 3, 4] for cell in ablation.SAID.split(",")}
     assert found.keys() < set(ablation.CELLS)
     shared = {point.run.path for point in plan} & {p.run.path for p in diffusion.PAGE.plans([])["samples"]}
     assert len(shared) == 10
