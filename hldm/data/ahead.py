@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from hldm.errors import UserError
 from hldm.files import in_words
 
+Read = Callable[[Tensor, Tensor], None]
+
 AHEAD = 4
 """Batches, or pieces of them, that each reading process is ahead by, at most."""
 
@@ -19,15 +21,17 @@ SHARED = 3 * 2**23
 """Bytes of memory that is shared with them: Docker's containers have 64 MB, and two splits may be read at a time."""
 
 
-def read_ahead(read: Callable[[Tensor], Tensor], chosen: Iterable[Tensor], readers: int) -> Iterator[Tensor]:
-    """`read` of each of these indices, in their order, by `readers` processes; in page-locked memory beside a GPU.
+def read_ahead(read: Read, example: Tensor, chosen: Iterable[Tensor], readers: int) -> Iterator[Tensor]:
+    """The images of each of these indices, in their order, by `readers` processes; in page-locked memory beside a GPU.
 
     A process is given the indices of a batch, or of a piece of a large one, and holds no state, so that any number of
-    them gives the same. It writes into memory that is shared with its parent, where pieces take turns: new memory for
+    them gives the same. It reads into memory that is shared with its parent, where pieces take turns: new memory for
     each would cost as much as a third of decoding. It leaves signals to its parent (`hldm.run.stop`), and ends with it.
 
     Args:
-        read: of each image, the same whatever others it is read with.
+        read: given int64 (B,) and a tensor, it reads the images of these indices into the tensor; of each image the
+            same, whatever others it is read with.
+        example: an image.
         chosen: int64 (B,) each.
 
     Raises:
@@ -37,7 +41,7 @@ def read_ahead(read: Callable[[Tensor], Tensor], chosen: Iterable[Tensor], reade
     first = next(chosen, None)
     if first is None:
         return
-    places, ahead = _shared(read(first[:1])[0], len(first), readers)
+    places, ahead = _shared(example, len(first), readers)
     lengths: deque[int] = deque()
 
     def pieces() -> Iterator[Tensor]:
@@ -91,10 +95,10 @@ def _shared(image: Tensor, batch: int, readers: int) -> tuple[Tensor, int]:
 class _Rows(Dataset[tuple[int, int]]):
     """What a reading process does: a place and indices → the same place, where the images are, and their number."""
 
-    def __init__(self, read: Callable[[Tensor], Tensor], places: Tensor) -> None:
+    def __init__(self, read: Read, places: Tensor) -> None:
         self.read, self.places = read, places
 
     def __getitem__(self, item: Any) -> tuple[int, int]:
         place, indices = item
-        self.places[place, : len(indices)] = self.read(indices)
+        self.read(indices, self.places[place, : len(indices)])
         return place, len(indices)

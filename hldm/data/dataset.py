@@ -57,9 +57,15 @@ class Split(ABC):
     def read(self, indices: Tensor) -> Tensor:
         """The images at `indices`, int64 (B,) in any order: a new tensor, uint8 (B, C, H, W) or float32 (B, D)."""
 
+    def read_into(self, indices: Tensor, images: Tensor) -> None:
+        """`read`, into a tensor like the one that it makes."""
+        images.copy_(self.read(indices))
+
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """What `read` gives for each of these indices, in their order. Where there are `readers`, they read ahead."""
-        return read_ahead(self.read, chosen, self.readers) if self.readers else map(self.read, chosen)
+        if not self.readers:
+            return map(self.read, chosen)
+        return read_ahead(self.read_into, self.first(1)[0], chosen, self.readers)
 
     @property
     def plain(self) -> "Split":

@@ -78,10 +78,13 @@ class StreamedSplit(Split):
 
     def read(self, indices: Tensor) -> Tensor:
         images = torch.empty(len(indices), self.channels, self.side, self.side, dtype=torch.uint8)
+        self.read_into(indices, images)
+        return images
+
+    def read_into(self, indices: Tensor, images: Tensor) -> None:
         pixels = images.numpy()
         for place, index in enumerate(indices.tolist()):
             pixels[place] = self._readable(index)
-        return images
 
     def _readable(self, index: int) -> NDArray[np.uint8]:
         for further in range(len(self)):
@@ -126,10 +129,17 @@ class MirroredSplit(Split):
         return f"mirrored {self.plain.fingerprint}"
 
     def read(self, indices: Tensor) -> Tensor:
-        images = self.plain.read(indices % len(self.plain))
-        turned = (indices >= len(self.plain)).to(images.device)
-        images[turned] = images[turned].flip(-1)  # what `read` gives is nobody else's
+        images = self.plain.read(indices % len(self.plain))  # nobody else's
+        self._turn(indices, images)
         return images
+
+    def read_into(self, indices: Tensor, images: Tensor) -> None:
+        self.plain.read_into(indices % len(self.plain), images)
+        self._turn(indices, images)
+
+    def _turn(self, indices: Tensor, images: Tensor) -> None:
+        turned = (indices >= len(self.plain)).to(images.device)
+        images[turned] = images[turned].flip(-1)
 
     def to(self, device: torch.device) -> Split:
         return MirroredSplit(self.plain.to(device))

@@ -8,10 +8,12 @@ from hldm.data import ahead
 from hldm.data.ahead import read_ahead
 from hldm.errors import UserError
 
+EXAMPLE = torch.zeros(3, 2, 2, dtype=torch.uint8)
 
-def read(indices: Tensor) -> Tensor:
-    """Images of 3 × 2 × 2, each all of its index."""
-    return indices.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2).clone()
+
+def read(indices: Tensor, images: Tensor) -> None:
+    """Images that are all of their index."""
+    images.copy_(indices.view(-1, 1, 1, 1))
 
 
 def test_large_batches_come_in_pieces_of_little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,8 +21,8 @@ def test_large_batches_come_in_pieces_of_little_shared_memory(monkeypatch: pytes
     shared, share = [], Tensor.share_memory_
     monkeypatch.setattr(Tensor, "share_memory_", lambda self: shared.append(self.shape) or share(self))
     wanted = [torch.arange(30), torch.tensor([7]), torch.arange(50, 72), torch.arange(0), torch.arange(9)]
-    for images, indices in zip(read_ahead(read, iter(wanted), 1), wanted, strict=True):
-        assert torch.equal(images, read(indices))
+    for images, indices in zip(read_ahead(read, EXAMPLE, iter(wanted), 1), wanted, strict=True):
+        assert torch.equal(images, indices.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, *EXAMPLE.shape))
     assert shared == [(6, 4, 3, 2, 2)]
 
 
@@ -42,4 +44,4 @@ def test_missing_shared_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Tensor, "share_memory_", fail)
     with pytest.raises(UserError, match=r"hardware\.readers=2: .*\(28\)\)\. Type hardware\.readers=0, .*--shm-size=1g"):
-        next(read_ahead(read, iter([torch.arange(3)]), 2))
+        next(read_ahead(read, EXAMPLE, iter([torch.arange(3)]), 2))
