@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, cycle
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -44,10 +46,11 @@ def read_ahead(read: Read, example: Tensor, chosen: Iterable[Tensor], readers: i
     places, ahead = _shared(example, len(first), readers)
     lengths: deque[int] = deque()
 
-    def pieces() -> Iterator[Tensor]:
+    def pieces() -> Iterator[NDArray[np.int64]]:
+        """In numpy's arrays: a tensor would be sent as a file in shared memory."""
         for indices in chain([first], chosen):
             lengths.append(len(indices))
-            yield from indices.split(places.shape[1])
+            yield from (piece.numpy() for piece in indices.split(places.shape[1]))
 
     loader: DataLoader[Any] = DataLoader(
         _Rows(read, places),
@@ -100,5 +103,5 @@ class _Rows(Dataset[tuple[int, int]]):
 
     def __getitem__(self, item: Any) -> tuple[int, int]:
         place, indices = item
-        self.read(indices, self.places[place, : len(indices)])
+        self.read(torch.from_numpy(indices), self.places[place, : len(indices)])
         return place, len(indices)
