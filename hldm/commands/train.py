@@ -14,8 +14,8 @@ from hldm.errors import Stopped, UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from hldm.config.arguments import Argument
     from hldm.config.options import Options
+    from hldm.config.overrides import Argument
     from hldm.run.directory import RunDirectory
 
 WITH_A_VALUE = {
@@ -168,7 +168,7 @@ def searched(overrides: list[str]) -> list[Path]:
     texts = [argument for argument in overrides if argument.startswith("hydra.searchpath=")]
     if not texts:
         return []
-    from hldm.config.arguments import parsed  # late: `--help` needs none of Hydra
+    from hldm.config.overrides import parsed  # late: `--help` needs none of Hydra
 
     values = [parsed(text).value() for text in texts]
     named = [str(item) for value in values for item in (value if isinstance(value, list) else [value])]
@@ -187,7 +187,7 @@ def composed_by_hydra(
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from hldm.config.arguments import in_our_words, register_resolvers
+    from hldm.config.overrides import in_our_words, register_resolvers
     from hldm.paths import CONF
 
     single: list[DictConfig] = []
@@ -254,8 +254,8 @@ def run_one(overrides: list[str], composed: "DictConfig", options: "Options", *,
         The status if it stopped.
     """
     from hldm.commands.worker import work
-    from hldm.config.arguments import in_our_words
     from hldm.config.compose import plain, typed
+    from hldm.config.overrides import in_our_words
     from hldm.console import terminal
     from hldm.run import requirements, stop
     from hldm.run.output import logged

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ValidationError
 
 from hldm.config import arguments, fits
-from hldm.config.arguments import in_our_words, register_resolvers
 from hldm.config.explain import sentences
 from hldm.config.options import Options
+from hldm.config.overrides import in_our_words, parsed, register_resolvers
 from hldm.config.published import architecture, is_run, latent_channels, located
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
@@ -97,10 +97,10 @@ class Composer:
 
     def __call__(self, overrides: list[str]) -> RunConfig:
         """The typed configuration of one point; whether its settings go together is not looked at."""
-        parsed = [arguments.parsed(override) for override in overrides]
+        read = [parsed(override) for override in overrides]
         choices = tuple(
             override
-            for override, own in zip(overrides, parsed, strict=True)
+            for override, own in zip(overrides, read, strict=True)
             if own.package is not None or own.key_or_group in self.options.groups
         )
         if choices not in self.templates:
@@ -109,7 +109,7 @@ class Composer:
         template = self.templates[choices]
         values = {
             own.key_or_group: own.value()
-            for override, own in zip(overrides, parsed, strict=True)
+            for override, own in zip(overrides, read, strict=True)
             if override not in choices and not own.key_or_group.startswith("hydra")
         }
         data = template.filled(values)

@@ -9,7 +9,8 @@ from hydra.core.override_parser.types import QuotedString
 from rich.console import Console
 from rich.table import Table
 
-from hldm.config.arguments import as_typed, parsed
+from hldm.config.arguments import as_typed
+from hldm.config.overrides import parsed
 from hldm.config.schema import RunConfig
 from hldm.config.search import Search
 from hldm.run.directory import write_json

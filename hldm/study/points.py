@@ -9,9 +9,9 @@ import hydra
 from omegaconf import DictConfig
 
 from hldm.config import arguments
-from hldm.config.arguments import in_our_words, register_resolvers
 from hldm.config.compose import Composer
 from hldm.config.options import PRESETS, Options
+from hldm.config.overrides import Argument, in_our_words, parsed, register_resolvers
 from hldm.config.schema import RunConfig
 from hldm.paths import CONF
 from hldm.study.grid import checked
@@ -39,14 +39,14 @@ def texts_of(params: Mapping[str, Any] | None, given: Sequence[str], options: Op
     """What a named sweep and a command give together, as overrides for Hydra; arguments as for `combinations`."""
     # a search may be a named sweep too; what is none refuses intervals later
     own = arguments.read(["search=tpe", *(f"{key}={values}" for key, values in (params or {}).items())], options)[1:]
-    settings = {arguments.parsed(text).key_or_group for text in given}
-    texts = [argument.hydra for argument in own if arguments.parsed(argument.hydra).key_or_group not in settings]
+    settings = {parsed(text).key_or_group for text in given}
+    texts = [argument.hydra for argument in own if parsed(argument.hydra).key_or_group not in settings]
     return [*texts, *given]
 
 
 def _axis(text: str) -> list[str]:
-    override = arguments.parsed(text)
-    arguments.refuse_interval(arguments.Argument(text, text, override.key_or_group))
+    override = parsed(text)
+    arguments.refuse_interval(Argument(text, text, override.key_or_group))
     if not override.is_sweep_override():
         return [text]
     return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
@@ -62,7 +62,7 @@ def points_of(typed: list[str]) -> list[tuple[tuple[str, ...], RunConfig]]:
     register_resolvers()
     given = arguments.read(typed, options, is_grid=True)
     texts = [argument.hydra for argument in given]
-    presets = [a.hydra for a in given if a.key in PRESETS and not arguments.parsed(a.hydra).is_sweep_override()]
+    presets = [a.hydra for a in given if a.key in PRESETS and not parsed(a.hydra).is_sweep_override()]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         with in_our_words(given, options):
             sweeper = hydra.compose("config", presets, return_hydra_config=True).hydra.sweeper

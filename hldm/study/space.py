@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
-from hldm.config import arguments
+from hldm.config.overrides import parsed
 from hldm.errors import UserError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Space:
         settings: list[Setting] = []
         wrong: list[str] = []
         for text in overrides:
-            override = arguments.parsed(text)
+            override = parsed(text)
             value = override.value()
             name = override.get_key_element()
             try:

@@ -28,7 +28,7 @@ class GridSweeper(Sweeper):
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from hldm.config.arguments import refuse_launcher  # late: Hydra imports plugins for `--cfg job` too
+        from hldm.config.overrides import refuse_launcher  # late: Hydra imports plugins for `--cfg job` too
 
         refuse_launcher(config.hydra.runtime.choices["hydra/launcher"])
         self.config = config
