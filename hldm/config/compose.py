@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from hldm.config import arguments, fits
 from hldm.config.explain import sentences
+from hldm.config.fits_networks import USUAL_SIDE, fitting_side
 from hldm.config.options import Options
 from hldm.config.overrides import in_our_words, parsed, register_resolvers
 from hldm.config.published import architecture, is_run, latent_channels, located
@@ -72,13 +73,13 @@ def typed(data: dict[str, Any], options: Options) -> RunConfig:
     is_fitted = False
     if isinstance(autoencoder, Mapping) and autoencoder.get("padded_side") == "auto":
         is_fitted = True
-        data = {**data, "autoencoder": {**autoencoder, "padded_side": fits.USUAL_SIDE}}
+        data = {**data, "autoencoder": {**autoencoder, "padded_side": USUAL_SIDE}}
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
         raise UserError.of(sentences(error, RunConfig, data, options)) from None
     if is_fitted:
-        side = {"padded_side": fits.fitting_side(config)}
+        side = {"padded_side": fitting_side(config)}
         config = config.model_copy(update={"autoencoder": config.autoencoder.model_copy(update=side)})
     return config
 

@@ -1,6 +1,5 @@
 """Rules between sections: each says in one sentence what does not go together, and what to type instead."""
 
-import math
 from collections.abc import Iterator
 
 from hldm.config.archives import Archived
@@ -9,7 +8,6 @@ from hldm.config.autoencoder import (
     MLP,
     VQ,
     Autoencoder,
-    Convolutions,
     GlobalKL,
     Layout,
     MapGlobalKL,
@@ -18,19 +16,18 @@ from hldm.config.autoencoder import (
 from hldm.config.conditioning import Guided, TextConditioning
 from hldm.config.dataset import Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
-    CrossAttention,
     DiffusionSampler,
     FlowMatching,
     FlowSampler,
     TangentDDPM,
-    UNet,
 )
-from hldm.config.fits_published import levels, published, published_unet
+from hldm.config.fits_networks import has_balls, nearest, sides, widths
+from hldm.config.fits_published import published, published_unet
 from hldm.config.fits_samples import curves, data, known_trees, noise_schedule
+from hldm.config.fits_training import best_weights, cluster_jobs, decay, first_stage_losses, ranks
 from hldm.config.geometry import PoincareBall
 from hldm.config.pictures import Pictures
 from hldm.config.schema import RunConfig
-from hldm.config.training import AdamW, Muon
 
 
 def problems(config: RunConfig) -> Iterator[str]:
@@ -92,9 +89,6 @@ def channels(c: RunConfig) -> Iterator[str]:
                 f"Allowed are {allowed}."
             )
 
-
-USUAL_SIDE = 32
-"""What images of up to so many pixels are padded to, as those of digits are."""
 
 TO_TYPE = {
     Layout.MAP: ("latent=map", "autoencoder=kl or vq", "denoiser=unet"),
@@ -283,121 +277,12 @@ def captions(c: RunConfig) -> Iterator[str]:
     if text.channels % text.heads:
         yield (
             f"conditioning.heads={text.heads} does not divide conditioning.channels={text.channels}. "
-            f"Try conditioning.channels={_nearest(text.channels, text.heads)}."
+            f"Try conditioning.channels={nearest(text.channels, text.heads)}."
         )
-    if text.hyperbolic and not _has_balls(text.channels):
+    if text.hyperbolic and not has_balls(text.channels):
         yield (
             f"conditioning.channels={text.channels} cannot be cut into balls of dimension 2 to 8, and a ball of "
-            f"dimension 1 is a line, which is flat. Try conditioning.channels={_nearest(text.channels, 8)}."
-        )
-
-
-def widths(c: RunConfig) -> Iterator[str]:
-    """Widths fit their attention heads, and heads have balls where they are hyperbolic."""
-    denoiser = c.denoiser
-    if isinstance(denoiser, CrossAttention) and denoiser.width % denoiser.heads:
-        yield (
-            f"denoiser.heads={denoiser.heads} does not divide denoiser.width={denoiser.width}. "
-            f"Try denoiser.width={_nearest(denoiser.width, denoiser.heads)}."
-        )
-    if not isinstance(denoiser, UNet):
-        return
-    head, groups, widths = denoiser.head_channels, denoiser.groups, denoiser.block_channels
-    if uneven := [width for width in widths if width % groups]:
-        yield (
-            f"denoiser.groups={groups} does not divide {uneven[0]} of denoiser.block_channels into groups. "
-            f"Try denoiser.groups={math.gcd(groups, *widths)}."
-        )
-    allowed = [2**level for level in range(len(widths))]
-    if unknown := [factor for factor in denoiser.attention_resolutions or () if factor not in allowed]:
-        yield (
-            f"denoiser.attention_resolutions has {unknown[0]}, and the {len(widths)} levels of denoiser.block_channels "
-            f"are {', '.join(map(str, allowed))} times smaller than the latent. Take some of these."
-        )
-    attending = [width for width, attends in zip(widths, denoiser.attention_levels, strict=True) if attends]
-    if c.conditioning.reads_text or denoiser.middle == "attention":
-        attending.append(widths[-1])
-    if uneven := [width for width in attending if width % head]:
-        where = "the last" if uneven[0] == widths[-1] else "one"
-        yield (
-            f"denoiser.head_channels={head} does not divide {uneven[0]}, {where} of denoiser.block_channels, into "
-            f"attention heads. Try denoiser.head_channels={math.gcd(head, *attending)}."
-        )
-    has_classes = c.has_diffusion and c.conditioning.takes_labels and not c.conditioning.reads_text
-    if has_classes and not denoiser.class_embedding:
-        yield (
-            "denoiser.class_embedding=false tells the network no class, and this conditioning has classes to tell. "
-            "Type conditioning=none, or denoiser.class_embedding=true."
-        )
-    if denoiser.attention == "hyperbolic_distance" and not _has_balls(head):
-        yield (
-            f"denoiser.head_channels={head} cannot be split into balls of 2 to 8 dimensions, which "
-            "denoiser.attention=hyperbolic_distance needs (a ball of one dimension is flat). "
-            "Try denoiser.head_channels=16."
-        )
-
-
-def sides(c: RunConfig) -> Iterator[str]:
-    """Every level can halve the side, and an image fits into it."""
-    autoencoder, image = c.autoencoder, c.dataset.image_side
-    if isinstance(autoencoder, Convolutions):
-        side, patch, groups = autoencoder.padded_side, autoencoder.patch_size, autoencoder.groups
-        if uneven := [width for width in autoencoder.block_channels if width % groups]:
-            yield (
-                f"autoencoder.groups={groups} does not divide {uneven[0]} of autoencoder.block_channels into groups. "
-                f"Try autoencoder.groups={math.gcd(groups, *autoencoder.block_channels)}."
-            )
-        if side % (divisor := foldable(c, autoencoder)):
-            yield (
-                f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by the "
-                f"levels of autoencoder and denoiser: it must be a multiple of {divisor}, such as "
-                f"autoencoder.padded_side={divisor * max(1, math.ceil(max(side, image or 0) / divisor))}."
-            )
-    if isinstance(autoencoder, Convolutions | Published) and image and autoencoder.padded_side < image:
-        yield (
-            f"autoencoder.padded_side={autoencoder.padded_side} is less than the {image} × {image} pixels of an image. "
-            f"Give the next multiple that fits, such as autoencoder.padded_side={-(-image // 8) * 8}."
-        )
-
-
-def foldable(c: RunConfig, autoencoder: Convolutions) -> int:
-    """What a side is a multiple of that can be folded, and halved by every level but the last of each network."""
-    halvings = len(autoencoder.block_channels) - 1
-    halvings += levels(c) - 1 if c.has_diffusion else 0
-    return int(autoencoder.patch_size * 2**halvings)
-
-
-def fitting_side(c: RunConfig) -> int:
-    """What autoencoder.padded_side=auto means: 32, or for larger images the next multiple that all levels take."""
-    assert isinstance(c.autoencoder, Convolutions)
-    divisor = foldable(c, c.autoencoder)
-    return max(USUAL_SIDE, divisor * math.ceil((c.dataset.image_side or 0) / divisor))
-
-
-def decay(c: RunConfig) -> Iterator[str]:
-    """A step of decoupled weight decay takes a part of every weight away, not more than all of it."""
-    optimizer = c.training.optimizer
-    if not isinstance(optimizer, AdamW | Muon):
-        return
-    stages = (c.training.first_stage, c.training.diffusion)
-    rate = max(stage.learning_rate for stage in stages if stage is not None)
-    if rate * optimizer.weight_decay >= 1:
-        yield (
-            f"training.optimizer.weight_decay={optimizer.weight_decay:g} times a learning rate of {rate:g} takes more "
-            "than all of a weight away in one step. Type training.optimizer.weight_decay=0, or a lower learning "
-            "rate, such as training.diffusion.learning_rate=0.001 training.first_stage.learning_rate=0.001."
-        )
-
-
-def first_stage_losses(c: RunConfig) -> Iterator[str]:
-    """An adversary that starts is there to be trained."""
-    stage = c.training.first_stage
-    if c.first_stage is None and stage.adversarial_weight and stage.adversarial_start >= stage.steps:
-        yield (
-            f"training.first_stage.adversarial_start={stage.adversarial_start} is not before the end of the "
-            f"{stage.steps} steps, so the adversary would never be trained. Type "
-            f"training.first_stage.adversarial_start={stage.steps // 2}, or "
-            "training.first_stage.adversarial_weight=0."
+            f"dimension 1 is a line, which is flat. Try conditioning.channels={nearest(text.channels, 8)}."
         )
 
 
@@ -411,60 +296,3 @@ def _or_kl(autoencoder: Autoencoder) -> str:
     """The other way out, where it needs no other change."""
     has_map = autoencoder.layout is Layout.MAP and not autoencoder.is_published
     return ", or autoencoder=kl, which has a law of its latents" if has_map else ""
-
-
-def _has_balls(channels: int) -> bool:
-    """Whether channels can be cut into balls of dimension 2 to 8."""
-    return any(channels % n == 0 for n in range(2, 9))
-
-
-def _nearest(value: int, divisor: int) -> int:
-    """The multiple of `divisor` that is nearest to `value`."""
-    return divisor * max(1, round(value / divisor))
-
-
-def best_weights(c: RunConfig) -> Iterator[str]:
-    """The best weights are those of a look."""
-    if c.training.keep == "best" and c.training.validate_every is None:
-        yield (
-            "training.keep=best takes the best weights that a look at validation images found, and there are no looks. "
-            "Type training.validate_every=500 with it, or training.keep=last."
-        )
-    elif c.training.keep == "best" and c.dataset.has_validation is False:
-        yield (
-            "training.keep=best chooses weights on validation images, and this data set has none. Type "
-            "training.keep=last."
-        )
-
-
-def cluster_jobs(c: RunConfig) -> Iterator[str]:
-    """A job has a core for each of its threads, and several processes only where they share a run."""
-    slurm, threads = c.hardware.slurm, c.hardware.threads
-    if slurm is None:
-        return
-    if threads != "auto" and threads > slurm.cpus_per_task:
-        yield (
-            f"hardware.threads={threads} are more than the {slurm.cpus_per_task} cores of a process. Type "
-            f"hardware.slurm.cpus_per_task={threads} with it, or leave hardware.threads away."
-        )
-    if c.hardware.ranks not in (1, slurm.processes):
-        yield (
-            f"hardware.ranks={c.hardware.ranks} is for one machine. With SLURM type hardware=slurm_ddp "
-            f"hardware.slurm.tasks_per_node={c.hardware.ranks}, and hardware.slurm.nodes=… for several nodes."
-        )
-    if slurm.processes > 1 and slurm.option != "slurm_ddp":
-        key = "nodes" if slurm.nodes > 1 else "tasks_per_node"
-        yield (
-            f"hardware.slurm.{key}={getattr(slurm, key)} with hardware={slurm.option} would start one run several "
-            "times. Type hardware=slurm_ddp, whose processes share a run, or leave it away."
-        )
-
-
-def ranks(c: RunConfig) -> Iterator[str]:
-    """Ranks talk to each other in the middle of the networks, which a compiled graph does not."""
-    asked = c.hardware.slurm.processes if c.hardware.slurm else c.hardware.ranks
-    if c.hardware.compile and asked > 1:
-        yield (
-            f"hardware.compile=true works for one process, and {asked} share this run. Type hardware.compile=false, or "
-            "one process."
-        )
