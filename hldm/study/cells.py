@@ -170,29 +170,62 @@ def _settings(config: RunConfig, content: Mapping[str, Any], within: str = "") -
 
 
 def baselines(found: Sequence[Cell]) -> list[Cell | None]:
-    """For each cell the one that it is compared with; None for a baseline.
+    """For each cell the one that it is compared with; None for a baseline. The order of cells decides nothing.
 
     That is the cell with flat latents and otherwise equal settings, at the same curvature where something reads it.
-    In a grid where no cell has one, as in an ablation, it is the first cell.
+    Cells that have none, such as those of an ablation, are compared with one cell: of the flat ones, or of all where
+    none is, the one that is nearest to the defaults.
     """
-    flat: dict[tuple[str, ...], list[Cell]] = {}
+    others = {cell: _others(cell.config) for cell in found}
+    flat: dict[frozenset[tuple[str, str]], list[Cell]] = {}
     for cell in found:
         if cell.config.has_flat_latents:
-            flat.setdefault(_others(cell), []).append(cell)
+            flat.setdefault(others[cell], []).append(cell)
     matched: list[Cell | None] = []
     for cell in found:
-        candidates = [] if cell.config.has_flat_latents else flat.get(_others(cell), [])
-        same = [other for other in candidates if other.config.curvature == cell.config.curvature]
-        matched.append(next(iter(same or candidates), None))
-    if any(matched):
-        return matched
-    return [None if cell is found[0] else found[0] for cell in found]
+        candidates = [] if cell.config.has_flat_latents else flat.get(others[cell], [])
+        matched.append(min(candidates, key=lambda other: _apart(other, cell), default=None))
+    serving = {id(cell) for cell in matched if cell}
+    nearest = min(found, key=_from_defaults, default=None)
+    return [
+        base or (None if cell is nearest or id(cell) in serving else nearest)
+        for cell, base in zip(found, matched, strict=True)
+    ]
 
 
-def _others(cell: Cell) -> tuple[str, ...]:
-    """The settings beside geometry and curvature."""
-    shown = (f"{key}={value}" for key, value in cell.settings.items() if not is_of_geometry(key))
-    return tuple(sorted(shown))
+def _others(config: RunConfig) -> frozenset[tuple[str, str]]:
+    """The settings beside geometry, curvature and seed."""
+    seeds = ("dataset.seed",) if getattr(config.dataset, "seed", None) == config.seed else ()
+    return frozenset(
+        item for item in settings_of(config).items() if not is_of_geometry(item[0]) and item[0] not in seeds
+    )
+
+
+def _apart(flat: Cell, cell: Cell) -> tuple[Any, ...]:
+    """Less for a flat cell that has more in common with a cell of otherwise equal settings."""
+    here, there = flat.config, cell.config
+    return (
+        here.curvature != there.curvature,
+        here.geometry.name != there.geometry.name,
+        here.curvature.value,
+        here.geometry.name,
+    )
+
+
+def _from_defaults(cell: Cell) -> tuple[Any, ...]:
+    """Less for flat latents, then for fewer settings that are not the schema's defaults; one order for all cells."""
+    config = cell.config
+    delta = {name: part for name, part in config.delta().items() if name not in (*LEAVES_RESULT, "seed")}
+    count = sum(1 for key in _leaves(delta) if not is_of_geometry(key))
+    return not config.has_flat_latents, count, config.curvature.value, sorted(settings_of(config).items())
+
+
+def _leaves(content: Mapping[str, Any], within: str = "") -> Iterable[str]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}"
 
 
 def is_of_geometry(key: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from hldm.study import statistics
 from hldm.study.cells import Cell, Finished, baselines, cell_names
 from hldm.study.comparable import LeftOut, Terms, cautions, data_difference, difference, terms, usual
-from hldm.study.curves import Curve, curve, settings_of_curves
+from hldm.study.curves import Curve, at_the_end, curve, settings_of_curves
 from hldm.study.measures import Figure, figures
 from hldm.study.statistics import ImagePairs, Interval, paired_difference
 
@@ -27,14 +27,18 @@ class Difference:
     Attributes:
         cell, baseline: their names.
         figure: the name in results.json.
-        interval: of the difference, over `seeds`.
+        interval: of the difference, over `seeds`; where images pair, it holds the choice of images as well.
         seeds: that both have, measured in the same way.
-        p: of the t test; None for one seed, and where the difference is 0 in every seed.
+        p: of the t test; None for one seed, and where the difference is the same in every seed.
         adjusted: p by Holm over the `comparisons` of the figure's group.
+        twin: a figure that has the same values in all of these runs, and so is the same comparison; "" for none.
         simultaneous: the margin with which all intervals of the group hold at once.
-        effect: one that would matter, by convention (`measures`); `needed`: seeds that would show it in 80 % of cases.
-        detectable: the effect that these seeds show in 80 % of cases.
-        sampling_share: of the variance between seeds, what the noise of sampling alone gives; None where not known.
+        effect: one that would matter, by convention (`measures`).
+        needed: seeds that would show it in 80 % of cases, at the first of Holm's steps; None where it is not known, as
+            where images pair: more seeds do not narrow what the choice of images leaves open.
+        detectable: the effect that these seeds show in 80 % of cases, at that step.
+        sampling_share: of the variance between seeds, what the noise of sampling alone gives; None where not known, as
+            where each run has one sampling seed.
         images: what pairing by image says.
         real: what real images score in place of samples, where that is known.
         baseline_mean: over the same seeds.
@@ -48,6 +52,7 @@ class Difference:
     baseline_mean: float
     p: float | None = None
     adjusted: float | None = None
+    twin: str = ""
     comparisons: int = 0
     simultaneous: float | None = None
     effect: float | None = None
@@ -98,7 +103,7 @@ class Comparison:
         differences: of every cell from its baseline, in every figure where both compare.
         curves: guidance and the like.
         exclusions: sentences: what cannot be compared, and why.
-        cautions: sentences: what differs between runs and should not matter.
+        cautions: sentences: what differs between runs and should not matter, and choices that may not be the best.
         leading: the short name of the extractor whose figures have plain names.
     """
 
@@ -131,12 +136,15 @@ def compare(found: Sequence[Cell], chosen: Callable[[Figure], bool] = lambda fig
     leading, *others = _extractors(runs)
     shown = [one for one in figures({name for run in runs for name in run.metrics}, others) if chosen(one)]
     left_out = LeftOut()
-    summaries, differences, curves = [], [], []
+    summaries: list[CellFigures] = []
+    differences: list[Difference] = []
+    curves: list[Curve] = []
     name_of = dict(zip(found, names, strict=True))
     rests = cache(_terms)  # a baseline is asked for every cell that is compared with it
     for cell, base in zip(found, against, strict=True):
         name, base_name = name_of[cell], None if base is None else name_of[base]
         values: dict[str, dict[int, float]] = {}
+        own: list[Difference] = []
         for one in shown:
             alike, apart = _alike(rests(one, cell), {} if base is None else rests(one, base), has_base=base is not None)
             values[one.name] = {seed: cell.runs[seed].metrics[one.name] for seed in alike}
@@ -145,12 +153,36 @@ def compare(found: Sequence[Cell], chosen: Callable[[Figure], bool] = lambda fig
                 pairs, unpaired = _pairs(alike, rests(one, base), cell, base)
                 left_out.add(name, base_name, one, unpaired, len(cell.runs))
                 if pairs:
-                    differences.append(_difference(one, pairs, (name, cell), (base_name, base)))
+                    own.append(_difference(one, pairs, (name, cell), (base_name, base)))
+        differences += _twins(own, dict(zip(names, found, strict=True)))
         summaries.append(_summary(cell, name, base_name, values))
         curves += [curve(setting, name, cell, base) for setting in settings_of_curves(cell)]
     return Comparison(
-        summaries, shown, list(_corrected(differences, shown)), curves, left_out.sentences(), cautions(runs), leading
+        summaries,
+        shown,
+        list(_corrected(differences, shown)),
+        curves,
+        left_out.sentences(),
+        [*cautions(runs), *_of_choices(summaries, shown, curves)],
+        leading,
     )
+
+
+def _of_choices(cells: Sequence[CellFigures], shown: Sequence[Figure], curves: Sequence[Curve]) -> Iterator[str]:
+    """A sentence for each guidance that stands at the end of its curve, or is worse on test images than none is."""
+    yield from filter(None, map(at_the_end, curves))
+    names = {(one.metric, one.extractor, one.place): one for one in shown}
+    for cell in cells:
+        for (metric, extractor, place), best in names.items():
+            none = names.get((metric, extractor, "unguided"))
+            if metric != "fid" or place != "best" or none is None:
+                continue
+            chosen, without = (cell.intervals.get(one.name) for one in (best, none))
+            if chosen and without and chosen.mean > without.mean:
+                yield (
+                    f"{cell.name}: {best.heading}, is {chosen.mean:.3g} on test images, and {without.mean:.3g} with no "
+                    "guidance: what is best on validation images need not be best on test images."
+                )
 
 
 def _extractors(runs: Iterable[Finished]) -> list[str]:
@@ -218,8 +250,8 @@ def _difference(one: Figure, seeds: Sequence[int], here: tuple[str, Cell], there
     noise = [_sampling_variance(one.name, ours[seed], theirs[seed]) for seed in seeds]
     known = [value for value in noise if value is not None]
     baseline_mean = fmean(others.values())
-    effect = one.measure.effect * (abs(baseline_mean) if one.measure.is_relative else 1)
-    sd = interval.sd
+    images = ImagePairs.of(_images(one.name, ours), _images(one.name, theirs))
+    interval = interval.with_error(images.common) if images else interval
     return Difference(
         cell=name,
         baseline=base_name,
@@ -227,14 +259,12 @@ def _difference(one: Figure, seeds: Sequence[int], here: tuple[str, Cell], there
         interval=interval,
         seeds=tuple(seeds),
         baseline_mean=baseline_mean,
-        p=None if sd == 0 and interval.mean == 0 else interval.p,
-        effect=effect,
-        needed=None if sd is None else statistics.seeds_to_detect(effect, sd),
-        detectable=None if sd is None else statistics.detectable(interval.n) * sd,
+        p=interval.p,
+        effect=one.measure.effect * (abs(baseline_mean) if one.measure.is_relative else 1),
         sampling_share=statistics.sampling_share([values[seed] - others[seed] for seed in seeds], known)
         if len(known) == len(noise)
         else None,
-        images=ImagePairs.of(_images(one.name, ours), _images(one.name, theirs)),
+        images=images,
         real=_real(one.metric, ours.values()),
     )
 
@@ -246,23 +276,12 @@ def _images(name: str, runs: Mapping[int, Finished]) -> dict[int, Sequence[float
 def _sampling_variance(name: str, run: Finished, base: Finished) -> float | None:
     """The variance that a difference of two trained models has from sampling; None where nothing says it.
 
-    Two or more sampling seeds say it best, which both drew the same noise for: then differences are paired by them.
-    Otherwise the two models' own noise adds up.
+    Two or more sampling seeds do, which both drew the same noise for: differences are paired by them. What the
+    bootstrap says of each model alone is several times too large for a difference of models with common noise.
     """
     drawn = [(of_seed, base.per_sampling_seed.get(seed, {})) for seed, of_seed in run.per_sampling_seed.items()]
     apart = [ours[name] - theirs[name] for ours, theirs in drawn if name in ours and name in theirs]
-    if len(apart) > 1:
-        return statistics.sd_of(apart) ** 2 / len(apart)
-    own = [_own_variance(name, one) for one in (run, base)]
-    known = [value for value in own if value is not None]
-    return sum(known) if len(known) == 2 else None
-
-
-def _own_variance(name: str, run: Finished) -> float | None:
-    seeds = max(1, sum(name in of_seed for of_seed in run.per_sampling_seed.values()))
-    spreads = (run.metrics.get(f"{name}{end}") for end in ("_seed_sd", "_bootstrap_sd"))
-    sd = next((value for value in spreads if value is not None), None)
-    return None if sd is None else sd**2 / seeds
+    return statistics.sd_of(apart) ** 2 / len(apart) if len(apart) > 1 else None
 
 
 def _real(metric: str, runs: Iterable[Finished]) -> float | None:
@@ -290,20 +309,42 @@ def _summary(cell: Cell, name: str, base: str | None, values: Mapping[str, dict[
 def _corrected(differences: Sequence[Difference], shown: Sequence[Figure]) -> Iterator[Difference]:
     """The differences with p-values corrected for their number, within the group of their figure.
 
-    What is the same in every seed was not tested and does not count.
+    What is the same in every seed was not tested and does not count, and of figures with the same values one does.
     """
     group = {one.name: one.measure.group for one in shown}
-    tested: dict[str, list[float]] = {}
+    tested: dict[str, list[Difference]] = {}
     for one in differences:
-        if one.p is not None:
-            tested.setdefault(group[one.figure], []).append(one.p)
-    adjusted = {name: iter(statistics.holm(p_values)) for name, p_values in tested.items()}
-    for one in differences:
-        if one.p is None:
-            yield one
-        else:
-            of_group = group[one.figure]
-            n = len(tested[of_group])
-            yield replace(
-                one, adjusted=next(adjusted[of_group]), comparisons=n, simultaneous=one.interval.simultaneous(n)
+        if one.p is not None and not one.twin:
+            tested.setdefault(group[one.figure], []).append(one)
+    found: dict[tuple[str, str], Difference] = {}
+    for of_group in tested.values():
+        m = len(of_group)
+        for one, adjusted in zip(of_group, statistics.holm([one.p or 0.0 for one in of_group]), strict=True):
+            found[one.cell, one.figure] = _with_power(
+                replace(one, adjusted=adjusted, comparisons=m, simultaneous=one.interval.simultaneous(m))
             )
+    for one in differences:
+        of_twin = found.get((one.cell, one.twin or one.figure))
+        yield replace(of_twin, figure=one.figure, twin=one.twin) if of_twin else one
+
+
+def _with_power(one: Difference) -> Difference:
+    sd, effect = one.interval.sd, one.effect
+    assert sd is not None
+    assert effect is not None
+    needed = None if one.images else statistics.seeds_to_detect(effect, sd, one.comparisons)
+    return replace(one, needed=needed, detectable=statistics.detectable(one.interval.n, one.comparisons) * sd)
+
+
+def _twins(differences: Sequence[Difference], found: Mapping[str, Cell]) -> Iterator[Difference]:
+    """The differences of a cell, those marked whose figure has in all of their runs the values of a later one.
+
+    Best guidance, where every run chose the scale that it has by its settings anyway.
+    """
+    values = [
+        tuple(found[name].runs[seed].metrics[one.figure] for name in (one.cell, one.baseline) for seed in one.seeds)
+        for one in differences
+    ]
+    for i, one in enumerate(differences):
+        twin = next((differences[j].figure for j in range(len(values) - 1, i, -1) if values[j] == values[i]), "")
+        yield replace(one, twin=twin) if one.p is not None else one

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hldm.study.cells import Cell, Finished
-from hldm.study.comparable import Terms, data_difference, usual
+from hldm.study.comparable import Terms, data_difference, usual, words
 from hldm.study.statistics import Interval, paired_difference
 
 
@@ -55,7 +55,7 @@ def _values_along(setting: str, runs: Mapping[int, Finished]) -> dict[int, dict[
 
 
 def curve(setting: str, name: str, cell: Cell, base: Cell | None) -> Curve:
-    """Means over seeds at every value, of the runs that were measured on as many samples of the same split as most."""
+    """Means over seeds at every value, of the runs that were measured as most were: samples, split, extractors."""
     leading = usual(found for run in cell.runs.values() if (found := _curve_terms(run, setting)))
     alike = {seed: run for seed, run in cell.runs.items() if _curve_terms(run, setting) == leading}
     ours, theirs = _values_along(setting, alike), {}
@@ -97,4 +97,23 @@ def _curve_terms(run: Finished, setting: str) -> Terms | None:
     """What the curve of a run rests on; None where it has none."""
     if (found := run.curves.get(setting)) is None:
         return None
-    return (("split", str(found.get("split"))), ("n", str(found.get("samples"))))
+    measured = {name: run.provenance.get(name) for name in ("extractors", "classifier", "rule")}
+    return (
+        ("split", str(found.get("split"))),
+        ("n", str(found.get("samples"))),
+        *((what, words(value)) for what, value in measured.items()),
+    )
+
+
+def at_the_end(one: Curve) -> str | None:
+    """A sentence where runs chose the largest guidance that was tried, beyond which a better one may lie."""
+    values = [point.value for point in one.points]
+    if one.setting != "guidance" or len(values) < 2:
+        return None
+    seeds = sorted({seed for chosen in one.best.values() for seed, value in chosen.items() if value == values[-1]})
+    if not seeds:
+        return None
+    return (
+        f"{one.cell}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} chose guidance {values[-1]}, "
+        "the last that was tried, and a better one may lie beyond it: metrics.guidance_scales=[…] with more."
+    )

@@ -181,9 +181,20 @@ def _training(one: _Known) -> str:
               ("diffusion", training.diffusion if one.config.has_diffusion else None))  # fmt: skip
     for name, stage in stages:
         if stage is not None:
-            parts.append(f"{name} {stage.steps:,} steps of {stage.batch_size} at {stage.learning_rate:g}")
-    optimizer = str(training.optimizer.target).rpartition(".")[2]
-    return ", ".join([*parts, optimizer])
+            more = {
+                key: value for key, value in stage.dump().items() if key not in ("steps", "batch_size", "optimizer")
+            }
+            shown = " ".join(f"{key} {value}" for key, value in more.items() if value not in (0.0, None))
+            parts.append(f"{name} {stage.steps:,} steps of {stage.batch_size}: {shown}")
+            if own := getattr(stage, "optimizer", None):
+                parts.append(_in_short(own.dump()))
+    return "; ".join([*parts, _in_short(training.optimizer.dump()), training.precision, f"weights: {training.keep}"])
+
+
+def _in_short(optimizer: Mapping[str, Any]) -> str:
+    """As in "Muon lr 0.1"."""
+    name = str(optimizer.get("_target_")).rpartition(".")[2]
+    return " ".join([name, *(f"{key} {value}" for key, value in optimizer.items() if key != "_target_")])
 
 
 def _samples(one: _Known) -> Any:

@@ -65,7 +65,7 @@ SHARE = {"least": 0.0, "most": 1.0}
 
 MEASURES = {
     "fid": Measure("FID", "samples", "samples", "lower", least=0.0),
-    "kid": Measure("KID", "samples", "samples", "lower", 4),
+    "kid": Measure("KID", "samples", "samples", "lower", 4, 0.002, False),
     "precision": Measure("precision", "samples", "samples", "higher", 3, 0.01, False, **SHARE),
     "recall": Measure("recall", "samples", "samples", "higher", 3, 0.01, False, **SHARE),
     "label_accuracy": Measure("label accuracy, %", "samples", "labels", "higher", 1, 0.01, False, 100, **SHARE),

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import fmean
 
-from scipy.special import nctdtr, stdtr, stdtrit
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri, ndtr, ndtri, stdtr, stdtrit
 
 NOTHING = "–"
 """What a table shows where there is no figure."""
@@ -19,11 +21,11 @@ LEVEL = 0.95
 POWER = 0.8
 MOST_SEEDS = 10_000
 """More are not counted."""
+FEW_SEEDS = 50
+"""Of more, a formula says how many are needed, to one or two."""
 
-_LARGEST_SHIFT = 30.0
-"""nctdtr gives NaN beyond about 35. Power at 30 is at least .98 for any number of seeds."""
-
-_NO_OTHER_TAIL = 6.0
+_NODES = 1000
+"""Of the law of a standard deviation, which power is a mean over."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,21 @@ class Interval:
 
     @property
     def p(self) -> float | None:
-        """Two-sided p-value of the t test that the expectation is 0."""
-        if self.sd is None:
+        """Two-sided p-value of the t test that the expectation is 0; None where nothing tells the error.
+
+        That is so for one value, and for values that are all equal: shares of n images have few values, and two seeds
+        agree in a difference of them in several per cent of cases where there is no effect.
+        """
+        if not self.sd:
             return None
-        if self.sd == 0:
-            return float(self.mean == 0)
         return 2 * float(stdtr(self.n - 1, -abs(self.mean) / self.sd * math.sqrt(self.n)))
+
+    def with_error(self, error: float) -> "Interval":
+        """The interval that also holds an error which all of its values share, with this standard error."""
+        if self.sd is None or error == 0:
+            return self
+        sd = math.sqrt(self.sd**2 + self.n * error**2)
+        return Interval(self.mean, quantile(self.n, LEVEL) * sd / math.sqrt(self.n), self.n, sd)
 
     def simultaneous(self, comparisons: int) -> float | None:
         """The margin with which as many intervals hold all at once with 95 %, by Bonferroni."""
@@ -119,48 +130,61 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def power(effect: float, n: int) -> float:
-    """How often the two-sided t test at 5 % with n seeds finds an effect.
+def power(effect: float, n: int, comparisons: int = 1) -> float:
+    """How often the two-sided t test with n seeds finds an effect, at 5 % divided by the number of comparisons.
 
-    P(|T| > t) for T non-central t with n − 1 degrees of freedom and shift effect · √n (Cohen 1988).
+    P(|T| > t) for T = (Z + effect · √n)/S with n − 1 degrees of freedom (Cohen 1988), the mean over S of what is known
+    given S. Of Holm's steps this is the first, which the smallest of the p-values has to pass.
 
     Args:
         effect: the expectation of the difference, in standard deviations of the difference between seeds.
         n: seeds, at least 2.
     """
-    shift, t = min(abs(effect) * math.sqrt(n), _LARGEST_SHIFT), quantile(n, LEVEL)
-    # far out nctdtr gives NaN for the other tail, which is below 1e-9 there
-    other = nctdtr(n - 1, shift, -t) if shift < _NO_OTHER_TAIL else 0.0
-    return float(1 - nctdtr(n - 1, shift, t) + other)
+    shift = abs(effect) * math.sqrt(n)
+    reach = quantile(n, 1 - (1 - LEVEL) / comparisons) * _deviations(n)
+    return float(np.mean(ndtr(shift - reach) + ndtr(-shift - reach)))
 
 
-def seeds_to_detect(effect: float, sd: float) -> int | None:
+@cache
+def _deviations(n: int) -> NDArray[np.float64]:
+    """As many equally likely values of the standard deviation of n values that are N(0, 1)."""
+    share = (np.arange(_NODES) + 0.5) / _NODES
+    return np.asarray(np.sqrt(chdtri(n - 1, share) / (n - 1)))
+
+
+def seeds_to_detect(effect: float, sd: float, comparisons: int = 1) -> int | None:
     """The least number of seeds that find an effect in 80 % of cases; None beyond 10,000, or for no effect.
 
     Args:
         effect: the expectation of the difference.
         sd: its standard deviation between seeds, here always an estimate from few of them: so is the answer.
+        comparisons: see `power`.
     """
     if effect == 0:
         return None
-    if sd == 0 or power(effect / sd, 2) >= POWER:
+
+    if sd == 0:
         return 2
-    if power(effect / sd, MOST_SEEDS) < POWER:
-        return None
-    low, high = 2, MOST_SEEDS  # too few, and enough
+    wanted = abs(effect) / sd
+    if detectable(FEW_SEEDS, comparisons) > wanted:
+        # the normal law, and what Student's adds to it (Guenther 1981)
+        tail = float(ndtri(1 - (1 - LEVEL) / (2 * comparisons)))
+        n = ((tail + float(ndtri(POWER))) / wanted) ** 2 + tail**2 / 2
+        return math.ceil(n) if n <= MOST_SEEDS else None
+    low, high = 1, FEW_SEEDS  # too few, and enough
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power(effect / sd, middle) >= POWER else (middle, high)
+        low, high = (low, middle) if detectable(middle, comparisons) <= wanted else (middle, high)
     return high
 
 
 @cache
-def detectable(n: int) -> float:
+def detectable(n: int, comparisons: int = 1) -> float:
     """The effect that n seeds find in 80 % of cases, in standard deviations of the difference between seeds."""
-    low, high = 0.0, _LARGEST_SHIFT / math.sqrt(n)
-    for _ in range(50):
+    low, high = 0.0, 4 * (1 + quantile(n, 1 - (1 - LEVEL) / comparisons)) / math.sqrt(n)
+    for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if power(middle, n) >= POWER else (middle, high)
+        low, high = (low, middle) if power(middle, n, comparisons) >= POWER else (middle, high)
     return high
 
 
@@ -190,8 +214,8 @@ class ImagePairs:
         images: how many, the same for all seeds.
         within: seed → standard error of that seed's mean difference, from the spread over images; it holds for the two
             trained models of that seed and says nothing of other trainings.
-        common: standard error of the mean over seeds from the choice of images, which all seeds share: the interval
-            over seeds does not hold it.
+        common: standard error of the mean over seeds from the choice of images, which all seeds share: the spread
+            between seeds does not hold it.
     """
 
     images: int

@@ -48,7 +48,8 @@ def sentence(one: Figure, difference: Difference, seeds: int) -> str:
     scale = one.measure.scale
     text = f"{one.heading}: {shown}"
     if difference.p is None or difference.adjusted is None:
-        return f"{text}, one seed shows nothing."
+        why = "one seed shows nothing" if len(difference.seeds) < 2 else "the same in every seed, which tells no error"
+        return f"{text}, {why}."
     if len(difference.seeds) < seeds:
         text += f" over {len(difference.seeds)} seeds"
     corrected = f"p {p_words(difference.adjusted)} by Holm over {difference.comparisons}"
@@ -67,7 +68,7 @@ def sentence(one: Figure, difference: Difference, seeds: int) -> str:
         errors = list(images.within.values())
         parts.append(
             f"paired by {images.images} images the standard error within a seed is {min(errors):.2g} to "
-            f"{max(errors):.2g}, and {images.common:.2g} of the mean from the choice of images"
+            f"{max(errors):.2g}, and {images.common:.2g} of the mean from the choice of images, which ± and p hold"
         )
     if difference.real is not None and one.metric == "label_accuracy":
         parts.append(f"real images have {difference.real * scale:.1f}")
@@ -103,11 +104,28 @@ def verdict(comparison: Comparison, cell: str) -> list[str]:
     same = [known[one.figure].heading for one in differences if one.is_same]
     return [
         f"{title}:",
-        *(sentence(known[one.figure], one, n) for one in differences if not one.is_same),
+        *(sentence(known[one.figure], one, n) for one in differences if not one.is_same and not one.twin),
+        *twins(differences, known),
         *([f"The same in every seed: {'; '.join(same)}."] if same else []),
+        *lacking(comparison, cell, differences[0].baseline),
         *disagreements(differences, known, comparison.leading or "the leading one"),
         *sampling(differences, known),
     ]
+
+
+def twins(differences: Sequence[Difference], known: dict[str, Figure]) -> Iterator[str]:
+    """A sentence for each figure that has the values of another in all runs: they are one comparison."""
+    for one in differences:
+        if one.twin and not one.is_same:
+            yield f"{known[one.figure].heading} is {known[one.twin].heading} in every run, and counts once."
+
+
+def lacking(comparison: Comparison, cell: str, baseline: str) -> Iterator[str]:
+    """A sentence on runs of either side that have not finished: the seeds that are left may be the easy ones."""
+    for one in comparison.cells:
+        if one.name in (cell, baseline) and one.unfinished:
+            runs = ", ".join(f"seed {seed} {state}" for seed, state in sorted(one.unfinished.items()))
+            yield f"Not in this: {runs} of {one.name}. Where hard seeds fail, those that are left flatter a cell."
 
 
 def overview(comparison: Comparison, cell: str) -> str:
@@ -121,13 +139,15 @@ def overview(comparison: Comparison, cell: str) -> str:
     if n < 2:
         return f"{title}: one seed shows nothing."
     shown: dict[str, list[str]] = {}
-    for one in filter(is_shown, differences):
+    for one in differences:
+        if not is_shown(one) or one.twin:
+            continue
         figure = known[one.figure]
         _, comma, unit = figure.measure.heading.partition(", ")
         heading = figure.heading.replace(f"{comma}{unit}", "", 1) if unit else figure.heading
         shown.setdefault(direction(figure, one), []).append(f"{heading} {numbers(figure, one)[0]} {unit}".rstrip())
     parts = [f"{way} in {' and '.join(figures)}" for way, figures in shown.items()]
-    others = sum(one.p is not None and not is_shown(one) for one in differences)
+    others = sum(one.p is not None and not one.twin and not is_shown(one) for one in differences)
     parts += [f"no difference shown in {others} {'other ' if parts else ''}figures"] if others else []
     parts = parts or ["the same in every figure"]
     return f"{title} over {n} seeds: {'; '.join(parts)}."
@@ -139,7 +159,7 @@ def disagreements(differences: Sequence[Difference], known: dict[str, Figure], l
     for one in differences:
         grouped.setdefault((known[one.figure].metric, known[one.figure].place), []).append(one)
     for (_, place), of_extractors in grouped.items():
-        if len({one.interval.mean > 0 for one in of_extractors}) < 2:
+        if len({one.interval.mean > 0 for one in of_extractors if one.interval.mean}) < 2:
             continue
         first = known[of_extractors[0].figure]
         each = [
@@ -184,8 +204,8 @@ def footnotes(comparison: Comparison) -> list[str]:
     return [
         "± is the 95 % interval of each difference by itself (Student's t over training seeds, paired by seed), and an "
         "effect is excluded where it lies beyond both ends. Verdicts are corrected by Holm for the number of "
-        f"comparisons within a group ({counts}). Seeds that would show an effect: in 80 % of cases, by the spread "
-        "found here."
+        f"comparisons within a group ({counts}): an error in any verdict of a group has a chance of 5 % at most. Seeds "
+        "that would show an effect: in 80 % of cases, by the spread found here, at the correction's strictest step."
         + (
             " Without a word of guidance figures are at the scale that the run has by its settings."
             if has_places
