@@ -3,14 +3,15 @@
 import hashlib
 import os
 import re
+import shutil
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
-from hldm.errors import disk_error
+from hldm.errors import UserError, disk_error
 
 fences: dict[Path, Callable[[], object]] = {}
 """Folder → what has to be called before a file in it, or below, is put in place. What it raises stops that."""
@@ -64,6 +65,34 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, keep: Path 
 def write_text_atomically(path: Path, text: str) -> None:
     """Write UTF-8 text as `write_atomically` does."""
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill, of which all lies at `path` at the end; nothing does where filling it fails.
+
+    Args:
+        path: nothing is there yet, or an empty folder, which stays, as another disk may be mounted there.
+
+    Raises:
+        UserError: no folder can be made there.
+    """
+    path = path.resolve()
+    is_there = path.is_dir()
+    temporary = (path if is_there else path.parent) / f".{path.name}.{_host()}-{os.getpid()}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be made: {error.strerror}. Name a folder where you may write.") from error
+    try:
+        yield temporary
+        if is_there:
+            for part in temporary.iterdir():
+                part.rename(path / part.name)
+        else:
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def seal(file: Path) -> None:

@@ -7,7 +7,7 @@ latents themselves.
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, VQModel
+from diffusers import VQModel
 from torch import Generator, Tensor
 
 from hldm.autoencoder.base import Autoencoder, Encoded
@@ -15,10 +15,8 @@ from hldm.autoencoder.convolutional import PixelFolding
 from hldm.config.autoencoder import Published
 from hldm.errors import UserError
 from hldm.geometry import Manifold, within_radius
-from hldm.interchange import load_component
+from hldm.interchange import build, load_component
 from hldm.layout import LatentLayout
-
-CLASSES = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 
 
 class PublishedAutoencoder(Autoencoder):
@@ -55,7 +53,7 @@ class PublishedAutoencoder(Autoencoder):
                 f"The autoencoder of first_stage takes images of {self.channels} channels, and those of the data set "
                 f"have {image_shape[0]}. Choose another first_stage, or another dataset."
             )
-        self.model = CLASSES[architecture["_class_name"]].from_config(dict(architecture))
+        self.model = build(architecture)
         self.radius = settings.radius
         self.scaling = 1.0
         if not manifold.is_flat:

@@ -23,6 +23,7 @@ import yaml
 
 from hldm import console
 from hldm.errors import UserError
+from hldm.files import whole_folder
 from hldm.paths import expanded
 
 HEAD_CHANNELS, IMAGE_SIDE = 32, 256
@@ -63,32 +64,43 @@ def main(argv: list[str]) -> None:
         usage=__doc__,
         required=("source", "out"),
     )
-    source, out = arguments["source"], arguments["out"]
+    with whole_folder(arguments["out"]) as folder:
+        report = converted(arguments, folder)
+    print(console.paragraphs("\n".join(report)))
+    print(arguments["out"])
+
+
+def converted(arguments: Mapping[str, Any], out: Path) -> list[str]:
+    """Fill a folder with what the arguments name.
+
+    Returns:
+        Sentences: what became of every tensor.
+    """
+    source, images = arguments["source"], arguments.get("images")
     # torch only now: a wrong argument is answered at once
     from hldm.interchange import convert, has_first_stage, read_tensors, resaved, save_pipeline
 
-    images = arguments.get("images")
+    without = UserError(f"images={images} go through a first stage, and {source} has none. Leave images= away.")
     if source.is_dir():
         if images is not None and not has_first_stage(source):
-            raise UserError(f"images={images} go through a first stage, and {source} has none. Leave images= away.")
+            raise without
         report = resaved(source, out)
     else:
         file = arguments.get("config") or source.with_name("config.yaml")
-        converted = convert(
+        parts = convert(
             read_tensors(source),
             **(sizes(file) if file.is_file() else {}),
             averaged=arguments.get("weights", "average") == "average",
         )
-        if images is not None and converted.first_stage is None:
-            raise UserError(f"images={images} go through a first stage, and {source} has none. Leave images= away.")
-        save_pipeline(converted, out)
-        report = converted.report
-    print(console.paragraphs("\n".join(report)))
+        if images is not None and parts.first_stage is None:
+            raise without
+        save_pipeline(parts, out)
+        report = parts.report
     if images is not None:
         from hldm.pipeline.pretrained import first_stage_in, round_trip
 
-        print(console.paragraphs(round_trip(first_stage_in(out), images)))
-    print(out)
+        report = [*report, round_trip(first_stage_in(out), images)]
+    return report
 
 
 def sizes(file: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ Both have a model card, README.md. No path of this machine is in the folder.
 from hldm import console
 from hldm.commands.convert import empty_folder
 from hldm.errors import UserError
+from hldm.files import whole_folder
 from hldm.run.directory import RunDirectory
 
 
@@ -38,7 +39,9 @@ def main(argv: list[str]) -> None:
     from hldm.pipeline.build import build_dataset, load_model
     from hldm.pipeline.export import export
 
-    dataset = build_dataset(config)
-    model = load_model(config, dataset, directory.path, torch.device("cpu"))
-    print(console.paragraphs("\n".join(export(directory, model, dataset, out))))
+    with whole_folder(out) as folder:
+        dataset = build_dataset(config)
+        model = load_model(config, dataset, directory.path, torch.device("cpu"))
+        report = export(directory, model, dataset, folder)
+    print(console.paragraphs("\n".join(report)))
     print(out)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hldm.config.autoencoder import Published
 from hldm.config.conditioning import TextConditioning
 from hldm.config.diffusion import TRAIN_STEPS, PublishedUNet, TangentDDPM, UNet
-from hldm.config.published import scaling, schedule
+from hldm.config.published import SCHEDULE, scaling, schedule
 from hldm.config.schema import RunConfig
 from hldm.console import shown
 
@@ -109,7 +109,7 @@ def scale_of(c: RunConfig) -> float:
 
 def schedule_of_unet(c: RunConfig, denoiser: PublishedUNet, process: TangentDDPM) -> Iterator[str]:
     """The process is the one that a published U-Net was trained on, as far as its pipeline says which that was."""
-    content = schedule(Path(denoiser.folder)) if denoiser.folder else None
+    content = schedule(Path(denoiser.folder).parent / SCHEDULE) if denoiser.folder else None
     if content is None:
         return
     where = f"denoiser.folder={denoiser.folder}"

@@ -4,9 +4,10 @@ A published folder has config.json beside diffusion_pytorch_model.safetensors, o
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -48,21 +49,23 @@ def architecture(path: Path, key: str = "first_stage") -> dict[str, Any] | None:
 
     Args:
         key: the setting that names the folder.
+
+    Raises:
+        UserError: it cannot be read, or a setting in it makes no sense.
     """
     file = path / ("config.yaml" if is_run(path) else "config.json")
-    try:
-        text = file.read_text(encoding="utf-8")
-        content = yaml.safe_load(text) if is_run(path) else json.loads(text)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{key}={path}: its {file.name} cannot be read ({type(error).__name__}). Copy the folder anew."
-        ) from error
     if is_run(path):
-        content = content.get("autoencoder") if isinstance(content, Mapping) else None
-        content = content.get("architecture") if isinstance(content, Mapping) else None
-    if not isinstance(content, Mapping):
+        try:
+            content: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(
+                f"{key}={path}: its {file.name} cannot be read ({type(error).__name__}). Copy the folder anew."
+            ) from error
+        for part in ("autoencoder", "architecture"):
+            content = content.get(part) if isinstance(content, Mapping) else None
+        if not isinstance(content, Mapping):
+            return None
+    elif (content := settings_in(file)) is None:
         return None
     try:
         return dict(sound(content)) if content.get("_class_name") in (*CLASSES, *UNETS) else dict(content)
@@ -70,21 +73,38 @@ def architecture(path: Path, key: str = "first_stage") -> dict[str, Any] | None:
         raise UserError(f"{key}={path}: in its {file.name} {error}. Copy the folder anew.") from None
 
 
-def schedule(folder: Path) -> dict[str, Any] | None:
-    """The content of scheduler_config.json of the pipeline that a U-Net's folder lies in; None where there is none.
+SCHEDULE = Path("scheduler") / "scheduler_config.json"
+"""The noise schedule, in a pipeline."""
+
+
+def schedule(file: Path) -> dict[str, Any] | None:
+    """The content of a scheduler_config.json; None where there is no such file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or a setting in it makes no sense.
     """
-    file = folder.parent / "scheduler" / "scheduler_config.json"
+    content = settings_in(file)
+    try:
+        return None if content is None else dict(checked(content, OF_SCHEDULES))
+    except ValueError as error:
+        raise UserError(f"In {file} {error}. Copy the folder anew.") from None
+
+
+def settings_in(file: Path) -> dict[str, Any] | None:
+    """What a file of settings in JSON says; None where there is no such file.
+
+    Raises:
+        UserError: it is damaged, or holds no settings.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({type(error).__name__}). Copy it anew.") from error
+    # json goes into itself for each bracket
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} cannot be read ({type(error).__name__}). Copy the folder anew.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds no settings of a scheduler. Copy it anew.")
+        raise UserError(f"{file} holds no settings. Copy the folder anew.")
     return content
 
 
@@ -96,33 +116,106 @@ def scaling(content: Mapping[str, Any]) -> float:
     return 1.0 if is_default or not is_number else float(factor)
 
 
-COUNTS = ("latent_channels", "vq_embed_dim", "in_channels", "out_channels", "layers_per_block", "norm_num_groups")
-LISTS = {"block_out_channels": int, "down_block_types": str, "up_block_types": str}
+def side(content: Mapping[str, Any], where: object) -> int:
+    """Height and width that a model was made for, `sample_size`: a number, or two that are the same.
+
+    Raises:
+        UserError: it says none, or is not square.
+    """
+    size = content.get("sample_size")
+    sides: list[Any] = list(size) if isinstance(size, list | tuple) else [size]
+    if not all(map(_is_count, sides)) or len(set(sides)) != 1:
+        raise UserError(
+            f"sample_size={size} of {where} is not the side of a square. Write height and width, a whole number ≥ 1, "
+            "into its config.json."
+        )
+    return int(sides[0])
+
+
+# --------------------------------------------------------------------------------------------- what makes sense in them
+
+
+class Rule(NamedTuple):
+    """What a setting must be: in words, and whether a value is it."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+    def or_null(self) -> "Rule":
+        return Rule(f"{self.words}, or null", lambda value: value is None or self.holds(value))
+
+    def in_list(self, count: int | None = None) -> "Rule":
+        """A list of such values, with this many if that matters."""
+
+        def holds(value: Any) -> bool:
+            is_list = isinstance(value, list | tuple) and len(value) > 0 and count in (None, len(value))
+            return is_list and all(map(self.holds, value))
+
+        return Rule(f"a list with {self.words} at each place", holds)
+
+    def __or__(self, other: "Rule") -> "Rule":
+        return Rule(f"{self.words}, or {other.words}", lambda value: self.holds(value) or other.holds(value))
+
+
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
+COUNT = Rule("a whole number ≥ 1", _is_count)
+NAME = Rule("a name", lambda value: isinstance(value, str))
+SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
+NOISE = Rule("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+
+LISTS = {"block_out_channels": COUNT.in_list(), "down_block_types": NAME.in_list(), "up_block_types": NAME.in_list()}
+"""One entry a level, and in every config.json."""
+
+OF_MODELS: dict[str, Rule] = LISTS | {
+    **dict.fromkeys(("latent_channels", "in_channels", "out_channels", "num_vq_embeddings"), COUNT),
+    **dict.fromkeys(("vq_embed_dim", "norm_num_groups"), COUNT.or_null()),
+    "layers_per_block": COUNT | COUNT.in_list(),
+    "sample_size": (COUNT | COUNT.in_list(2)).or_null(),
+    "act_fn": NAME,
+    "scaling_factor": Rule("a number > 0", lambda value: _is_number(value) and value > 0).or_null(),
+}
+"""Settings of a model that decide about sizes, or that are calculated with."""
+
+OF_SCHEDULES = {
+    **dict.fromkeys(("beta_schedule", "prediction_type"), NAME),
+    **dict.fromkeys(("beta_start", "beta_end"), NOISE),
+    **dict.fromkeys(("rescale_betas_zero_snr", "clip_sample", "set_alpha_to_one"), SWITCH.or_null()),
+    "num_train_timesteps": COUNT,
+    "trained_betas": NOISE.in_list().or_null(),
+    "timestep_spacing": Rule("leading, linspace or trailing", ("leading", "linspace", "trailing").__contains__),
+    "steps_offset": Rule("a whole number ≥ 0", lambda value: _is_count(value, 0)),
+}
+
+
+def checked(content: Mapping[str, Any], rules: Mapping[str, Rule]) -> Mapping[str, Any]:
+    """The content of a file of settings, of which those that are there are what these rules say.
+
+    Raises:
+        ValueError: one of them is not.
+    """
+    for key, rule in rules.items():
+        if key in content and not rule.holds(content[key]):
+            raise ValueError(f"{key} must be {rule.words}")
+    return content
 
 
 def sound(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The content of a config.json, of which the settings that decide about sizes make sense.
+    """The content of a config.json, of which the settings make sense: torch is not asked to build anything else.
 
     Raises:
         ValueError: one of them does not.
     """
-    for key in COUNTS:
-        value = content.get(key, 1)
-        if not (_is_count(value) or (value is None and key == "vq_embed_dim")):
-            raise ValueError(f"{key} must be a whole number ≥ 1")
-    for key, kind in LISTS.items():
-        items = content.get(key)
-        if not isinstance(items, list | tuple) or not items or not all(isinstance(item, kind) for item in items):
-            raise ValueError(f"{key} must be a list of {'whole numbers ≥ 1' if kind is int else 'names'}")
-        if kind is int and not all(map(_is_count, items)):
-            raise ValueError(f"{key} must be a list of {'whole numbers ≥ 1' if kind is int else 'names'}")
+    checked({**dict.fromkeys(LISTS), **content}, OF_MODELS)
     if len({len(content[key]) for key in LISTS}) > 1:
         raise ValueError(f"{', '.join(LISTS)} must be of one length")
     return content
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def latent_channels(content: Mapping[str, Any]) -> int:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import diffusers
 import torch
 from torch import Tensor
 
 from hldm.config import diffusion as config
 from hldm.diffusion.denoiser import EMBEDDED_STEPS, Denoiser, LabelEmbedding, plain_table
-from hldm.interchange import load_component
+from hldm.interchange import build, load_component
 from hldm.layout import LatentLayout
 from hldm.nn import Condition
 
@@ -37,8 +36,7 @@ class PublishedUNet(Denoiser):
         assert architecture is not None, "the check refuses a folder without one"
         self.folder = settings.folder
         self.has_text = context_channels is not None
-        cls = getattr(diffusers, architecture["_class_name"])
-        self.unet = cls.from_config({**architecture, "sample_size": layout.sides[0]})
+        self.unet = build({**architecture, "sample_size": layout.sides[0]})
 
     def start(self) -> None:
         assert self.folder is not None

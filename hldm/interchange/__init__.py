@@ -4,7 +4,18 @@ What is read here is data. Nothing in a file is run, and every tensor is used or
 """
 
 from hldm.interchange.compvis import Converted, convert
-from hldm.interchange.folders import has_first_stage, load_component, resaved, save_pipeline
-from hldm.interchange.tensors import read_tensors
+from hldm.interchange.folders import build, has_first_stage, load_component, load_scheduler, resaved, save_pipeline
+from hldm.interchange.tensors import check_finite, read_tensors
 
-__all__ = ["Converted", "convert", "has_first_stage", "load_component", "read_tensors", "resaved", "save_pipeline"]
+__all__ = [
+    "Converted",
+    "build",
+    "check_finite",
+    "convert",
+    "has_first_stage",
+    "load_component",
+    "load_scheduler",
+    "read_tensors",
+    "resaved",
+    "save_pipeline",
+]

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel, VQModel
 from torch import Tensor, nn
 
 from hldm.errors import UserError
+from hldm.interchange.tensors import check_finite
 
 RESNET = {
     "in_layers.0": "norm1",
@@ -333,6 +334,7 @@ def _filled(model: nn.Module, state: Mapping[str, Tensor]) -> Any:
                 f"{len(names)} tensors of a {type(model).__name__} {what}: {some(names)}. The checkpoint is damaged, "
                 "or of another architecture than latent diffusion's."
             )
+    check_finite(state, f"the {type(model).__name__} of the checkpoint")
     model.load_state_dict({name: x.float().contiguous() for name, x in state.items()}, strict=True, assign=True)
     return model.eval()
 

@@ -1,19 +1,20 @@
 """Folders of diffusers: one model, or a whole pipeline with a model in each sub-folder."""
 
-import json
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import diffusers
-from diffusers import LDMPipeline
-from safetensors import SafetensorError
+from diffusers import DDIMScheduler, LDMPipeline
 from torch import nn
 
 from hldm.config.published import CLASSES as FIRST_STAGES
-from hldm.config.published import FIRST_STAGE_PARTS
+from hldm.config.published import FIRST_STAGE_PARTS, SCHEDULE, schedule, settings_in, sound
 from hldm.errors import UserError
 from hldm.interchange.compvis import Converted, some
+from hldm.interchange.tensors import check_finite
 
 CLASSES = ("AutoencoderKL", "VQModel", "UNet2DModel", "UNet2DConditionModel")
 """Models of diffusers that can be a part of ours."""
@@ -28,15 +29,14 @@ def load_component(folder: Path, *, only_safetensors: bool = True) -> nn.Module:
     Raises:
         UserError: it holds no model that is known, or its tensors are not those of the model.
     """
-    try:
-        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder} is no folder of a model of diffusers: it has no config.json that names one."
-        ) from error
+    content = settings_in(folder / "config.json") or {}
+    name = content.get("_class_name")
+    if name is None:
+        raise UserError(f"{folder} is no folder of a model of diffusers: it has no config.json that names one.")
     if name not in CLASSES:
         raise UserError(f"{folder} holds a {name}. Of diffusers {', '.join(CLASSES)} are read.")
-    try:
+    with in_words(f"The {name} in {folder}"):
+        sound(content)
         model, info = getattr(diffusers, name).from_pretrained(
             folder,
             use_safetensors=True if only_safetensors else None,
@@ -44,14 +44,57 @@ def load_component(folder: Path, *, only_safetensors: bool = True) -> nn.Module:
             low_cpu_mem_usage=False,
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"The weights in {folder} cannot be used: {reason} Copy the folder anew.") from error
     for what, key in (("are unknown", "unexpected_keys"), ("are missing", "missing_keys")):
         if info[key]:
             raise UserError(f"{len(info[key])} tensors of the {name} in {folder} {what}: {some(info[key])}.")
+    check_finite(model.state_dict(), folder)
     found: nn.Module = model.eval()
     return found
+
+
+def load_scheduler(pipeline: Path) -> DDIMScheduler:
+    """The noise schedule of a pipeline of diffusers.
+
+    Raises:
+        UserError: the folder has none, or diffusers has no such one.
+    """
+    content = schedule(pipeline / SCHEDULE)
+    if content is None:
+        raise UserError(f"{pipeline} has no {SCHEDULE}. Copy the folder anew.")
+    with in_words(f"The noise schedule in {pipeline / SCHEDULE.parent}"):
+        scheduler: DDIMScheduler = DDIMScheduler.from_config(content)
+        return scheduler
+
+
+def build(architecture: Mapping[str, Any]) -> Any:
+    """The model that a config.json describes, untrained.
+
+    Raises:
+        UserError: diffusers has no such one.
+    """
+    name = architecture["_class_name"]
+    if name not in CLASSES:
+        raise UserError(f"{name} is no model that is read. Of diffusers {', '.join(CLASSES)} are.")
+    with in_words(f"The {name} that a config.json describes"):
+        return getattr(diffusers, name).from_config(dict(architecture))
+
+
+@contextmanager
+def in_words(what: str) -> Iterator[None]:
+    """Around what diffusers builds or reads: whatever it meets there becomes a sentence.
+
+    It trusts these files, so a damaged one ends it with any exception of Python or torch.
+
+    Raises:
+        UserError: there was one.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise UserError(f"{what} cannot be used: {reason}. Copy the folder anew.") from error
 
 
 def resaved(folder: Path, out: Path) -> list[str]:
@@ -72,18 +115,18 @@ def resaved(folder: Path, out: Path) -> list[str]:
         raise UserError(f"{folder} has no model of diffusers in it: a config.json there, or in a folder inside.")
     report: list[str] = []
     for part, name in parts.items():
-        schedule = Path(part.name) / "scheduler_config.json"
+        settings = Path(part.name) / SCHEDULE.name
         if name in CLASSES:
             report += [f"{part.name}/: {sentence}" for sentence in resaved(part, out / part.name)]
-        elif (folder / schedule).is_file():
-            _copied(folder / schedule, out / schedule)
-            report.append(f"{schedule}: copied.")
+        elif schedule(folder / settings) is not None:
+            _copied(folder / settings, out / settings)
+            report.append(f"{settings}: copied.")
         else:
             report.append(f"Left out: {part.name}/, which is no {', '.join(CLASSES[:-1])} or {CLASSES[-1]}.")
     index = folder / "model_index.json"
     if index.is_file():
         # part → [library, class], and [null, null] for a part that there is not
-        named = {name for name, value in _content(index).items() if isinstance(value, list) and any(value)}
+        named = {name for name, value in (settings_in(index) or {}).items() if isinstance(value, list) and any(value)}
         if missing := sorted(name for name in named if not (out / name).is_dir()):
             report.append(f"Left out: model_index.json, which names {', '.join(missing)} too.")
         else:
@@ -103,22 +146,8 @@ def _class_of(folder: Path) -> str | None:
     Raises:
         UserError: it is damaged.
     """
-    file = folder / "config.json"
-    name = _content(file).get("_class_name") if file.is_file() else None
+    name = (settings_in(folder / "config.json") or {}).get("_class_name")
     return name if isinstance(name, str) else None
-
-
-def _content(file: Path) -> dict[str, Any]:
-    """What a file of settings says; nothing where it holds no settings.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({type(error).__name__}). Copy the folder anew.") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _copied(file: Path, to: Path) -> None:

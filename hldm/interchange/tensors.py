@@ -103,3 +103,14 @@ def _tensors_of(content: Any) -> dict[str, Tensor]:
     if not tensors:
         raise ValueError("there is no state dict in it")
     return {str(name): x for name, x in tensors.items()}
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: object) -> None:
+    """Let weights pass that can be calculated with.
+
+    Raises:
+        UserError: one holds NaN or ±∞.
+    """
+    for name, x in tensors.items():
+        if not x.isfinite().all():
+            raise UserError(f"{name} in {where} holds numbers that are not finite. Copy it anew, or export it again.")

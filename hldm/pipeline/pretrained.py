@@ -5,7 +5,6 @@ model = HLDM.from_pretrained("outputs/main/<run>")
 images = model.sample(16, seed=0)
 """
 
-import json
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, VQModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DModel, VQModel
+from pydantic import BaseModel, Field, PositiveInt
 from torch import Tensor, nn
 
 from hldm.autoencoder import PublishedAutoencoder
@@ -23,7 +23,7 @@ from hldm.config.conditioning import TextConditioning
 from hldm.config.conditioning import Unconditional as NoCondition
 from hldm.config.diffusion import DiffusionSampler as SamplerSection
 from hldm.config.diffusion import PublishedUNet as UNetSection
-from hldm.config.published import FIRST_STAGE_PARTS, latent_channels, scaling
+from hldm.config.published import FIRST_STAGE_PARTS, latent_channels, scaling, settings_in, side
 from hldm.config.schema import RunConfig
 from hldm.data import Dataset
 from hldm.data.dataset import InMemorySplit
@@ -33,12 +33,12 @@ from hldm.diffusion.tangent_ddpm import PREDICTIONS
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.images import to_uint8, to_unit
-from hldm.interchange import convert, load_component, read_tensors
+from hldm.interchange import check_finite, convert, load_component, load_scheduler, read_tensors
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.paths import expanded
 from hldm.pipeline.build import build_dataset, build_model, load_model
 from hldm.pipeline.samples import balanced_labels, sample_images
-from hldm.run.directory import MODEL, RunDirectory
+from hldm.run.directory import MODEL, RunDirectory, configuration
 from hldm.training import load_weights
 
 WEIGHTS = "model.safetensors"
@@ -48,6 +48,18 @@ FACTS = "data.json"
 
 SAMPLER = "sampler.json"
 """The sampler of a run, beside the pipeline of diffusers that it was exported as, which has no place for it."""
+
+ANEW = "Copy the folder again from where it comes from, or export the run again: hldm export."
+"""What to do about an exported folder that is damaged: who received it cannot train the run."""
+
+
+class Facts(BaseModel):
+    """The content of `FACTS`."""
+
+    name: str
+    image_shape: tuple[PositiveInt, ...] = Field(min_length=1, max_length=3)
+    class_names: tuple[str, ...] = Field(min_length=1)
+    class_words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class HLDM:
         elif (path / "model_index.json").is_file():
             unet = load_component(path / "unet")
             first_stage = first_stage_in(path)
-            scheduler = DDIMScheduler.from_pretrained(path / "scheduler", local_files_only=True)
+            scheduler = load_scheduler(path)
         else:
             raise UserError(
                 f"{path} is no run, no exported folder, no pipeline of diffusers and no checkpoint. Name one of these."
@@ -97,13 +109,15 @@ class HLDM:
 
     @classmethod
     def _of_ours(cls, path: Path, device: torch.device) -> "HLDM":
-        config = RunDirectory(path).config
-        if (path / MODEL).is_file():
+        if any((path / name).exists() for name in (MODEL, "status.json")):
+            config = RunDirectory(path).config
             dataset = build_dataset(config)
             return cls(load_model(config, dataset, path, device), dataset.classes)
+        config = configuration(path, remedy=ANEW)
         dataset = known_dataset(path)
         model = build_model(with_text_model(config, path), dataset)
-        load_weights(path / WEIGHTS, model)
+        load_weights(path / WEIGHTS, model, remedy=ANEW)
+        check_finite(model.state_dict(), path / WEIGHTS)
         return cls(model.to(device).eval().requires_grad_(False), dataset.classes)
 
     def sample(self, subjects: int | Subjects, seed: int = 0, batch_size: int = 64) -> Tensor:
@@ -135,14 +149,11 @@ def known_dataset(folder: Path) -> Dataset:
         UserError: the folder names none.
     """
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        shape, names, words = (tuple(facts[key]) for key in ("image_shape", "class_names", "class_words"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder} is no exported folder: {FACTS} is missing or damaged. Export the run again: hldm export."
-        ) from error
-    nothing = InMemorySplit(torch.zeros(0, *shape, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
-    return Dataset(facts["name"], shape, names, nothing, nothing, nothing, words)
+        facts = Facts.model_validate(settings_in(folder / FACTS))
+    except ValueError as error:
+        raise UserError(f"{folder} is no exported folder: {FACTS} is missing or damaged. {ANEW}") from error
+    nothing = InMemorySplit(torch.zeros(0, *facts.image_shape, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+    return Dataset(facts.name, facts.image_shape, facts.class_names, nothing, nothing, nothing, facts.class_words)
 
 
 def known_sampler(file: Path) -> DiffusionSampler:
@@ -152,9 +163,9 @@ def known_sampler(file: Path) -> DiffusionSampler:
         UserError: it names none.
     """
     try:
-        section = SamplerSection.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is damaged. Export the run again: hldm export.") from error
+        section = SamplerSection.model_validate(settings_in(file))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged. {ANEW}") from error
     return DiffusionSampler(**{name: value for name, value, _ in section.fields()})
 
 
@@ -195,11 +206,28 @@ def of_diffusers(unet: Any, first_stage: nn.Module, scheduler: DDIMScheduler) ->
     """An unconditional latent diffusion model of diffusers as one of ours, in float32.
 
     Raises:
-        UserError: its noise schedule is another one.
+        UserError: its noise schedule is another one, or its U-Net is told more than a noisy latent of this first stage.
     """
     settings: Any = scheduler.config
     process = process_of(scheduler)
-    autoencoder = published_autoencoder(first_stage, unet.config.sample_size)
+    theirs, latent_side = unet.config, side(unet.config, "the U-Net")
+    decoded: Any = first_stage.config
+    latent = latent_channels(decoded)
+    if not isinstance(unet, UNet2DModel) or theirs.num_class_embeds or theirs.class_embed_type:
+        raise UserError(
+            "The U-Net of this model is told a text or a class. Of pipelines only unconditional ones are read."
+        )
+    if (theirs.in_channels, theirs.out_channels) != (latent, latent):
+        raise UserError(
+            f"The U-Net takes {theirs.in_channels} channels and predicts {theirs.out_channels}, and the latents have "
+            f"{latent}. Take the first stage that it was trained with."
+        )
+    if latent_side % (divisor := 2 ** (len(theirs.block_out_channels) - 1)):
+        raise UserError(
+            f"sample_size={latent_side} of the U-Net cannot be halved by its levels: its config.json must name a "
+            f"multiple of {divisor}."
+        )
+    autoencoder = published_autoencoder(first_stage, latent_side)
     spacing = settings.timestep_spacing
     if spacing == "leading" and settings.steps_offset:
         spacing = "leading_1"
@@ -272,17 +300,15 @@ def round_trip(first_stage: nn.Module, folder: Path, most: int = 16) -> str:
         UserError: there is no picture.
     """
     settings: Any = first_stage.config
-    images = []
+    images, image_side = [], side(settings, "the first stage")
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         with suppress(UnreadableError):
-            images.append(torch.tensor(prepared(file.read_bytes(), settings.sample_size, settings.in_channels)))
+            images.append(torch.tensor(prepared(file.read_bytes(), image_side, settings.in_channels)))
         if len(images) == most:
             break
     if not images:
         raise UserError(f"images={folder} has no picture.")
-    autoencoder = published_autoencoder(
-        first_stage, settings.sample_size // 2 ** (len(settings.block_out_channels) - 1)
-    )
+    autoencoder = published_autoencoder(first_stage, image_side // 2 ** (len(settings.block_out_channels) - 1))
     pictures = torch.stack(images)
     v = torch.cat([autoencoder.encode(to_unit(image[None])).loc for image in pictures])
     rebuilt = torch.cat([to_uint8(autoencoder.to_images(latent[None])) for latent in v])

@@ -138,27 +138,7 @@ class RunDirectory:
     @property
     def config(self) -> RunConfig:
         """The configuration the run was started with. It is data: nothing that it names is run, or looked up."""
-        load_extensions()
-        file = self.path / "config.yaml"
-        again = "The command that started the run writes it anew."
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{self.path} is not a run: it has no config.yaml. Runs lie in outputs/<study>/<run id>."
-            ) from error
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{file} cannot be read. {again}") from error
-        if not isinstance(content, dict) or not content:
-            raise UserError(f"{file} holds no configuration. {again}")
-        try:
-            return RunConfig.model_validate(content)
-        except ValidationError as error:
-            problem = sentences(error, RunConfig, content, Options())[0]
-            raise UserError(
-                f"{file} is not a configuration of this version: {problem} The command that started the run writes it "
-                "anew."
-            ) from error
+        return configuration(self.path)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -361,6 +341,32 @@ def _is_readable(file: Path) -> bool:
         return _read_json(file, "") is not None
     except UserError:
         return False
+
+
+def configuration(folder: Path, remedy: str = "The command that started the run writes it anew.") -> RunConfig:
+    """What config.yaml in a folder says. It is data: nothing that it names is run, or looked up.
+
+    Raises:
+        UserError: it is missing or damaged; `remedy` is what to do then.
+    """
+    load_extensions()
+    file = folder / "config.yaml"
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} is not a run: it has no config.yaml. Runs lie in outputs/<study>/<run id>."
+        ) from error
+    # yaml goes into itself for each bracket
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{file} cannot be read. {remedy}") from error
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{file} holds no configuration. {remedy}")
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        problem = sentences(error, RunConfig, content, Options())[0]
+        raise UserError(f"{file} is not a configuration of this version: {problem} {remedy}") from error
 
 
 def _read_json(file: Path, remedy: str) -> dict[str, Any] | None:

@@ -35,19 +35,21 @@ def save_weights(path: Path, model: nn.Module) -> None:
     write_atomically(path, write)
 
 
-def load_weights(path: Path, model: nn.Module, *, part: bool = False) -> None:
+def load_weights(path: Path, model: nn.Module, *, part: bool = False, remedy: str | None = None) -> None:
     """Read weights that `save_weights` wrote.
 
     Args:
         part: whether the file may hold more children than `model` has. Those that it has must be in the file.
+        remedy: what to do where they are not as they should be, which is to train them otherwise.
 
     Raises:
         UserError: the file is missing, damaged, or belongs to another architecture.
     """
     if not path.is_file():
-        raise UserError(f"There are no weights at {path}. Train the run first: python train.py with its settings.")
+        to_train = "Train the run first: python train.py with its settings."
+        raise UserError(f"There are no weights at {path}. {remedy or to_train}")
     if reason := damage(path):
-        raise UserError(f"The weights in {path} are damaged ({reason}). {_remedy(path)}")
+        raise UserError(f"The weights in {path} are damaged ({reason}). {remedy or _remedy(path)}")
     try:
         missing, unexpected = load_model(model, path, strict=not part)
         own = tuple(f"{name}." for name, _ in model.named_children())
@@ -56,7 +58,7 @@ def load_weights(path: Path, model: nn.Module, *, part: bool = False) -> None:
     except (SafetensorError, RuntimeError) as error:
         raise UserError(
             f"The weights in {path} cannot be used: {_in_short(error)}. They are from another version of the model. "
-            f"{_remedy(path)}"
+            f"{remedy or _remedy(path)}"
         ) from error
 
 

@@ -101,11 +101,13 @@ def test_images_without_a_first_stage_are_said_before_anything_is_written(tmp_pa
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("file", ["unet/config.json", "scheduler/scheduler_config.json"])
 @pytest.mark.parametrize("content", ["{", "[]"])
-def test_a_damaged_part_is_said(tmp_path: Path, content: str) -> None:
-    (tmp_path / "source" / "unet").mkdir(parents=True)
-    (tmp_path / "source" / "unet" / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"cannot be read|no model of diffusers"):
+def test_a_damaged_part_is_said(tmp_path: Path, file: str, content: str) -> None:
+    vq_model().save_pretrained(tmp_path / "source" / "a_first_part")
+    (tmp_path / "source" / file).parent.mkdir()
+    (tmp_path / "source" / file).write_text(content)
+    with pytest.raises(UserError, match=r"cannot be read|holds no settings"):
         convert.main([f"source={tmp_path / 'source'}", f"out={tmp_path / 'new'}"])
 
 
@@ -129,3 +131,24 @@ def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     with pytest.raises(UserError, match="no model of diffusers"):
         convert.main([f"source={tmp_path / 'source'}", f"out={tmp_path / 'new'}"])
+
+
+def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    unet = tmp_path / "source" / "unet"
+    schedule = tmp_path / "source" / "scheduler" / "scheduler_config.json"
+    schedule.parent.mkdir(parents=True)
+    schedule.write_text("{}")
+    vq_model().save_pretrained(unet)
+    (file := unet / "diffusion_pytorch_model.safetensors").rename(aside := tmp_path / "aside")
+    (empty := tmp_path / "empty").mkdir()
+    words = [f"source={tmp_path / 'source'}"]
+    for out in (tmp_path / "new", empty):
+        with pytest.raises(UserError, match="cannot be used"):
+            convert.main([*words, f"out={out}"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["aside", "empty", "source"]
+    aside.rename(file)
+    for out in (tmp_path / "new", empty):
+        convert.main([*words, f"out={out}"])
+        assert sorted(path.name for path in out.iterdir()) == ["scheduler", "unet"]
+    with pytest.raises(UserError, match=r"cannot be made: .*Name a folder"):
+        convert.main([*words, "out=/proc/x"])

@@ -53,6 +53,12 @@ def test_a_schedule_that_is_not_here_is_refused(tmp_path: Path, content: dict[st
     compose([*given, "diffusion=flow"])
 
 
+@pytest.mark.parametrize("change", [{"beta_start": "x"}, {"beta_schedule": 5}, {"num_train_timesteps": True}])
+def test_a_setting_that_makes_no_sense_is_not_offered_to_be_typed(tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=rf"scheduler_config\.json {next(iter(change))} must be"):
+        compose(words(tmp_path, {**STABLE, **change}, "diffusion=ldm"))
+
+
 def test_a_folder_without_a_schedule_says_nothing(tmp_path: Path) -> None:
     compose(words(tmp_path, None, "diffusion=ldm", vae="VQModel"))
 

@@ -1,6 +1,7 @@
 """Exported folders: diffusers samples from them what we do, or three lines of Python load them without their data."""
 
 import json
+import shutil
 
 import diffusers
 import numpy as np
@@ -11,10 +12,10 @@ from hldm.commands import export as command
 from hldm.config.compose import compose
 from hldm.diffusion import DiffusionSampler, PublishedUNet
 from hldm.errors import UserError
-from hldm.interchange import load_component
+from hldm.interchange import build, load_component
 from hldm.pipeline.build import build_model
 from hldm.pipeline.export import export, for_others, text_model
-from hldm.pipeline.pretrained import HLDM, _section, with_text_model
+from hldm.pipeline.pretrained import HLDM, _section, of_diffusers, with_text_model
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.training import save_weights
 from tests.fake_data import in_memory
@@ -105,6 +106,32 @@ def test_a_curved_run_becomes_a_folder_that_needs_no_data(tmp_path):
     (out / "data.json").unlink()
     with pytest.raises(UserError, match=r"data\.json is missing"):
         HLDM.from_pretrained(out)
+
+
+def test_who_receives_a_damaged_folder_is_told_to_copy_it_again(tmp_path):
+    """The run that it was exported from is elsewhere: nothing says to train it."""
+    directory, model = run_of(tmp_path / "home", "geometry=poincare")
+    export(directory, model, DATA, out := tmp_path / "out")
+    whole = {name: (out / name).read_bytes() for name in ("data.json", "model.safetensors", "config.yaml")}
+    facts = json.loads(whole["data.json"])
+    model.denoiser.get_parameter(name := next(name for name, _ in model.denoiser.named_parameters())).fill_(torch.nan)
+    save_weights(tmp_path / "nan.safetensors", model)
+    wrong = [{"image_shape": ["a", 1, 1]}, {"image_shape": [-1, 1, 1]}, {"image_shape": []}, {"class_names": 3}]
+    damages = [("data.json", json.dumps(facts | change).encode()) for change in wrong]
+    damages += [("data.json", json.dumps({key: facts[key] for key in facts if key != "name"}).encode())]
+    damages += [("data.json", b"[" * 100_000), ("data.json", b"[]"), ("data.json", None)]
+    damages += [("config.yaml", b"{"), ("config.yaml", b""), ("config.yaml", b"a: 1"), ("model.safetensors", None)]
+    damages += [("model.safetensors", whole["model.safetensors"][:-9])]
+    damages += [("model.safetensors", (tmp_path / "nan.safetensors").read_bytes())]
+    for file, content in damages:
+        (out / file).unlink() if content is None else (out / file).write_bytes(content)
+        with pytest.raises(UserError, match=r"export (it|the run) again") as error:
+            HLDM.from_pretrained(out)
+        assert file in str(error.value)
+        assert not any(word in str(error.value) for word in ("train.py", "trained it", "started the run"))
+        (out / file).write_bytes(whole[file])
+    assert f"denoiser.{name} in" in str(error.value)
+    HLDM.from_pretrained(out)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +228,10 @@ def test_the_command_exports_a_run(tmp_path, monkeypatch, capsys):
         command.main([f"run={directory.path}", f"out={tmp_path / 'out'}"])
     with pytest.raises(UserError, match="names no runs"):
         command.main([f"run={tmp_path / 'nothing'}", f"out={tmp_path / 'other'}"])
+    (directory.path / MODEL).write_bytes(b"")
+    with pytest.raises(UserError, match="damaged"):
+        command.main([f"run={directory.path}", f"out={tmp_path / 'other'}"])
+    assert not list(tmp_path.glob("*other*"))
 
 
 # ------------------------------------------------------------------------------------------------- models of diffusers
@@ -209,13 +240,12 @@ def test_the_command_exports_a_run(tmp_path, monkeypatch, capsys):
 def tiny_unet(cls=diffusers.UNet2DModel, **settings):
     torch.manual_seed(2)
     return cls(
+        **{"in_channels": 3, **settings},
         sample_size=8,
-        in_channels=3,
         out_channels=3,
         block_out_channels=(32, 64),
         layers_per_block=1,
         norm_num_groups=16,
-        **settings,
     ).eval()
 
 
@@ -268,6 +298,89 @@ def test_a_pipeline_of_diffusers_is_one_of_our_models(tmp_path, kind):
     v = ours.model.sample_latents(torch.zeros(2, dtype=torch.int64), torch.Generator().manual_seed(3))
     np.testing.assert_allclose(ours.model.autoencoder.to_images(v).permute(0, 2, 3, 1).numpy(), images, atol=1e-4)
     assert ours.sample(2).shape == (2, 3, 16, 16)
+
+
+UNET, FIRST, SCHEDULE = "unet/config.json", "vqvae/config.json", "scheduler/scheduler_config.json"
+DAMAGED = [
+    (SCHEDULE, None, "has no scheduler"),
+    *((file, text, "cannot be read") for file in (UNET, FIRST, SCHEDULE) for text in ("", "{", "[" * 100_000)),
+    *((file, "[]", "holds no settings") for file in (UNET, FIRST, SCHEDULE)),
+    *((SCHEDULE, {key: "x"}, f"{key} must be") for key in ("beta_start", "trained_betas", "num_train_timesteps")),
+    *((SCHEDULE, {key: "x"}, f"{key} must be") for key in ("timestep_spacing", "steps_offset", "clip_sample")),
+    (SCHEDULE, {"beta_end": float("nan")}, "beta_end must be a number from 0 to 1"),
+    (SCHEDULE, {"beta_schedule": "nope"}, "noise schedule .* nope"),
+    *((UNET, {"sample_size": size}, "sample_size must be") for size in ("16", -4, [16, "a"], [])),
+    *((UNET, {"sample_size": size}, "not the side of a square") for size in (None, [16, 8])),
+    (UNET, {"sample_size": 9}, "cannot be halved"),
+    *(
+        (UNET, {"block_out_channels": value}, "block_out_channels must be a list")
+        for value in (32, "ab", [], [True, 2])
+    ),
+    (UNET, {"down_block_types": None}, "down_block_types must be a list"),
+    (UNET, {"block_out_channels": [32]}, "must be of one length"),
+    (UNET, {"down_block_types": ["Nope", "Nope"]}, "UNet2DModel .* Nope"),
+    (UNET, {"_class_name": ["UNet2DModel"]}, "holds a"),
+    (FIRST, {"block_out_channels": 5}, "block_out_channels must be a list"),
+    (FIRST, {"latent_channels": "x"}, "latent_channels must be a whole number ≥ 1"),
+    (FIRST, {"act_fn": 3}, "act_fn must be a name"),
+    (FIRST, {"act_fn": "zz"}, "VQModel .* zz"),
+    (FIRST, {"scaling_factor": 0}, "scaling_factor must be a number > 0"),
+]
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(tmp_path_factory):
+    tiny_pipeline(folder := tmp_path_factory.mktemp("pipeline"))
+    return folder
+
+
+@pytest.mark.parametrize(("file", "change", "said"), DAMAGED)
+def test_a_damaged_pipeline_is_said(tmp_path, pipeline_folder, file, change, said):
+    path = shutil.copytree(pipeline_folder, tmp_path / "copy") / file
+    if change is None:
+        path.unlink()
+    else:
+        text = change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change)
+        path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        HLDM.from_pretrained(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("part", ["unet", "vqvae"])
+def test_weights_that_are_not_finite_are_named(tmp_path, pipeline_folder, part):
+    from safetensors.torch import load_file, save_file
+
+    file = shutil.copytree(pipeline_folder, tmp_path / "copy") / part / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors[name := min(tensors)].view(-1)[0] = torch.inf
+    save_file(tensors, file)
+    with pytest.raises(UserError, match=f"{name} in .*{part} holds numbers that are not finite"):
+        HLDM.from_pretrained(tmp_path / "copy")
+
+
+def test_what_a_run_remembers_of_a_folder_is_built_or_said():
+    architecture = {"_class_name": "VQModel", "act_fn": "zz"}
+    with pytest.raises(UserError, match=r"VQModel .* zz"):
+        build(architecture)
+    with pytest.raises(UserError, match="no model that is read"):
+        build({"_class_name": "DDIMScheduler"})
+
+
+def test_a_square_in_two_numbers_is_a_side(tmp_path, pipeline_folder):
+    file = shutil.copytree(pipeline_folder, tmp_path / "copy") / UNET
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sample_size": [8, 8]}))
+    assert HLDM.from_pretrained(tmp_path / "copy").model.layout.sides == (8, 8)
+
+
+def test_a_pipeline_that_is_told_a_text_or_has_other_latents_is_refused(tmp_path):
+    theirs = tiny_pipeline(tmp_path)
+    for unet, said in (
+        (tiny_unet(diffusers.UNet2DConditionModel, **CROSS_BLOCKS), "told a text"),
+        (tiny_unet(**BLOCKS, num_class_embeds=3), "or a class"),
+        (tiny_unet(**BLOCKS, in_channels=4), "takes 4 channels and predicts 3"),
+    ):
+        with pytest.raises(UserError, match=said):
+            of_diffusers(unet, theirs.vqvae, theirs.scheduler)
 
 
 def test_a_default_scale_of_a_vq_model_is_taken_for_one(tmp_path):
