@@ -4,6 +4,7 @@ What is read here is data. Nothing in a file is run, and every tensor is used or
 """
 
 from hldm.interchange.compvis import Converted, convert
+from hldm.interchange.compvis_config import sizes
 from hldm.interchange.folders import build, has_first_stage, load_component, load_scheduler, resaved, save_pipeline
 from hldm.interchange.tensors import check_finite, read_tensors
 
@@ -18,4 +19,5 @@ __all__ = [
     "read_tensors",
     "resaved",
     "save_pipeline",
+    "sizes",
 ]

@@ -5,6 +5,7 @@ lost their dots, `first_stage_model.*` the autoencoder (`VQModelInterface` or `A
 first stage has without the prefix. Names of diffusers are those of UNet2DModel, VQModel and AutoencoderKL.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -109,6 +110,8 @@ def _converted(
                 raise UserError(f"The average has tensors that the U-Net lacks: {some(unknown)}. Copy the file anew.")
             raw = {name: average.get(name.replace(".", ""), x) for name, x in raw.items()}
         halvings = _levels(left) - 1
+        if image_side < 2**halvings:
+            raise ValueError(f"images of side {image_side} cannot be halved {halvings} times")
         unet = _unet(raw, head_channels, image_side // 2**halvings)
         kind = "the running average" if average and averaged else "the weights of the last step"
         report.append(f"U-Net: {len(raw)} tensors, {kind}; attention heads of {head_channels} channels.")
@@ -123,6 +126,8 @@ def _converted(
         scale = float(measured)
     elif scale is None and unet is not None:
         scale = 1.0
+    if not 0 < (1.0 if scale is None else scale) < math.inf:
+        raise ValueError(f"scale_factor={scale} is no number > 0")
     if of_first:
         first_stage = _first_stage(of_first, scale, image_side)
         report.append(f"First stage, {type(first_stage).__name__}: {len(of_first)} tensors.")

@@ -33,7 +33,7 @@ from hldm.diffusion.tangent_ddpm import PREDICTIONS
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.images import to_uint8, to_unit
-from hldm.interchange import check_finite, convert, load_component, load_scheduler, read_tensors
+from hldm.interchange import check_finite, convert, load_component, load_scheduler, read_tensors, sizes
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.paths import expanded
 from hldm.pipeline.build import build_dataset, build_model, load_model
@@ -80,7 +80,8 @@ class HLDM:
 
         Args:
             source: a finished run, a folder that `hldm export` wrote, a folder of an `LDMPipeline` of diffusers, or a
-                checkpoint of CompVis/latent-diffusion with attention heads of 32 channels.
+                checkpoint of CompVis/latent-diffusion, with attention heads of 32 channels where no config.yaml lies
+                beside it. `hldm convert` takes one that lies elsewhere.
 
         Raises:
             UserError: it is none of these, or its weights are damaged.
@@ -90,7 +91,7 @@ class HLDM:
             return cls._of_ours(path, torch.device(device))
         unet: Any
         if path.is_file():
-            parts = convert(read_tensors(path))
+            parts = convert(read_tensors(path), **sizes(path.with_name("config.yaml")))
             unet, first_stage, scheduler = parts.unet, parts.first_stage, parts.scheduler
         elif (path / "model_index.json").is_file():
             unet = load_component(path / "unet")

@@ -12,7 +12,7 @@ from PIL import Image
 from hldm import commands
 from hldm.commands import convert
 from hldm.errors import UserError
-from hldm.interchange import load_component
+from hldm.interchange import load_component, sizes
 
 
 def vq_model() -> diffusers.VQModel:
@@ -59,14 +59,14 @@ def test_what_no_tensor_tells_is_read_from_the_configuration(tmp_path: Path) -> 
     file = tmp_path / "config.yaml"
     unet, first = "unet_config: {params: {num_head_channels: 48}}", "ddconfig: {resolution: 128}"
     file.write_text(f"model: {{params: {{{unet}, first_stage_config: {{params: {{{first}}}}}}}}}")
-    assert convert.sizes(file) == {"head_channels": 48, "image_side": 128}
+    assert sizes(file) == {"head_channels": 48, "image_side": 128}
     file.write_text(f"model: {{params: {{{first}}}}}")
-    assert convert.sizes(file) == {"head_channels": 32, "image_side": 128}
+    assert sizes(file) == {"head_channels": 32, "image_side": 128}
     file.write_text("model: {params: {}}")
-    assert convert.sizes(file) == {"head_channels": 32, "image_side": 256}
+    assert sizes(file) == {"head_channels": 32, "image_side": 256}
     file.write_text("{")
     with pytest.raises(UserError, match="no configuration of latent diffusion"):
-        convert.sizes(file)
+        sizes(file)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_settings_with_which_tensors_mean_something_else_are_refused(tmp_path: P
     file = tmp_path / "config.yaml"
     file.write_text(f"model: {{params: {{{model}}}}}")
     with pytest.raises(UserError, match=said):
-        convert.sizes(file)
+        sizes(file)
 
 
 def test_the_scale_of_the_configuration_is_passed_on(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("model: {params: {scale_factor: 0.25, unet_config: {params: {num_heads: -1}}}}")
-    assert convert.sizes(file) == {"head_channels": 32, "image_side": 256, "scale": 0.25}
+    assert sizes(file) == {"head_channels": 32, "image_side": 256, "scale": 0.25}
 
 
 def test_images_without_a_first_stage_are_said_before_anything_is_written(tmp_path: Path) -> None:

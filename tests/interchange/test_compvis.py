@@ -89,6 +89,16 @@ def test_a_checkpoint_is_one_of_our_models(tmp_path):
     assert (model.latent_scale, model.sampler.timesteps[-1]) == (1, 1)
     assert model.layout.shape == (3, 128, 128)  # of 256 × 256 pixels, as no tensor tells
     assert model.autoencoder.image_shape == (3, 256, 256)
+    ddconfig = "first_stage_config: {params: {ddconfig: {resolution: 64}}}"
+    (beside := tmp_path / "config.yaml").write_text(
+        f"model: {{params: {{{ddconfig}, unet_config: {{params: {{num_head_channels: 16}}}}}}}}"
+    )
+    model = HLDM.from_pretrained(tmp_path / "model.ckpt").model
+    assert model.autoencoder.image_shape == (3, 64, 64)
+    assert model.denoiser.unet.config.attention_head_dim == 16
+    beside.write_text("model: {params: {parameterization: x0}}")
+    with pytest.raises(UserError, match="parameterization=x0"):
+        HLDM.from_pretrained(tmp_path / "model.ckpt")
 
 
 def test_the_weights_of_the_last_step_can_be_had():
@@ -135,6 +145,8 @@ def test_a_first_stage_without_codes_is_a_kl_autoencoder():
         ({"something.else": torch.zeros(1)}, "something.else"),
         ({"model.diffusion_model.out.0.weight": None, "model_ema.diffusion_modelout0weight": None}, "are missing"),
         ({"betas": torch.linspace(1e-4, 0.02, 1000)}, "noise schedule"),
+        ({"model_ema.diffusion_modelout0weight": torch.full((32,), torch.nan)}, "conv_norm_out.weight .* not finite"),
+        *(({"scale_factor": torch.tensor(scale)}, "no number > 0") for scale in (torch.nan, -1.0, 0.0)),
     ],
 )
 def test_every_tensor_that_has_no_place_is_named(changes, said):
