@@ -154,7 +154,7 @@ def compare(found: Sequence[Cell], chosen: Callable[[Figure], bool] = lambda fig
                 left_out.add(name, base_name, one, unpaired, len(cell.runs))
                 if pairs:
                     own.append(_difference(one, pairs, (name, cell), (base_name, base)))
-        differences += _twins(own, dict(zip(names, found, strict=True)))
+        differences += _twins(own, shown, dict(zip(names, found, strict=True)))
         summaries.append(_summary(cell, name, base_name, values))
         curves += [curve(setting, name, cell, base) for setting in settings_of_curves(cell)]
     return Comparison(
@@ -336,13 +336,19 @@ def _with_power(one: Difference) -> Difference:
     return replace(one, needed=needed, detectable=statistics.detectable(one.interval.n, one.comparisons) * sd)
 
 
-def _twins(differences: Sequence[Difference], found: Mapping[str, Cell]) -> Iterator[Difference]:
-    """The differences of a cell, those marked whose figure has in all of their runs the values of a later one.
+def _twins(
+    differences: Sequence[Difference], shown: Sequence[Figure], found: Mapping[str, Cell]
+) -> Iterator[Difference]:
+    """The differences of a cell, those marked that say the same as a later one: the metric at another place.
 
     Best guidance, where every run chose the scale that it has by its settings anyway.
     """
+    what = {one.name: (one.metric, one.extractor) for one in shown}
     values = [
-        tuple(found[name].runs[seed].metrics[one.figure] for name in (one.cell, one.baseline) for seed in one.seeds)
+        (
+            what[one.figure],
+            [found[name].runs[seed].metrics[one.figure] for name in (one.cell, one.baseline) for seed in one.seeds],
+        )
         for one in differences
     ]
     for i, one in enumerate(differences):
