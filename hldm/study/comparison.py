@@ -34,9 +34,9 @@ class Difference:
         twin: a figure that has the same values in all of these runs, and so is the same comparison; "" for none.
         simultaneous: the margin with which all intervals of the group hold at once.
         effect: one that would matter, by convention (`measures`).
-        needed: seeds that would show it in 80 % of cases, at the first of Holm's steps; None where it is not known, as
-            where images pair: more seeds do not narrow what the choice of images leaves open.
-        detectable: the effect that these seeds show in 80 % of cases, at that step.
+        needed: seeds that would show it in 80 % of cases, at the first of Holm's steps.
+        detectable: the effect that these seeds show in 80 % of cases, at that step. Neither is known where images pair:
+            more seeds do not narrow what the choice of images leaves open.
         sampling_share: of the variance between seeds, what the noise of sampling alone gives; None where not known, as
             where each run has one sampling seed.
         images: what pairing by image says.
@@ -251,7 +251,7 @@ def _difference(one: Figure, seeds: Sequence[int], here: tuple[str, Cell], there
     known = [value for value in noise if value is not None]
     baseline_mean = fmean(others.values())
     images = ImagePairs.of(_images(one.name, ours), _images(one.name, theirs))
-    interval = interval.with_error(images.common) if images else interval
+    interval = interval.with_error(images.common, images.images - 1) if images else interval
     return Difference(
         cell=name,
         baseline=base_name,
@@ -332,7 +332,9 @@ def _with_power(one: Difference) -> Difference:
     sd, effect = one.interval.sd, one.effect
     assert sd is not None
     assert effect is not None
-    needed = None if one.images else statistics.seeds_to_detect(effect, sd, one.comparisons)
+    if one.images:
+        return one
+    needed = statistics.seeds_to_detect(effect, sd, one.comparisons)
     return replace(one, needed=needed, detectable=statistics.detectable(one.interval.n, one.comparisons) * sd)
 
 

@@ -108,7 +108,8 @@ def test_bounds_are_paired_by_image_within_a_seed() -> None:
     [one] = pair(flat, ball).differences
     assert one.interval.mean == -5.5
     # the choice of images is in the interval, and more seeds do not narrow it
-    assert one.interval.sd == pytest.approx((stdev([-6.0, -5.0]) ** 2 + 2 * stdev([-5, -5.5, -6]) ** 2 / 3) ** 0.5)
+    assert one.interval.sd == pytest.approx(stdev([-6.0, -5.0]))
+    assert one.interval.error == pytest.approx((stdev([-6.0, -5.0]) ** 2 / 2 + stdev([-5, -5.5, -6]) ** 2 / 3) ** 0.5)
     assert one.needed is None
     assert one.images is not None
     assert one.images.within == pytest.approx({0: stdev([-5, -6, -7]) / 3**0.5, 1: 0.0})
