@@ -121,13 +121,15 @@ def schedule_of_unet(c: RunConfig, denoiser: PublishedUNet, process: TangentDDPM
             "or diffusion=flow to train it on."
         )
         return
-    predictions = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
-    kind = str(content.get("prediction_type", "epsilon"))
-    theirs = {
-        "schedule": name,
-        "prediction": predictions.get(kind, kind),
-        "zero_terminal_snr": bool(content.get("rescale_betas_zero_snr")),
-    }
+    kind, is_rescaled = content.get("prediction_type", "epsilon"), bool(content.get("rescale_betas_zero_snr"))
+    prediction = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}.get(kind)
+    if prediction is None or (is_rescaled and prediction == "epsilon"):
+        yield (
+            f"{where} is a network of {kind}{' on a schedule that ends in pure noise' if is_rescaled else ''} (its "
+            "scheduler_config.json), which is not here. Take another U-Net, or diffusion=flow to train it on."
+        )
+        return
+    theirs = {"schedule": name, "prediction": prediction, "zero_terminal_snr": is_rescaled}
     if name == "scaled_linear":
         theirs |= {"beta_start": content.get("beta_start", 0.0001), "beta_end": content.get("beta_end", 0.02)}
     to_type = [

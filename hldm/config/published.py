@@ -168,7 +168,7 @@ def _is_number(value: object) -> bool:
 COUNT = Rule("a whole number ≥ 1", _is_count)
 NAME = Rule("a name", lambda value: isinstance(value, str))
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
-NOISE = Rule("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+BETA = Rule("a number between 0 and 1", lambda value: _is_number(value) and 0 < value < 1)
 
 LISTS = {"block_out_channels": COUNT.in_list(), "down_block_types": NAME.in_list(), "up_block_types": NAME.in_list()}
 """One entry a level, and in every config.json."""
@@ -176,7 +176,7 @@ LISTS = {"block_out_channels": COUNT.in_list(), "down_block_types": NAME.in_list
 OF_MODELS: dict[str, Rule] = LISTS | {
     **dict.fromkeys(("latent_channels", "in_channels", "out_channels", "num_vq_embeddings"), COUNT),
     **dict.fromkeys(("vq_embed_dim", "norm_num_groups"), COUNT.or_null()),
-    "layers_per_block": COUNT | COUNT.in_list(),
+    **dict.fromkeys(("layers_per_block", "cross_attention_dim"), COUNT | COUNT.in_list()),
     "sample_size": (COUNT | COUNT.in_list(2)).or_null(),
     "act_fn": NAME,
     "scaling_factor": Rule("a number > 0", lambda value: _is_number(value) and value > 0).or_null(),
@@ -185,10 +185,10 @@ OF_MODELS: dict[str, Rule] = LISTS | {
 
 OF_SCHEDULES = {
     **dict.fromkeys(("beta_schedule", "prediction_type"), NAME),
-    **dict.fromkeys(("beta_start", "beta_end"), NOISE),
+    **dict.fromkeys(("beta_start", "beta_end"), BETA),
     **dict.fromkeys(("rescale_betas_zero_snr", "clip_sample", "set_alpha_to_one"), SWITCH.or_null()),
     "num_train_timesteps": COUNT,
-    "trained_betas": NOISE.in_list().or_null(),
+    "trained_betas": Rule("a number", _is_number).in_list().or_null(),
     "timestep_spacing": Rule("leading, linspace or trailing", ("leading", "linspace", "trailing").__contains__),
     "steps_offset": Rule("a whole number ≥ 0", lambda value: _is_count(value, 0)),
 }

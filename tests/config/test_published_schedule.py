@@ -45,10 +45,18 @@ def test_a_network_of_the_noise_is_not_read_as_one_of_v(tmp_path: Path) -> None:
     compose([*given, "diffusion.process.prediction=epsilon"])
 
 
-@pytest.mark.parametrize("content", [{"beta_schedule": "linear"}, {**STABLE, "num_train_timesteps": 4000}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"beta_schedule": "linear"},
+        {**STABLE, "num_train_timesteps": 4000},
+        {**STABLE, "prediction_type": "zz"},
+        {**STABLE, "rescale_betas_zero_snr": True},
+    ],
+)
 def test_a_schedule_that_is_not_here_is_refused(tmp_path: Path, content: dict[str, object]) -> None:
     given = words(tmp_path, content, "diffusion=ldm")
-    with pytest.raises(UserError, match="noise schedule that is not here"):
+    with pytest.raises(UserError, match="not here"):
         compose(given)
     compose([*given, "diffusion=flow"])
 

@@ -307,7 +307,7 @@ DAMAGED = [
     *((file, "[]", "holds no settings") for file in (UNET, FIRST, SCHEDULE)),
     *((SCHEDULE, {key: "x"}, f"{key} must be") for key in ("beta_start", "trained_betas", "num_train_timesteps")),
     *((SCHEDULE, {key: "x"}, f"{key} must be") for key in ("timestep_spacing", "steps_offset", "clip_sample")),
-    (SCHEDULE, {"beta_end": float("nan")}, "beta_end must be a number from 0 to 1"),
+    (SCHEDULE, {"beta_end": float("nan")}, "beta_end must be a number between 0 and 1"),
     (SCHEDULE, {"beta_schedule": "nope"}, "noise schedule .* nope"),
     *((UNET, {"sample_size": size}, "sample_size must be") for size in ("16", -4, [16, "a"], [])),
     *((UNET, {"sample_size": size}, "not the side of a square") for size in (None, [16, 8])),
