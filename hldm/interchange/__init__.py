@@ -5,7 +5,15 @@ What is read here is data. Nothing in a file is run, and every tensor is used or
 
 from hldm.interchange.compvis import Converted, convert
 from hldm.interchange.compvis_config import sizes
-from hldm.interchange.folders import build, has_first_stage, load_component, load_scheduler, resaved, save_pipeline
+from hldm.interchange.folders import (
+    build,
+    has_first_stage,
+    in_words,
+    load_component,
+    load_scheduler,
+    resaved,
+    save_pipeline,
+)
 from hldm.interchange.tensors import check_finite, read_tensors
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "check_finite",
     "convert",
     "has_first_stage",
+    "in_words",
     "load_component",
     "load_scheduler",
     "read_tensors",

@@ -80,8 +80,8 @@ def build(architecture: Mapping[str, Any]) -> Any:
 
 
 @contextmanager
-def in_words(what: str) -> Iterator[None]:
-    """Around what diffusers builds or reads: whatever it meets there becomes a sentence.
+def in_words(what: str, remedy: str = "Copy the folder anew.") -> Iterator[None]:
+    """Around what is built by a folder of others: whatever diffusers meets there becomes a sentence.
 
     It trusts these files, so a damaged one ends it with any exception of Python or torch.
 
@@ -94,7 +94,7 @@ def in_words(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-        raise UserError(f"{what} cannot be used: {reason}. Copy the folder anew.") from error
+        raise UserError(f"{what} cannot be used: {reason}. {remedy}") from error
 
 
 def resaved(folder: Path, out: Path) -> list[str]:

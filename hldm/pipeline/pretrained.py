@@ -33,7 +33,7 @@ from hldm.diffusion.tangent_ddpm import PREDICTIONS
 from hldm.errors import UserError
 from hldm.geometry import Euclidean
 from hldm.images import to_uint8, to_unit
-from hldm.interchange import check_finite, convert, load_component, load_scheduler, read_tensors, sizes
+from hldm.interchange import check_finite, convert, in_words, load_component, load_scheduler, read_tensors, sizes
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.paths import expanded
 from hldm.pipeline.build import build_dataset, build_model, load_model
@@ -116,7 +116,8 @@ class HLDM:
             return cls(load_model(config, dataset, path, device), dataset.classes)
         config = configuration(path, remedy=ANEW)
         dataset = known_dataset(path)
-        model = build_model(with_text_model(config, path), dataset)
+        with in_words(f"What {path / 'config.yaml'} and {FACTS} describe", remedy=ANEW):
+            model = build_model(with_text_model(config, path), dataset)
         load_weights(path / WEIGHTS, model, remedy=ANEW)
         check_finite(model.state_dict(), path / WEIGHTS)
         return cls(model.to(device).eval().requires_grad_(False), dataset.classes)

@@ -116,11 +116,18 @@ def test_who_receives_a_damaged_folder_is_told_to_copy_it_again(tmp_path):
     facts = json.loads(whole["data.json"])
     model.denoiser.get_parameter(name := next(name for name, _ in model.denoiser.named_parameters())).fill_(torch.nan)
     save_weights(tmp_path / "nan.safetensors", model)
-    wrong = [{"image_shape": ["a", 1, 1]}, {"image_shape": [-1, 1, 1]}, {"image_shape": []}, {"class_names": 3}]
+    wrong = [
+        {"image_shape": ["a", 1, 1]},
+        {"image_shape": [-1, 1, 1]},
+        {"image_shape": []},
+        {"image_shape": [5]},
+        {"class_names": 3},
+    ]
     damages = [("data.json", json.dumps(facts | change).encode()) for change in wrong]
     damages += [("data.json", json.dumps({key: facts[key] for key in facts if key != "name"}).encode())]
     damages += [("data.json", b"[" * 100_000), ("data.json", b"[]"), ("data.json", None)]
     damages += [("config.yaml", b"{"), ("config.yaml", b""), ("config.yaml", b"a: 1"), ("model.safetensors", None)]
+    damages += [("config.yaml", whole["config.yaml"].replace(b"groups: 16", b"groups: 7"))]
     damages += [("model.safetensors", whole["model.safetensors"][:-9])]
     damages += [("model.safetensors", (tmp_path / "nan.safetensors").read_bytes())]
     for file, content in damages:
