@@ -25,7 +25,7 @@ from hldm.data import Dataset
 from hldm.diffusion import PublishedUNet, TangentDDPM, UNetDenoiser
 from hldm.diffusion.tangent_ddpm import SCHEDULERS, timesteps
 from hldm.model import LatentDiffusion, LatentModel
-from hldm.pipeline.pretrained import FACTS, SAMPLER, WEIGHTS
+from hldm.pipeline.exported import FACTS, SAMPLER, WEIGHTS
 from hldm.run.directory import MODEL, RunDirectory
 
 SPACINGS = {

@@ -15,7 +15,8 @@ from hldm.errors import UserError
 from hldm.interchange import build, load_component
 from hldm.pipeline.build import build_model
 from hldm.pipeline.export import export, for_others, text_model
-from hldm.pipeline.pretrained import HLDM, _section, of_diffusers, with_text_model
+from hldm.pipeline.exported import with_text_model
+from hldm.pipeline.pretrained import HLDM, _section, of_diffusers
 from hldm.run.directory import MODEL, RunDirectory
 from hldm.training import save_weights
 from tests.fake_data import in_memory
