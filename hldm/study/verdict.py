@@ -129,8 +129,8 @@ def lacking(comparison: Comparison, cell: str, baseline: str) -> Iterator[str]:
         others = [str(seed) for seed, state in sorted(one.unfinished.items()) if state != "failed"]
         if failed:
             yield (
-                f"Failed, and not in this: seed {', '.join(failed)} of {one.name}. Where hard seeds fail, those that are "
-                "left flatter a cell."
+                f"Failed, and not in this: seed {', '.join(failed)} of {one.name}. Where hard seeds fail, the others "
+                "flatter a cell."
             )
         if others:
             yield f"Not finished yet, and not in this: seed {', '.join(others)} of {one.name}."
