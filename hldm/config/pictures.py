@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Le, Lt
 from pydantic import Field
 
-from hldm.config import picture_files
+from hldm.config import picture_files, row_files
 from hldm.config.base import Number, Switch, UserPath, Whole, Word
 from hldm.config.dataset import Dataset
+from hldm.errors import UserError
 
 
 class Pictures(Dataset):
@@ -208,6 +209,15 @@ class HuggingFace(Pictures, target="hldm.data.huggingface"):
         return sorted(file for file in found if not file.name.startswith(("cache-", ".")))
 
     @property
+    def columns(self) -> row_files.Columns:
+        """Those of pictures and classes.
+
+        Raises:
+            UserError: the files have none, or not all of them have.
+        """
+        return row_files.columns(Path(self.path or ""), self.files, self.image, self.label)
+
+    @property
     def has_validation(self) -> bool:
         return self.validation_share > 0
 
@@ -220,6 +230,11 @@ class HuggingFace(Pictures, target="hldm.data.huggingface"):
         """What is wrong with the folder, in a sentence; None where it can be read."""
         if self.path is None:
             return "dataset=huggingface needs a folder on this disk. Type dataset.path=<it>."
+        root = Path(self.path)
+        if not root.is_dir():
+            folder = root.parent if root.is_file() else "<a folder with .parquet or .arrow files>"
+            reason = "is a file" if root.is_file() else "is not there"
+            return f"dataset.path={self.path} {reason}, and must be a folder. Type dataset.path={folder}."
         if not self.files:
             return (
                 f"dataset.path={self.path} has no .parquet and no .arrow files. Fetch a data set, for example by "
@@ -227,4 +242,10 @@ class HuggingFace(Pictures, target="hldm.data.huggingface"):
             )
         if find_spec("pyarrow") is None:
             return "dataset=huggingface reads arrow files, and the package is not installed. Type pip install pyarrow."
+        if said := row_files.badly_parted(root, self.files):
+            return said
+        try:
+            self.columns  # noqa: B018 - what is wrong with them is raised
+        except UserError as error:
+            return str(error)
         return None
