@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+from hldm.config.row_files import PART_OF
 from hldm.errors import UserError
 
 SUFFIXES = frozenset(
@@ -17,8 +18,8 @@ SUFFIXES = frozenset(
 )
 """Names that end so are taken for pictures, in small or capital letters. Their format is told by their content."""
 
-PARTS = frozenset("train training val valid validation dev test testing".split())  # noqa: SIM905
-"""What folders are called that are parts of a data set, not classes."""
+PARTS = {**PART_OF, "validate": "validation"}
+"""What folders are called that are parts of a data set, not classes → which part."""
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Where captions stand, in the form of Hugging Face's imagefolder."""

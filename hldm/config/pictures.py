@@ -101,11 +101,18 @@ class Folder(Pictures, target="hldm.data.folder"):
                 "train on, to choose by and to judge by. Files count whose names end in "
                 f"{', '.join(sorted(picture_files.SUFFIXES))}; look at the folder's name."
             )
-        first = sorted({picture_files.class_of(name) for name in self.listing.names})
-        if len(first) > 1 and all(name.lower() in picture_files.PARTS for name in first):
-            largest = next((name for name in first if name.lower().startswith("train")), first[0])
+        first = {picture_files.class_of(name) for name in self.listing.names}
+        parts = sorted(name for name in first if name.lower() in picture_files.PARTS)
+        kinds = {picture_files.PARTS[name.lower()] for name in parts}
+        if len(kinds) > 1 or (len(first) > 1 and set(parts) == first - {""}):
+            what = (
+                f"the folders {', '.join(parts)}, which are parts rather than classes"
+                if len(parts) > 1
+                else f"the folder {parts[0]}, which is a part rather than a class, and pictures beside it"
+            )
+            largest = next((name for name in parts if name.lower().startswith("train")), parts[0])
             return (
-                f"dataset.path={self.path} has the folders {', '.join(first)}, which are parts rather than classes. "
+                f"dataset.path={self.path} has {what}. "
                 f"Type dataset.path={Path(self.path, largest)}: validation and test are cut from it by "
                 "dataset.validation_share and dataset.test_share."
             )
@@ -116,8 +123,8 @@ class LSUN(Pictures, target="hldm.data.lsun"):
     """LSUN as it is published (Yu et al. 2015): LMDBs of encoded pictures, two for each scene, one for each object.
 
     Training images are the published training set but for some that are set aside; test images are the published
-    validation set, 300 of each scene. Objects have none, so 300 of each are set aside for it. Those are too few for
-    FID, so samples are held against training images.
+    validation set, 300 of each scene. Objects have none, so 300 of each are set aside for it, of one that has fewer
+    than 3,000 a tenth. Those are too few for FID, so samples are held against training images.
     """
 
     VALIDATION_OF_A_SCENE: ClassVar[int] = 300
@@ -163,7 +170,16 @@ class LSUN(Pictures, target="hldm.data.lsun"):
 
     def missing(self) -> str | None:
         """What is wrong with the folder, in a sentence; None where it can be read."""
+        for name in self.categories:
+            if name in (".", "..") or Path(name).name != name:
+                return f"dataset.categories has {name}, which is no name of a folder. Type one, such as bedroom."
         first = self.categories[0]
+        here = Path(self.path or "")
+        if here.name in (first, f"{first}_train_lmdb", f"{first}_val_lmdb") and (here / "data.mdb").is_file():
+            return (
+                f"dataset.path={self.path} is an LMDB itself, and must be the folder that it lies in. Type "
+                f"dataset.path={here.absolute().parent}."
+            )
         remedy = (
             f"Fetch http://dl.yf.io/lsun/scenes/{first}_train_lmdb.zip and …/{first}_val_lmdb.zip, or for an object "
             f"http://dl.yf.io/lsun/objects/{first}.zip, unpack them into a folder and type dataset.path=<it>."

@@ -199,7 +199,14 @@ def test_captions_are_the_classes_where_that_is_asked_for(
 def test_what_is_missing_is_said_before_any_work(tmp_path: Path, load: Callable[..., Dataset], birds: Path) -> None:
     (tmp_path / "few").mkdir()
     classes(tmp_path / "imagenet", {"train/cats": 3, "train/dogs": 3, "val/cats": 3})
+    classes(tmp_path / "keras", {"Train": 3, "eval": 3})
+    classes(tmp_path / "stray", {"train": 3, "": 1})
+    classes(tmp_path / "both", {"train": 3, "test": 3, "": 1})
+    classes(tmp_path / "vehicles", {"train": 3, "bus": 3})
     for settings, said in (
+        ({"path": str(tmp_path / "keras")}, "has the folders Train, eval, which are parts"),
+        ({"path": str(tmp_path / "stray")}, "has the folder train, which is a part rather than a class, and pictures"),
+        ({"path": str(tmp_path / "both")}, "has the folders test, train, which are parts"),
         (
             {"path": str(tmp_path / "imagenet")},
             "has the folders train, val, which are parts rather than classes. Type da",
@@ -210,6 +217,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path, load: Callable[
         ({"path": str(tmp_path / "few")}, "has 0 pictures, and there must be 3 at least"),
     ):
         assert said in (Folder.model_validate(settings).missing() or "")
+    assert Folder.model_validate({"path": str(tmp_path / "vehicles")}).missing() is None
     with pytest.raises(UserError, match="is not a folder"):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"needs metadata\.csv or metadata\.jsonl"):
