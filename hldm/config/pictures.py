@@ -10,6 +10,7 @@ from pydantic import Field
 
 from hldm.config import picture_files, row_files
 from hldm.config.base import Number, Switch, UserPath, Whole, Word
+from hldm.config.captions import captions
 from hldm.config.dataset import Dataset
 from hldm.errors import UserError
 
@@ -115,6 +116,25 @@ class Folder(Pictures, target="hldm.data.folder"):
                 f"dataset.path={self.path} has {what}. "
                 f"Type dataset.path={Path(self.path, largest)}: validation and test are cut from it by "
                 "dataset.validation_share and dataset.test_share."
+            )
+        try:
+            return self._uncaptioned(self.listing.names) if self.label == "caption" else None
+        except UserError as error:
+            return str(error)
+
+    def _uncaptioned(self, names: tuple[str, ...]) -> str | None:
+        """What is wrong with the captions, in a sentence; None where some are of pictures that there are."""
+        said = captions(Path(self.path or ""))
+        if not said:
+            return (
+                f"dataset.label=caption needs metadata.csv or metadata.jsonl in dataset.path={self.path}, with "
+                "file_name and text for each picture. Write one, or type dataset.label=folder."
+            )
+        if said.keys().isdisjoint(names):
+            return (
+                f"dataset.path={self.path} has captions, and none is of a picture there: captions are of "
+                f"{next(iter(said))} for example, and a picture is {names[0]}. Write names in metadata as they are "
+                "below dataset.path, with their ending, or type dataset.label=folder."
             )
         return None
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -260,3 +261,45 @@ def test_the_size_of_the_data_reaches_the_autoencoder(birds: Path) -> None:
     assert padded("dataset.side=100", "autoencoder.block_channels=[8,16,32,32]") == 128
     assert padded("autoencoder=vq", "dataset.side=64") == 64
     assert compose([]).autoencoder.padded_side == 32
+
+
+GOOD = "file_name,text\n" + "".join(f"{n}.png,a {'red' if n % 2 else 'blue'} one\n" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "0.png,red, and more\n", r"more columns than headings in its entry 13\."),
+        (GOOD + "0.png,another\n", r"two captions for 0\.png, the second in its entry 13"),
+        (GOOD.replace("2.png,a blue one", '2.png,"a blue one', 1).replace("4.png,a blue one", '4.png,a blue one"', 1),
+         r"entry 3 that is not closed"),
+        (GOOD.replace("a red", '"a red'), r"cannot be read: .*expected after"),
+        (GOOD.replace(",", ";"), r"entry 1\. It must have .* There are file_name;text\. Separate columns by commas\."),
+        (GOOD.replace("text", "Caption"), r"There are file_name, Caption\.$"),
+        (GOOD.replace("a red one", " "), r"lacks a name or a caption in its entry 2\."),
+        ("file_name,text\n", r"metadata\.csv has no entries"),
+        ("", r"metadata\.csv has no entries"),
+        (GOOD.replace(".png", ".jpg"), r"captions are of 0\.jpg for example, and a picture is 0\.png\."),
+        ("[" * 100_000, r"metadata\.jsonl cannot be read: maximum recursion"),
+        ("3\n", r"metadata\.jsonl cannot be read: a line is '3', and must be an object"),
+    ],
+)  # fmt: skip
+def test_captions_that_are_not_clear_are_said_once(tmp_path: Path, text: str, said: str) -> None:
+    for n in range(12):
+        (tmp_path / f"{n}.png").touch()
+    (tmp_path / ("metadata.jsonl" if text[:1] in ("[", "3") else "metadata.csv")).write_text(text)
+    found = Folder.model_validate({"path": str(tmp_path), "label": "caption"}).missing() or ""
+    assert re.search(said, found)
+    assert found.count("It must have") <= 1
+
+
+def test_captions_of_the_same_words_are_one_class(
+    tmp_path: Path, load: Callable[..., Dataset], capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes(tmp_path, {".": 12})
+    spellings = ("Red one", "RED one!", "")
+    rows = "".join(f"{n:03}.png,{spellings[n % 3]},{'' if n % 3 < 2 else 'blue'}\n" for n in range(12))
+    (tmp_path / "metadata.csv").write_text(f"file_name,text,caption\n{rows}gone.png,grey,\n")
+    found = load(tmp_path, label="caption")
+    assert (found.class_names, found.class_words) == (("RED one!", "blue"), ("red one", "blue"))
+    assert "1 captions are of no picture that there is, such as gone.png" in capsys.readouterr().out
