@@ -2,6 +2,7 @@
 
 from collections import Counter
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -36,6 +37,17 @@ class Pictures(Dataset):
     def image_channels(self) -> int:
         return 3 if self.colour == "rgb" else 1
 
+    def test_share_for(self, least: int, images: int) -> float | None:
+        """What dataset.test_share gives at least so many images to judge by, where now there are `images`; None where
+        none does."""
+        return None
+
+
+def _enlarged(share: float, least: int, images: int) -> float | None:
+    """The share that cuts `least` images where `share` cuts `images`, None where that leaves too little."""
+    wanted = ceil(100 * share * least / images) / 100 if images else 1.0
+    return wanted if wanted < 0.5 else None
+
 
 class Folder(Pictures, target="hldm.data.folder"):
     """A folder of pictures of one's own; a class is the first folder on the way to a picture, where there are any."""
@@ -62,12 +74,29 @@ class Folder(Pictures, target="hldm.data.folder"):
     @property
     def _split_counts(self) -> tuple[list[int], list[int], list[int]] | None:
         """Of each class, how many images are in each part, damaged ones counted. Not known where captions decide."""
-        if self.listing is None or self.label != "folder":
+        of_class = self._class_counts
+        if of_class is None:
             return None
-        of_class = Counter(map(picture_files.class_of, self.listing.names))
-        counts = [picture_files.parts(n, self.validation_share, self.test_share) for n in of_class.values()]
+        counts = [picture_files.parts(n, self.validation_share, self.test_share) for n in of_class]
         train, validation, test = ([part[i] for part in counts] for i in range(3))
         return train, validation, test
+
+    @property
+    def _class_counts(self) -> list[int] | None:
+        if self.listing is None or self.label != "folder":
+            return None
+        return list(Counter(map(picture_files.class_of, self.listing.names)).values())
+
+    def test_share_for(self, least: int, images: int) -> float | None:
+        wanted, of_class = _enlarged(self.test_share, least, images), self._class_counts
+        if of_class is None:
+            return wanted
+        # each class's share is cut to a whole number of its own
+        for share in (percent / 100 for percent in range(1, 50)):
+            cut = sum(picture_files.parts(n, self.validation_share, share)[2] for n in of_class)
+            if share >= (wanted or 0) and cut >= least:
+                return share
+        return None
 
     @property
     def training_images(self) -> int | None:
@@ -256,6 +285,10 @@ class HuggingFace(Pictures, target="hldm.data.huggingface"):
     @property
     def has_validation(self) -> bool:
         return self.validation_share > 0
+
+    def test_share_for(self, least: int, images: int) -> float | None:
+        has_own = "test" in row_files.parts(Path(self.path or ""), self.files)
+        return None if has_own else _enlarged(self.test_share, least, images)
 
     def by_content(self) -> dict[str, str]:
         if self.path is None or not self.files:

@@ -22,7 +22,12 @@ from hldm.run.identity import run_identity
 from tests.odd_pictures import classes, written
 
 COUNTS = {"ants": 40, "bees": 20, "Größe 3": 7}
-SMALL = ["metrics.samples=20", "training.first_stage.batch_size=16", "training.diffusion.batch_size=16"]
+SMALL = [
+    "dataset.test_share=0.2",
+    "metrics.samples=20",
+    "training.first_stage.batch_size=16",
+    "training.diffusion.batch_size=16",
+]
 """As few as there are here."""
 
 
@@ -58,7 +63,7 @@ def test_classes_are_first_folders_and_every_part_has_its_share(birds: Path, loa
         means = split.first().float().mean((2, 3))
         assert means.argmax(1).tolist() == [{0: 2, 1: 0, 2: 1}[label] for label in split.labels.tolist()]
     assert len(data.train.labels[:15].unique()) > 1
-    settings = compose(["dataset=folder", f"dataset.path={birds}", *SMALL]).dataset
+    settings = Folder(path=str(birds))
     assert (settings.training_images, settings.test_images, settings.floor_images) == (56, 7, 28)
     assert [len(split) for split in (load(birds).train, load(birds).test)] == [56, 7]
 
@@ -303,3 +308,28 @@ def test_captions_of_the_same_words_are_one_class(
     found = load(tmp_path, label="caption")
     assert (found.class_names, found.class_words) == (("RED one!", "blue"), ("red one", "blue"))
     assert "1 captions are of no picture that there is, such as gone.png" in capsys.readouterr().out
+
+
+def test_too_few_to_judge_by_is_said_before_any_work_and_the_remedy_works(birds: Path, tmp_path: Path) -> None:
+    def said(path: Path, *typed: str) -> str:
+        try:
+            compose(["dataset=folder", f"dataset.path={path}", *SMALL[1:], *typed])
+        except UserError as error:
+            return str(error)
+        return ""
+
+    found = re.search(
+        r"There are 7 images to judge by, .* 10 at least\. Type (dataset\.test_share=\S+), or", said(birds)
+    )
+    assert found is not None
+    assert said(birds, found[1]) == ""
+    assert said(birds, "metrics.extractors=[]") == ""
+    single = classes(tmp_path / "single", {f"class {n}": 1 for n in range(20)})
+    assert "There are 0 images to judge by" in said(single)
+    assert "metrics.samples=0" not in said(single)
+    assert "Add pictures, or type metrics.extractors=[]" in said(single)
+    assert said(single, "metrics.extractors=[]") == ""
+    uneven = classes(tmp_path / "uneven", {"many": 200, "three": 3})
+    assert "and there are 0: a class has too few" in said(uneven)
+    assert Folder(path=str(birds), label="caption", test_share=0.1).test_share_for(10, 6) == 0.17
+    assert Folder(path=str(birds), label="caption", test_share=0.1).test_share_for(10, 1) is None

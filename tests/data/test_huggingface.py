@@ -14,9 +14,11 @@ import torch
 from hldm.config import row_files
 from hldm.config.compose import compose
 from hldm.config.pictures import HuggingFace
+from hldm.config.schema import RunConfig
 from hldm.data import Dataset, huggingface, scan
 from hldm.data.streamed import StreamedSplit
 from hldm.errors import UserError
+from hldm.pipeline.build import build_dataset
 from hldm.run.identity import run_identity
 from tests.odd_pictures import encoded, gradient
 
@@ -311,3 +313,16 @@ def test_arrow_files_with_random_access_are_read_too(tmp_path: Path) -> None:
     with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as out, pa.ipc.new_file(out, rows(9).schema) as stream:
         stream.write_table(rows(9))
     assert len(load(tmp_path, tmp_path / "cache").train) == 6
+
+
+def test_too_few_to_judge_by_is_said_before_training(tmp_path: Path) -> None:
+    def config(*typed: str) -> RunConfig:
+        return compose(["dataset=huggingface", f"dataset.path={tmp_path}/d", f"paths.outputs={tmp_path}", *typed])
+
+    parquet(tmp_path / "d" / "x.parquet", rows(60))
+    with pytest.raises(UserError, match=r"There are 6 images to judge by, .* Type dataset\.test_share=0\.17, or"):
+        build_dataset(config())
+    parquet(tmp_path / "d" / "test.parquet", rows(6))
+    (tmp_path / "d" / "x.parquet").rename(tmp_path / "d" / "train.parquet")
+    with pytest.raises(UserError, match=r"There are 6 images to judge by, .* Add pictures, or"):
+        build_dataset(config())

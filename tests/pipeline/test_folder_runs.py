@@ -58,7 +58,7 @@ def test_training_sees_the_same_batches_from_memory_and_from_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = classes(tmp_path / "own", {"ants": 40, "bees": 30})
-    config = compose([*SMALL, "dataset=folder", f"dataset.path={own}", "metrics.samples=20"])
+    config = compose([*SMALL, "dataset=folder", f"dataset.path={own}", "dataset.test_share=0.2", "metrics.samples=20"])
     section = config.dataset
     assert isinstance(section, Folder)
     kept = folder(section, cache=tmp_path / "a")
