@@ -1,8 +1,9 @@
 """How far metrics of samples would move if other samples were drawn: the bootstrap over samples (Efron 1979).
 
 Rows are drawn again with replacement, which weighs row i by w_i = count_i / N, and the standard deviation of a metric
-over such draws estimates that over fresh sets of samples of the same model. Only the spread is given: resampled sets
-have rows twice, so that FID of them is larger.
+over such draws estimates that over fresh sets of samples of the same model. Where samples were asked for with as many
+of each class, so are rows: classes that came and went would widen the spread several times. Only the spread is given:
+resampled sets have rows twice, so that FID of them is larger.
 
 Legend: N samples, M real images, D features, K classes, R draws.
 """
@@ -22,13 +23,22 @@ ROWS = 500
 """Rows of a kernel's matrix that are held at once."""
 
 
-def resampled(n: int, draws: int, seed: int) -> Tensor:
-    """How often each of n rows is drawn: float64 (R, n), whose rows have the sum n."""
-    chosen = torch.randint(n, (draws, n), generator=Generator().manual_seed(seed))
-    return torch.zeros(draws, n, dtype=torch.float64).scatter_add_(1, chosen, torch.ones(draws, n, dtype=torch.float64))
+def resampled(n: int, draws: int, seed: int, classes: Tensor | None = None) -> Tensor:
+    """How often each of n rows is drawn: float64 (R, n), whose rows have the sum n, and within each class its size."""
+    generator, ones = Generator().manual_seed(seed), torch.ones(draws, n, dtype=torch.float64)
+    if classes is None:
+        chosen = torch.randint(n, (draws, n), generator=generator)
+    else:
+        parts = [torch.nonzero(classes == label)[:, 0] for label in classes.unique()]
+        chosen = torch.cat(
+            [part[torch.randint(len(part), (draws, len(part)), generator=generator)] for part in parts], dim=1
+        )
+    return torch.zeros(draws, n, dtype=torch.float64).scatter_add_(1, chosen, ones)
 
 
-def sample_spread(features: Tensor, logits: Tensor | None, reference: Tensor, *, seed: int) -> dict[str, float]:
+def sample_spread(
+    features: Tensor, logits: Tensor | None, reference: Tensor, *, seed: int, classes: Tensor | None = None
+) -> dict[str, float]:
     """Standard deviations over the draw of the samples.
 
     Args:
@@ -36,11 +46,12 @@ def sample_spread(features: Tensor, logits: Tensor | None, reference: Tensor, *,
         logits: float64 (N, K), or None where there are none.
         reference: float64 (M, D) of real images, which stay as they are.
         seed: of the draws.
+        classes: int64 (N,), what each sample was asked to show; None where they were asked for nothing.
 
     Returns:
         fid, kid, inception_score, the last one where there are logits.
     """
-    counts = resampled(len(features), DRAWS, seed)
+    counts = resampled(len(features), DRAWS, seed, classes)
     few = counts[: DRAWS // 10] if features.shape[1] > WIDE else counts
     found = {"fid": frechet_distances(features, reference, few), "kid": kernel_distances(features, reference, counts)}
     if logits is not None and logits.shape[1] > 1:

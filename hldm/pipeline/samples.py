@@ -176,9 +176,9 @@ def evaluate_samples(
                     )
                 for ending, extractor in extractors.items():
                     if setting in (chosen[ending] for chosen in wanted.values()):
-                        judged = labels if not ending and model.uses_labels else None
+                        asked = labels if model.uses_labels else None
                         scored[setting, ending] = scores(
-                            samples, judged, dataset, reference, extractor, classifier, config
+                            samples, asked, dataset, reference, extractor, classifier, config, is_leading=not ending
                         )
             per_seed[str(seed)] = {
                 _full_name(name, ending, place): value
@@ -227,17 +227,22 @@ def scores(
     extractor: FeatureExtractor,
     classifier: nn.Module | None,
     config: RunConfig,
+    *,
+    is_leading: bool,
 ) -> dict[str, float]:
-    """`image_metrics` with `<name>_bootstrap_sd`, how far they would move with other samples, and FID of classes."""
+    """`image_metrics` with `<name>_bootstrap_sd`, how far they would move with other samples.
+
+    By the leading extractor, and where samples were asked for with `labels`, also label accuracy and FID of classes.
+    """
     batch_size, seed = config.metrics.sampling_batch_size, config.seed
     features, logits = ranks.divided(lambda own: outputs(extractor, own, batch_size), samples)
     expected = extractor.reference(reference, batch_size, references(config))
     found = feature_metrics(features, logits, expected, seed=seed)
-    if labels is not None and classifier is not None:
+    if is_leading and labels is not None and classifier is not None:
         found["label_accuracy"] = label_accuracy(classifier, samples, labels, batch_size)
-    if labels is not None and config.metrics.per_class:
+    if is_leading and labels is not None and config.metrics.per_class:
         found |= class_distances(features, labels, expected.features, dataset.reference.labels, dataset.class_names)
-    spread = sample_spread(features, logits, expected.features, seed=seed)
+    spread = sample_spread(features, logits, expected.features, seed=seed, classes=labels)
     spread |= {name: share_spread(found[name], len(samples)) for name in SHARES if name in found}
     return found | {f"{name}_bootstrap_sd": value for name, value in spread.items() if name in found}
 

@@ -34,9 +34,9 @@ class Difference:
         twin: a figure that has the same values in all of these runs, and so is the same comparison; "" for none.
         simultaneous: the margin with which all intervals of the group hold at once.
         effect: one that would matter, by convention (`measures`).
-        needed: seeds that would show it in 80 % of cases, at the first of Holm's steps; None where it is not known, as
-            where images pair: more seeds do not narrow what the choice of images leaves open.
-        detectable: the effect that these seeds show in 80 % of cases, at that step.
+        needed: seeds that would show it in 80 % of cases, at the first of Holm's steps.
+        detectable: the effect that these seeds show in 80 % of cases, at that step. Neither is known where images pair:
+            more seeds do not narrow what the choice of images leaves open.
         sampling_share: of the variance between seeds, what the noise of sampling alone gives; None where not known, as
             where each run has one sampling seed.
         images: what pairing by image says.
@@ -154,7 +154,7 @@ def compare(found: Sequence[Cell], chosen: Callable[[Figure], bool] = lambda fig
                 left_out.add(name, base_name, one, unpaired, len(cell.runs))
                 if pairs:
                     own.append(_difference(one, pairs, (name, cell), (base_name, base)))
-        differences += _twins(own, dict(zip(names, found, strict=True)))
+        differences += _twins(own, shown, dict(zip(names, found, strict=True)))
         summaries.append(_summary(cell, name, base_name, values))
         curves += [curve(setting, name, cell, base) for setting in settings_of_curves(cell)]
     return Comparison(
@@ -251,7 +251,7 @@ def _difference(one: Figure, seeds: Sequence[int], here: tuple[str, Cell], there
     known = [value for value in noise if value is not None]
     baseline_mean = fmean(others.values())
     images = ImagePairs.of(_images(one.name, ours), _images(one.name, theirs))
-    interval = interval.with_error(images.common) if images else interval
+    interval = interval.with_error(images.common, images.images - 1) if images else interval
     return Difference(
         cell=name,
         baseline=base_name,
@@ -332,17 +332,25 @@ def _with_power(one: Difference) -> Difference:
     sd, effect = one.interval.sd, one.effect
     assert sd is not None
     assert effect is not None
-    needed = None if one.images else statistics.seeds_to_detect(effect, sd, one.comparisons)
+    if one.images:
+        return one
+    needed = statistics.seeds_to_detect(effect, sd, one.comparisons)
     return replace(one, needed=needed, detectable=statistics.detectable(one.interval.n, one.comparisons) * sd)
 
 
-def _twins(differences: Sequence[Difference], found: Mapping[str, Cell]) -> Iterator[Difference]:
-    """The differences of a cell, those marked whose figure has in all of their runs the values of a later one.
+def _twins(
+    differences: Sequence[Difference], shown: Sequence[Figure], found: Mapping[str, Cell]
+) -> Iterator[Difference]:
+    """The differences of a cell, those marked that say the same as a later one: the metric at another place.
 
     Best guidance, where every run chose the scale that it has by its settings anyway.
     """
+    what = {one.name: (one.metric, one.extractor) for one in shown}
     values = [
-        tuple(found[name].runs[seed].metrics[one.figure] for name in (one.cell, one.baseline) for seed in one.seeds)
+        (
+            what[one.figure],
+            [found[name].runs[seed].metrics[one.figure] for name in (one.cell, one.baseline) for seed in one.seeds],
+        )
         for one in differences
     ]
     for i, one in enumerate(differences):

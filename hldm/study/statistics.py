@@ -6,7 +6,7 @@ both owe to the seed drops out of the difference. All of it is Student's t for t
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
 
@@ -38,12 +38,15 @@ class Interval:
             a single value, which says nothing of its error.
         n: how many values.
         sd: their standard deviation, with n − 1 in the denominator; None for a single value.
+        error, freedom: the standard error of the mean and its degrees of freedom; sd/√n and n − 1 but for `with_error`.
     """
 
     mean: float
     margin: float | None
     n: int = 1
     sd: float | None = None
+    error: float | None = None
+    freedom: float = 0.0
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Interval | None":
@@ -55,7 +58,8 @@ class Interval:
         if n == 1:
             return cls(known[0], None)
         sd = sd_of(known)
-        return cls(fmean(known), quantile(n, LEVEL) * sd / math.sqrt(n), n, sd)
+        error = sd / math.sqrt(n)
+        return cls(fmean(known), quantile(n - 1, LEVEL) * error, n, sd, error, n - 1)
 
     @property
     def farthest(self) -> float | None:
@@ -72,22 +76,26 @@ class Interval:
         That is so for one value, and for values that are all equal: shares of n images have few values, and two seeds
         agree in a difference of them in several per cent of cases where there is no effect.
         """
-        if not self.sd:
-            return None
-        return 2 * float(stdtr(self.n - 1, -abs(self.mean) / self.sd * math.sqrt(self.n)))
+        return 2 * float(stdtr(self.freedom, -abs(self.mean) / self.error)) if self.error else None
 
-    def with_error(self, error: float) -> "Interval":
-        """The interval that also holds an error which all of its values share, with this standard error."""
-        if self.sd is None or error == 0:
+    def with_error(self, shared: float, freedom: int) -> "Interval":
+        """The interval that also holds an error which all of its values share.
+
+        The squares of both errors add up, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
+
+        Args:
+            shared: its standard error, and `freedom`, the degrees of freedom that this has.
+        """
+        if self.error is None or shared == 0:
             return self
-        sd = math.sqrt(self.sd**2 + self.n * error**2)
-        return Interval(self.mean, quantile(self.n, LEVEL) * sd / math.sqrt(self.n), self.n, sd)
+        own, other = self.error**2, shared**2
+        joint = (own + other) ** 2 / (own**2 / self.freedom + other**2 / freedom)
+        error = math.sqrt(own + other)
+        return replace(self, margin=quantile(joint, LEVEL) * error, error=error, freedom=joint)
 
     def simultaneous(self, comparisons: int) -> float | None:
         """The margin with which as many intervals hold all at once with 95 %, by Bonferroni."""
-        if self.sd is None:
-            return None
-        return quantile(self.n, 1 - (1 - LEVEL) / comparisons) * self.sd / math.sqrt(self.n)
+        return None if self.error is None else quantile(self.freedom, 1 - (1 - LEVEL) / comparisons) * self.error
 
     def text(self, digits: int = 2) -> str:
         """A signed mean with its margin, as "+0.30 ± 0.12"; a dash where the margin is not known."""
@@ -103,9 +111,9 @@ def sd_of(values: Sequence[float]) -> float:
 
 
 @cache
-def quantile(n: int, level: float) -> float:
-    """Margin of a two-sided interval of that level for the mean of n values, in standard errors."""
-    return float(stdtrit(n - 1, (1 + level) / 2))
+def quantile(freedom: float, level: float) -> float:
+    """Margin of a two-sided interval of that level for a mean, in standard errors."""
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) -> Interval | None:
@@ -141,7 +149,7 @@ def power(effect: float, n: int, comparisons: int = 1) -> float:
         n: seeds, at least 2.
     """
     shift = abs(effect) * math.sqrt(n)
-    reach = quantile(n, 1 - (1 - LEVEL) / comparisons) * _deviations(n)
+    reach = quantile(n - 1, 1 - (1 - LEVEL) / comparisons) * _deviations(n)
     return float(np.mean(ndtr(shift - reach) + ndtr(-shift - reach)))
 
 
@@ -181,7 +189,7 @@ def seeds_to_detect(effect: float, sd: float, comparisons: int = 1) -> int | Non
 @cache
 def detectable(n: int, comparisons: int = 1) -> float:
     """The effect that n seeds find in 80 % of cases, in standard deviations of the difference between seeds."""
-    low, high = 0.0, 4 * (1 + quantile(n, 1 - (1 - LEVEL) / comparisons)) / math.sqrt(n)
+    low, high = 0.0, 4 * (1 + quantile(n - 1, 1 - (1 - LEVEL) / comparisons)) / math.sqrt(n)
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if power(middle, n, comparisons) >= POWER else (middle, high)

@@ -56,6 +56,26 @@ def test_weighted_metrics_are_those_of_the_rows_drawn() -> None:
     assert float(kernel_distances(x, real, counts)[0]) == pytest.approx(float(expected))
 
 
+def test_classes_that_are_asked_for_keep_their_share() -> None:
+    """Ten classes that lie far apart, as many of each in every set of samples."""
+    classes, real = torch.arange(200) % 10, normal(500, 2, 99, 8.0)
+    counts = resampled(200, 50, 0, classes)
+    assert (counts[:, classes == 3].sum(1) == 20).all()
+
+    def samples(seed: int) -> Tensor:
+        angle = classes.double() * math.tau / 10
+        return 8 * torch.stack([angle.cos(), angle.sin()], 1) + normal(200, 2, seed, 0.5)
+
+    once = torch.ones(1, 200, dtype=torch.float64)
+    fresh = float(torch.stack([frechet_distances(samples(seed), real, once) for seed in range(60)]).std())
+    told, blind = (
+        sum(sample_spread(samples(seed), None, real, seed=seed, classes=given)["fid"] for seed in range(5)) / 5
+        for given in (classes, None)
+    )
+    assert told == pytest.approx(fresh, rel=0.3)
+    assert blind > 2 * fresh
+
+
 @pytest.mark.parametrize("scale", [1.3, 1.0])
 def test_it_foretells_the_spread_over_fresh_samples(scale: float) -> None:
     """N = 200 samples of a wider law than the reference's, and of the reference's own, where FID is mostly bias."""

@@ -57,12 +57,16 @@ def test_points_that_are_one_run_are_one_cell(tmp_path: Path) -> None:
             ["euclidean c=0.1", "euclidean c=1", "poincare c=0.1", "poincare c=1"],
             [None, None, 0, 1],
         ),
-        # no flat cell, or none with otherwise equal settings: the first
+        # no flat cell, or none with otherwise equal settings: what is nearest to the defaults, whatever the order
         ("geometry=poincare curvature=0.1,1,3", ["poincare c=0.1", "poincare c=1", "poincare c=3"], [None, 0, 0]),
         ("metrics.samples=100,200 seed=0,1", ["samples=100", "samples=200"], [None, 0]),
         ("sweep=ablation ablation=baseline,stem,latent seed=0,1",
          ["baseline", "stem", "latent"], [None, 0, 0]),
-        ("conditioning.hyperbolic=true,false", ["hyperbolic=true", "hyperbolic=false"], [None, 0]),
+        ("sweep=ablation ablation=all,latent,baseline,conditioning", ["all", "latent", "baseline", "conditioning"],
+         [2, 2, None, 2]),
+        ("geometry=poincare,hybrid curvature=1,0", ["poincare c=1", "poincare c=0", "hybrid c=1", "hybrid c=0"],
+         [3, 3, 3, None]),
+        ("conditioning.hyperbolic=true,false", ["hyperbolic=true", "hyperbolic=false"], [1, None]),
         ("seed=0,1,2", ["euclidean"], [None]),
     ],
 )  # fmt: skip
@@ -96,7 +100,22 @@ def test_run_directories_alone_give_the_cells_of_their_grid(typed: str, tmp_path
         same = by_name[name]
         assert cell.runs == same.runs
         assert cell.unfinished == same.unfinished
-        assert (base is None) == (baselines(expected)[expected.index(same)] is None)
+        there = baselines(expected)[expected.index(same)]
+        assert (base and base.run_names) == (there and there.run_names)
+
+
+def test_run_directories_alone_give_the_baselines_of_their_grid(tmp_path: Path) -> None:
+    plan = made(tmp_path, "sweep=ablation ablation=stem,all,latent,baseline,attention", usual)
+    of_plan = cells(plan, lambda point: Finished.of_snapshot(point.run.snapshot()))
+    of_folder = Study.of(tmp_path, rows_of_runs(RunDirectory.find(str(plan[0].config.study_folder)))[0]).cells
+    names, there = (
+        {tuple(cell.run_names.values()): base and tuple(base.run_names.values())
+         for cell, base in zip(found, baselines(found), strict=True)}
+        for found in (of_plan, of_folder)
+    )  # fmt: skip
+    assert names == there
+    assert len({*names.values()}) == 2
+    assert len(names) == 5
 
 
 def test_cells_of_run_directories_have_short_names(tmp_path: Path) -> None:

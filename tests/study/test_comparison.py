@@ -81,7 +81,7 @@ def test_corrections_are_for_the_comparisons_of_a_group() -> None:
 
 
 def test_what_sampling_gives_of_the_spread() -> None:
-    """Paired by sampling seed where there are two, else the noise of both models adds up, else it is not known."""
+    """Paired by sampling seed where there are two, else it is not known: bootstraps of models do not add up to it."""
 
     def run(values: tuple[float, ...], **metrics: float) -> Finished:
         per_seed = {str(k): {"fid": value} for k, value in enumerate(values)}
@@ -94,16 +94,9 @@ def test_what_sampling_gives_of_the_spread() -> None:
     # differences (.1, .3) and (.4, .8): means .2 and .6, variance .08; of the means by sampling .01 and .04
     flat = [run((1.0, 5.0)), run((2.0, 7.0))]
     assert share(flat, [run((1.1, 5.3)), run((2.4, 7.8))]) == pytest.approx((0.01 + 0.04) / 2 / 0.08)
-    # one sampling seed each: .01² + .02² of a variance of .08
     noisy = [run((1.0,), fid_bootstrap_sd=0.01), run((2.0,), fid_bootstrap_sd=0.01)]
-    other = [run((1.2,), fid_bootstrap_sd=0.02), run((2.6,), fid_bootstrap_sd=0.02)]
-    assert share(noisy, other) == pytest.approx(0.0005 / 0.08)
-    # sampling seeds that are not the same: the standard deviation is of one seed, the metric a mean of two
-    apart = [run((1.1, 1.3), fid_seed_sd=0.1), run((2.5, 2.7), fid_seed_sd=0.1)]
-    for one in noisy:
-        one.per_sampling_seed.clear()  # type: ignore[attr-defined]  # a dict
-    assert share(noisy, apart) == pytest.approx((0.01**2 + 0.1**2 / 2) / 0.08)
-    assert share([run((1.0,)), run((2.0,))], other) is None
+    assert share(noisy, [run((1.2,), fid_bootstrap_sd=0.02), run((2.6,), fid_bootstrap_sd=0.02)]) is None
+    assert share(noisy, [run((1.1, 1.3)), run((2.5, 2.7))]) is None
 
 
 def test_bounds_are_paired_by_image_within_a_seed() -> None:
@@ -114,13 +107,41 @@ def test_bounds_are_paired_by_image_within_a_seed() -> None:
     ball = {0: run(-105.0, -56.0, -17.0), 1: run(-95.0, -65.0, -25.0)}
     [one] = pair(flat, ball).differences
     assert one.interval.mean == -5.5
+    # the choice of images is in the interval, and more seeds do not narrow it
     assert one.interval.sd == pytest.approx(stdev([-6.0, -5.0]))
+    assert one.interval.error == pytest.approx((stdev([-6.0, -5.0]) ** 2 / 2 + stdev([-5, -5.5, -6]) ** 2 / 3) ** 0.5)
+    assert one.needed is None
     assert one.images is not None
     assert one.images.within == pytest.approx({0: stdev([-5, -6, -7]) / 3**0.5, 1: 0.0})
     assert one.images.common == pytest.approx(stdev([-5, -5.5, -6]) / 3**0.5)
     assert one.images.images == 3
     [plain] = pair(of_metrics({"elbo_flow": 1.0}), of_metrics({"elbo_flow": 2.0})).differences
     assert plain.images is None
+
+
+def test_two_figures_with_the_same_values_are_one_comparison() -> None:
+    flat = [{"fid_best": x, "fid": x, "fid_unguided": 2 * x, "kid": x} for x in (1.0, 1.1, 1.3)]
+    ball = [{"fid_best": x, "fid": x, "fid_unguided": y, "kid": x} for x, y in ((1.2, 2.9), (1.4, 3.1), (1.4, 3.0))]
+    curves = {"guidance": {"split": "validation", "samples": 500, "points": [{"value": 1.0}, {"value": 1.5}]}}
+    cells = (
+        {seed: finished(metrics=of_seed, curves=curves) for seed, of_seed in enumerate(cell)} for cell in (flat, ball)
+    )
+    found = pair(*cells)
+    twins = {one.figure: one.twin for one in found.differences}
+    assert twins == {"fid_unguided": "", "fid_best": "fid", "fid": "", "kid": ""}
+    best, fid = (found.of("poincare c=1", name) for name in ("fid_best", "fid"))
+    assert best is not None
+    assert fid is not None
+    assert (best.adjusted, best.comparisons) == (fid.adjusted, 3)
+
+
+def test_curves_by_other_extractors_have_no_difference() -> None:
+    curves = {"guidance": {"split": "validation", "samples": 500, "points": [{"value": 1.0, "fid": 1.0}], "best": 1.0}}
+    other = {**PROVENANCE, "extractors": [{"name": "digits", "sha256": "another"}]}
+    flat, ball = finished(metrics={"fid": 1.0}, curves=curves), finished(metrics={"fid": 1.0}, curves=curves)
+    assert [bool(one.points[0].differences) for one in pair({0: flat}, {0: ball}).curves] == [False, True]
+    apart = finished(metrics={"fid": 1.0}, curves=curves, provenance=other)
+    assert [bool(one.points[0].differences) for one in pair({0: flat}, {0: apart}).curves] == [False, False]
 
 
 @pytest.mark.parametrize(

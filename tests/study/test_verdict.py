@@ -1,6 +1,7 @@
 """What a comparison says in words."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from hldm.study.cells import Cell, Finished
 from hldm.study.comparison import Comparison, compare
 from hldm.study.statistics import Interval
 from hldm.study.tables import interval_text
-from hldm.study.verdict import ONE_SEED, decimals, direction, footnotes, p_words, verdict
+from hldm.study.verdict import ONE_SEED, decimals, direction, footnotes, p_words, sampling, verdict
 from tests.study.made_runs import PROVENANCE
 
 FLAT = compose(["geometry=euclidean", "tracking=none"])
@@ -45,10 +46,10 @@ def test_a_shown_difference_and_none() -> None:
     )
     assert title == "poincare c=1 against euclidean over 3 seeds:"
     assert worse == "FID, no guidance: +0.382 ± 0.019, worse (p < .001 by Holm over 2)."
-    # differences .03, −.01, .06: mean .0267, sd .0351, margin .0872; d = .0283 / .0351 takes 15 seeds by power tables
+    # differences .03, −.01, .06: mean .0267, sd .0351, margin .0872; d = .0283 / .0351 takes 18 seeds at 2.5 %
     assert nothing == (
-        "FID, best guidance: +0.027 ± 0.087, no difference shown; effects above 0.114 are excluded; 15 seeds would "
-        "show 0.028, these 3 show 0.115."
+        "FID, best guidance: +0.027 ± 0.087, no difference shown; effects above 0.114 are excluded; 18 seeds would "
+        "show 0.028, these 3 show 0.162."
     )
 
 
@@ -131,16 +132,42 @@ def test_extractors_that_disagree_are_named() -> None:
 
 def test_sampling_and_training_have_their_shares() -> None:
     flat, ball = {"fid": [1.0, 1.2, 1.1], "kid": [1.0, 1.0, 1.0]}, {"fid": [1.1, 1.4, 1.3], "kid": [1.0, 1.2, 1.1]}
-    sentence = words(flat, ball, fid_bootstrap_sd=0.005, kid_bootstrap_sd=0.06)[-1]
-    assert sentence == (
+    found = of(flat, ball)
+    known = {one.name: one for one in found.figures}
+
+    def said(**shares: float) -> list[str]:
+        return list(sampling([replace(one, sampling_share=shares.get(one.figure)) for one in found.differences], known))
+
+    assert said(fid=0.02, kid=0.72) == [
         "Of the variance of differences between seeds sampling alone gives: FID 2%, KID 72%; training the rest: more "
         "samples or sampling seeds would narrow KID; more training seeds the rest."
+    ]
+    assert said(kid=0.72)[0].endswith("more samples or sampling seeds would narrow them.")
+    assert said(fid=0.02)[0].endswith("more samples hardly.")
+    assert said() == []
+
+
+def test_what_counts_once_what_failed_and_what_has_no_error_is_said() -> None:
+    flat, ball = {"fid": [1.0, 1.2, 1.1]}, {"fid": [1.1, 1.4, 1.3]}
+    found = of(flat | {"fid_best": flat["fid"]}, ball | {"fid_best": ball["fid"]})
+    cells = [replace(one, unfinished={3: "failed"} if one.baseline else {}) for one in found.cells]
+    text = verdict(replace(found, cells=cells), "poincare c=1")
+    assert "FID, best guidance is FID in every run, and counts once." in text
+    assert (
+        "Not in this: seed 3 failed of poincare c=1. Where hard seeds fail, those that are left flatter a cell." in text
     )
-    assert words(flat, ball, kid_bootstrap_sd=0.06)[-1].endswith("more samples or sampling seeds would narrow them.")
-    assert words(flat, ball, fid_bootstrap_sd=0.005)[-1].endswith("more samples hardly.")
-    assert "sampling alone" not in words(flat, ball)[-1]
-    same = {"recall": [0.8, 0.8, 0.8]}  # has no spread that anything gives
-    assert "recall" not in words(flat | same, ball | same, fid_bootstrap_sd=0.005, recall_bootstrap_sd=0.1)[-1]
+    shares = of({"recall": [0.5, 0.75]}, {"recall": [0.75, 1.0]})
+    assert verdict(shares, "poincare c=1")[1] == "recall: +0.250 ± 0.000, the same in every seed, which tells no error."
+
+
+def test_choices_that_may_not_be_the_best_are_cautions() -> None:
+    curve = {"split": "validation", "samples": 500, "points": [{"value": 1.0}, {"value": 1.5}], "best": 1.5}
+    run = Finished.of({
+        "metrics": {"fid_unguided": 0.82, "fid_best": 0.97}, "provenance": PROVENANCE, "curves": {"guidance": curve}
+    })  # fmt: skip
+    end, worse = compare([Cell({"geometry": "euclidean"}, FLAT, {0: run})]).cautions
+    assert end.startswith("euclidean: seed 0 chose guidance 1.5, the last that was tried")
+    assert worse.startswith("euclidean: FID, best guidance, is 0.97 on test images, and 0.82 with no guidance")
 
 
 def test_seeds_that_a_figure_lacks_are_counted() -> None:
