@@ -176,9 +176,10 @@ def judged_by(c: RunConfig, images: int | None) -> Iterator[str]:
         return
     share = c.dataset.test_share_for(MIN_SAMPLES, images) if isinstance(c.dataset, Pictures) else None
     remedy = "Add pictures" if share is None else f"Type dataset.test_share={share:g}"
+    other = "type metrics.extractors=[], which draws no samples" if images else "put classes together"
     yield (
         f"There are {images} images to judge by, and FID, KID and the inception score need {MIN_SAMPLES} at least. "
-        f"{remedy}, or type metrics.extractors=[], which draws no samples."
+        f"{remedy}, or {other}."
     )
 
 

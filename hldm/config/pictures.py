@@ -146,6 +146,11 @@ class Folder(Pictures, target="hldm.data.folder"):
                 f"Type dataset.path={Path(self.path, largest)}: validation and test are cut from it by "
                 "dataset.validation_share and dataset.test_share."
             )
+        if self.test_images == 0:
+            return (
+                f"dataset.path={self.path} has fewer than 3 pictures of each class, so that none is to judge by. A "
+                "class is a folder: put classes together, or add pictures."
+            )
         try:
             return self._uncaptioned(self.listing.names) if self.label == "caption" else None
         except UserError as error:

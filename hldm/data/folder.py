@@ -85,6 +85,12 @@ def folder(settings: Folder, *, cache: Path, readers: int = 0) -> Dataset:
         )
         for part in picture_files.parted(names, of_parts, settings.validation_share, settings.test_share)
     )
+    if not len(train) or not len(test):
+        raise UserError(
+            f"dataset.path={settings.path} has {len(rows)} pictures that can be used, of which {len(train)} are to "
+            f"train on and {len(test)} to judge by. There must be one of each at least: put classes together, or add "
+            "pictures."
+        )
     return Dataset(
         name="folder",
         image_shape=(channels, settings.side, settings.side),

@@ -232,6 +232,13 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path, load: Callable[
         (tmp_path / "few" / f"{name}.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"Of the 3 pictures .* only 0 can be used.*a\.png: it is empty"):
         load(tmp_path / "few")
+    for n in range(2):
+        shutil.copytree(birds / "bees", tmp_path / "two" / f"{n}")
+        for file in sorted((tmp_path / "two" / f"{n}").iterdir())[3:]:
+            file.unlink()
+        (tmp_path / "two" / f"{n}" / "000.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"4 pictures that can be used, of which 4 are to train on and 0 to judge by"):
+        load(tmp_path / "two")
 
 
 def test_identity_is_by_content_and_preprocessing(birds: Path, tmp_path: Path) -> None:
@@ -327,8 +334,8 @@ def test_too_few_to_judge_by_is_said_before_any_work_and_the_remedy_works(birds:
     single = classes(tmp_path / "single", {f"class {n}": 1 for n in range(20)})
     assert "There are 0 images to judge by" in said(single)
     assert "metrics.samples=0" not in said(single)
-    assert "Add pictures, or type metrics.extractors=[]" in said(single)
-    assert said(single, "metrics.extractors=[]") == ""
+    assert "Add pictures, or put classes together" in said(single)
+    assert "has fewer than 3 pictures of each class" in (Folder(path=str(single)).missing() or "")
     uneven = classes(tmp_path / "uneven", {"many": 200, "three": 3})
     assert "and there are 0: a class has too few" in said(uneven)
     assert Folder(path=str(birds), label="caption", test_share=0.1).test_share_for(10, 6) == 0.17
