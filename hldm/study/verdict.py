@@ -121,11 +121,19 @@ def twins(differences: Sequence[Difference], known: dict[str, Figure]) -> Iterat
 
 
 def lacking(comparison: Comparison, cell: str, baseline: str) -> Iterator[str]:
-    """A sentence on runs of either side that have not finished: the seeds that are left may be the easy ones."""
+    """Sentences on runs of either side that have not finished: the seeds that are left may be the easy ones."""
     for one in comparison.cells:
-        if one.name in (cell, baseline) and one.unfinished:
-            runs = ", ".join(f"seed {seed} {state}" for seed, state in sorted(one.unfinished.items()))
-            yield f"Not in this: {runs} of {one.name}. Where hard seeds fail, those that are left flatter a cell."
+        if one.name not in (cell, baseline):
+            continue
+        failed = [str(seed) for seed, state in sorted(one.unfinished.items()) if state == "failed"]
+        others = [str(seed) for seed, state in sorted(one.unfinished.items()) if state != "failed"]
+        if failed:
+            yield (
+                f"Failed, and not in this: seed {', '.join(failed)} of {one.name}. Where hard seeds fail, the others "
+                "flatter a cell."
+            )
+        if others:
+            yield f"Not finished yet, and not in this: seed {', '.join(others)} of {one.name}."
 
 
 def overview(comparison: Comparison, cell: str) -> str:

@@ -150,12 +150,11 @@ def test_sampling_and_training_have_their_shares() -> None:
 def test_what_counts_once_what_failed_and_what_has_no_error_is_said() -> None:
     flat, ball = {"fid": [1.0, 1.2, 1.1]}, {"fid": [1.1, 1.4, 1.3]}
     found = of(flat | {"fid_best": flat["fid"]}, ball | {"fid_best": ball["fid"]})
-    cells = [replace(one, unfinished={3: "failed"} if one.baseline else {}) for one in found.cells]
+    cells = [replace(one, unfinished={3: "failed", 4: "new"} if one.baseline else {}) for one in found.cells]
     text = verdict(replace(found, cells=cells), "poincare c=1")
     assert "FID, best guidance is FID in every run, and counts once." in text
-    assert (
-        "Not in this: seed 3 failed of poincare c=1. Where hard seeds fail, those that are left flatter a cell." in text
-    )
+    assert "Not finished yet, and not in this: seed 4 of poincare c=1." in text
+    assert "Failed, and not in this: seed 3 of poincare c=1. Where hard seeds fail, the others flatter a cell." in text
     shares = of({"recall": [0.5, 0.75]}, {"recall": [0.75, 1.0]})
     assert verdict(shares, "poincare c=1")[1] == "recall: +0.250 ± 0.000, the same in every seed, which tells no error."
 
