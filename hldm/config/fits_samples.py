@@ -144,8 +144,17 @@ def data(c: RunConfig) -> Iterator[str]:
             f"metrics.samples={metrics.samples} is too few: the inception score is a mean over {MIN_SAMPLES} parts of "
             f"the samples. Type metrics.samples={MIN_SAMPLES} at least."
         )
+    few = list(judged_by(c, c.dataset.test_images))
+    yield from few
     most = c.dataset.floor_images
-    if most is not None and metrics.samples > most:
+    if most is not None and most < MIN_SAMPLES:
+        if not few:
+            yield (
+                f"The floor needs {MIN_SAMPLES} training images with classes as often as the test images have them, "
+                f"and there are {most}: a class has too few. Add pictures of it, put classes together, or type "
+                "metrics.extractors=[], which draws no samples."
+            )
+    elif most is not None and metrics.samples > most:
         yield (
             f"metrics.samples={metrics.samples} asks for more real images of a class than the training set has, for "
             f"the floor: {most} at most have classes as often as the test images. Try "
@@ -158,6 +167,20 @@ def data(c: RunConfig) -> Iterator[str]:
             f"ones. Type metrics.sampling_seeds={shown(distinct)}."
         )
     yield from extractors(c)
+
+
+def judged_by(c: RunConfig, images: int | None) -> Iterator[str]:
+    """There are as many real images as metrics of samples need, None where that is not known yet; asked again as
+    `amounts` is, of what samples are held against."""
+    if images is None or images >= MIN_SAMPLES or not c.metrics.extractors:
+        return
+    share = c.dataset.test_share_for(MIN_SAMPLES, images) if isinstance(c.dataset, Pictures) else None
+    remedy = "Add pictures" if share is None else f"Type dataset.test_share={share:g}"
+    other = "type metrics.extractors=[], which draws no samples" if images else "put classes together"
+    yield (
+        f"There are {images} images to judge by, and FID, KID and the inception score need {MIN_SAMPLES} at least. "
+        f"{remedy}, or {other}."
+    )
 
 
 def amounts(c: RunConfig, total: int | None, test: int | None, floor: int | None = None) -> Iterator[str]:
@@ -179,8 +202,12 @@ def amounts(c: RunConfig, total: int | None, test: int | None, floor: int | None
             )
     if metrics.extractors and floor is not None and metrics.samples > floor:
         yield (
-            f"metrics.samples={metrics.samples} asks for more real images than there are for the floor, {floor}. Try "
-            f"metrics.samples={floor}."
+            f"metrics.samples={metrics.samples} asks for more real images than there are for the floor, {floor}. "
+            + (
+                f"Try metrics.samples={floor}."
+                if floor >= MIN_SAMPLES
+                else f"It needs {MIN_SAMPLES}: add pictures, or type metrics.extractors=[], which draws no samples."
+            )
         )
     if isinstance(c.dataset, Pictures):  # of one's own there are as many as there are: all of them will do
         return

@@ -1,30 +1,24 @@
 """Folders of pictures, listed and parted without opening a picture. Without torch: looked at before any work."""
 
-import csv
 import hashlib
-import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from hldm.errors import UserError
+from hldm.config.row_files import PART_OF
 
 SUFFIXES = frozenset(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
 """Names that end so are taken for pictures, in small or capital letters. Their format is told by their content."""
 
-PARTS = frozenset("train training val valid validation dev test testing".split())  # noqa: SIM905
-"""What folders are called that are parts of a data set, not classes."""
+PARTS = {**PART_OF, "validate": "validation"}
+"""What folders are called that are parts of a data set, not classes → which part."""
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Where captions stand, in the form of Hugging Face's imagefolder."""
-
-CAPTION = ("text", "caption")
-"""Columns of captions, the first one that there is."""
 
 READ_OF_EACH = 256
 """Files whose content counts for a folder's identity, evenly spaced over all: the others count by name and size."""
@@ -141,43 +135,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-# ------------------------------------------------------------------------------------------------- classes and captions
+# ------------------------------------------------------------------------------------------------------------- classes
 
 
 def class_of(name: str) -> str:
     """The first folder on the way to a picture; "" for one that lies in none."""
     return name.partition("/")[0] if "/" in name else ""
-
-
-def captions(root: Path) -> dict[str, str]:
-    """Picture → caption, from metadata.csv or metadata.jsonl in the folder; {} where there is neither.
-
-    Raises:
-        UserError: such a file has no columns of names and captions, or cannot be read.
-    """
-    file = next((root / name for name in METADATA if (root / name).is_file()), None)
-    if file is None:
-        return {}
-    rule = f'It must have "file_name", relative to the folder, and "{CAPTION[0]}" or "{CAPTION[1]}" for each picture.'
-    found: dict[str, str] = {}
-    try:
-        for number, row in enumerate(_rows(file), start=1):
-            name = row.get("file_name")
-            caption = next((row[column] for column in CAPTION if isinstance(row.get(column), str)), None)
-            if not isinstance(name, str) or not name or not isinstance(caption, str):
-                raise UserError(f"{file} lacks a name or a caption in its entry {number}. {rule}")
-            found[name.replace("\\", "/").removeprefix("./")] = caption
-    except (OSError, ValueError, csv.Error, AttributeError) as error:  # a line may be another thing than a mapping
-        raise UserError(f"{file} cannot be read: {error}. {rule}") from None
-    return found
-
-
-def _rows(file: Path) -> Iterator[dict[str, object]]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        if file.suffix == ".csv":
-            yield from csv.DictReader(lines)
-        else:
-            yield from (json.loads(line) for line in lines if line.strip())
 
 
 # --------------------------------------------------------------------------------------------------------------- splits

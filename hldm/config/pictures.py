@@ -2,15 +2,18 @@
 
 from collections import Counter
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le, Lt
 from pydantic import Field
 
-from hldm.config import picture_files
+from hldm.config import picture_files, row_files
 from hldm.config.base import Number, Switch, UserPath, Whole, Word
+from hldm.config.captions import captions
 from hldm.config.dataset import Dataset
+from hldm.errors import UserError
 
 
 class Pictures(Dataset):
@@ -33,6 +36,17 @@ class Pictures(Dataset):
     @property
     def image_channels(self) -> int:
         return 3 if self.colour == "rgb" else 1
+
+    def test_share_for(self, least: int, images: int) -> float | None:
+        """What dataset.test_share gives at least so many images to judge by, where now there are `images`; None where
+        none does."""
+        return None
+
+
+def _enlarged(share: float, least: int, images: int) -> float | None:
+    """The share that cuts `least` images where `share` cuts `images`, None where that leaves too little."""
+    wanted = ceil(100 * share * least / images) / 100 if images else 1.0
+    return wanted if wanted < 0.5 else None
 
 
 class Folder(Pictures, target="hldm.data.folder"):
@@ -60,12 +74,29 @@ class Folder(Pictures, target="hldm.data.folder"):
     @property
     def _split_counts(self) -> tuple[list[int], list[int], list[int]] | None:
         """Of each class, how many images are in each part, damaged ones counted. Not known where captions decide."""
-        if self.listing is None or self.label != "folder":
+        of_class = self._class_counts
+        if of_class is None:
             return None
-        of_class = Counter(map(picture_files.class_of, self.listing.names))
-        counts = [picture_files.parts(n, self.validation_share, self.test_share) for n in of_class.values()]
+        counts = [picture_files.parts(n, self.validation_share, self.test_share) for n in of_class]
         train, validation, test = ([part[i] for part in counts] for i in range(3))
         return train, validation, test
+
+    @property
+    def _class_counts(self) -> list[int] | None:
+        if self.listing is None or self.label != "folder":
+            return None
+        return list(Counter(map(picture_files.class_of, self.listing.names)).values())
+
+    def test_share_for(self, least: int, images: int) -> float | None:
+        wanted, of_class = _enlarged(self.test_share, least, images), self._class_counts
+        if of_class is None:
+            return wanted
+        # each class's share is cut to a whole number of its own
+        for share in (percent / 100 for percent in range(1, 50)):
+            cut = sum(picture_files.parts(n, self.validation_share, share)[2] for n in of_class)
+            if share >= (wanted or 0) and cut >= least:
+                return share
+        return None
 
     @property
     def training_images(self) -> int | None:
@@ -100,13 +131,44 @@ class Folder(Pictures, target="hldm.data.folder"):
                 "train on, to choose by and to judge by. Files count whose names end in "
                 f"{', '.join(sorted(picture_files.SUFFIXES))}; look at the folder's name."
             )
-        first = sorted({picture_files.class_of(name) for name in self.listing.names})
-        if len(first) > 1 and all(name.lower() in picture_files.PARTS for name in first):
-            largest = next((name for name in first if name.lower().startswith("train")), first[0])
+        first = {picture_files.class_of(name) for name in self.listing.names}
+        parts = sorted(name for name in first if name.lower() in picture_files.PARTS)
+        kinds = {picture_files.PARTS[name.lower()] for name in parts}
+        if len(kinds) > 1 or (len(first) > 1 and set(parts) == first - {""}):
+            what = (
+                f"the folders {', '.join(parts)}, which are parts rather than classes"
+                if len(parts) > 1
+                else f"the folder {parts[0]}, which is a part rather than a class, and pictures beside it"
+            )
+            largest = next((name for name in parts if name.lower().startswith("train")), parts[0])
             return (
-                f"dataset.path={self.path} has the folders {', '.join(first)}, which are parts rather than classes. "
+                f"dataset.path={self.path} has {what}. "
                 f"Type dataset.path={Path(self.path, largest)}: validation and test are cut from it by "
                 "dataset.validation_share and dataset.test_share."
+            )
+        if self.test_images == 0:
+            return (
+                f"dataset.path={self.path} has fewer than 3 pictures of each class, so that none is to judge by. A "
+                "class is a folder: put classes together, or add pictures."
+            )
+        try:
+            return self._uncaptioned(self.listing.names) if self.label == "caption" else None
+        except UserError as error:
+            return str(error)
+
+    def _uncaptioned(self, names: tuple[str, ...]) -> str | None:
+        """What is wrong with the captions, in a sentence; None where some are of pictures that there are."""
+        said = captions(Path(self.path or ""))
+        if not said:
+            return (
+                f"dataset.label=caption needs metadata.csv or metadata.jsonl in dataset.path={self.path}, with "
+                "file_name and text for each picture. Write one, or type dataset.label=folder."
+            )
+        if said.keys().isdisjoint(names):
+            return (
+                f"dataset.path={self.path} has captions, and none is of a picture there: captions are of "
+                f"{next(iter(said))} for example, and a picture is {names[0]}. Write names in metadata as they are "
+                "below dataset.path, with their ending, or type dataset.label=folder."
             )
         return None
 
@@ -115,8 +177,8 @@ class LSUN(Pictures, target="hldm.data.lsun"):
     """LSUN as it is published (Yu et al. 2015): LMDBs of encoded pictures, two for each scene, one for each object.
 
     Training images are the published training set but for some that are set aside; test images are the published
-    validation set, 300 of each scene. Objects have none, so 300 of each are set aside for it. Those are too few for
-    FID, so samples are held against training images.
+    validation set, 300 of each scene. Objects have none, so 300 of each are set aside for it, of one that has fewer
+    than 3,000 a tenth. Those are too few for FID, so samples are held against training images.
     """
 
     VALIDATION_OF_A_SCENE: ClassVar[int] = 300
@@ -162,7 +224,16 @@ class LSUN(Pictures, target="hldm.data.lsun"):
 
     def missing(self) -> str | None:
         """What is wrong with the folder, in a sentence; None where it can be read."""
+        for name in self.categories:
+            if name in (".", "..") or Path(name).name != name:
+                return f"dataset.categories has {name}, which is no name of a folder. Type one, such as bedroom."
         first = self.categories[0]
+        here = Path(self.path or "")
+        if here.name in (first, f"{first}_train_lmdb", f"{first}_val_lmdb") and (here / "data.mdb").is_file():
+            return (
+                f"dataset.path={self.path} is an LMDB itself, and must be the folder that it lies in. Type "
+                f"dataset.path={here.absolute().parent}."
+            )
         remedy = (
             f"Fetch http://dl.yf.io/lsun/scenes/{first}_train_lmdb.zip and …/{first}_val_lmdb.zip, or for an object "
             f"http://dl.yf.io/lsun/objects/{first}.zip, unpack them into a folder and type dataset.path=<it>."
@@ -208,8 +279,21 @@ class HuggingFace(Pictures, target="hldm.data.huggingface"):
         return sorted(file for file in found if not file.name.startswith(("cache-", ".")))
 
     @property
+    def columns(self) -> row_files.Columns:
+        """Those of pictures and classes.
+
+        Raises:
+            UserError: the files have none, or not all of them have.
+        """
+        return row_files.columns(Path(self.path or ""), self.files, self.image, self.label)
+
+    @property
     def has_validation(self) -> bool:
         return self.validation_share > 0
+
+    def test_share_for(self, least: int, images: int) -> float | None:
+        has_own = "test" in row_files.parts(Path(self.path or ""), self.files)
+        return None if has_own else _enlarged(self.test_share, least, images)
 
     def by_content(self) -> dict[str, str]:
         if self.path is None or not self.files:
@@ -220,6 +304,11 @@ class HuggingFace(Pictures, target="hldm.data.huggingface"):
         """What is wrong with the folder, in a sentence; None where it can be read."""
         if self.path is None:
             return "dataset=huggingface needs a folder on this disk. Type dataset.path=<it>."
+        root = Path(self.path)
+        if not root.is_dir():
+            folder = root.parent if root.is_file() else "<a folder with .parquet or .arrow files>"
+            reason = "is a file" if root.is_file() else "is not there"
+            return f"dataset.path={self.path} {reason}, and must be a folder. Type dataset.path={folder}."
         if not self.files:
             return (
                 f"dataset.path={self.path} has no .parquet and no .arrow files. Fetch a data set, for example by "
@@ -227,4 +316,10 @@ class HuggingFace(Pictures, target="hldm.data.huggingface"):
             )
         if find_spec("pyarrow") is None:
             return "dataset=huggingface reads arrow files, and the package is not installed. Type pip install pyarrow."
+        if said := row_files.badly_parted(root, self.files):
+            return said
+        try:
+            self.columns  # noqa: B018 - what is wrong with them is raised
+        except UserError as error:
+            return str(error)
         return None

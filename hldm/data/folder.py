@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hldm.config import picture_files
+from hldm.config.captions import captions
 from hldm.config.pictures import Folder
 from hldm.data.dataset import Dataset
 from hldm.data.scan import scan, split_of, summary
@@ -84,6 +85,12 @@ def folder(settings: Folder, *, cache: Path, readers: int = 0) -> Dataset:
         )
         for part in picture_files.parted(names, of_parts, settings.validation_share, settings.test_share)
     )
+    if not len(train) or not len(test):
+        raise UserError(
+            f"dataset.path={settings.path} has {len(rows)} pictures that can be used, of which {len(train)} are to "
+            f"train on and {len(test)} to judge by. There must be one of each at least: put classes together, or add "
+            "pictures."
+        )
     return Dataset(
         name="folder",
         image_shape=(channels, settings.side, settings.side),
@@ -100,16 +107,21 @@ def _named(settings: Folder, names: list[str]) -> tuple[list[str], list[int]]:
     """The class of each picture that has one, and which of the pictures those are."""
     if settings.label == "folder":
         return [picture_files.class_of(name) for name in names], list(range(len(names)))
-    said = picture_files.captions(Path(settings.path or ""))
-    if not said:
-        raise UserError(
-            f"dataset.label=caption needs metadata.csv or metadata.jsonl in dataset.path={settings.path}, with "
-            "file_name and text for each picture. Write one, or type dataset.label=folder."
-        )
+    said = captions(Path(settings.path or ""))
     entries = [entry for entry, name in enumerate(names) if name in said]
     if less := len(names) - len(entries):
         print(f"    {less} pictures have no caption and are left out", flush=True)
-    return [said[names[entry]] for entry in entries], entries
+    if more := sorted(said.keys() - set(settings.listing.names if settings.listing else ())):
+        print(f"    {len(more)} captions are of no picture that there is, such as {more[0]}", flush=True)
+    return _of_one_spelling([said[names[entry]] for entry in entries]), entries
+
+
+def _of_one_spelling(found: list[str]) -> list[str]:
+    """Captions with the same words are one class, called by the first of them: nothing could tell them apart."""
+    first: dict[str, str] = {}
+    for caption in sorted(set(found)):
+        first.setdefault(words(caption) or caption, caption)
+    return [first[words(caption) or caption] for caption in found]
 
 
 def words(name: str) -> str:

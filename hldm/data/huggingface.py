@@ -1,9 +1,7 @@
 """Data sets of Hugging Face that lie on this disk: parquet files, or what `save_to_disk` of datasets wrote."""
 
 import hashlib
-import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hldm.config import picture_files
+from hldm.config import picture_files, row_files
 from hldm.config.pictures import HuggingFace
 from hldm.data.dataset import Dataset
 from hldm.data.folder import NO_FOLDER, words
@@ -24,8 +22,6 @@ from hldm.errors import UserError
 from hldm.files import write_atomically
 from hldm.run import stop
 
-PART = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
-PARTS = {"valid": "validation", "val": "validation", "dev": "validation"}
 ROWS_AT_ONCE = 256
 
 
@@ -34,12 +30,13 @@ class Rows(Source):
 
     Args:
         root: what paths of pictures outside of the files are relative to.
-        files: in Arrow's stream format; ends: of each one, the number of rows up to its end.
+        files: in Arrow's formats; ends: of each one, the number of rows up to its end.
         column: of the pictures.
+        names: what messages call the files.
     """
 
-    def __init__(self, root: Path, files: list[Path], ends: list[int], column: str) -> None:
-        self.root, self.files, self.ends, self.column = root.resolve(), files, ends, column
+    def __init__(self, root: Path, files: list[Path], ends: list[int], column: str, names: list[str]) -> None:
+        self.root, self.files, self.ends, self.column, self.names = root.resolve(), files, ends, column, names
 
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
@@ -66,14 +63,17 @@ class Rows(Source):
         return found
 
     def _beside(self, path: str) -> Path:
-        place = (self.root / path).resolve()
+        try:
+            place = (self.root / path).resolve()
+        except ValueError as error:  # a zero in it
+            raise OSError(f"its path {path!r} is none: {error}") from None
         if not place.is_relative_to(self.root):
             raise OSError(f"its path {path} leads out of the data set's folder")
         return place
 
     def name(self, entry: int) -> str:
         file, row = self._place(entry)
-        return f"{self.files[file].name}, row {row}"
+        return f"{self.names[file]}, row {row}"
 
     def _place(self, entry: int) -> tuple[int, int]:
         file = int(np.searchsorted(self.ends, entry, side="right"))
@@ -94,10 +94,17 @@ def _paths(column: Any) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def table(file: str, process: int) -> Any:
-    """The table in an arrow file, mapped once by each process."""
+    """The table in an arrow file, mapped once by each process.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     import pyarrow as pa
 
-    return pa.ipc.open_stream(pa.memory_map(file)).read_all()
+    try:
+        return row_files.opened(file).read_all()
+    except pa.ArrowException as error:
+        raise OSError(str(error)) from None
 
 
 def huggingface(settings: HuggingFace, *, cache: Path, readers: int = 0) -> Dataset:
@@ -118,26 +125,29 @@ def huggingface(settings: HuggingFace, *, cache: Path, readers: int = 0) -> Data
     if said := settings.missing():
         raise UserError(said)
     root, files = Path(settings.path or ""), settings.files
-    parts = [_part(file.relative_to(root)) for file in files]
-    schemas = [_schema(file) for file in files]
-    schema = schemas[0]
-    column, label = _image_column(schema, settings), _label_column(schema, settings)
-    columns = [name for name in (column, label) if name]
-    _check_columns(files, schemas, columns, label)
-    arrows = [_as_arrow(file, root, columns, cache) for file in files]
-    tables = [table(str(arrow), os.getpid()) for arrow in arrows]
-    source = Rows(root, arrows, list(accumulate(len(rows) for rows in tables)), column)
+    columns = settings.columns
+    label = columns.label
+    arrows = [_as_arrow(file, root, columns.all, cache) for file in files]
+    tables = [_whole(file, arrow, columns.all) for file, arrow in zip(files, arrows, strict=True)]
+    names = [file.relative_to(root).as_posix() for file in files]
+    source = Rows(root, arrows, list(accumulate(len(rows) for rows in tables)), columns.image, names)
     values = [value for rows in tables for value in (rows[label].to_pylist() if label else [0] * len(rows))]
-    part_of = [part for part, rows in zip(parts, tables, strict=True) for _ in range(len(rows))]
+    if unknown := sum(value != value for value in values):  # of floats, the ones that are no number
+        raise UserError(
+            f"dataset.label={label} is not a number (NaN) in {unknown} rows, of which each would be a class of its "
+            "own. Write a class there, leave these rows out, or name another column."
+        )
+    of_files = row_files.parts(root, files)
+    part_of = [part for part, rows in zip(of_files, tables, strict=True) for _ in range(len(rows))]
 
-    signature = repr(([_known(file, root) for file in files], column, source.beside()))
+    signature = repr(([_known(file, root) for file in files], columns.image, source.beside()))
     channels = settings.image_channels
     found = scan(source, signature, settings.side, channels, cache)
     classes = sorted({values[entry] for entry in found.entries}, key=lambda value: (value is None, value))
     number = {value: number for number, value in enumerate(classes)}
     labels = [number[values[entry]] for entry in found.entries]
     of_parts = _parted([part_of[entry] for entry in found.entries], labels, settings)
-    known = _label_names(schema, label)
+    known = columns.names
     names = [
         known[value] if isinstance(value, int) and 0 <= value < len(known) else str(value) if label else NO_FOLDER
         for value in classes
@@ -170,12 +180,6 @@ def huggingface(settings: HuggingFace, *, cache: Path, readers: int = 0) -> Data
     )
 
 
-def _part(file: Path) -> str:
-    """train, validation or test, as the first folder or the file is called; train where neither says."""
-    found = next((match for name in file.parts if (match := PART.match(name))), None)
-    return "train" if found is None else PARTS.get(found[1].lower(), found[1].lower())
-
-
 def _parted(parts: list[str], labels: list[int], settings: HuggingFace) -> tuple[list[int], list[int], list[int]]:
     """Rows of the three parts, each list mixed: rows often stand class by class, and the first ones are looked at."""
     rows = {part: [row for row, own in enumerate(parts) if own == part] for part in ("train", "validation", "test")}
@@ -189,91 +193,6 @@ def _parted(parts: list[str], labels: list[int], settings: HuggingFace) -> tuple
         sorted(rows[part], key=lambda row: picture_files.place(str(row))) for part in ("train", "validation", "test")
     )
     return train, validation, test
-
-
-def _schema(file: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return (
-            pq.read_schema(file) if file.suffix == ".parquet" else pa.ipc.open_stream(pa.memory_map(str(file))).schema
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} cannot be read: {error}. Fetch it again.") from None
-
-
-def _features(schema: Any) -> dict[str, Any]:
-    """What datasets says of the columns; {} where it says nothing."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, ValueError, TypeError):
-        return {}
-    return features if isinstance(features, dict) else {}
-
-
-def _image_column(schema: Any, settings: HuggingFace) -> str:
-    """The column of pictures: the named one, image or img, or the only one whose type can be."""
-    if settings.image is not None:
-        if settings.image not in schema.names:
-            raise UserError(f"dataset.image={settings.image} is not a column: there are {', '.join(schema.names)}.")
-        return settings.image
-    features = _features(schema)
-    said = [
-        name for name in schema.names if isinstance(features.get(name), dict) and features[name].get("_type") == "Image"
-    ]
-    types = {name: str(schema.field(name).type) for name in schema.names}
-    can_be = said or [name for name, kind in types.items() if kind in ("binary", "large_binary") or "bytes: " in kind]
-    usual = [name for name in ("image", "img") if name in can_be]
-    if not usual and len(can_be) != 1:
-        raise UserError(
-            f"dataset.path={settings.path} has {len(can_be)} columns that can be pictures, of "
-            f"{', '.join(schema.names)}. Say which: dataset.image=<column>."
-        )
-    return (usual or can_be)[0]
-
-
-def _label_column(schema: Any, settings: HuggingFace) -> str | None:
-    if settings.label is None:
-        return "label" if "label" in schema.names else None
-    if settings.label not in schema.names:
-        raise UserError(f"dataset.label={settings.label} is not a column: there are {', '.join(schema.names)}.")
-    return settings.label
-
-
-def _check_columns(files: list[Path], schemas: list[Any], columns: list[str], label: str | None) -> None:
-    """Raise UserError where a file lacks a column, or labels are nothing that classes can be told by."""
-    import pyarrow as pa
-
-    def kind(schema: Any) -> str:
-        found = schema.field(label).type
-        found = found.value_type if pa.types.is_dictionary(found) else found
-        return "a number" if pa.types.is_integer(found) else str(found)
-
-    for file, schema in zip(files, schemas, strict=True):
-        if lacking := [name for name in columns if name not in schema.names]:
-            raise UserError(
-                f"{file} has no column {lacking[0]}, as {files[0]} has: there are {', '.join(schema.names)}. Move "
-                "files of another kind elsewhere, or name columns that all have: dataset.image=…, dataset.label=…."
-            )
-        if label is None:
-            continue
-        if pa.types.is_nested(schema.field(label).type):
-            raise UserError(
-                f"dataset.label={label} has several values in a row ({schema.field(label).type}), so there is no one "
-                f"class. Name another column of {', '.join(schema.names)}."
-            )
-        if kind(schema) != kind(schemas[0]):
-            raise UserError(
-                f"dataset.label={label} is {kind(schema)} in {file} and {kind(schemas[0])} in {files[0]}. Move files "
-                "of another kind elsewhere, or name another column."
-            )
-
-
-def _label_names(schema: Any, label: str | None) -> list[str]:
-    feature = _features(schema).get(label or "", {})
-    names = feature.get("names") if isinstance(feature, dict) else None
-    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _known(file: Path, root: Path) -> tuple[str, int, int]:
@@ -305,9 +224,27 @@ def _as_arrow(file: Path, root: Path, columns: list[str], cache: Path) -> Path:
         )
     try:
         write_atomically(path, lambda out: _lay_out(file, columns, out))
-    except pa.ArrowException as error:
-        raise UserError(f"{file} cannot be read: {error}. Fetch it again.") from None
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not of what is in the file
+            raise
+        raise row_files.damaged(file, error) from None
     return path
+
+
+def _whole(file: Path, arrow: Path, columns: list[str]) -> Any:
+    """The table in `arrow`, as `file` was laid out, whose offsets lead nowhere outside of it.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    import pyarrow as pa
+
+    try:
+        rows = table(str(arrow), os.getpid())
+        rows.select(columns).validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise row_files.damaged(file, error) from None
+    return rows
 
 
 def _lay_out(file: Path, columns: list[str], out: Path) -> None:

@@ -43,9 +43,14 @@ class Database(Source):
         return self.ends[-1]
 
     def content(self, entry: int) -> bytes:
+        import lmdb
+
         place, key = self._key(entry)
-        with environment(self.folders[place]).begin() as transaction:
-            found: bytes | None = transaction.get(key)
+        try:
+            with environment(self.folders[place]).begin() as transaction:
+                found: bytes | None = transaction.get(key)
+        except lmdb.Error as error:
+            raise OSError(str(error)) from None
         if found is None:
             raise OSError("it is no longer there")
         return found
@@ -63,12 +68,22 @@ _open: dict[str, Any] = {}
 
 
 def environment(folder: Path) -> Any:
-    """The LMDB in a folder, opened when it is first asked for and then kept open."""
+    """The LMDB in a folder, opened when it is first asked for and then kept open.
+
+    Raises:
+        OSError: its file is shorter than it says itself: whoever reads a page behind its end is killed.
+        lmdb.Error: it is none.
+    """
     import lmdb
 
     key = str(folder.resolve())  # lmdb opens a file once in a process
     if key not in _open:
-        _open[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, max_readers=1)
+        opened = lmdb.open(key, readonly=True, lock=False, readahead=False, meminit=False, max_readers=1)
+        needs = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+        if (has := (folder / "data.mdb").stat().st_size) < needs:
+            opened.close()
+            raise OSError(f"data.mdb has {has} bytes of {needs}")
+        _open[key] = opened
     return _open[key]
 
 
@@ -88,15 +103,17 @@ def keys_of(folder: Path, cache: Path) -> NDArray[np.bytes_]:
     database, and compared with its number of entries.
 
     Raises:
-        UserError: the folder holds no LMDB, or one without entries.
+        UserError: the folder holds no LMDB, a damaged one, or one without entries.
     """
+    import lmdb
+
     status = (folder / "data.mdb").stat()
     known = f"{folder.name} {status.st_size} {status.st_mtime_ns}"
     path = cache / f"lsun-{hashlib.sha256(known.encode()).hexdigest()[:32]}.npy"
     try:
         entries = int(environment(folder).stat()["entries"])
-    except Exception as error:  # lmdb's own errors, which are not imported with this module
-        raise UserError(f"{folder} cannot be read as an LMDB: {error}. Unpack it again.") from None
+    except (lmdb.Error, OSError) as error:
+        raise _damaged(folder, error) from None
     if not entries:
         raise UserError(f"{folder} has no entries. Unpack it again.")
     try:
@@ -106,12 +123,21 @@ def keys_of(folder: Path, cache: Path) -> NDArray[np.bytes_]:
     except (OSError, ValueError, EOFError):
         pass  # not there yet, or not whole
     remove_left_behind(cache)
-    write_atomically(path, lambda file: _write_keys(folder, entries, file))
+    try:
+        write_atomically(path, lambda file: _write_keys(folder, entries, file))
+    except lmdb.Error as error:
+        raise _damaged(folder, error) from None
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f"{folder} cannot be read as an LMDB: {error}. Unpack it again.")
 
 
 def _write_keys(folder: Path, entries: int, file: Path) -> None:
     """As fixed-width bytes; a key that ends in zeros would lose them, and is refused."""
+    import lmdb
+
     name = folder.name
     with environment(folder).begin() as transaction, Progress(transient=True) as progress:
         bar = progress.add_task(f"    keys of {name}", total=entries)
@@ -125,13 +151,17 @@ def _write_keys(folder: Path, entries: int, file: Path) -> None:
             if len(key) > width or key.endswith(b"\0"):
                 raise UserError(f"{name} has the key {key!r}: they should all be like {first!r}, as in LSUN.")
             part.append(key)
+            if done + len(part) > entries:
+                break
             if len(part) == KEYS_AT_ONCE:
                 stop.check()
                 keys[done : done + len(part)] = part
                 done += len(part)
                 part.clear()
                 progress.update(bar, completed=done)
-        keys[done : done + len(part)] = part
+        if done + len(part) != entries:
+            raise lmdb.CorruptedError(f"it has not the {entries} keys that it speaks of")
+        keys[done:] = part
     with file.open("wb") as out:  # np.save would give the name another ending
         np.save(out, keys, allow_pickle=False)
 
@@ -167,15 +197,30 @@ def lsun(settings: LSUN, *, cache: Path, readers: int = 0) -> Dataset:
     total = source.ends[len(trained) - 1]
     order, test = shuffled(0, total), shuffled(total, len(source))
     for label in (i for i, single in enumerate(is_object) if single):
-        own = (classes(order) == label).nonzero().flatten()[: settings.VALIDATION_OF_A_SCENE]
+        own = (classes(order) == label).nonzero().flatten()
+        # from the end, so that the front, of which validation and reference are taken, stays mixed
+        own = own[-max(1, min(settings.VALIDATION_OF_A_SCENE, len(own) // 10)) :]
         test = torch.cat([test, order[own]])
         order = order[~torch.isin(torch.arange(len(order)), own)]
     if len(order) - settings.validation_images < 2:
         raise UserError(
             f"dataset.validation_images={settings.validation_images} leaves nothing to train on of {len(order)} "
-            f"images. Type dataset.validation_images={len(order) // 20}."
+            f"images. "
+            + (
+                f"Type dataset.validation_images={len(order) // 20}."
+                if settings.validation_images
+                else "Take categories that have more."
+            )
         )
     validation, kept = order.tensor_split([settings.validation_images])
+
+    counts = classes(kept).bincount(minlength=len(trained)).tolist()
+    if lost := [name for name, count in zip(settings.categories, counts, strict=True) if not count]:
+        raise UserError(
+            f"dataset.categories has {', '.join(lost)}, with so few images that none is left to train on beside "
+            f"dataset.validation_images={settings.validation_images}. Leave {'it' if len(lost) == 1 else 'them'} out, "
+            "or type fewer validation images."
+        )
 
     def split(entries: Tensor) -> StreamedSplit:
         content = f"{settings.by_content()} {source.digest} {hashlib.sha256(entries.numpy().data).hexdigest()}"

@@ -14,7 +14,7 @@ Image.init()
 FORMATS = tuple({"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"} & Image.OPEN.keys())
 """What is read, told by content whatever a file is called. Formats that run programs, as PostScript, are not."""
 
-PREPROCESSING = "2026-11: first frame, upright, on white, middle square, bicubic with antialiasing, bytes"
+PREPROCESSING = "2026-11-26: first frame, upright, on white, middle square, bicubic with antialiasing, bytes"
 """What is done to pictures besides their side and colour; another text whenever that changes, as caches hang on it."""
 
 # a picture may be larger than Pillow warns of; it still refuses one of more than 178 million pixels
@@ -29,7 +29,8 @@ def prepared(content: bytes, side: int, channels: int) -> NDArray[np.uint8]:
     """The middle square of a picture at the wanted size, uint8 (C, S, S), not to be written to.
 
     The first frame is turned as its EXIF entry says and laid on white where it is transparent; 16-bit levels are
-    divided by 257; other colour spaces (CMYK, palettes, YCbCr) become RGB; grey is its luma, ITU-R 601.
+    divided by 257, also where they stand in 32 bits, unless none of those is beyond 255: then they are bytes; other
+    colour spaces (CMYK, palettes, YCbCr) become RGB; grey is its luma, ITU-R 601.
 
     Raises:
         UnreadableError: the content is no picture, or one that cannot be read to its end.
@@ -70,9 +71,16 @@ def _in_colour(image: Image.Image) -> Image.Image:
         levels = np.asarray(image).astype(np.int64)
         if levels.min() < 0 or levels.max() > 65535:
             raise ValueError("levels beyond 16 bits, whose white is not known")
+        if (clear := image.info.get("transparency")) is not None:  # a level, of PNG
+            levels = np.where(levels == clear, 65535, levels)
+        elif image.mode == "I" and levels.max() <= 255:  # programs that keep bytes in 32 bits
+            levels = levels * 257
         image = Image.fromarray((levels / 257).round().astype(np.uint8))
     if image.mode == "F":
         raise ValueError("levels that are no whole numbers, whose white is not known")
+    clear = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:  # of 16 bits, of which Pillow reads 8
+        image.info["transparency"] = tuple(level >> 8 for level in clear)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -6,6 +6,7 @@ Legend: N rows of a split, each an entry of a source; images uint8 (C, S, S).
 import hashlib
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any, final
 
 import numpy as np
@@ -41,7 +42,8 @@ class StreamedSplit(Split):
     """A split that reads and decodes its images whenever they are asked for. Memory does not grow with N.
 
     A picture that can no longer be read, though it could when the data were looked through, is replaced by the next one
-    of the split that can, and named: a run of days does not end by it.
+    of its class that can, and named: a run of days does not end by it. Where its class has no other, as classes that
+    are captions have not, it is the next one of the split.
 
     Args:
         source: where the files are.
@@ -87,16 +89,23 @@ class StreamedSplit(Split):
             pixels[place] = self._readable(index)
 
     def _readable(self, index: int) -> NDArray[np.uint8]:
-        for further in range(len(self)):
-            entry = int(self.entries[(index + further) % len(self)])
+        for further in self._instead(index):
+            entry = int(self.entries[further])
             try:
                 return prepared(self.source.content(entry), self.side, self.channels)
             except (UnreadableError, OSError) as error:
                 if entry not in self._said:
                     self._said.add(entry)
-                    print(f"    {self.source.name(entry)} cannot be read ({error}): the next one stands for it",
-                          file=sys.stderr, flush=True)  # fmt: skip
+                    print(f"    {self.source.name(entry)} cannot be read ({error}): the next one of its class stands "
+                          "for it, or of any where that has no other", file=sys.stderr, flush=True)  # fmt: skip
         raise OSError(f"none of the {len(self)} pictures can be read, such as {self.source.name(entry)}")
+
+    def _instead(self, index: int) -> Iterator[int]:
+        """The picture itself, then the others of its class from there on, then those of the other classes."""
+        yield index
+        same = (self.labels == self.labels[index]).roll(-index - 1).numpy()  # looked at only where it is needed
+        for own in (True, False):
+            yield from ((np.flatnonzero(same == own) + index + 1) % len(self)).tolist()
 
 
 def _fingerprint(*known: Any) -> str:

@@ -1,6 +1,7 @@
 """Configuration → objects. What is below this file sees sections, never a whole configuration."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,7 @@ def build_dataset(config: RunConfig) -> Dataset:
     if dataset.has_pictures:
         channels, height, width = dataset.image_shape
         found = [
-            *(
-                fits_samples.amounts(config, len(dataset.train), len(dataset.test), len(dataset.for_floor))
-                if config.dataset.reads_files
-                else ()
-            ),
+            *(_too_few(config, dataset) if config.dataset.reads_files else ()),
             *fits_samples.pictures(config.metrics, (channels, height, width)),
             *fits_samples.class_samples(config.metrics, dataset.classes),
             *(fits_samples.chosen_on_nothing(config) if len(dataset.validation) < fits_samples.MIN_SAMPLES else ()),
@@ -78,6 +75,11 @@ def build_dataset(config: RunConfig) -> Dataset:
         if found:
             raise UserError.of(found)
     return dataset
+
+
+def _too_few(config: RunConfig, dataset: Dataset) -> Iterator[str]:
+    yield from fits_samples.judged_by(config, len(dataset.reference))
+    yield from fits_samples.amounts(config, len(dataset.train), len(dataset.test), len(dataset.for_floor))
 
 
 def _from_files(config: RunConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,12 @@ from hldm.run.identity import run_identity
 from tests.odd_pictures import classes, written
 
 COUNTS = {"ants": 40, "bees": 20, "Größe 3": 7}
-SMALL = ["metrics.samples=20", "training.first_stage.batch_size=16", "training.diffusion.batch_size=16"]
+SMALL = [
+    "dataset.test_share=0.2",
+    "metrics.samples=20",
+    "training.first_stage.batch_size=16",
+    "training.diffusion.batch_size=16",
+]
 """As few as there are here."""
 
 
@@ -57,7 +63,7 @@ def test_classes_are_first_folders_and_every_part_has_its_share(birds: Path, loa
         means = split.first().float().mean((2, 3))
         assert means.argmax(1).tolist() == [{0: 2, 1: 0, 2: 1}[label] for label in split.labels.tolist()]
     assert len(data.train.labels[:15].unique()) > 1
-    settings = compose(["dataset=folder", f"dataset.path={birds}", *SMALL]).dataset
+    settings = Folder(path=str(birds))
     assert (settings.training_images, settings.test_images, settings.floor_images) == (56, 7, 28)
     assert [len(split) for split in (load(birds).train, load(birds).test)] == [56, 7]
 
@@ -137,11 +143,19 @@ def test_a_picture_that_is_gone_later_does_not_end_the_run(
     data = load(here)
     split = data.train
     assert isinstance(split, StreamedSplit)
-    (here / split.source.name(int(split.entries[3]))).unlink()
-    second, third = split.read(torch.tensor([3, 4]))
-    assert torch.equal(second, third)
-    split.read(torch.tensor([3]))
-    assert capfd.readouterr().err.count("the next one stands for it") == 1
+    # one after which another class comes: what stands for it has its label
+    gone = int((split.labels[:-1] != split.labels[1:]).nonzero()[0])
+    following = [row for row in (*range(gone + 1, 56), *range(gone)) if split.labels[row] == split.labels[gone]]
+    (here / split.source.name(int(split.entries[gone]))).unlink()
+    found, wanted = split.read(torch.tensor([gone, following[0]]))
+    assert torch.equal(found, wanted)
+    split.read(torch.tensor([gone]))
+    assert capfd.readouterr().err.count("the next one of its class stands for it") == 1
+    for row in following:
+        (here / split.source.name(int(split.entries[row]))).unlink()
+    other = next(row for row in (*range(gone + 1, 56), *range(gone)) if row not in following)
+    found, wanted = split.read(torch.tensor([gone, other]))
+    assert torch.equal(found, wanted)
     shutil.rmtree(here)
     with pytest.raises(OSError, match="none of the 56 pictures can be read"):
         split.read(torch.tensor([0]))
@@ -191,7 +205,14 @@ def test_captions_are_the_classes_where_that_is_asked_for(
 def test_what_is_missing_is_said_before_any_work(tmp_path: Path, load: Callable[..., Dataset], birds: Path) -> None:
     (tmp_path / "few").mkdir()
     classes(tmp_path / "imagenet", {"train/cats": 3, "train/dogs": 3, "val/cats": 3})
+    classes(tmp_path / "keras", {"Train": 3, "eval": 3})
+    classes(tmp_path / "stray", {"train": 3, "": 1})
+    classes(tmp_path / "both", {"train": 3, "test": 3, "": 1})
+    classes(tmp_path / "vehicles", {"train": 3, "bus": 3})
     for settings, said in (
+        ({"path": str(tmp_path / "keras")}, "has the folders Train, eval, which are parts"),
+        ({"path": str(tmp_path / "stray")}, "has the folder train, which is a part rather than a class, and pictures"),
+        ({"path": str(tmp_path / "both")}, "has the folders test, train, which are parts"),
         (
             {"path": str(tmp_path / "imagenet")},
             "has the folders train, val, which are parts rather than classes. Type da",
@@ -202,6 +223,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path, load: Callable[
         ({"path": str(tmp_path / "few")}, "has 0 pictures, and there must be 3 at least"),
     ):
         assert said in (Folder.model_validate(settings).missing() or "")
+    assert Folder.model_validate({"path": str(tmp_path / "vehicles")}).missing() is None
     with pytest.raises(UserError, match="is not a folder"):
         load(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"needs metadata\.csv or metadata\.jsonl"):
@@ -210,6 +232,13 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path, load: Callable[
         (tmp_path / "few" / f"{name}.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"Of the 3 pictures .* only 0 can be used.*a\.png: it is empty"):
         load(tmp_path / "few")
+    for n in range(2):
+        shutil.copytree(birds / "bees", tmp_path / "two" / f"{n}")
+        for file in sorted((tmp_path / "two" / f"{n}").iterdir())[3:]:
+            file.unlink()
+        (tmp_path / "two" / f"{n}" / "000.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"4 pictures that can be used, of which 4 are to train on and 0 to judge by"):
+        load(tmp_path / "two")
 
 
 def test_identity_is_by_content_and_preprocessing(birds: Path, tmp_path: Path) -> None:
@@ -244,3 +273,70 @@ def test_the_size_of_the_data_reaches_the_autoencoder(birds: Path) -> None:
     assert padded("dataset.side=100", "autoencoder.block_channels=[8,16,32,32]") == 128
     assert padded("autoencoder=vq", "dataset.side=64") == 64
     assert compose([]).autoencoder.padded_side == 32
+
+
+GOOD = "file_name,text\n" + "".join(f"{n}.png,a {'red' if n % 2 else 'blue'} one\n" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "0.png,red, and more\n", r"more columns than headings in its entry 13\."),
+        (GOOD + "0.png,another\n", r"two captions for 0\.png, the second in its entry 13"),
+        (GOOD.replace("2.png,a blue one", '2.png,"a blue one', 1).replace("4.png,a blue one", '4.png,a blue one"', 1),
+         r"entry 3 that is not closed"),
+        (GOOD.replace("a red", '"a red'), r"cannot be read: .*expected after"),
+        (GOOD.replace(",", ";"), r"entry 1\. It must have .* There are file_name;text\. Separate columns by commas\."),
+        (GOOD.replace("text", "Caption"), r"There are file_name, Caption\.$"),
+        (GOOD.replace("a red one", " "), r"lacks a name or a caption in its entry 2\."),
+        ("file_name,text\n", r"metadata\.csv has no entries"),
+        ("", r"metadata\.csv has no entries"),
+        (GOOD.replace(".png", ".jpg"), r"captions are of 0\.jpg for example, and a picture is 0\.png\."),
+        ("[" * 100_000, r"metadata\.jsonl cannot be read: maximum recursion"),
+        ("3\n", r"metadata\.jsonl cannot be read: a line is '3', and must be an object"),
+    ],
+)  # fmt: skip
+def test_captions_that_are_not_clear_are_said_once(tmp_path: Path, text: str, said: str) -> None:
+    for n in range(12):
+        (tmp_path / f"{n}.png").touch()
+    (tmp_path / ("metadata.jsonl" if text[:1] in ("[", "3") else "metadata.csv")).write_text(text)
+    found = Folder.model_validate({"path": str(tmp_path), "label": "caption"}).missing() or ""
+    assert re.search(said, found)
+    assert found.count("It must have") <= 1
+
+
+def test_captions_of_the_same_words_are_one_class(
+    tmp_path: Path, load: Callable[..., Dataset], capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes(tmp_path, {".": 12})
+    spellings = ("Red one", "RED one!", "")
+    rows = "".join(f"{n:03}.png,{spellings[n % 3]},{'' if n % 3 < 2 else 'blue'}\n" for n in range(12))
+    (tmp_path / "metadata.csv").write_text(f"file_name,text,caption\n{rows}gone.png,grey,\n")
+    found = load(tmp_path, label="caption")
+    assert (found.class_names, found.class_words) == (("RED one!", "blue"), ("red one", "blue"))
+    assert "1 captions are of no picture that there is, such as gone.png" in capsys.readouterr().out
+
+
+def test_too_few_to_judge_by_is_said_before_any_work_and_the_remedy_works(birds: Path, tmp_path: Path) -> None:
+    def said(path: Path, *typed: str) -> str:
+        try:
+            compose(["dataset=folder", f"dataset.path={path}", *SMALL[1:], *typed])
+        except UserError as error:
+            return str(error)
+        return ""
+
+    found = re.search(
+        r"There are 7 images to judge by, .* 10 at least\. Type (dataset\.test_share=\S+), or", said(birds)
+    )
+    assert found is not None
+    assert said(birds, found[1]) == ""
+    assert said(birds, "metrics.extractors=[]") == ""
+    single = classes(tmp_path / "single", {f"class {n}": 1 for n in range(20)})
+    assert "There are 0 images to judge by" in said(single)
+    assert "metrics.samples=0" not in said(single)
+    assert "Add pictures, or put classes together" in said(single)
+    assert "has fewer than 3 pictures of each class" in (Folder(path=str(single)).missing() or "")
+    uneven = classes(tmp_path / "uneven", {"many": 200, "three": 3})
+    assert "and there are 0: a class has too few" in said(uneven)
+    assert Folder(path=str(birds), label="caption", test_share=0.1).test_share_for(10, 6) == 0.17
+    assert Folder(path=str(birds), label="caption", test_share=0.1).test_share_for(10, 1) is None

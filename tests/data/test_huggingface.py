@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hldm.config import row_files
 from hldm.config.compose import compose
 from hldm.config.pictures import HuggingFace
+from hldm.config.schema import RunConfig
 from hldm.data import Dataset, huggingface, scan
 from hldm.data.streamed import StreamedSplit
 from hldm.errors import UserError
+from hldm.pipeline.build import build_dataset
 from hldm.run.identity import run_identity
 from tests.odd_pictures import encoded, gradient
 
@@ -86,7 +90,7 @@ def test_columns_are_found_or_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     parquet(tmp_path / "d" / "x.parquet", plain)
     found = load(tmp_path / "d", tmp_path / "cache")
     assert found.class_names == ("image",)
-    assert "x.parquet" not in capsys.readouterr().out  # rows are named by the file that was laid out
+    assert "  x.parquet, row 12: it is not a picture" in capsys.readouterr().out
     assert sum(map(len, (found.train, found.validation, found.test))) == 12
     assert load(tmp_path / "d", tmp_path / "cache", label="kind").class_names == ("x", "y")
     with pytest.raises(UserError, match=r"dataset\.label=colour is not a column: there are picture, kind\."):
@@ -211,3 +215,114 @@ def test_pictures_beside_the_file_lie_below_it_and_may_change(
     assert "its path ../private.png leads out" in capsys.readouterr().out
     (tmp_path / "d" / "0.png").write_bytes(encoded(gradient(40, 16)))
     assert load(tmp_path / "d", tmp_path / "cache").fingerprint != found.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (("mnist_train.parquet", "mnist_test.parquet"), ["train", "test"]),
+        (("training.parquet", "testing.parquet"), ["train", "test"]),
+        (("train.parquet", "eval.parquet"), ["train", "test"]),
+        (("my_train/0.parquet", "my_test/0.parquet", "my-dev-set/0.parquet"), ["train", "test", "validation"]),
+        (("Train-00000-of-00002.parquet", "default/validation/0.parquet"), ["train", "validation"]),
+        (("latest.parquet", "trains.parquet"), ["train", "train"]),
+    ],
+)
+def test_parts_are_told_by_the_words_that_datasets_knows(names: tuple[str, ...], wanted: list[str]) -> None:
+    root = Path("d")
+    files = [root / name for name in names]
+    assert row_files.parts(root, files) == wanted
+    assert row_files.badly_parted(root, files) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train.parquet", "more.parquet"), r"d/more\.parquet does not say by its name .* and d/train\.parquet does"),
+        (("train.parquet", "train_test.parquet"), r"d/train_test\.parquet does not say"),
+        (
+            ("full/train-0.parquet", "full/test-0.parquet", "small/train-0.parquet"),
+            r"train files in 2 places, such as d/full and d/small.*Type dataset\.path=d/full, or another one",
+        ),
+        (("train/0.parquet", "more/train/0.parquet"), r"Type dataset\.path=d/more"),
+    ],
+)
+def test_names_of_files_that_mix_data_sets_are_said(names: tuple[str, ...], said: str) -> None:
+    assert re.search(said, row_files.badly_parted(Path("d"), [Path("d", name) for name in names]) or "")
+
+
+def refused(path: Path, **settings: Any) -> str:
+    """What is said before any work, as plan=true says it."""
+    return HuggingFace.model_validate({"path": str(path), **settings}).missing() or ""
+
+
+def test_class_names_in_another_order_are_said(tmp_path: Path) -> None:
+    other = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["cat", "cow", "big dog"]}}
+    parquet(tmp_path / "train.parquet", rows(6))
+    table = rows(6).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": other}})})
+    parquet(tmp_path / "test.parquet", table)
+    assert re.search(r"calls class 1 big dog in .*train\.parquet and cow in .*test\.parquet", refused(tmp_path))
+    parquet(tmp_path / "test.parquet", rows(6).replace_schema_metadata(None))  # one that says nothing says no other
+    assert load(tmp_path, tmp_path / "cache").class_names == ("cat", "big dog", "cow")
+
+
+def test_labels_that_the_test_part_lacks_are_said(tmp_path: Path) -> None:
+    parquet(tmp_path / "train.parquet", rows(6))
+    parquet(tmp_path / "test.parquet", rows(6).drop_columns(["label"]))
+    assert re.search(r"test\.parquet has no column label, as .*train\.parquet has: .*may be hidden", refused(tmp_path))
+
+
+def test_labels_that_are_no_number_are_said(tmp_path: Path) -> None:
+    labels = pa.array([float("nan") if n % 3 == 0 else 1.0 for n in range(9)])
+    parquet(tmp_path / "x.parquet", rows(9).set_column(2, "label", labels))
+    with pytest.raises(UserError, match=r"is not a number \(NaN\) in 3 rows"):
+        load(tmp_path, tmp_path / "cache")
+
+
+def test_columns_that_hold_no_pictures_are_said(tmp_path: Path) -> None:
+    parquet(tmp_path / "x.parquet", rows(6))
+    assert "dataset.image=label holds int64 in" in refused(tmp_path, image="label")
+    assert "Name another column, such as image." in refused(tmp_path, image="label")
+    assert "dataset.label=image is the column of the pictures" in refused(tmp_path, label="image")
+    assert "is a file, and must be a folder. Type dataset.path=" in refused(tmp_path / "x.parquet")
+    assert "is not there" in refused(tmp_path / "y")
+
+
+def test_damaged_files_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a" / "x.parquet"
+    parquet(file, rows(60))
+    content = bytearray(file.read_bytes())
+    for place in range(len(content) // 4, len(content) // 4 + 400):
+        content[place] ^= 0xFF
+    file.write_bytes(content)
+    file = tmp_path / "b" / "x.arrow"
+    arrow(file, rows(60))
+    file.write_bytes(file.read_bytes()[:-3000])
+    for name in ("a", "b"):
+        with pytest.raises(UserError, match=r"x\.(parquet|arrow) cannot be read: .*[^.]\. Fetch it again\."):
+            load(tmp_path / name, tmp_path / "cache")
+    table = rows(12)
+    images = table["image"].to_pylist()
+    images[3] = {"bytes": None, "path": "a\0b"}
+    arrow(tmp_path / "c" / "x.arrow", table.set_column(1, "image", pa.array(images, table.schema.field("image").type)))
+    load(tmp_path / "c", tmp_path / "cache")
+    assert r"x.arrow, row 3: its path 'a\x00b' is none" in capsys.readouterr().out
+
+
+def test_arrow_files_with_random_access_are_read_too(tmp_path: Path) -> None:
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as out, pa.ipc.new_file(out, rows(9).schema) as stream:
+        stream.write_table(rows(9))
+    assert len(load(tmp_path, tmp_path / "cache").train) == 6
+
+
+def test_too_few_to_judge_by_is_said_before_training(tmp_path: Path) -> None:
+    def config(*typed: str) -> RunConfig:
+        return compose(["dataset=huggingface", f"dataset.path={tmp_path}/d", f"paths.outputs={tmp_path}", *typed])
+
+    parquet(tmp_path / "d" / "x.parquet", rows(60))
+    with pytest.raises(UserError, match=r"There are 6 images to judge by, .* Type dataset\.test_share=0\.17, or"):
+        build_dataset(config())
+    parquet(tmp_path / "d" / "test.parquet", rows(6))
+    (tmp_path / "d" / "x.parquet").rename(tmp_path / "d" / "train.parquet")
+    with pytest.raises(UserError, match=r"There are 6 images to judge by, .* Add pictures, or"):
+        build_dataset(config())

@@ -88,13 +88,13 @@ def test_several_categories_are_classes(published: Path, tmp_path: Path) -> None
 def test_objects_have_one_database_each_of_which_some_are_set_aside(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LSUN, "VALIDATION_OF_A_SCENE", 5)
+    monkeypatch.setattr(LSUN, "VALIDATION_OF_A_SCENE", 2)
     database(tmp_path / "cat", pictures(30, 200))
     for name in ("tower_train_lmdb", "tower_val_lmdb"):
         (tmp_path / name).symlink_to(published / name)
     found = load(tmp_path, tmp_path / "cache", categories=("cat", "tower"), validation_images=6)
-    assert found.test.labels.bincount().tolist() == [5, 4]
-    assert (found.train.labels.bincount() + found.validation.labels.bincount()).tolist() == [25, 20]
+    assert found.test.labels.bincount().tolist() == [2, 4]
+    assert (found.train.labels.bincount() + found.validation.labels.bincount()).tolist() == [28, 20]
     parts = [
         {
             (split.source.name(int(entry)), label)
@@ -106,7 +106,39 @@ def test_objects_have_one_database_each_of_which_some_are_set_aside(
     assert len(set.union(*parts)) == sum(map(len, parts)) == 30 + 24
     assert all((name.startswith("cat/")) == (label == 0) for part in parts for name, label in part)
     alone = load(tmp_path, tmp_path / "cache", categories=("cat",), validation_images=6)
-    assert [len(split) for split in (alone.train, alone.validation, alone.test)] == [19, 6, 5]
+    assert [len(split) for split in (alone.train, alone.validation, alone.test)] == [22, 6, 2]
+
+
+def test_small_objects_keep_images_to_train_on_and_every_part_is_mixed(tmp_path: Path) -> None:
+    for name, count in (("cat", 70), ("cow", 40), ("dog", 20), ("owl", 1)):
+        database(tmp_path / name, pictures(count, 100 * len(name)))
+    found = load(tmp_path, tmp_path / "cache", categories=("cat", "cow", "dog"), validation_images=30)
+    assert found.test.labels.bincount().tolist() == [7, 4, 2]
+    assert (found.train.labels.bincount() + found.validation.labels.bincount()).tolist() == [63, 36, 18]
+    for split in (found.train, found.validation, found.reference):
+        assert split.labels.bincount(minlength=3).min() >= 2
+    with pytest.raises(UserError, match=r"dataset\.categories has owl, with so few images"):
+        load(tmp_path, tmp_path / "cache", categories=("cat", "owl"))
+    with pytest.raises(UserError, match=r"leaves nothing to train on of 0 images\. Take categories that have more"):
+        load(tmp_path, tmp_path / "cache", categories=("owl",), validation_images=0)
+
+
+def test_damaged_databases_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("short", "garbled"):
+        database(tmp_path / name / "cat", [bytes(5000)] * 100)
+    file = tmp_path / "short" / "cat" / "data.mdb"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"cannot be read as an LMDB: data\.mdb has \d+ bytes of \d+\. Unpack it again"):
+        load(tmp_path / "short", tmp_path / "cache", categories=("cat",))
+    file = tmp_path / "garbled" / "cat" / "data.mdb"
+    content = file.read_bytes()
+    file.write_bytes(content[:8192] + bytes(len(content) - 8192))
+    with pytest.raises(UserError, match=r"cannot be read as an LMDB: .*Unpack it again"):
+        load(tmp_path / "garbled", tmp_path / "cache", categories=("cat",))
+    # a page that is found to be damaged when an image is read
+    keys = np.array([hashlib.sha1(b"7").hexdigest().encode()])
+    with pytest.raises(OSError, match="MDB_"):
+        Database([tmp_path / "garbled" / "cat"], [keys]).content(0)
 
 
 def test_batches_are_the_same_with_readers_who_open_the_database_themselves(published: Path, tmp_path: Path) -> None:
@@ -171,6 +203,11 @@ def test_what_is_missing_is_said(published: Path, tmp_path: Path) -> None:
 
     assert "needs the folder with its LMDBs. Fetch http://dl.yf.io/lsun/scenes/bedroom_train_lmdb.zip" in said()
     assert "has no church_train_lmdb/data.mdb" in said(path=str(published), categories=("church",))
+    assert f"is an LMDB itself, and must be the folder that it lies in. Type dataset.path={published}." in said(
+        path=str(published / "tower_train_lmdb"), categories=("tower",)
+    )
+    for name in ("../lsun", "..", "/lsun"):
+        assert f"dataset.categories has {name}, which is no name" in said(path=str(published), categories=(name,))
     assert "twice" in said(path=str(published), categories=("tower", "tower"))
     assert said(path=str(published)) == ""
     with pytest.raises(

@@ -1,6 +1,8 @@
 """One file → pixels: every mode ends in the same colours, and what cannot be read says why."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +89,28 @@ def test_levels_beyond_sixteen_bits_are_refused() -> None:
     Image.fromarray(np.full((4, 4), 70_000, np.int32)).save(content, format="TIFF")
     with pytest.raises(UnreadableError, match="beyond 16 bits"):
         prepared(content.getvalue(), 8, 3)
+
+
+def test_bytes_in_thirty_two_bits_are_bytes() -> None:
+    content = io.BytesIO()
+    Image.fromarray(np.asarray(gradient().convert("L")).astype(np.int32)).save(content, format="TIFF")
+    wanted = prepared(encoded(gradient().convert("L")), 12, 1)
+    assert np.array_equal(prepared(content.getvalue(), 12, 1), wanted)
+
+
+def png16(kind: int, pixels: list[int], clear: list[int]) -> bytes:
+    """A PNG of one row of 16-bit levels, grey (0) or in colour (2), one of them transparent."""
+    values = 1 if kind == 0 else 3
+    head = struct.pack(">IIBBBBB", len(pixels) // values, 1, 16, kind, 0, 0, 0)
+    row = zlib.compress(b"\0" + struct.pack(f">{len(pixels)}H", *pixels))
+    parts = ((b"IHDR", head), (b"tRNS", struct.pack(f">{values}H", *clear)), (b"IDAT", row), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )
+
+
+def test_what_is_transparent_in_sixteen_bits_lies_on_white() -> None:
+    assert prepared(png16(0, [1000], [1000]), 8, 3).min() == 255
+    assert prepared(png16(0, [1000], [1001]), 8, 3).max() == 4
+    assert prepared(png16(2, [1000, 1799, 5], [1000, 1799, 5]), 8, 3).min() == 255
+    assert prepared(png16(2, [1000, 1799, 5], [5000, 1799, 5]), 8, 3).max() == 7

@@ -58,7 +58,7 @@ def test_training_sees_the_same_batches_from_memory_and_from_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = classes(tmp_path / "own", {"ants": 40, "bees": 30})
-    config = compose([*SMALL, "dataset=folder", f"dataset.path={own}", "metrics.samples=20"])
+    config = compose([*SMALL, "dataset=folder", f"dataset.path={own}", "dataset.test_share=0.2", "metrics.samples=20"])
     section = config.dataset
     assert isinstance(section, Folder)
     kept = folder(section, cache=tmp_path / "a")
@@ -74,12 +74,12 @@ def test_what_is_not_there_is_said_before_anything_is_trained(tmp_path: Path, in
     status, out, err = invoke("dataset=folder", "tracking=none")
     assert status != 0
     assert "dataset=folder needs a folder of pictures. Type dataset.path=<it>." in out + err
-    own = classes(tmp_path / "own", {"ants": 9, "bees": 5})
+    own = classes(tmp_path / "own", {"ants": 90, "bees": 50}, side=2)
     _, out, err = invoke("dataset=folder", f"dataset.path={own}", "tracking=none")
     said = " ".join((out + err).split())
     assert "metrics.samples=1000 asks for more real images of a class than the training set has" in said
     assert (
-        "batch_size=128 is more than the 10 images there are to train on. Try training.first_stage.batch_size=10"
+        "batch_size=128 is more than the 120 images there are to train on. Try training.first_stage.batch_size=120"
         in said
     )
     with pytest.raises(UserError, match="look at grey pictures of 28 × 28"):
