@@ -125,15 +125,19 @@ def lacking(comparison: Comparison, cell: str, baseline: str) -> Iterator[str]:
     for one in comparison.cells:
         if one.name not in (cell, baseline):
             continue
-        failed = [str(seed) for seed, state in sorted(one.unfinished.items()) if state == "failed"]
-        others = [str(seed) for seed, state in sorted(one.unfinished.items()) if state != "failed"]
+        failed = [seed for seed, state in sorted(one.unfinished.items()) if state == "failed"]
+        others = sorted(one.unfinished.keys() - set(failed))
         if failed:
             yield (
-                f"Failed, and not in this: seed {', '.join(failed)} of {one.name}. Where hard seeds fail, the others "
-                "flatter a cell."
+                f"Failed, and not in this: {_seeds(failed)} of {one.name}. Where hard seeds fail, the others flatter a "
+                "cell."
             )
         if others:
-            yield f"Not finished yet, and not in this: seed {', '.join(others)} of {one.name}."
+            yield f"Not finished yet, and not in this: {_seeds(others)} of {one.name}."
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def overview(comparison: Comparison, cell: str) -> str:
