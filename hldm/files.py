@@ -25,6 +25,15 @@ HOUR = 3600.0
 """Seconds after which a temporary file of a process elsewhere is taken for left behind: no write takes so long."""
 
 
+_umask = os.umask(0)  # which can only be asked by setting it
+os.umask(_umask)
+
+
+def as_others_write(file: Path) -> None:
+    """Let a file be read by whoever reads other files of this user: safetensors closes its own to all others."""
+    file.chmod(0o666 & ~_umask)
+
+
 def check_fences(path: Path) -> None:
     """Make sure that this process may still write to `path`: who has lost a folder must not touch it any more."""
     if fences:
@@ -47,6 +56,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, keep: Path 
     try:
         try:
             write(temporary)
+            as_others_write(temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
         except Exception as error:
@@ -86,6 +96,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} cannot be made: {error.strerror}. Name a folder where you may write.") from error
     try:
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                as_others_write(file)
         if is_there:
             for part in temporary.iterdir():
                 part.rename(path / part.name)

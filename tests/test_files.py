@@ -8,8 +8,20 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from hldm.files import remove_left_behind, write_atomically, write_text_atomically
+from hldm.files import remove_left_behind, whole_folder, write_atomically, write_text_atomically
+
+
+def test_weights_can_be_read_by_those_who_read_other_files(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("")
+    write_atomically(tmp_path / "weights", lambda file: save_file({"x": torch.zeros(2)}, file))
+    with whole_folder(tmp_path / "folder") as folder:
+        (folder / "part").mkdir()
+        save_file({"x": torch.zeros(2)}, folder / "part" / "weights")
+    modes = {(tmp_path / name).stat().st_mode for name in ("usual", "weights", "folder/part/weights")}
+    assert len(modes) == 1
 
 
 def test_the_file_before_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
