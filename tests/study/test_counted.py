@@ -141,12 +141,12 @@ def test_no_file_of_a_data_set_is_opened_to_count(dataset, tmp_path, monkeypatch
     small = ["denoiser.block_channels=[16,16]", "denoiser.head_channels=16", "autoencoder.block_channels=[8,16]"]
     more = ["dataset.flips=true"]
     if dataset == "folder":
-        for n in range(20):
+        for n in range(100):
             (tmp_path / f"{n}.png").write_bytes(b"not opened")
         more += [f"dataset.path={tmp_path}", "metrics.samples=16"]
         more += [f"training.{stage}.batch_size=16" for stage in ("first_stage", "diffusion")]
     found = counts.counted(compose([f"dataset={dataset}", "paths.outputs=/nowhere", *small, *more]))
-    assert found["images"] == 2 * {"cifar10": 45_000, "folder": 17}[dataset]
+    assert found["images"] == 2 * {"cifar10": 45_000, "folder": 85}[dataset]
     assert found["latent_bytes"] > found["images"]
     assert found["diffusion"]["flops"] > 0
 
