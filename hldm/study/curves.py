@@ -114,6 +114,11 @@ def at_the_end(one: Curve) -> str | None:
     if not seeds:
         return None
     return (
-        f"{one.cell}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} chose guidance {values[-1]}, "
-        "the last that was tried, and a better one may lie beyond it: metrics.guidance_scales=[…] with more."
+        f"{one.cell}: {seeds_in_words(seeds)} chose guidance {values[-1]}, the last that was tried, and a "
+        "better one may lie beyond it: metrics.guidance_scales=[…] with more."
     )
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """As in "seeds 0, 3"."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from hldm.study.comparison import ERROR, Comparison, Difference
+from hldm.study.curves import seeds_in_words
 from hldm.study.measures import CURVES, PLACES, Figure
 
 ONE_SEED = (
@@ -129,15 +130,11 @@ def lacking(comparison: Comparison, cell: str, baseline: str) -> Iterator[str]:
         others = sorted(one.unfinished.keys() - set(failed))
         if failed:
             yield (
-                f"Failed, and not in this: {_seeds(failed)} of {one.name}. Where hard seeds fail, the others flatter a "
-                "cell."
+                f"Failed, and not in this: {seeds_in_words(failed)} of {one.name}. Where hard seeds fail, the others "
+                "flatter a cell."
             )
         if others:
-            yield f"Not finished yet, and not in this: {_seeds(others)} of {one.name}."
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+            yield f"Not finished yet, and not in this: {seeds_in_words(others)} of {one.name}."
 
 
 def overview(comparison: Comparison, cell: str) -> str:
