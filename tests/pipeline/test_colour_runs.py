@@ -136,8 +136,8 @@ def test_classes_are_judged_each_where_that_is_asked_for(section: DatasetSection
     samples[asked == 2] = samples[asked == 2].flip(1)  # blue ones are red
     for per_class in (True, False):
         config = compose([f"metrics.per_class={str(per_class).lower()}", f"paths.outputs={tmp_path}"])
-        found = scores(samples, asked, data, data.test.first(), Means(), None, config)
+        found = scores(samples, asked, data, data.test.first(), Means(), None, config, is_leading=True)
         assert ("fid_class_blue" in found) is per_class
         if per_class:
             assert found["fid_class_blue"] > 20 * found["fid_class_red"]
-    assert "fid_class_red" not in scores(samples, None, data, data.test.first(), Means(), None, config)
+    assert "fid_class_red" not in scores(samples, None, data, data.test.first(), Means(), None, config, is_leading=True)
