@@ -168,6 +168,9 @@ def _is_number(value: object) -> bool:
 COUNT = Rule("a whole number ≥ 1", _is_count)
 NAME = Rule("a name", lambda value: isinstance(value, str))
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
+ACTIVATION = Rule("swish, silu, mish, gelu or relu", ("swish", "silu", "mish", "gelu", "relu").__contains__)
+"""What diffusers can build."""
+
 BETA = Rule("a number between 0 and 1", lambda value: _is_number(value) and 0 < value < 1)
 
 LISTS = {"block_out_channels": COUNT.in_list(), "down_block_types": NAME.in_list(), "up_block_types": NAME.in_list()}
@@ -178,7 +181,7 @@ OF_MODELS: dict[str, Rule] = LISTS | {
     **dict.fromkeys(("vq_embed_dim", "norm_num_groups"), COUNT.or_null()),
     **dict.fromkeys(("layers_per_block", "cross_attention_dim"), COUNT | COUNT.in_list()),
     "sample_size": (COUNT | COUNT.in_list(2)).or_null(),
-    "act_fn": NAME,
+    "act_fn": ACTIVATION,
     "scaling_factor": Rule("a number > 0", lambda value: _is_number(value) and value > 0).or_null(),
 }
 """Settings of a model that decide about sizes, or that are calculated with."""

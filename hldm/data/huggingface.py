@@ -131,11 +131,12 @@ def huggingface(settings: HuggingFace, *, cache: Path, readers: int = 0) -> Data
     tables = [_whole(file, arrow, columns.all) for file, arrow in zip(files, arrows, strict=True)]
     names = [file.relative_to(root).as_posix() for file in files]
     source = Rows(root, arrows, list(accumulate(len(rows) for rows in tables)), columns.image, names)
-    values = [value for rows in tables for value in (rows[label].to_pylist() if label else [0] * len(rows))]
-    if unknown := sum(value != value for value in values):  # of floats, the ones that are no number
+    labels_of_files = (rows[label].to_pylist() if label else [None] * len(rows) for rows in tables)
+    values: list[Any] = [None if value != value else value for of_file in labels_of_files for value in of_file]  # NaN
+    if 0 < (unknown := values.count(None)) < len(values):
         raise UserError(
-            f"dataset.label={label} is not a number (NaN) in {unknown} rows, of which each would be a class of its "
-            "own. Write a class there, leave these rows out, or name another column."
+            f"dataset.label={label} says no class (null, or NaN) in {unknown} of {len(values)} rows. Write a class "
+            "there, leave these rows out, or name another column."
         )
     of_files = row_files.parts(root, files)
     part_of = [part for part, rows in zip(of_files, tables, strict=True) for _ in range(len(rows))]
@@ -143,14 +144,14 @@ def huggingface(settings: HuggingFace, *, cache: Path, readers: int = 0) -> Data
     signature = repr(([_known(file, root) for file in files], columns.image, source.beside()))
     channels = settings.image_channels
     found = scan(source, signature, settings.side, channels, cache)
-    classes = sorted({values[entry] for entry in found.entries}, key=lambda value: (value is None, value))
+    classes = sorted({values[entry] for entry in found.entries})
     number = {value: number for number, value in enumerate(classes)}
     labels = [number[values[entry]] for entry in found.entries]
     of_parts = _parted([part_of[entry] for entry in found.entries], labels, settings)
     known = columns.names
     names = [
-        known[value] if isinstance(value, int) and 0 <= value < len(known) else str(value) if label else NO_FOLDER
-        for value in classes
+        known[value] if isinstance(value, int) and 0 <= value < len(known) else str(value)
+        for value in (NO_FOLDER if value is None else value for value in classes)
     ]
     train, validation, test = (
         split_of(

@@ -16,6 +16,7 @@ from hldm.config.compose import compose
 from hldm.config.pictures import HuggingFace
 from hldm.config.schema import RunConfig
 from hldm.data import Dataset, huggingface, scan
+from hldm.data.folder import NO_FOLDER
 from hldm.data.streamed import StreamedSplit
 from hldm.errors import UserError
 from hldm.pipeline.build import build_dataset
@@ -272,11 +273,15 @@ def test_labels_that_the_test_part_lacks_are_said(tmp_path: Path) -> None:
     assert re.search(r"test\.parquet has no column label, as .*train\.parquet has: .*may be hidden", refused(tmp_path))
 
 
-def test_labels_that_are_no_number_are_said(tmp_path: Path) -> None:
-    labels = pa.array([float("nan") if n % 3 == 0 else 1.0 for n in range(9)])
-    parquet(tmp_path / "x.parquet", rows(9).set_column(2, "label", labels))
-    with pytest.raises(UserError, match=r"is not a number \(NaN\) in 3 rows"):
-        load(tmp_path, tmp_path / "cache")
+@pytest.mark.parametrize("absent", [float("nan"), None])
+def test_rows_without_a_class_are_said_unless_none_has_one(tmp_path: Path, absent: float | None) -> None:
+    (own := tmp_path / "own").mkdir()
+    labels = pa.array([absent if n % 3 == 0 else 1.0 for n in range(9)])
+    parquet(own / "x.parquet", rows(9).set_column(2, "label", labels))
+    with pytest.raises(UserError, match=r"says no class \(null, or NaN\) in 3 of 9 rows"):
+        load(own, tmp_path / "cache")
+    parquet(own / "x.parquet", rows(9).set_column(2, "label", pa.array([absent] * 9, pa.float64())))
+    assert load(own, tmp_path / "cache").class_names == (NO_FOLDER,)
 
 
 def test_columns_that_hold_no_pictures_are_said(tmp_path: Path) -> None:

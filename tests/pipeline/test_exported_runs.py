@@ -330,8 +330,9 @@ DAMAGED = [
     (UNET, {"_class_name": ["UNet2DModel"]}, "holds a"),
     (FIRST, {"block_out_channels": 5}, "block_out_channels must be a list"),
     (FIRST, {"latent_channels": "x"}, "latent_channels must be a whole number ≥ 1"),
-    (FIRST, {"act_fn": 3}, "act_fn must be a name"),
-    (FIRST, {"act_fn": "zz"}, "VQModel .* zz"),
+    (FIRST, {"act_fn": 3}, "act_fn must be swish, silu"),
+    (FIRST, {"act_fn": "zz"}, "act_fn must be swish, silu"),
+    (FIRST, {"down_block_types": ["zz", "zz"]}, "VQModel .* zz"),
     (FIRST, {"scaling_factor": 0}, "scaling_factor must be a number > 0"),
 ]
 
@@ -367,7 +368,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path, pipeline_folder, part):
 
 
 def test_what_a_run_remembers_of_a_folder_is_built_or_said():
-    architecture = {"_class_name": "VQModel", "act_fn": "zz"}
+    architecture = {"_class_name": "VQModel", "down_block_types": ["zz"]}
     with pytest.raises(UserError, match=r"VQModel .* zz"):
         build(architecture)
     with pytest.raises(UserError, match="no model that is read"):
