@@ -177,6 +177,8 @@ def key_values(
             raise UserError(f"{argument} is not understood.{hint} Allowed are {', '.join(f'{k}=…' for k in allowed)}.")
         if key in values:
             raise UserError(f"{key}= is given twice: {key}={values[key]} and {argument}. Give it once.")
+        if not text and allowed[key] is not str:  # an empty path would be this folder
+            raise UserError(f"{key}= has no value. Type {key}=… with one, or leave it out.")
         try:
             values[key] = allowed[key](text)
         except ValueError as error:

@@ -92,7 +92,7 @@ def test_key_values() -> None:
         (["--run", "x"], "Did you mean run="),
         (["run=a", "run=b"], "twice"),
         (["run=a", "n=-1"], "not a whole number"),
-        (["run=a", "n="], "not a whole number"),
+        (["run=a", "n="], "n= has no value"),
         (["run=a", "seeds=1,x"], "'x' is not a whole number"),
         (["run=a", "seeds=1,1"], "twice"),
         (["n=3"], "run=… is missing. Usage: python evaluate.py"),

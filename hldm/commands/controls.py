@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from hldm import console
-from hldm.config.base import NotNegative
+from hldm.config.base import Guidance, NotNegative
 from hldm.config.diffusion import FlowSampler, Sampler
 from hldm.config.explain import must_be
 from hldm.config.schema import RunConfig
@@ -35,6 +35,14 @@ def factor(text: str) -> float:
         raise ValueError(f"{text!r} is not a number ≥ 0, such as 1.5.") from None
 
 
+def scale(text: str) -> float:
+    """A scale of guidance."""
+    try:
+        return float(TypeAdapter(Guidance).validate_python(text))
+    except ValidationError:
+        raise ValueError(f"{text!r} is not a number from 0 to 1000, such as 1.5.") from None
+
+
 def factors(text: str) -> list[float]:
     """Different numbers ≥ 0 with commas between them."""
     found = [factor(part.strip()) for part in text.strip("[]").split(",")]
@@ -55,7 +63,7 @@ def pair(text: str) -> tuple[int, int]:
 
 
 KEYS = {
-    "guidance": factor,
+    "guidance": scale,
     "steps": console.whole,
     "radius": factors,
     "around": console.whole,

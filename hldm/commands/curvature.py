@@ -36,6 +36,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"images={images} is too few to tell anything. Type images={FEWEST} at least, such as 2000.")
     if not os.access(directory.path, os.W_OK):
         raise UserError(f"{directory.path} cannot be written, and the picture goes there. Copy the run to your folder.")
+    directory.check_weights()
     threads = cores() if config.hardware.threads == "auto" else config.hardware.threads
     os.environ.update(Allotment(1, threads).environment(0))
     # torch only now: a wrong argument is answered at once

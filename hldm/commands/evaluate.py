@@ -106,6 +106,7 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
         BusyError: another process works on the run, whose results are to be written.
     """
     config, recorded = directory.config, Recorded.of(directory)
+    directory.check_weights()
     if not seeds:
         return _reevaluate(directory, config, recorded, [])
     if not recorded.provenance.sampling_seeds:

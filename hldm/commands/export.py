@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
         )
     directory, out = runs[0], arguments["out"]
     config = directory.config
+    directory.check_weights()
     # torch only now: a wrong argument is answered at once
     import torch
 

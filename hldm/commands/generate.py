@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from hldm.pipeline.samples import Drawn
 
 
+MOST = 10**6
+"""Samples of one command: they are kept in memory until they are written."""
+
+
 def output_file(text: str) -> Path:
     """A .png or .npz file in a folder that exists."""
     path = expanded(text)
@@ -123,11 +127,16 @@ def main(argv: list[str]) -> None:
     n = arguments.setdefault("n", usual_number(shows))
     if n == 0:
         raise UserError("n=0 asks for no samples. Give the number of images to draw, such as n=100.")
+    if n > MOST:
+        raise UserError(
+            f"n={n} is more than are drawn at a time. Type n={MOST} at most, and others with another seed=."
+        )
     check_request(config, name, arguments.get("label"), arguments.get("prompt"))
     check_controls(config, name, arguments, typed)
     out = arguments.get("out") or usual_output(f"{shows or 'samples'}.png")
     if not config.dataset.has_pictures and out.suffix == ".png":
         raise UserError(f"{name} was trained on vectors, which make no picture. Type out={out.stem}.npz.")
+    directory.check_weights()
     threads = cores() if config.hardware.threads == "auto" else config.hardware.threads
     os.environ.update(Allotment(1, threads).environment(0))
     # torch only now: a wrong argument is answered at once

@@ -64,6 +64,11 @@ def main(argv: list[str]) -> int | None:
     if follows and verb != "logs":
         raise UserError(f"-f has no effect on {verb}: it follows what a run writes, as in hldm runs logs <run> -f.")
     rest = [word for word in rest if word not in ("-f", "--follow")]
+    if len(names := [word for word in rest if _with_key(word) != word]) > 1:
+        raise UserError(
+            f"{' '.join(names)}: one of these is a folder, a run, or a pattern in quotes, and only one can be. What is "
+            f"done with it is {', '.join(VERBS)}."
+        )
     arguments = console.key_values(
         [_with_key(word) for word in rest],
         {"runs": str, **({"state": states} if verb != "show" else {}), **KEYS.get(verb, {})},

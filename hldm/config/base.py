@@ -238,6 +238,9 @@ AutoOrNone = Annotated[Literal["auto"] | NotNegativeWhole, BeforeValidator(_auto
 Positive = Annotated[Number, Gt(0)]
 NotNegative = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]
+Guidance = Annotated[Number, Ge(0), Le(1000)]
+"""A scale of classifier-free guidance: far above what anybody uses, far below where samples overflow."""
+
 ZeroToOne = Annotated[Number, Ge(0), Le(1)]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from hldm.config.base import Count, NotNegative, Section, Share, Switch, Word, Words, absolute
+from hldm.config.base import Count, Guidance, Section, Share, Switch, Word, Words, absolute
 from hldm.files import content_digest
 
 
@@ -36,7 +36,7 @@ class Guided(Conditioning):
     dropout: Share = Field(
         default=0.1, description="share of the training conditions that are left out", examples=[0.1]
     )
-    guidance_scale: NotNegative = Field(
+    guidance_scale: Guidance = Field(
         default=2.0, description="scale of classifier-free guidance; 1 for none", examples=[1.0]
     )
     hyperbolic: Switch = Field(

@@ -166,6 +166,13 @@ class Branching(Dataset, target="hldm.data.branching"):
     def unread(self) -> set[str]:
         return {"label_level"} if self.label_level == self.depth else set()
 
+    @property
+    def numbers(self) -> int:
+        """How many there are in all observations, of up to 64 levels: so many of two children nothing can hold."""
+        depth = min(self.depth, 64)
+        nodes = self.depth + 1 if self.children == 1 else sum(self.children**level for level in range(depth + 1))
+        return nodes * self.siblings * self.dim
+
 
 class TreeImages(Dataset, target="hldm.data.tree_images"):
     """Grey pictures of 28 × 28 pixels that branch: a child is its parent with a smooth change, smaller by level."""

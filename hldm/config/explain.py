@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
@@ -105,8 +105,9 @@ def _kind(annotation: Any, notes: Sequence[Any]) -> str:
     if get_origin(annotation) is tuple:
         item, item_notes = next(_alternatives(get_args(annotation)[0], []))
         many = get_args(annotation)[1:] == (...,)
-        length = "not empty, of " if many else f"of {len(get_args(annotation))} "
-        return f"a list, {length}{_kind(item, item_notes).removeprefix('a ').replace('number', 'numbers')}"
+        length = "" if many else f"{len(get_args(annotation))} "
+        least = ", not empty," if any(isinstance(note, MinLen) for note in notes) else ""
+        return f"a list{least} of {length}{_kind(item, item_notes).removeprefix('a ').replace('number', 'numbers')}"
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return "a section"
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}

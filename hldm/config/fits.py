@@ -29,6 +29,9 @@ from hldm.config.geometry import PoincareBall
 from hldm.config.pictures import Pictures
 from hldm.config.schema import RunConfig
 
+MOST_BALLS = 1000
+"""Up to so many are named where they are asked for: there may be any number of channels."""
+
 
 def problems(config: RunConfig) -> Iterator[str]:
     """A sentence for every pair of settings that cannot stand together."""
@@ -83,7 +86,8 @@ def channels(c: RunConfig) -> Iterator[str]:
         )
     for factor in factors:
         if isinstance(factor, PoincareBall) and factor.channels > 0 and factor.channels % factor.balls:
-            allowed = ", ".join(str(k) for k in range(1, factor.channels + 1) if factor.channels % k == 0)
+            some = range(1, min(factor.channels, MOST_BALLS) + 1)
+            allowed = ", ".join(str(k) for k in some if factor.channels % k == 0)
             yield (
                 f"balls={factor.balls} does not divide the {factor.channels} channels of its factor into whole balls. "
                 f"Allowed are {allowed}."

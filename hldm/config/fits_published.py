@@ -66,9 +66,10 @@ def published_unet(c: RunConfig) -> Iterator[str]:
         return
     content = denoiser.architecture
     if content is None:
+        where = f"denoiser.folder={denoiser.folder} has no config.json, and " if denoiser.folder else ""
         yield (
-            "denoiser=published is a U-Net that is trained already. Say where it lies: denoiser.folder=<folder with "
-            "config.json and diffusion_pytorch_model.safetensors, or a pipeline with unet/ in it>."
+            f"{where}denoiser=published is a U-Net that is trained already. Say where it lies: denoiser.folder=<folder "
+            "with config.json and diffusion_pytorch_model.safetensors, or a pipeline with unet/ in it>."
         )
         return
     name, where = content.get("_class_name"), f"denoiser.folder={denoiser.folder}"

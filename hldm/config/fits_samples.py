@@ -6,16 +6,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from hldm.config.archives import Archived
+from hldm.config.conditioning import Guided
 from hldm.config.dataset import MNIST, Branching, Omniglot, TreeImages
 from hldm.config.diffusion import (
     TRAIN_STEPS,
     DiffusionSampler,
+    FlowSampler,
     Sampler,
     TangentDDPM,
 )
 from hldm.config.explain import must_be
 from hldm.config.metrics import USUAL_SCALES, DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
-from hldm.config.pictures import Pictures
+from hldm.config.pictures import Folder, Pictures
 from hldm.config.schema import RunConfig
 from hldm.config.training import Stage
 from hldm.console import shown
@@ -25,6 +27,9 @@ DIGIT_SIDE = 28
 
 MOST_IMAGES = 10**6
 """Of a tree whose images are made and kept in memory: 784 MB."""
+
+MOST_NUMBERS = 10**9
+"""Of a tree of vectors, which are made and kept in memory: 4 GB."""
 
 MIN_SAMPLES = 10
 """Parts into which the inception score and the classes of a data set cut the samples."""
@@ -38,6 +43,8 @@ def curves(c: RunConfig) -> Iterator[str]:
     metrics, sampler = c.metrics, c.diffusion.sampler
     if metrics.extractors and c.dataset.has_validation is False:
         yield from chosen_on_nothing(c)
+    if metrics.extractors:
+        yield from _alone(c)
     for name, values in _asked(c).items():
         key = f"metrics.{name}={shown(list(values))}"
         if len(set(values)) < len(values):
@@ -77,12 +84,39 @@ def _asked(c: RunConfig) -> dict[str, tuple[Any, ...]]:
     return {name: values for name, values in wanted.items() if len(values) > 1}
 
 
+def _alone(c: RunConfig) -> Iterator[str]:
+    """A sentence for every list of one value that is not the run's own: nothing is chosen from it, or drawn with it."""
+    own: dict[str, tuple[str, Any]] = {}
+    if c.has_guidance and isinstance(c.conditioning, Guided):
+        own["guidance_scales"] = ("conditioning.guidance_scale", c.conditioning.guidance_scale)
+    for name, setting in VARIED.items():
+        if c.has_diffusion and hasattr(c.diffusion.sampler, setting):
+            own[name] = (f"diffusion.sampler.{setting}", getattr(c.diffusion.sampler, setting))
+    for name, (key, value) in own.items():
+        values = getattr(c.metrics, name)
+        if len(values) == 1 and values[0] != value:
+            yield (
+                f"metrics.{name}={shown(list(values))} is one value, of which nothing is chosen, and samples are drawn "
+                f"with {key}={shown(value)}. Type {key}={shown(values[0])} metrics.{name}=[] for that one."
+            )
+
+
+VARIED = {"sampler_steps": "steps", "sampler_methods": "method"}
+"""Setting of the metrics → setting of the sampler that its curve varies."""
+
+
 def _samplers(c: RunConfig, sampler: Sampler, name: str, values: tuple[Any, ...]) -> Iterator[str]:
     """Each value suits the sampler, as if it were the sampler's own."""
-    setting = {"sampler_steps": "steps", "sampler_methods": "method"}[name]
+    setting = VARIED[name]
     if setting not in type(sampler).model_fields:
         key = f"metrics.{name}={shown(list(values))}"
         yield f"{key} varies a setting that this sampler lacks, {setting}. Type metrics.{name}=[]."
+        return
+    if setting == "steps" and isinstance(sampler, FlowSampler) and sampler.method == "adaptive":
+        yield (
+            f"metrics.{name}={shown(list(values))} varies what diffusion.sampler.method=adaptive chooses by its "
+            f"tolerance. Type metrics.{name}=[], or diffusion.sampler.method=midpoint."
+        )
         return
     for value in values:
         try:
@@ -173,6 +207,8 @@ def judged_by(c: RunConfig, images: int | None) -> Iterator[str]:
     """There are as many real images as metrics of samples need, None where that is not known yet; asked again as
     `amounts` is, of what samples are held against."""
     if images is None or images >= MIN_SAMPLES or not c.metrics.extractors:
+        return
+    if isinstance(c.dataset, Folder) and c.dataset.missing():  # which says why there are so few
         return
     share = c.dataset.test_share_for(MIN_SAMPLES, images) if isinstance(c.dataset, Pictures) else None
     remedy = "Add pictures" if share is None else f"Type dataset.test_share={share:g}"
@@ -294,6 +330,12 @@ def known_trees(c: RunConfig) -> Iterator[str]:
         yield (
             f"dataset.validation_share={dataset.validation_share:g} is taken from dataset.train_share="
             f"{dataset.train_share:g} and leaves nothing to train on. Type dataset.validation_share=0.1."
+        )
+    if isinstance(dataset, Branching) and dataset.numbers > MOST_NUMBERS:
+        yield (
+            f"dataset.depth={depth}, dataset.children={dataset.children}, dataset.siblings={dataset.siblings} and "
+            f"dataset.dim={dataset.dim} make more than the {MOST_NUMBERS} numbers that a tree may have. Try "
+            "dataset.depth=6 dataset.children=2 dataset.siblings=5 dataset.dim=50."
         )
     if isinstance(dataset, TreeImages) and dataset.nodes(depth) * dataset.siblings > MOST_IMAGES:
         yield (

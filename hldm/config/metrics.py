@@ -1,5 +1,6 @@
 """How a run is judged."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -9,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from hldm.config.base import (
     Count,
-    NotNegative,
+    Guidance,
     NotNegativeWhole,
     Positive,
     Section,
@@ -54,10 +55,10 @@ class Extractor(Section, family=True):
 
     @classmethod
     def chosen(cls, value: Any) -> Self:
-        if not isinstance(value, str):
+        if isinstance(value, Section | Mapping):
             return super().chosen(value)
         names = {section.name: target for target, section in cls.options.items() if issubclass(section, Extractor)}
-        if value not in names:
+        if not isinstance(value, str) or value not in names:
             raise PydanticCustomError("name", "{known}", {"known": ", ".join(names)})
         return super().chosen({"_target_": names[value]})
 
@@ -184,7 +185,11 @@ BOUND_IMAGES = 200
 class Metrics(Section):
     """What is measured when a run has been trained. None of it changes the trained weights."""
 
-    extractors: Annotated[tuple[Extractor, ...], BeforeValidator(_several)] = Field(
+    extractors: Annotated[
+        tuple[Extractor, ...],
+        BeforeValidator(_several),
+        Words("a list of names, or [] for no samples"),
+    ] = Field(
         default=(DigitFeatures(),),
         description="features for FID, IS and KID, the leading ones first; []: no samples",
         examples=["[digits]"],
@@ -200,7 +205,7 @@ class Metrics(Section):
         default=(0,), min_length=1, description="seeds of sampling, with a set of samples each", examples=["[0,1]"]
     )
     sampling_batch_size: Count = Field(default=500, description="samples that are drawn at a time", examples=[100])
-    guidance_scales: Annotated[tuple[NotNegative, ...], Words("a list of numbers ≥ 0")] = Field(
+    guidance_scales: Annotated[tuple[Guidance, ...], Words("a list of numbers from 0 to 1000")] = Field(
         default=(),
         description="scales of guidance that are tried on validation images, of which a run takes its best to the test "
         "images; one or none: no curve",

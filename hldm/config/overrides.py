@@ -155,6 +155,10 @@ def _in_our_words(error: Exception, arguments: Sequence[Argument], options: Opti
         return UserError(unknown(max(keys, key=len).partition("@")[0], options))
     if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text):
         return UserError(needs_grid(next((a.typed for a in arguments if a.hydra == found[1]), found[1])))
+    if found := re.search(r"Error merging override (.+?) Cannot merge .*?full_key: (\S+)", text):
+        return UserError(
+            f"{found[1]} is another kind of value than {found[2]} has. `python train.py --cfg job` shows it."
+        )
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return UserError(f"{missing[1]} has no value. Type {missing[1]}=….")
     if found := re.search(r"Environment variable '(.+?)' not found.*full_key: (\S+)", text):

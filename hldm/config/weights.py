@@ -62,7 +62,7 @@ def _checked(weights: str | None, what: str, names: set[str], texts: set[str], r
     if not path.is_file():
         raise UserError(f"{path} with the weights of {what} is not a file. {remedy}")
     try:
-        header = _safetensors_header(path)
+        header = safetensors_header(path)
         missing = (names - header.keys()) | (texts - header.get("__metadata__", {}).keys())
         reason = f"{min(missing)} is missing" if missing else ""
     except (OSError, ValueError) as error:
@@ -150,7 +150,7 @@ def check_vgg_weights(weights: str | None, *, metric: bool = False) -> Path:
 def _lacks_tensors(path: Path, names: set[str]) -> str | None:
     """`_lacks`, of a file of torch or a safetensors file."""
     try:
-        header = _safetensors_header(path)
+        header = safetensors_header(path)
     except (OSError, ValueError) as error:
         return str(error) if path.suffix == ".safetensors" else _lacks(path, names)
     missing = names - header.keys()
@@ -187,7 +187,7 @@ def _pickled_texts(file: Any) -> set[str]:
     return {argument for _, argument, _ in pickletools.genops(file) if isinstance(argument, str)}
 
 
-def _safetensors_header(path: Path) -> dict[str, Any]:
+def safetensors_header(path: Path) -> dict[str, Any]:
     """Name → what the header says of a tensor, and "__metadata__" → texts.
 
     Raises:

@@ -37,7 +37,10 @@ def sizes(file: Path) -> dict[str, Any]:
             **({} if scale is None else {"scale": float(scale)}),
         }
     except (OSError, ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file} is no configuration of latent diffusion ({type(error).__name__}).") from error
+        raise UserError(
+            f"{file} is no configuration of latent diffusion ({type(error).__name__}). Name the one that came with the "
+            "checkpoint, config=<yaml>, or move it away where there is none: usual sizes are taken then."
+        ) from error
     strange = [f"unet_config.params.{name}={unet[name]}" for name in OTHER_MAPPINGS if _inside(unet, name, False)]
     if heads <= 0 and (number := _inside(unet, "num_heads", -1)) != -1:
         strange.append(f"unet_config.params.num_heads={number} without num_head_channels")

@@ -82,7 +82,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         return _tensors_of(_torch_content(path))
     except DAMAGED as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"{path} cannot be read as a file of weights ({reason}). Copy it anew; .safetensors, .ckpt, .pt, .pth and "
             ".bin are read."

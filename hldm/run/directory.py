@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from hldm.config.explain import sentences
 from hldm.config.options import Options, load_extensions
 from hldm.config.schema import RunConfig
+from hldm.config.weights import safetensors_header
 from hldm.console import disk_trouble
 from hldm.errors import Stopped, UserError, disk_error
 from hldm.files import write_text_atomically
@@ -35,6 +36,10 @@ _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # a thousand runs take 
 
 MODEL = Path("checkpoints") / "model.safetensors"
 """The weights of the whole model, in a run directory."""
+
+
+STATES = ("new", "submitted", "running", "stopped", "failed", "finished", "cancelled")
+"""What status.json may say."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +89,16 @@ class RunDirectory:
         """The runs that a run directory, a study folder or a pattern names, in the order of their names.
 
         A relative path is looked for where the command was typed, then beside train.py, where outputs/ is. What exists
-        is meant as it is written, also with [ ] in its name.
+        is meant as it is written, also with [ ] in its name. A run that a link names again is not another one.
         """
         path = expanded(text)
         for candidate in (path, root() / path):
             if (candidate / "config.yaml").is_file():
                 return [cls(candidate)]
             inside = candidate.iterdir() if candidate.is_dir() else _matching(candidate)
-            if found := sorted(run for run in inside if (run / "config.yaml").is_file()):
-                return [cls(run) for run in found]
+            found = sorted((run for run in inside if (run / "config.yaml").is_file()), key=Path.is_symlink)
+            if distinct := {run.resolve(): run for run in reversed(found)}:
+                return [cls(run) for run in sorted(distinct.values())]
         return []
 
     @classmethod
@@ -147,7 +153,7 @@ class RunDirectory:
         status = _read_json(file, remedy) or {"state": "new"}
         seconds = status.get("seconds") or {}
         times = [status.get("minutes") or 0, *(seconds.values() if isinstance(seconds, dict) else [seconds])]
-        if not isinstance(status.get("state"), str) or not all(isinstance(time, int | float) for time in times):
+        if status.get("state") not in STATES or not all(isinstance(time, int | float) for time in times):
             raise UserError(f"{file} does not hold what it should. Delete it and repeat the command. {remedy}")
         return status
 
@@ -238,6 +244,23 @@ class RunDirectory:
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write results.json."""
         write_json(self.path / "results.json", results)
+
+    def check_weights(self) -> None:
+        """Let a run pass that has weights, as far as their file's head says. Without torch: asked before any work.
+
+        Raises:
+            UserError: they are missing, or cut off.
+        """
+        file = self.path / MODEL
+        again = f"Move {self.path} away and repeat the command that trained it, which does it again."
+        if not file.is_file():
+            is_finished = self.look(with_results=False).state == "finished"
+            remedy = again if is_finished else "Train the run first: python train.py with its settings."
+            raise UserError(f"There are no weights at {file}. {remedy}")
+        try:
+            safetensors_header(file)
+        except (OSError, ValueError) as error:
+            raise UserError(f"The weights in {file} are damaged ({error}). {again}") from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:

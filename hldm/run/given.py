@@ -79,7 +79,9 @@ def _problems_of_folder(path: Path) -> Iterator[str]:
 def problems_of_unet(config: RunConfig) -> Iterator[str]:
     """A sentence where `denoiser.folder` has no weights."""
     denoiser = config.denoiser
-    if isinstance(denoiser, PublishedUNet) and denoiser.folder and not (Path(denoiser.folder) / WEIGHTS).is_file():
+    if not isinstance(denoiser, PublishedUNet) or denoiser.folder is None or denoiser.architecture is None:
+        return  # without its config.json more is said of it elsewhere
+    if not (Path(denoiser.folder) / WEIGHTS).is_file():
         yield (
             f"denoiser.folder={denoiser.folder} has no {WEIGHTS}. Only safetensors are read: `hldm convert` makes them "
             "of other formats."

@@ -21,8 +21,10 @@ from hldm.slurm.arrays import Array, Work, arrange, hours, in_words, missing_fir
 from hldm.slurm.cluster import Cluster
 from hldm.slurm.watch import watch
 from hldm.study.compare import print_comparison
+from hldm.study.counted import print_counted
 from hldm.study.execute import mend, of_the_run, threads_of, typed_command, write_directory
 from hldm.study.grid import warn_of_tracker, what_is_missing
+from hldm.study.memory import refuse_more_than
 from hldm.study.plan import Estimate, Point, make_plan, print_points
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ def submit(
     plan = make_plan(points)
     slurm = slurm_of(plan)
     refuse_patterns(plan[0].config)
+    for point in plan:
+        if point.is_to_run:
+            refuse_more_than(None, point.config)
     cluster = Cluster.look(slurm)
     estimate = Estimate.from_finished_runs(Path(plan[0].config.paths.outputs))
     print_points(plan, estimate, console)
@@ -65,6 +70,7 @@ def submit(
     after = sorted(set(at_work.values()))
     arrays = arrange(plan, stages, at_work, estimate, cluster)
     announce(plan, stages, arrays, estimate, console)
+    print_counted(plan, console)
     if plan_only:
         show_scripts(plan, arrays, after, console)
         return plan, None

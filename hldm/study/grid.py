@@ -116,10 +116,10 @@ def machine(plan: list[Point], runs: int) -> Allotment:
         if isinstance(threads, int) and threads * hardware.ranks <= cores():
             hardware = hardware.model_copy(update={"threads": threads})
     allotment = check_machine(config.study_folder, hardware, runs, each)
-    if not allotment.gpus and (total := memory()):
-        for point in plan:
-            if point.original is None and point.state != "finished":
-                refuse_more_than(total, point.config)
+    total = None if allotment.gpus else memory()
+    for point in plan:
+        if point.original is None and point.state != "finished":
+            refuse_more_than(total, point.config)
     return allotment
 
 

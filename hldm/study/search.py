@@ -21,7 +21,7 @@ from hldm.study.found import announce, report, write
 from hldm.study.grid import NOTHING_STARTED, checked
 from hldm.study.objective import Objective
 from hldm.study.plan import Point
-from hldm.study.space import Space
+from hldm.study.space import Setting, Space
 from hldm.study.trials import FOLDER, Trial, Trials, need_optuna, storage
 
 Compose = Callable[[list[str]], RunConfig]
@@ -45,6 +45,7 @@ def search(overrides: Sequence[str], compose: Compose, options: Options, launch:
     space = Space.of(overrides)
     configs = [_looked_at(space, texts, compose, options) for texts in space.searches]
     objectives = [Objective.of(config) for config in configs]
+    _refuse_idle(space, compose)
     labels = _labels(space)
     settings = configs[0].search
     assert settings is not None
@@ -84,6 +85,37 @@ def _looked_at(space: Space, texts: Sequence[str], compose: Compose, options: Op
         is_whole = any("whole number" in problem for problem in error.problems)
         hint = [] if not is_whole else ["An interval of whole numbers is int(interval(2,8))."]
         raise UserError.of([*dict.fromkeys(error.problems), *hint]) from None
+
+
+def _refuse_idle(space: Space, compose: Compose) -> None:
+    """Raise a UserError where a setting that is tuned changes no run of any search: all trials would be one run."""
+    searches = [[*space.fixed, *texts, space.seeds[0]] for texts in space.searches]
+    idle = [
+        setting for setting in space.settings if not any(_matters(setting, space, own, compose) for own in searches)
+    ]
+    if idle:
+        raise UserError.of(
+            f"{setting.key} is searched from {setting.words}, and changes nothing here: every value is the same run. "
+            f"Leave {setting.key} away, or choose what reads it, as curvature is read with geometry=poincare."
+            for setting in idle
+        )
+
+
+def _matters(setting: Setting, space: Space, own: Sequence[str], compose: Compose) -> bool:
+    """Whether its ends are two runs, with the other settings inside or one of them at any of its probes."""
+    others = [other for other in space.settings if other is not setting]
+    middle = {other.key: other.middle for other in others}
+    probed = [middle, *({**middle, other.key: probe} for other in others for probe in other.probes)]
+    for values in probed:
+        around = [*own, *(f"{key}={value}" for key, value in values.items())]
+        ends = [[*around, f"{setting.key}={end}"] for end in (setting.probes[0], setting.probes[-1])]
+        try:
+            low, high = (run_identity(compose(end)).digest for end in ends)
+        except UserError:  # these values cannot stand together, which a trial says
+            continue
+        if low != high:
+            return True
+    return False
 
 
 def _labels(space: Space) -> list[str]:

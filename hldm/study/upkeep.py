@@ -156,7 +156,8 @@ def logs(entry: Entry) -> list[Path]:
     found = list(entry.run.path.glob("log.txt"))
     if job := entry.job or entry.status.get("last_job"):
         found += entry.run.path.parent.glob(f".jobs/*/{job}_*.out")
-    return sorted((file for file in found if file.stat().st_size), key=lambda file: file.stat().st_mtime)
+    there = [(file, file.stat()) for file in found if file.is_file()]
+    return [file for file, status in sorted(there, key=lambda pair: pair[1].st_mtime) if status.st_size]
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,8 @@ def test_names_that_are_too_long_keep_their_ends(call: Call) -> None:
         (["clean", "outputs/main", "yes=maybe"], "neither true nor false"),
         (["sync", "outputs/main", "at_once=0"], "1 or more"),
         ([], "runs=… is missing"),
-        (["remove", "outputs/main"], "twice"),
+        (["remove", "outputs/main"], "is ls, show, logs, cancel, retry, clean, sync"),
+        (["outputs/main", "state="], "state= has no value"),
         (["logs", "outputs/main"], "None of these runs has written a log"),
     ],
 )
@@ -196,6 +197,28 @@ def test_show_tells_all(call: Call) -> None:
     assert status == 0
     for part in ("failed: it ended with an error", "no luck", "first stage 60 s", "python train.py seed=0", "log.txt"):
         assert part in out
+
+
+def test_a_state_that_no_version_writes_is_damage(call: Call) -> None:
+    made("a", "sleeping")
+    status, out, _ = call("show", "outputs/main")
+    assert status == 0
+    assert "state     damaged" in out
+
+
+def test_a_run_that_a_link_names_again_is_listed_once(call: Call) -> None:
+    run = made("b", "new")
+    Path("outputs/main/a").symlink_to(run.path)
+    Path("outputs/links").mkdir()
+    Path("outputs/links/c").symlink_to(run.path)
+    assert "1 run: 1 new" in call("outputs/main")[1]
+    assert call("outputs/main")[1].splitlines()[1].startswith("b ")
+    assert call("outputs/links")[1].splitlines()[1].startswith("c ")
+
+
+def test_what_is_called_like_a_log_and_is_none(call: Call) -> None:
+    (made("a", "new").path / "log.txt").mkdir()
+    assert "None of these runs has written a log" in " ".join(call("logs", "outputs/main")[2].split())
 
 
 def test_logs_of_run_and_job(call: Call) -> None:

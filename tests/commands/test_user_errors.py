@@ -328,7 +328,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["metrics.extractors=[] draws none"],
     ),
     "a scale twice": (["metrics.guidance_scales=[1,1.0,2]"], ["a value twice", "metrics.guidance_scales=[1.0,2.0]"]),
-    "a scale below zero": (["metrics.guidance_scales=[-1,2]"], ["metrics.guidance_scales=", "a list of numbers ≥ 0"]),
+    "a scale below zero": (["metrics.guidance_scales=[-1,2]"], ["metrics.guidance_scales=", "a list of numbers from 0 to 1000"]),
     "a method that the sampler lacks": (
         ["metrics.sampler_methods=[midpoint,ddim]"],
         ["metrics.sampler_methods has ddim", "midpoint, euler, heun, rk4, adaptive"],
@@ -466,6 +466,34 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["46500", "Try metrics.samples=5000"],
     ),
     "missing value": (["seed=???"], ["seed"]),
+    "a mapping where a list is": (["metrics.extractors={a:1}"], ["metrics.extractors={a:1}", "another kind of value"]),
+    "an extractor that is a number": (["metrics.extractors=[1]"], ["metrics.extractors=1", "digits, unlabelled"]),
+    "no extractors": (["metrics.extractors=null"], ["a list of names, or [] for no samples"]),
+    "a list that is too short": (["training.optimizer.betas=[0.9]"], ["a list of 2 numbers"]),
+    "guidance that overflows": (["conditioning.guidance_scale=1e30"], ["a number from 0 to 1000"]),
+    "a curve of guidance that overflows": (["metrics.guidance_scales=[1,1e30]"], ["numbers from 0 to 1000"]),
+    "one number of steps": (["metrics.sampler_steps=[8]"], ["one value", "diffusion.sampler.steps=8"]),
+    "one scale": (["metrics.guidance_scales=[7]"], ["one value", "conditioning.guidance_scale=7"]),
+    "steps of a solver that chooses them": (
+        ["diffusion.sampler.method=adaptive", "metrics.sampler_steps=[2,4]"],
+        ["chooses by its tolerance", "metrics.sampler_steps=[]"],
+    ),
+    "a tree without end": (
+        ["experiment=pvae_tree", "dataset.depth=1000000000"],
+        ["dataset.depth=1000000000", "more than the 1000000000 numbers", "dataset.depth=6"],
+    ),
+    "a chain without end": (
+        ["experiment=pvae_tree", "dataset.depth=1000000000", "dataset.children=1"],
+        ["more than the 1000000000 numbers"],
+    ),
+    "balls of a billion channels": (
+        ["geometry=poincare", "autoencoder.latent_channels=1000000000", "geometry.manifold.balls=7"],
+        ["balls=7", "Allowed are 1, 2, 4, 5"],
+    ),
+    "a denoiser that is not there": (
+        ["denoiser=published", "denoiser.folder=/nowhere"],
+        ["denoiser.folder=/nowhere has no config.json", "denoiser.folder=<folder"],
+    ),
 }
 
 

@@ -261,6 +261,9 @@ def test_guidance_and_steps_change_what_is_drawn(ask, finished, capsys):
         ("mean_of=12", "mean_of=12 is not a class of mnist"),
         ("guidance=0 label=3", "label=3 has no effect at guidance=0.*type guidance=1"),
         ("radius=0.5 n=0", "no samples"),
+        ("n=1000001", "n=1000000 at most"),
+        ("n=10 guidance=1e30", "a number from 0 to 1000"),
+        ("n=10 out=", "out= has no value"),
     ],
 )
 def test_what_has_no_effect_is_refused(ask, arguments, message):

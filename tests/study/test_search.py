@@ -212,6 +212,7 @@ def test_what_values_are_taken_from() -> None:
             ["training.diffusion.steps=", "whole number", "int(interval(2,8))"],
         ),
         "an end that is not allowed": (["-m", "search=tpe", "curvature=interval(-1,1)"], ["curvature=-1"]),
+        "what changes nothing": (COMMAND[:3], ["curvature.value", "every value is the same run", "geometry=poincare"]),
         "another figure": ([*COMMAND, "search.metric=kidd"], ["search.metric=kid?", "validation"]),
         "a figure of test images": ([*COMMAND, "search.metric=nll"], ["validation images", "search.split=test"]),
         "a figure of another extractor": (
