@@ -106,7 +106,6 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
         BusyError: another process works on the run, whose results are to be written.
     """
     config, recorded = directory.config, Recorded.of(directory)
-    directory.check_weights()
     if not seeds:
         return _reevaluate(directory, config, recorded, [])
     if not recorded.provenance.sampling_seeds:
@@ -122,6 +121,7 @@ def reevaluate(directory: RunDirectory, seeds: list[int] | None) -> bool:
 
 def _reevaluate(directory: RunDirectory, config: RunConfig, recorded: Recorded, seeds: list[int]) -> bool:
     provenance = recorded.provenance
+    directory.check_weights()
     os.environ.update(Allotment(1, provenance.threads).environment(0))
     # torch only now: a wrong argument is answered at once, and the threads are set before it starts
     import torch

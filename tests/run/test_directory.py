@@ -13,7 +13,7 @@ from hldm.config.compose import compose
 from hldm.errors import UserError
 from hldm.files import write_text_atomically
 from hldm.paths import CHECKOUT as ROOT
-from hldm.run.directory import RunDirectory
+from hldm.run.directory import MODEL, RunDirectory
 
 
 @pytest.fixture
@@ -46,6 +46,25 @@ def test_damaged_json_is_said(name: str, content: str, run: RunDirectory) -> Non
     (run.path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(UserError, match="Delete it"):
         _ = run.status if name == "status.json" else run.results
+
+
+def test_weights_are_looked_at_without_torch(run: RunDirectory) -> None:
+    with pytest.raises(UserError, match="Train the run first"):
+        run.check_weights()
+    run.update_status(state="finished")
+    run.write_results({"metrics": {"fid": 1.0}})
+    with pytest.raises(UserError, match="There are no weights .* Move .* away"):  # a command says it is finished
+        run.check_weights()
+    weights = run.path / MODEL
+    weights.parent.mkdir()
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    whole = len(header).to_bytes(8, "little") + header + bytes(8)
+    for content in (b"", b"\xff" * 100, whole[:-1]):
+        weights.write_bytes(content)
+        with pytest.raises(UserError, match="damaged .* Move"):
+            run.check_weights()
+    weights.write_bytes(whole)
+    run.check_weights()
 
 
 def test_states(run: RunDirectory) -> None:
