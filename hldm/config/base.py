@@ -210,8 +210,17 @@ def word(value: Any) -> Any:
 
 
 def absolute(path: str) -> str:
-    """The path from the root, so that it means the same wherever it is read."""
-    return str(expanded(path).absolute())
+    """The path from the root, so that it means the same wherever it is read.
+
+    Raises:
+        ValueError: it has bytes that are no text, which no file of a run could name.
+    """
+    found = str(expanded(path).absolute())
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not in UTF-8: rename the folder, or name it by a link") from None
+    return found
 
 
 FLOAT32_RANGE = (1.2e-38, 3.4e38)

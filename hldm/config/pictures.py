@@ -1,5 +1,6 @@
 """Data sets of pictures that are read from files: any size, brought to one."""
 
+import sys
 from collections import Counter
 from importlib.util import find_spec
 from math import ceil
@@ -14,6 +15,9 @@ from hldm.config.base import Number, Switch, UserPath, Whole, Word
 from hldm.config.captions import captions
 from hldm.config.dataset import Dataset
 from hldm.errors import UserError
+
+LMDB, HEAD = (0xBEEFC0DE).to_bytes(4, sys.byteorder), 24
+"""By which an LMDB is known, and the bytes at its beginning in which that stands."""
 
 
 class Pictures(Dataset):
@@ -245,6 +249,10 @@ class LSUN(Pictures, target="hldm.data.lsun"):
                 return f"dataset.path={self.path} has no {folder.name}/data.mdb. {remedy}"
         if len(set(self.categories)) < len(self.categories):
             return f"dataset.categories has {', '.join(self.categories)}, and one of them twice. Name each once."
+        for folder in (*self.folders("train"), *self.folders("val")):
+            with (folder / "data.mdb").open("rb") as file:
+                if LMDB not in file.read(HEAD):
+                    return f"{folder / 'data.mdb'} is no LMDB, or is damaged. Unpack {folder.name}.zip again."
         if find_spec("lmdb") is None:
             return "dataset=lsun reads LMDBs, and the package for it is not installed. Type pip install lmdb."
         return None

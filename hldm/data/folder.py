@@ -94,13 +94,18 @@ def folder(settings: Folder, *, cache: Path, readers: int = 0) -> Dataset:
     return Dataset(
         name="folder",
         image_shape=(channels, settings.side, settings.side),
-        class_names=tuple(name or NO_FOLDER for name in classes),
+        class_names=tuple(_as_text(name) or NO_FOLDER for name in classes),
         train=MirroredSplit(train) if settings.flips else train,
         validation=validation,
         test=test,
         class_words=tuple(words(name) or f"{NO_FOLDER} {number}" for number, name in enumerate(classes)),
         classes_repeat=settings.label != "caption",
     )
+
+
+def _as_text(name: str) -> str:
+    """The name of a folder as files of results can hold it: names on a disk may be in another encoding than UTF-8."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _named(settings: Folder, names: list[str]) -> tuple[list[str], list[int]]:

@@ -162,7 +162,8 @@ def huggingface(settings: HuggingFace, *, cache: Path, readers: int = 0) -> Data
     if not len(train) or not len(test):
         raise UserError(
             f"dataset.path={settings.path} has {len(found.entries)} pictures that can be read, of which {len(train)} "
-            f"are to train on and {len(test)} to judge by. There must be one of each at least."
+            f"are to train on and {len(test)} to judge by. There must be one of each at least: a class of fewer than 3 "
+            "has none to judge by. Name another column of classes, dataset.label=…, or add pictures."
         )
     if untrained := sorted({labels[row] for row in of_parts[2]} - {labels[row] for row in of_parts[0]}):
         raise UserError(

@@ -28,7 +28,7 @@ def fashion_mnist(settings: Archived, *, cache: Path, readers: int = 0) -> Datas
         UserError: an archive is neither there nor to be fetched, or not the published one.
     """
     theirs = datasets.FashionMNIST
-    archives = of_mirrors(theirs.resources, theirs.mirrors, "FashionMNIST/raw")
+    archives = of_mirrors(theirs.resources, theirs.mirrors, settings.kept)
     contents = [
         unpacked(archive.content("fashion_mnist", settings.folder, cache), archive.name) for archive in archives
     ]
@@ -39,7 +39,7 @@ def fashion_mnist(settings: Archived, *, cache: Path, readers: int = 0) -> Datas
 def kmnist(settings: Archived, *, cache: Path, readers: int = 0) -> Dataset:
     """70,000 characters of old Japanese books, 1 × 28 × 28 (Clanuwat et al. 2018); as `fashion_mnist`."""
     theirs = datasets.KMNIST
-    archives = of_mirrors(theirs.resources, theirs.mirrors, "KMNIST/raw")
+    archives = of_mirrors(theirs.resources, theirs.mirrors, settings.kept)
     contents = [unpacked(archive.content("kmnist", settings.folder, cache), archive.name) for archive in archives]
     return in_parts("kmnist", settings, contents, theirs.classes, theirs.classes)
 
@@ -51,7 +51,7 @@ def emnist(settings: EMNIST, *, cache: Path, readers: int = 0) -> Dataset:
     published letter by letter, and mixed here, as the first ones are taken for a sample of them.
     """
     theirs = datasets.EMNIST
-    archive = Archive("gzip.zip", theirs.md5, (theirs.url,), "EMNIST/raw")
+    archive = Archive("gzip.zip", theirs.md5, (theirs.url,), settings.kept)
     content = archive.content("emnist", settings.folder, cache)
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         names = [

@@ -328,7 +328,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["metrics.extractors=[] draws none"],
     ),
     "a scale twice": (["metrics.guidance_scales=[1,1.0,2]"], ["a value twice", "metrics.guidance_scales=[1.0,2.0]"]),
-    "a scale below zero": (["metrics.guidance_scales=[-1,2]"], ["metrics.guidance_scales=", "a list of numbers from 0 to 1000"]),
+    "a scale below zero": (
+        ["metrics.guidance_scales=[-1,2]"],
+        ["metrics.guidance_scales=", "a list of numbers from 0 to 1000"],
+    ),
     "a method that the sampler lacks": (
         ["metrics.sampler_methods=[midpoint,ddim]"],
         ["metrics.sampler_methods has ddim", "midpoint, euler, heun, rk4, adaptive"],

@@ -18,7 +18,7 @@ from hldm.config.compose import compose
 from hldm.config.explain import example, must_be, sentences
 from hldm.config.metrics import Metric, Metrics
 from hldm.config.options import Options
-from hldm.config.schema import NoTracker, RunConfig, Tracking
+from hldm.config.schema import NoTracker, Paths, RunConfig, Tracking
 from hldm.errors import UserError
 from hldm.paths import CHECKOUT
 
@@ -159,6 +159,12 @@ def test_a_name_stands_for_an_extractor_with_its_defaults(value: Any) -> None:
     assert metrics == Metrics()
     assert metrics.delta() == {}
     assert [extractor.name for extractor in metrics.extractors] == ["digits"]
+
+
+def test_a_folder_in_another_encoding_is_refused_where_it_is_typed() -> None:
+    with pytest.raises(ValidationError, match="is not in UTF-8: rename the folder"):
+        Paths.model_validate({"outputs": "caf\udce9"})
+    assert Paths.model_validate({"outputs": "/café"}).outputs == "/café"
 
 
 def test_extractors_keep_their_order() -> None:

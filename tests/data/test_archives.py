@@ -236,7 +236,7 @@ def test_another_place_is_tried_where_one_fails(tmp_path: Path, monkeypatch: pyt
     assert archive.content("x", None, tmp_path) == b"content"
 
 
-def test_what_a_section_says_of_its_sizes() -> None:
+def test_what_a_section_says_before_any_work(tmp_path: Path) -> None:
     for name, total, test, side in (("kmnist", 55_000, 10_000, 28), ("cifar100", 45_000, 10_000, 32)):
         section = compose([f"dataset={name}"]).dataset
         assert (section.training_images, section.test_images, section.image_side) == (total, test, side)
@@ -247,4 +247,13 @@ def test_what_a_section_says_of_its_sizes() -> None:
         compose(["dataset=cifar10", "metrics.samples=40501"])
     with pytest.raises(UserError, match=r"speaks of digits"):
         compose(["dataset=cifar10", "conditioning=text"])
+    for name, theirs in (("FashionMNIST", datasets.FashionMNIST), ("KMNIST", datasets.KMNIST)):
+        assert set(getattr(sections, name).files) == {file for file, _ in theirs.resources}
+    assert sections.CIFAR10.files == (datasets.CIFAR10.filename,)
+    assert sections.CIFAR100.files == (datasets.CIFAR100.filename,)
+    (tmp_path / "EMNIST" / "raw").mkdir(parents=True)
+    emnist = sections.EMNIST.model_validate({"folder": str(tmp_path)})
+    assert "has no gzip.zip. Type a folder with the archives, or dataset.folder=null" in (emnist.missing() or "")
+    (tmp_path / "EMNIST" / "raw" / "gzip.zip").touch()
+    assert emnist.missing() is None
     assert "is not a folder" in (sections.KMNIST.model_validate({"folder": "/nowhere"}).missing() or "")

@@ -257,6 +257,14 @@ def test_identity_is_by_content_and_preprocessing(birds: Path, tmp_path: Path) -
     assert identity(copied) != identity(birds)
 
 
+def test_a_class_in_another_encoding_has_a_name_that_results_can_hold(
+    tmp_path: Path, load: Callable[..., Dataset]
+) -> None:
+    found = load(classes(tmp_path / "birds", {os.fsdecode(b"caf\xe9"): 20, "ants": 20}))
+    assert found.class_names == ("ants", "caf\ufffd")
+    json.dumps(found.class_names, ensure_ascii=False).encode()
+
+
 def test_links_that_lead_back_end(birds: Path, tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     os.symlink(birds / "ants", tmp_path / "own" / "ants")

@@ -217,8 +217,9 @@ def test_what_is_missing_is_said(published: Path, tmp_path: Path) -> None:
     for name in ("bedroom_train_lmdb", "bedroom_val_lmdb"):
         (tmp_path / "bad" / name).mkdir(parents=True)
         (tmp_path / "bad" / name / "data.mdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(UserError, match="cannot be read as an LMDB"):
-        load(tmp_path / "bad", tmp_path)
+    assert "bedroom_train_lmdb/data.mdb is no LMDB" in said(path=str(tmp_path / "bad"))
+    (tmp_path / "bad" / "bedroom_train_lmdb" / "data.mdb").write_bytes(b"")
+    assert "Unpack bedroom_train_lmdb.zip again" in said(path=str(tmp_path / "bad"))
 
 
 def test_features_of_the_reference_are_read_in_batches_and_kept(

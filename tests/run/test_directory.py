@@ -53,7 +53,7 @@ def test_weights_are_looked_at_without_torch(run: RunDirectory) -> None:
         run.check_weights()
     run.update_status(state="finished")
     run.write_results({"metrics": {"fid": 1.0}})
-    with pytest.raises(UserError, match="There are no weights .* Move .* away"):  # a command says it is finished
+    with pytest.raises(UserError, match=r"There are no weights .* Move .* away"):  # a command says it is finished
         run.check_weights()
     weights = run.path / MODEL
     weights.parent.mkdir()
@@ -61,7 +61,7 @@ def test_weights_are_looked_at_without_torch(run: RunDirectory) -> None:
     whole = len(header).to_bytes(8, "little") + header + bytes(8)
     for content in (b"", b"\xff" * 100, whole[:-1]):
         weights.write_bytes(content)
-        with pytest.raises(UserError, match="damaged .* Move"):
+        with pytest.raises(UserError, match=r"damaged .* Move"):
             run.check_weights()
     weights.write_bytes(whole)
     run.check_weights()
