@@ -3,7 +3,7 @@
     python benchmarks/diffusion.py [--rounds 20]     default sizes, a few minutes
 
 Contenders: each geometry with the default latent (map, kl), and each with every other hyperbolic switch on, at
-curvature 1. A training step is one of the diffusion stage (draw, noise, path, U-Net, backward, AdamW); sampling is 64
+curvature 1. A training step is one of the diffusion stage (draw, noise, path, U-Net, backward, Muon); sampling is 64
 images by the default solver, guidance and decoding included. All take turns in one process, and minima of processor
 time on one thread are reported, so that other work on the machine weighs as little as it can; the ratio is over the
 first row. Float32.

@@ -4,7 +4,7 @@
     python benchmarks/sweep.py --jobs 20 --seconds 4 --slots 4
     python benchmarks/sweep.py --training          two short runs side by side on one thread each, against one after
                                                    the other on all; ten minutes more
-    python benchmarks/sweep.py --only plan,list    parts: makespan, first, plan, list
+    python benchmarks/sweep.py --only plan,list    parts: makespan, first, plan, list, training
 
 Jobs of known length sleep, so that nothing but the pool decides about their makespan. `first` is a real run.
 """

@@ -4,7 +4,7 @@
 
 Prints the estimate of c from Gromov's δ and why it is none, how far curvature reaches, and the likelihood of c on
 validation images with the encoder as it is: which c the latents tell, or that they tell none. Writes
-curvature_profile.json and curvature_profile.png beside the run.
+curvature_profile.json, .png and .pdf beside the run.
 
     hldm curvature run=<run directory> [images=2000]
 """

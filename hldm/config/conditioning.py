@@ -25,7 +25,7 @@ class Conditioning(Section, family=True):
 
 
 class Unconditional(Conditioning, target="hldm.conditioning.Unconditional"):
-    """No labels at all."""
+    """Unconditional: no labels, no text."""
 
 
 class Guided(Conditioning):

@@ -289,8 +289,8 @@ def pictures(metrics: Metrics, shape: tuple[int | None, int, int], smaller: str 
     if blind := [extractor.name for extractor in metrics.extractors if extractor.needs_digits]:
         yield (
             f"metrics.extractors={shown(blind)} look at grey pictures of {DIGIT_SIDE} × {DIGIT_SIDE} pixels, and "
-            f"{given}. Type {smaller}metrics=inception or metrics=dinov2, with metrics.weights=<its file> and "
-            "metrics.classifier=null."
+            f"{given}. Type {smaller}metrics=pixels, which needs no weights, or metrics=inception or "
+            "metrics=dinov2 with metrics.weights=<its file>."
         )
     elif metrics.classifier is not None and metrics.classifier.needs_digits:
         yield (

@@ -81,7 +81,7 @@ def check_inception_weights(weights: str | None) -> Path:
     remedy = (
         "Download pt_inception-2015-12-05-6726825d.pth from the releases of torch-fidelity "
         "(github.com/toshas/torch-fidelity) and type metrics=inception metrics.weights=<that file>, "
-        "or use metrics=digits, whose weights are bundled."
+        "or use metrics=pixels, which needs none, or for digits metrics=digits, whose weights are bundled."
     )
     if weights is None:
         raise UserError(f"metrics=inception needs its weights, which are not bundled (91 MB). {remedy}")

@@ -1,7 +1,7 @@
 """Latent spaces: Euclidean, Poincaré balls, and products of them, behind one interface (`Manifold`).
 
 Read `manifold` first (the interface), then `ops` (the ball's formulae in ball coordinates) and `normal` (in normal
-coordinates). `analytic`, `elementary` and `forms` are what keeps these formulae right near c = 0 and quick.
+coordinates). `analytic`, `elementary` and `forms` keep these formulae accurate near c = 0, and fast.
 """
 
 from hldm.geometry.balls import BALL_DIM, RADIUS, clip_norm, largest_balls, within_radius

@@ -1,6 +1,6 @@
 """Weights of others: files of tensors, CompVis checkpoints, folders of diffusers.
 
-What is read here is data. Nothing in a file is run, and every tensor is used or named.
+Nothing in a file is run, and every tensor is used or named.
 """
 
 from hldm.interchange.compvis import Converted, convert

@@ -10,8 +10,8 @@ The models of this package are made of `Gyroplane`, `MobiusLinear`, `PoincareCon
     ToPoincare, FromPoincare                                 features → points in ball coordinates, and back
 
 `examples/hyperbolic_classifier.py` uses some of them. At c = 0 a layer is its Euclidean counterpart, with the same
-initial parameters under the same seed. float16 and bfloat16, of inputs or of parameters, are promoted to float32 at the
-door of a layer, so its outputs are float32 at least; inside autocast, Euclidean layers and those at c = 0 are lowered.
+initial parameters under the same seed. Layers compute float16 and bfloat16 inputs or parameters in float32, so their
+outputs are at least float32; inside autocast, Euclidean layers and those at c = 0 run in its lower precision.
 """
 
 from hldm.nn.attention import HyperbolicAttention, distance_attention

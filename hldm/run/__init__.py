@@ -1,1 +1,1 @@
-"""One run on disk: its directory, its identity, the first stage that it is given, where its numbers come from."""
+"""One run on disk: directory, identity, lease, provenance, the first stage that it is given, requests to stop."""

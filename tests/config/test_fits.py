@@ -73,7 +73,7 @@ def test_the_classifier_of_digits_judges_digits_alone(dataset: str) -> None:
 
 
 def test_small_drawings_are_the_remedy_for_what_sees_only_those() -> None:
-    with pytest.raises(UserError, match=r"have 32 × 32\. Type dataset\.side=28, or metrics=inception"):
+    with pytest.raises(UserError, match=r"have 32 × 32\. Type dataset\.side=28, or metrics=pixels"):
         compose(["dataset=omniglot", "dataset.side=32"])
     assert compose(["dataset=omniglot", "dataset.side=32", "metrics=vectors"]).dataset.image_side == 32
 
