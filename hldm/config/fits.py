@@ -23,7 +23,8 @@ from hldm.config.diffusion import (
 )
 from hldm.config.fits_networks import has_balls, nearest, sides, widths
 from hldm.config.fits_published import published, published_unet
-from hldm.config.fits_samples import curves, data, known_trees, noise_schedule
+from hldm.config.fits_samplers import curves, noise_schedule
+from hldm.config.fits_samples import data, known_trees
 from hldm.config.fits_training import best_weights, cluster_jobs, decay, first_stage_losses, ranks
 from hldm.config.geometry import PoincareBall
 from hldm.config.pictures import Pictures

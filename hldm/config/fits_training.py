@@ -72,7 +72,7 @@ def cluster_jobs(c: RunConfig) -> Iterator[str]:
 
 def ranks(c: RunConfig) -> Iterator[str]:
     """Ranks talk to each other in the middle of the networks, which a compiled graph does not."""
-    asked = c.hardware.slurm.processes if c.hardware.slurm else c.hardware.ranks
+    asked = c.hardware.processes
     if c.hardware.compile and asked > 1:
         yield (
             f"hardware.compile=true works for one process, and {asked} share this run. Type hardware.compile=false, or "

@@ -64,6 +64,11 @@ class Hardware(Section):
     )
     slurm: Slurm | None = Field(default=None, description="jobs of SLURM; null: this machine")
 
+    @property
+    def processes(self) -> int:
+        """How many share the batches of a run, each on a GPU of its own where there are any."""
+        return self.slurm.processes if self.slurm else self.ranks
+
 
 class Paths(Section):
     """Folders."""

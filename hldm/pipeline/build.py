@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hldm.autoencoder import Autoencoder, VariationalAutoencoder
-from hldm.config import fits_samples
+from hldm.config import fits_samplers, fits_samples
 from hldm.config.base import Section
 from hldm.config.schema import Hardware, RunConfig
 from hldm.config.training import FirstStage, Stage, Training
@@ -70,7 +70,7 @@ def build_dataset(config: RunConfig) -> Dataset:
             *(_too_few(config, dataset) if config.dataset.reads_files else ()),
             *fits_samples.pictures(config.metrics, (channels, height, width)),
             *fits_samples.class_samples(config.metrics, dataset.classes),
-            *(fits_samples.chosen_on_nothing(config) if len(dataset.validation) < fits_samples.MIN_SAMPLES else ()),
+            *(fits_samplers.chosen_on_nothing(config) if len(dataset.validation) < fits_samples.MIN_SAMPLES else ()),
         ]
         if found:
             raise UserError.of(found)

@@ -75,16 +75,17 @@ def needs(config: RunConfig, counts: Mapping[str, Any], shares: Mapping[str, flo
         if taken is None or settings is None or (stage == "first_stage" and config.first_stage is not None):
             continue
         fixed, each = _memory(config, stage, counts)
-        rows = min(settings.batch_size, training.microbatch or settings.batch_size)
+        own = -(-settings.batch_size // hardware.processes)  # of a batch that processes share
+        rows = min(own, training.microbatch or own)
         memory[stage] = fixed + rows * each
         if memory[stage] > gpu.memory * 1e9:
             fitting[stage] = max(0, int((gpu.memory * 1e9 - fixed) / each))
         work = taken["flops"] * settings.steps * settings.batch_size
-        work *= AGAIN if hardware.recompute or rows < settings.batch_size else 1
-        peak = gpu.peak(training.precision) * hardware.ranks
+        work *= AGAIN if hardware.recompute or rows < own else 1
+        peak = gpu.peak(training.precision) * hardware.processes
         hours[stage] = work / (peak * shares.get(stage, ASSUMED)) / 3600
     if "diffusion" in hours:
-        encoding = counts["images"] * counts["encode_flops"] / (gpu.float32 * ASSUMED * hardware.ranks) / 3600
+        encoding = counts["images"] * counts["encode_flops"] / (gpu.float32 * ASSUMED * hardware.processes) / 3600
         hours["diffusion"] += encoding
     return Needs(memory, _disk(config, counts), hours, fitting)
 

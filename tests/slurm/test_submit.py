@@ -10,6 +10,7 @@ import pytest
 
 from hldm.paths import CHECKOUT as ROOT
 from hldm.run.directory import RunDirectory
+from hldm.study import counted
 from tests.conftest import Invoke
 from tests.slurm.fake_slurm import FakeSlurm
 
@@ -63,6 +64,15 @@ def test_a_grid_is_submitted_and_the_command_returns(invoke: Invoke, slurm: Fake
     [stage_folder] = (folders[1] / "runs.txt").read_text().splitlines()
     assert Path(stage_folder).parent == Path.cwd() / "outputs" / "first_stages"
     assert RunDirectory(Path(stage_folder)).status["job"]["id"] == "100"
+
+
+def test_a_plan_for_a_model_of_gpu_counts_what_jobs_take(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = {"flops": 10**12, "parameters": 10**8, "kept_bytes": 10**8}
+    counts = {"first_stage": stage, "diffusion": stage, "encode_flops": 1, "frozen_parameters": 1, "images": 1}
+    monkeypatch.setattr(counted, "ask", lambda configs: [{**counts, "latent_bytes": 1} for _ in configs])
+    status, out, _ = invoke("hardware=slurm_gpu", "hardware.gpu_model=h100", "plan=true", "tracking=none")
+    assert status == 0
+    assert "on one H100 (80 GB): first stage" in " ".join(out.split())
 
 
 def test_a_repeat_submits_what_is_missing_only(invoke: Invoke, slurm: FakeSlurm) -> None:

@@ -50,6 +50,14 @@ def test_hours_and_memory_follow_the_counts():
     assert needs(config(), COUNTS, {"diffusion": 0.5}).hours["diffusion"] == pytest.approx(steps / 2 + encoding)
 
 
+def test_processes_that_share_a_batch_take_less_time_and_memory_each():
+    alone, shared = needs(config(), COUNTS, {}), needs(config("hardware.ranks=4"), COUNTS, {})
+    assert shared.hours["diffusion"] == pytest.approx(alone.hours["diffusion"] / 4)
+    assert shared.memory["diffusion"] == pytest.approx(1e9 + 1e8 * 24 + 25 * 1.2e8)
+    jobs = compose(["hardware=slurm_ddp", "hardware.slurm.nodes=2", "hardware.slurm.tasks_per_node=2", *SIZED])
+    assert needs(jobs, COUNTS, {}).hours == pytest.approx(shared.hours)
+
+
 def test_the_disk_holds_latents_weights_and_states():
     weights, states = 4 * 2e8, 2 * 20 * 1e8
     assert needs(config("training.latent_cache=ram"), COUNTS, {}).disk == weights + states
