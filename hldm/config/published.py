@@ -225,3 +225,15 @@ def latent_channels(content: Mapping[str, Any]) -> int:
     """Channels of the latents of a published autoencoder with this config.json."""
     channels: int = content.get("vq_embed_dim") or content.get("latent_channels") or 4
     return channels
+
+
+def least_numbers(content: Mapping[str, Any]) -> int:
+    """How many numbers the weights of a model with this config.json have at least: counted, as it may be of any size.
+
+    Two convolutions of each ResNet block on the way down and up, and the codes of a VQModel; half of the former, so
+    that no kind of block has fewer.
+    """
+    layers = content.get("layers_per_block", 1)
+    depth = min(layers) if isinstance(layers, list | tuple) else layers
+    codes = content.get("num_vq_embeddings", 0) * latent_channels(content)
+    return int(depth * sum(9 * width**2 for width in content["block_out_channels"]) + codes)

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler, LDMPipeline
 from torch import nn
 
 from hldm.config.published import CLASSES as FIRST_STAGES
-from hldm.config.published import FIRST_STAGE_PARTS, SCHEDULE, schedule, settings_in, sound
+from hldm.config.published import FIRST_STAGE_PARTS, SCHEDULE, least_numbers, schedule, settings_in, sound
 from hldm.errors import UserError
 from hldm.interchange.compvis import Converted, some
 from hldm.interchange.tensors import check_finite
@@ -36,7 +36,7 @@ def load_component(folder: Path, *, only_safetensors: bool = True) -> nn.Module:
     if name not in CLASSES:
         raise UserError(f"{folder} holds a {name}. Of diffusers {', '.join(CLASSES)} are read.")
     with in_words(f"The {name} in {folder}"):
-        sound(content)
+        refuse_larger(sound(content), folder)
         model, info = getattr(diffusers, name).from_pretrained(
             folder,
             use_safetensors=True if only_safetensors else None,
@@ -50,6 +50,15 @@ def load_component(folder: Path, *, only_safetensors: bool = True) -> nn.Module:
     check_finite(model.state_dict(), folder)
     found: nn.Module = model.eval()
     return found
+
+
+def refuse_larger(content: Mapping[str, Any], folder: Path) -> None:
+    """Raise ValueError where the weights beside a config.json are too few for it: building it may take all memory."""
+    bytes_there = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
+    if bytes_there and (least := least_numbers(content)) > bytes_there:
+        raise ValueError(
+            f"config.json describes {least} weights or more, and the files of weights have {bytes_there} bytes"
+        )
 
 
 def load_scheduler(pipeline: Path) -> DDIMScheduler:

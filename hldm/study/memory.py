@@ -6,7 +6,7 @@ from typing import Any
 from hldm.config.autoencoder import MLP, VQ, Convolutions, Published, StyledKL
 from hldm.config.conditioning import TextConditioning
 from hldm.config.diffusion import CrossAttention, MapGlobal, MLPDenoiser, PublishedUNet, UNet
-from hldm.config.published import latent_channels
+from hldm.config.published import least_numbers
 from hldm.config.schema import RunConfig
 from hldm.console import shown
 from hldm.errors import UserError
@@ -159,13 +159,8 @@ def weights(config: RunConfig) -> Iterator[tuple[str, Any, float, int]]:
 
 
 def _of_published(key: str, folder: str | None, content: Mapping[str, Any], each: int) -> tuple[str, Any, float, int]:
-    """The same of a config.json of diffusers: two convolutions of each ResNet block, and the codes of a VQModel."""
-    widths: list[int] = list(content["block_out_channels"])
-    layers = content.get("layers_per_block", 1)
-    depth = min(layers) if isinstance(layers, list | tuple) else layers
-    numbers = depth * sum(18 * width**2 for width in widths)
-    numbers += content.get("num_vq_embeddings", 0) * latent_channels(content)
-    return key, folder, float(max(each * numbers, MODULE * depth)), 1
+    """The same of a config.json of diffusers."""
+    return key, folder, float(each * least_numbers(content)), 1
 
 
 def _step(config: RunConfig, rows: int, network: Convolutions | UNet, side: int) -> float:

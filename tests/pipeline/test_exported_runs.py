@@ -324,6 +324,9 @@ DAMAGED = [
         (UNET, {"block_out_channels": value}, "block_out_channels must be a list")
         for value in (32, "ab", [], [True, 2])
     ),
+    (UNET, {"block_out_channels": [10**9, 10**9]}, "weights or more, and the files of weights have"),
+    (UNET, {"layers_per_block": 10**9}, "weights or more, and the files of weights have"),
+    (FIRST, {"num_vq_embeddings": 10**12}, "weights or more, and the files of weights have"),
     (UNET, {"down_block_types": None}, "down_block_types must be a list"),
     (UNET, {"block_out_channels": [32]}, "must be of one length"),
     (UNET, {"down_block_types": ["Nope", "Nope"]}, "UNet2DModel .* Nope"),
