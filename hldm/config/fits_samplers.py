@@ -6,7 +6,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from hldm.config.archives import Archived
-from hldm.config.conditioning import Guided
 from hldm.config.dataset import MNIST
 from hldm.config.diffusion import TRAIN_STEPS, DiffusionSampler, FlowSampler, Sampler, TangentDDPM
 from hldm.config.explain import must_be
@@ -69,19 +68,17 @@ def _asked(c: RunConfig) -> dict[str, tuple[Any, ...]]:
 
 
 def _alone(c: RunConfig) -> Iterator[str]:
-    """A sentence for every list of one value that is not the run's own: nothing is chosen from it, or drawn with it."""
-    own: dict[str, tuple[str, Any]] = {}
-    if c.has_guidance and isinstance(c.conditioning, Guided):
-        own["guidance_scales"] = ("conditioning.guidance_scale", c.conditioning.guidance_scale)
+    """A sentence for a list of one value that is not the sampler's own: nothing is chosen from it, or drawn with it.
+
+    One scale of guidance is how one turns off the curve that runs have by default, and says nothing else.
+    """
     for name, setting in VARIED.items():
-        if c.has_diffusion and hasattr(c.diffusion.sampler, setting):
-            own[name] = (f"diffusion.sampler.{setting}", getattr(c.diffusion.sampler, setting))
-    for name, (key, value) in own.items():
-        values = getattr(c.metrics, name)
-        if len(values) == 1 and values[0] != value:
+        values, own = getattr(c.metrics, name), getattr(c.diffusion.sampler, setting, None)
+        if len(values) == 1 and own not in (None, values[0]):
+            key = f"diffusion.sampler.{setting}"
             yield (
                 f"metrics.{name}={shown(list(values))} is one value, of which nothing is chosen, and samples are drawn "
-                f"with {key}={shown(value)}. Type {key}={shown(values[0])} metrics.{name}=[] for that one."
+                f"with {key}={shown(own)}. Type {key}={shown(values[0])} metrics.{name}=[] for that one."
             )
 
 

@@ -476,7 +476,6 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "guidance that overflows": (["conditioning.guidance_scale=1e30"], ["a number from 0 to 1000"]),
     "a curve of guidance that overflows": (["metrics.guidance_scales=[1,1e30]"], ["numbers from 0 to 1000"]),
     "one number of steps": (["metrics.sampler_steps=[8]"], ["one value", "diffusion.sampler.steps=8"]),
-    "one scale": (["metrics.guidance_scales=[7]"], ["one value", "conditioning.guidance_scale=7"]),
     "steps of a solver that chooses them": (
         ["diffusion.sampler.method=adaptive", "metrics.sampler_steps=[2,4]"],
         ["chooses by its tolerance", "metrics.sampler_steps=[]"],
