@@ -40,7 +40,7 @@ def data(c: RunConfig) -> Iterator[str]:
     yield from few
     most = c.dataset.floor_images
     if most is not None and most < MIN_SAMPLES:
-        if not few:
+        if not few and not _is_lacking(c):
             yield (
                 f"The floor needs {MIN_SAMPLES} training images with classes as often as the test images have them, "
                 f"and there are {most}: a class has too few. Add pictures of it, put classes together, or type "
@@ -64,9 +64,7 @@ def data(c: RunConfig) -> Iterator[str]:
 def judged_by(c: RunConfig, images: int | None) -> Iterator[str]:
     """There are as many real images as metrics of samples need, None where that is not known yet; asked again as
     `amounts` is, of what samples are held against."""
-    if images is None or images >= MIN_SAMPLES or not c.metrics.extractors:
-        return
-    if isinstance(c.dataset, Folder) and c.dataset.missing():  # which says why there are so few
+    if images is None or images >= MIN_SAMPLES or not c.metrics.extractors or _is_lacking(c):
         return
     share = c.dataset.test_share_for(MIN_SAMPLES, images) if isinstance(c.dataset, Pictures) else None
     remedy = "Add pictures" if share is None else f"Type dataset.test_share={share:g}"
@@ -75,6 +73,11 @@ def judged_by(c: RunConfig, images: int | None) -> Iterator[str]:
         f"There are {images} images to judge by, and FID, KID and the inception score need {MIN_SAMPLES} at least. "
         f"{remedy}, or {other}."
     )
+
+
+def _is_lacking(c: RunConfig) -> bool:
+    """Whether the folder itself says why there are so few pictures, in `missing`."""
+    return isinstance(c.dataset, Folder) and c.dataset.missing() is not None
 
 
 def amounts(c: RunConfig, total: int | None, test: int | None, floor: int | None = None) -> Iterator[str]:
