@@ -29,18 +29,19 @@ def usual_number(shows: str | None) -> int:
 
 def factor(text: str) -> float:
     """A number ≥ 0."""
-    try:
-        return float(TypeAdapter(NotNegative).validate_python(text))
-    except ValidationError:
-        raise ValueError(f"{text!r} is not a number ≥ 0, such as 1.5.") from None
+    return _number(text, NotNegative, "a number ≥ 0")
 
 
 def scale(text: str) -> float:
     """A scale of guidance."""
+    return _number(text, Guidance, "a number from 0 to 1000")
+
+
+def _number(text: str, kind: Any, words: str) -> float:
     try:
-        return float(TypeAdapter(Guidance).validate_python(text))
+        return float(TypeAdapter(kind).validate_python(text))
     except ValidationError:
-        raise ValueError(f"{text!r} is not a number from 0 to 1000, such as 1.5.") from None
+        raise ValueError(f"{text!r} is not {words}, such as 1.5.") from None
 
 
 def factors(text: str) -> list[float]:

@@ -244,12 +244,13 @@ class LSUN(Pictures, target="hldm.data.lsun"):
         )
         if self.path is None:
             return f"dataset=lsun needs the folder with its LMDBs. {remedy}"
-        for folder in (*self.folders("train"), *self.folders("val")):
+        folders = [*self.folders("train"), *self.folders("val")]
+        for folder in folders:
             if not (folder / "data.mdb").is_file():
                 return f"dataset.path={self.path} has no {folder.name}/data.mdb. {remedy}"
         if len(set(self.categories)) < len(self.categories):
             return f"dataset.categories has {', '.join(self.categories)}, and one of them twice. Name each once."
-        for folder in (*self.folders("train"), *self.folders("val")):
+        for folder in folders:
             with (folder / "data.mdb").open("rb") as file:
                 if LMDB not in file.read(HEAD):
                     return f"{folder / 'data.mdb'} is no LMDB, or is damaged. Unpack {folder.name}.zip again."
