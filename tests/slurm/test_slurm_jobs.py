@@ -36,6 +36,12 @@ TINY = [
 SLOW = "diffusion.process.pause=0.4"
 """A pace at which there is time to disturb a run: its second stage takes 12 seconds, without work for a processor."""
 
+
+def until(file: Path) -> tuple[str, str]:
+    """A pace at which a run does not end before this file is there, however busy the machine is."""
+    return "diffusion.process.pause=15", f"diffusion.process.until={file}"
+
+
 SITE = """
 cpus_per_task: 1
 timeout_min: 20
@@ -267,7 +273,8 @@ def test_a_cancelled_run_stays_so_until_the_command_is_repeated(cluster, submitt
 
 def test_a_job_leaves_a_run_alone_that_somebody_works_on(cluster, alone, tmp_path):
     """The run is begun by hand, on the login node; its job ends as one that had nothing to do."""
-    train(cluster, tmp_path, SLOW, "hardware=slurm_cpu", held_on("n1"))
+    job_has_ended = tmp_path / "ended"
+    train(cluster, tmp_path, *until(job_has_ended), "hardware=slurm_cpu", held_on("n1"))
     [run] = runs_in(tmp_path)
     worker = [sys.executable, "-P", "-m", "hldm", "worker", run.path]
     with subprocess.Popen(worker, env={**cluster.environment, **environment()}, stdout=subprocess.DEVNULL) as process:
@@ -276,6 +283,7 @@ def test_a_job_leaves_a_run_alone_that_somebody_works_on(cluster, alone, tmp_pat
         cluster.call("scontrol", "release", job)
         wait_for(lambda: cluster.jobs()[job] == "COMPLETED", f"an end of the job: {logs_of(tmp_path)}", ENOUGH)
         assert process.poll() is None, "the run should still have been at work"
+        job_has_ended.touch()
         assert process.wait(ENOUGH) == 0
     assert "being worked on" in logs_of(tmp_path)
     same_as_alone(alone, tmp_path)
@@ -286,7 +294,8 @@ def test_two_copies_of_a_job_do_not_both_train_its_run(cluster, alone, tmp_path)
 
     The second start of a job may take the run from the first, which finds that out before it writes anything.
     """
-    train(cluster, tmp_path, "diffusion.process.pause=2", "hardware=slurm_cpu", HELD)
+    second_has_begun = tmp_path / "second"
+    train(cluster, tmp_path, *until(second_has_begun), "hardware=slurm_cpu", HELD)
     [run] = runs_in(tmp_path)
     job = job_of(run)
     with only_node("n2", cluster):
@@ -294,7 +303,8 @@ def test_two_copies_of_a_job_do_not_both_train_its_run(cluster, alone, tmp_path)
     wait_for(lambda: is_under_way(tmp_path), f"a beginning of the run: {logs_of(tmp_path)}", ENOUGH)
     first = run.status["pid"]
     assert cluster.command("kill", "n2", "--daemon-only").returncode == 0
-    wait_for(lambda: run.status["pid"] != first, f"a second start: {cluster.call('squeue')}", ENOUGH)
+    wait_for(lambda: run.status["pid"] != first, "a second start", ENOUGH)
+    second_has_begun.touch()
     wait_for(lambda: not is_alive(first), f"an end of the first: {logs_of(tmp_path)}", ENOUGH)
     wait_for(finished(tmp_path), f"an end: {cluster.call('squeue')}{logs_of(tmp_path)}", ENOUGH)
     wait_for(lambda: cluster.jobs()[job] == "COMPLETED", f"an end of the job: {logs_of(tmp_path)}", ENOUGH)

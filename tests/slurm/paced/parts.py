@@ -1,6 +1,7 @@
 """What data and process are."""
 
 import time
+from pathlib import Path
 
 import torch
 
@@ -33,10 +34,13 @@ def circles(settings: Circles) -> Dataset:
 class PacedFlow(FlowMatching):
     """A processor has nothing to do in the pauses, so that many runs may take them side by side."""
 
-    def __init__(self, *, pause: float, **settings: str) -> None:
+    def __init__(self, *, pause: float, until: str, **settings: str) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]  # the section has checked them
         self.pause = pause
+        self.until = Path(until) if until else None
 
     def loss(self, *arguments, **named):
-        time.sleep(self.pause)
+        end = time.monotonic() + self.pause
+        while time.monotonic() < end and not (self.until and self.until.exists()):
+            time.sleep(0.05)
         return super().loss(*arguments, **named)

@@ -18,6 +18,7 @@ class PacedFlow(diffusion.FlowMatching, target="paced.parts.PacedFlow"):
     """Flow matching that takes its time."""
 
     pause: NotNegative = Field(default=0.0, description="seconds that a step takes longer", examples=[0.1])
+    until: str = Field(default="", description="a file that ends all pauses when it is there", examples=["go"])
 
     def unread(self) -> set[str]:
-        return {"pause"}  # so that runs of any pace have one identity and the same results
+        return {"pause", "until"}  # so that runs of any pace have one identity and the same results
