@@ -195,11 +195,12 @@ def test_the_page_shows_cells_of_the_sweep_and_shares_runs_with_the_other(monkey
     ablation, diffusion = load("ablation", monkeypatch), load("diffusion", monkeypatch)
     plan = ablation.PAGE.plans([])["samples"]
     found = {cell.settings["ablation"]: sorted(cell.runs) for cell in cells(plan, lambda point: Finished({}))}
-    assert found == {cell: [0, 1, 2, 3, 4] for cell in ablation.SAID.split(",")}
+    latents, layers = ablation.LATENTS.split(","), ablation.LAYERS.split(",")
+    assert found == {cell: list(range(5 if cell in latents else 3)) for cell in [*latents, *layers]}
     assert found.keys() < set(ablation.CELLS)
     shared = {point.run.path for point in plan} & {p.run.path for p in diffusion.PAGE.plans([])["samples"]}
     assert len(shared) == 10
-    assert len({point.run.path for point in plan}) == 40
+    assert len({point.run.path for point in plan}) == 30
 
 
 @pytest.mark.parametrize("name", ["ablation", "diffusion"])
@@ -231,7 +232,8 @@ def test_every_table_of_a_page_shows_its_runs(name, monkeypatch, tmp_path) -> No
         if table != "verdict":
             assert len(rows) > 3, table
             assert all("–" not in line for line in rows), table
-    assert sections["verdict"].count(" over 5 seeds:**") == (2 if name == "diffusion" else 7)
+    counted = [sections["verdict"].count(f" over {seeds} seeds:**") for seeds in (5, 3)]
+    assert counted == ([2, 0] if name == "diffusion" else [2, 5])
     assert "shown" in sections["verdict"]
     if name == "diffusion":
         assert "| 1.5 | " in sections["guidance"]
