@@ -105,11 +105,6 @@ def run_part(part: str, words: list[str], options: argparse.Namespace, folder: P
     weights = sum(p.numel() for p in (model.autoencoder if part == "first_stage" else model.denoiser).parameters())
     stage_settings = config.training.first_stage if part == "first_stage" else config.training.diffusion
     losses: list[float] = []
-
-    def log(step: int, figures: Any) -> None:
-        losses.append(figures["loss"])
-        print(f"{part}: step {step} of {options.steps}", end="\r", file=sys.stderr, flush=True)
-
     began = time.perf_counter()
     if part == "sampling":
         model.eval().requires_grad_(False)
@@ -132,7 +127,7 @@ def run_part(part: str, words: list[str], options: argparse.Namespace, folder: P
             ema_decay=None if part == "first_stage" else stage_settings.ema_decay,
             state_path=folder / f"{part}.pt",
             on_start=lambda step: None,
-            log=log,
+            log=lambda step, figures: losses.append(figures["loss"]),
         )
         assert len(losses) == options.steps
         assert np.isfinite(losses).all()
