@@ -55,7 +55,8 @@ class Hardware(Section):
         default=False, description="compute the inner values of blocks again backwards: less memory, a third more work"
     )
     channels_last: Switch = Field(
-        default=False, description="keep the channels of feature maps last in memory, which suits GPUs in bfloat16"
+        default=False,
+        description="keep the channels of feature maps last in memory: measure before, slower where it was tried",
     )
     gpu_model: gpus.Model | None = Field(
         default=None,

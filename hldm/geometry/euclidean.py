@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hldm.geometry import means
 from hldm.geometry.manifold import Leaf
-from hldm.geometry.ops import promote
+from hldm.geometry.ops import pairwise_steps, promote
 from hldm.geometry.shapes import Number, Operand, Whole
 
 
@@ -66,7 +66,7 @@ class Euclidean(Leaf):
         return (promote(x) - promote(y)).square().sum(dim)
 
     def pairwise_sqdist(self, x: Float[Tensor, "N C"], y: Float[Tensor, "M C"]) -> Float[Tensor, "N M"]:
-        return torch.cdist(promote(x), promote(y), compute_mode="donot_use_mm_for_euclid_dist").square()
+        return pairwise_steps(promote(x), promote(y)).square()
 
     def geodesic(self, x0: Operand, x1: Operand, t: Operand, dim: int = -1) -> tuple[Whole, Whole]:
         u = promote(x1) - promote(x0)

@@ -282,13 +282,33 @@ def dist(x: Operand, y: Operand, c: Scalar, dim: int = -1) -> Tensor:
     return safe_sqrt(sqdist(x, y, c, dim))
 
 
+FEW = 16
+"""Coordinates up to which a GPU takes one at a time: its kernel for distances is made for many (docs/training.md)."""
+
+
+def pairwise_steps(x: Float[Tensor, "*#B N n"], y: Float[Tensor, "*#B M n"]) -> Float[Tensor, "*B N M"]:
+    """(*B, N, n) and (*B, M, n) → (*B, N, M) Euclidean |x_i − y_j|; no gradient where it is 0."""
+    if x.is_cuda and x.shape[-1] <= FEW:
+        return steps_by_coordinate(x, y)
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def steps_by_coordinate(x: Float[Tensor, "*#B N n"], y: Float[Tensor, "*#B M n"]) -> Float[Tensor, "*B N M"]:
+    """`pairwise_steps`, one coordinate after another."""
+    pairs = zip(x.unsqueeze(-2).unbind(-1), y.unsqueeze(-3).unbind(-1), strict=True)
+    step2 = x.new_zeros(())
+    for a, b in pairs:
+        step2 = step2 + (a - b).square()
+    return safe_sqrt(step2)
+
+
 def pairwise_sqdist(x: Float[Tensor, "*#B N n"], y: Float[Tensor, "*#B M n"], c: Scalar) -> Float[Tensor, "*B N M"]:
     """(*B, N, n) and (*B, M, n) → (*B, N, M) squared distances; 4|x_i − y_j|² as c → 0.
 
     From direct differences: expanding |x|² − 2⟨x,y⟩ + |y|² would lose small distances in float32.
     """
     x, y = promote(x), promote(y)
-    step = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+    step = pairwise_steps(x, y)
     if flat(c):
         return 4 * step.square()
     # g_x and g_y are applied to rows and columns before the square, so nothing of size N × M is made twice.

@@ -19,8 +19,8 @@ from hldm.paths import import_path
 from hldm.run.directory import RunDirectory
 from hldm.study.plan import RECENT, Point
 
-ASSUMED = 0.25
-"""Share of the peak that training takes until it was measured: convolutional U-Nets are between .15 and .4."""
+ASSUMED = 0.15
+"""Share of the peak that training takes until it was measured: the published U-Net's on an H100 (docs/training.md)."""
 
 TRAINED, AVERAGED, FROZEN = 16, 4, 4
 """Bytes for a parameter: weight, gradient and two moments; its average; one that is not trained."""

@@ -394,12 +394,12 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(
     argv = [sys.executable, "-c", code, str(FAKE), "-m", "seed=0,1", f"paths.outputs={tmp_path}"]
     environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT), "FAKE": "slow", **job}
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (started := list(tmp_path.glob("*/*/environment"))) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert started
         process.send_signal(number)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
     run = RunDirectory(started[0].parent)
     assert process.returncode == 130
     assert "goes on from here" in err

@@ -37,6 +37,22 @@ def test_distance_errs_by_less_than_1e_4(c: float) -> None:
         assert error[exact * c**0.5 > 1e-6].abs().max() < 1e-4
 
 
+def test_steps_by_coordinate_are_those_of_cdist() -> None:
+    """The form that GPUs take, with its gradient, batches, and points that are equal."""
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(2, n, 3, generator=g, dtype=torch.float64, requires_grad=True) for n in (7, 9))
+    with torch.no_grad():
+        y[:, 4] = x[:, 2]
+    found, expected = ops.steps_by_coordinate(x, y), ops.pairwise_steps(x, y)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
+    assert (found[:, 2, 4] == 0).all()
+    weights = torch.randn(found.shape, generator=g, dtype=torch.float64)
+    for theirs, ours in zip(
+        *(torch.autograd.grad((d * weights).sum(), (x, y)) for d in (expected, found)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("c", CURVATURES)
 def test_maps_err_little(c: float) -> None:
     """In the orthonormal frame, in units of 1/√c, at √c·r ≤ 4."""

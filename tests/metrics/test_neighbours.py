@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from hldm.errors import UserError
 from hldm.metrics import neighbours
 from hldm.metrics.neighbours import nearest, neighbour_radii, precision_recall_density_coverage
+from tests.speed import allowed
 
 
 def gaussian(n: int, dim: int, seed: int, mean: float = 0.0, sd: float = 1.0) -> Tensor:
@@ -109,12 +110,12 @@ def test_nearest_is_that_of_all_differences_and_of_chunks() -> None:
 
 
 def test_five_thousand_against_ten_thousand_stay_small() -> None:
-    """The size of a run. Time is looser than the 2 s that one quiet core takes, as other tests may share it."""
+    """The size of a run: 2 s of a quiet core."""
     samples, real = gaussian(5000, 64, 0), gaussian(10_000, 64, 1)
     radii = neighbour_radii(real)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()
     precision_recall_density_coverage(samples, real, radii)
-    assert time.process_time() - start < 12
+    assert time.process_time() - start < allowed(6)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert (after - before) < 200 * 1024  # KiB on Linux; all distances at once would take 400 MB

@@ -161,7 +161,10 @@ def test_who_receives_a_damaged_folder_is_told_to_copy_it_again(tmp_path):
 def test_an_exported_pipeline_is_sampled_as_the_run_was(tmp_path, words, notes):
     directory, model = run_of(tmp_path, *(f"diffusion.{word}" for word in words))
     said = export(directory, model, DATA, out := tmp_path / "out")
-    assert torch.equal(HLDM.from_pretrained(out).sample(2, seed=5), HLDM(model).sample(2, seed=5))
+    theirs, ours = HLDM.from_pretrained(out).sample(2, seed=5), HLDM(model).sample(2, seed=5)
+    # another graph, whose last bits are others: the embedding of the only class is in a bias
+    assert (theirs.int() - ours.int()).abs().max() <= 1
+    assert (theirs != ours).float().mean() < 1e-3
     card = (out / "README.md").read_text()
     assert ("other steps" in " ".join(said)) == ("other steps" in card) == notes
     (out / "sampler.json").write_text("{}]")

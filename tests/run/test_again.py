@@ -109,7 +109,7 @@ def test_a_frozen_worker_that_was_taken_over_ends_with_76_and_changes_nothing(
             with run.work():
                 before = (run.path / "status.json").read_bytes()
                 worker.send_signal(signal.SIGCONT)
-                _, err = worker.communicate(timeout=60)
+                _, err = worker.communicate(timeout=200)
                 assert worker.returncode == 76, err
                 assert f"is worked on by process {os.getpid()}" in " ".join(err.split())
                 assert "Traceback" not in err

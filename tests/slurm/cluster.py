@@ -43,7 +43,7 @@ class DevCluster:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Call slurm/dev-cluster."""
         return subprocess.run(
-            [sys.executable, SCRIPT, *words, "--folder", self.folder], capture_output=True, text=True, timeout=90
+            [sys.executable, SCRIPT, *words, "--folder", self.folder], capture_output=True, text=True, timeout=300
         )
 
     def call(self, *words: str | Path, check: bool = True, **more: str) -> str:
@@ -54,7 +54,7 @@ class DevCluster:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert not check or done.returncode == 0, (
             f"{' '.join(map(str, words))}\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
@@ -72,7 +72,7 @@ class DevCluster:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-def wait_for(happens: Callable[[], object], what: str, seconds: float = 90) -> None:
+def wait_for(happens: Callable[[], object], what: str, seconds: float = 300) -> None:
     """Wait until something is true, and say what did not come."""
     deadline = time.monotonic() + seconds
     while not happens():

@@ -21,7 +21,7 @@ from tests.slurm.cluster import ROOT, DevCluster, is_alive, processes_of, wait_f
 
 pytestmark = [
     pytest.mark.skipif(why_not() is not None, reason=f"no SLURM here: {why_not()}"),
-    pytest.mark.timeout(1200),  # seconds that a busy machine may need; an idle one is far below
+    pytest.mark.timeout(2400),  # seconds that a busy machine may need; an idle one is far below
 ]
 
 TINY = [
@@ -55,7 +55,7 @@ SWEEP = ["-m", "seed=0,1", "denoiser.width=16,32"]
 ARRAY = 3
 """MaxArraySize: the four runs of the sweep are more."""
 
-ENOUGH = 400
+ENOUGH = 900
 """Seconds after which whatever is waited for does not come any more, also on two busy cores."""
 
 

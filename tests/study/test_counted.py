@@ -35,8 +35,8 @@ def config(*overrides):
 
 def test_hours_and_memory_follow_the_counts():
     plain = needs(config(), COUNTS, {})
-    steps = 1e12 * 100_000 * 100 / (156e12 * 0.25) / 3600
-    encoding = 1e6 * 1e11 / (156e12 * 0.25) / 3600
+    steps = 1e12 * 100_000 * 100 / (156e12 * 0.15) / 3600
+    encoding = 1e6 * 1e11 / (156e12 * 0.15) / 3600
     assert plain.hours["diffusion"] == pytest.approx(steps + encoding)
     assert plain.memory["diffusion"] == pytest.approx(1e9 + 1e8 * (16 + 4 + 4) + 100 * 1.2e8)
     assert not plain.fitting
@@ -138,7 +138,7 @@ def test_a_plan_counts_real_networks_once_for_runs_that_take_the_same(tmp_path, 
     out = shown([*sized, "seed=0"], [*sized, "seed=1"])
     assert asked == [1]
     assert "and 1 more, each on one H100 (80 GB): first stage 1." in out
-    assert "an estimate at 25% of the peak" in out
+    assert "an estimate at 15% of the peak" in out
     assert "2 runs one after the other" in out
     assert json.loads(in_this_process([], input="[]").stdout) == []
 

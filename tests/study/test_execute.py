@@ -307,7 +307,7 @@ def test_no_run_outlives_a_killed_command(points: Make, tmp_path: Path) -> None:
         while not (run.run.path / "ready").exists():
             time.sleep(0.02)
         killed.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while run.run.status["state"] != "stopped" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert run.run.status["state"] == "stopped"
@@ -324,7 +324,7 @@ def test_a_run_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> 
     assert sent == []
     with line:
         pass
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(sent) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert sent == [signal.SIGINT, signal.SIGKILL]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hldm.paths import CHECKOUT as ROOT
+from tests.speed import allowed
 
 SCRIPT = """
 import re, sys, time
@@ -64,7 +65,7 @@ def test_a_thousand_finished_points(typed: list[str], expected: str, most_second
     assert expected in done.stdout
     status, seconds, peak = (json.loads(word) for word in done.stdout.partition("MEASURED")[2].split())
     assert status == 0
-    assert seconds < most_seconds
+    assert seconds < allowed(most_seconds)
     assert peak < 150
     assert (tmp_path / "main" / "comparison.png").stat().st_size < 5e6
     assert (tmp_path / "main" / "comparison.json").stat().st_size < 10e6

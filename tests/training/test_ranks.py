@@ -167,7 +167,7 @@ while True:
     ranks.anywhere(False)
 """)
     assert status == exits.FAILED
-    assert time.monotonic() - start < 60  # of which most is the import of torch
+    assert time.monotonic() - start < 300  # of which most is the import of torch; ranks wait for each other far longer
     assert why in RunDirectory(folder).status["error"]
 
 
