@@ -296,7 +296,7 @@ def pairwise_steps(x: Float[Tensor, "*#B N n"], y: Float[Tensor, "*#B M n"]) -> 
 def steps_by_coordinate(x: Float[Tensor, "*#B N n"], y: Float[Tensor, "*#B M n"]) -> Float[Tensor, "*B N M"]:
     """`pairwise_steps`, one coordinate after another."""
     pairs = zip(x.unsqueeze(-2).unbind(-1), y.unsqueeze(-3).unbind(-1), strict=True)
-    step2 = x.new_zeros(())
+    step2 = x.new_zeros(x.shape[-2], y.shape[-2])
     for a, b in pairs:
         step2 = step2 + (a - b).square()
     return safe_sqrt(step2)

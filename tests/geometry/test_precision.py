@@ -51,6 +51,8 @@ def test_steps_by_coordinate_are_those_of_cdist() -> None:
         *(torch.autograd.grad((d * weights).sum(), (x, y)) for d in (expected, found)), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    nowhere = torch.empty(3, 0)  # of a point, the empty factor of a product
+    assert ops.steps_by_coordinate(nowhere, nowhere[:2]).equal(torch.zeros(3, 2))
 
 
 @pytest.mark.parametrize("c", CURVATURES)
