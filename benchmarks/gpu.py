@@ -6,7 +6,7 @@ Each row trains some steps in the training loop of `train.py`, optimiser and ave
 the experiment's own batch; steps per second are of the last half of them. `theirs` is diffusers' U-Net of the same
 274,056,163 weights trained as its script for unconditional generation does it: bfloat16 autocast, AdamW, clipped
 gradients, EMAModel. MFU counts the model's own FLOPs over the GPU's peak in the data sheet. VGG16's weights are drawn.
---device cpu --small is a rehearsal of a minute.
+--device cpu --small is a rehearsal; choose rows with --only, as first stages take minutes there.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,7 @@ def row(name: str, options: argparse.Namespace, folder: Path) -> str:
         gaps = sorted(b - a for a, b in zip(times[half:-1], times[half + 1 :], strict=True))
         step = (times[-1] - times[half]) / (len(times) - 1 - half)
         precision = "bfloat16" if part == "theirs" else config.training.precision
-        mfu = type(speed)(batch, speed.flops, speed.gpu, precision).figures(1 / step).get("mfu")
+        mfu = replace(speed, precision=precision).figures(1 / step).get("mfu")
         found = (
             f"{batch} | {step:.4f} (least {gaps[0]:.4f}) | {batch / step:.1f} | {'' if mfu is None else f'{mfu:.3f}'}"
         )

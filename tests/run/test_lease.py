@@ -151,7 +151,7 @@ def test_a_stopped_holder_is_taken_over_and_notices_when_it_wakes(folder: Path) 
         process.send_signal(signal.SIGSTOP)
         begin = time.monotonic()
         with hold(folder, wait=True):
-            assert QUICK["SILENCE"] <= time.monotonic() - begin < 20 * QUICK["SILENCE"]
+            assert QUICK["SILENCE"] <= time.monotonic() - begin < 4 * QUICK["SILENCE"]
             write_text_atomically(folder / "status.json", "theirs")
             process.send_signal(signal.SIGCONT)
             out, err = process.communicate(timeout=60)
@@ -208,7 +208,7 @@ def test_a_dead_holder_elsewhere_blocks_nobody_for_longer_than_the_stated_time(f
     else:
         assert lease.holder(folder) is None
     with hold(folder):
-        assert QUICK["SILENCE"] <= time.monotonic() - begin < 20 * QUICK["SILENCE"]
+        assert QUICK["SILENCE"] <= time.monotonic() - begin < 2 * QUICK["SILENCE"] + 1
         assert names(folder) == ["5.json"]
 
 

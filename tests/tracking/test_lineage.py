@@ -134,10 +134,10 @@ def test_a_server_that_never_answers_about_lineage_is_left_to_itself(
     monkeypatch.setattr(lineage, "_LOOK_SECONDS", 0.1)
     (tmp_path / "one").mkdir()
     session = Session(tmp_path / "one")
-    monkeypatch.setattr(session.tracker._run, "use_artifact", lambda _: time.sleep(300))
+    monkeypatch.setattr(session.tracker._run, "use_artifact", lambda _: time.sleep(30))
     begin = time.monotonic()
     session.tracker.first_stage(stage)
-    assert time.monotonic() - begin < 100
+    assert time.monotonic() - begin < 10
     session.train("diffusion", 0, 2).tracker.finish(0)
     assert of_type(server, "train")[0].steps("diffusion") == [1, 2]
 

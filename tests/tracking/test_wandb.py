@@ -256,7 +256,7 @@ def test_a_server_that_cannot_be_reached_does_not_stop_the_run(
         monkeypatch.setattr(module, "_CONNECT_SECONDS", 2.0)
         begin = time.monotonic()
         Session(directory).train("first_stage", 0, 1).tracker.finish(0)
-        assert time.monotonic() - begin < 60
+        assert time.monotonic() - begin < 15
     (line,) = capfd.readouterr().err.splitlines()
     assert "could not be reached" in line
     assert len(segments(directory)) == 1
@@ -271,7 +271,7 @@ def test_a_server_that_goes_away_does_not_stop_the_run(
     server.server_close()
     begin = time.monotonic()
     session.train("first_stage", 0, 3).tracker.finish(0)
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 15
     assert "wandb sync" in capfd.readouterr().err.splitlines()[-1]
 
 
