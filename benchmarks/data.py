@@ -1,20 +1,20 @@
 """Images per second from disks, beside torchvision's data sets; what an index of keys costs; memory over many images.
 
-    python benchmarks/data.py [images=2000] [readers=1] [repeats=3] [keys=1000000] [flat=100000]
+    python benchmarks/data.py [images=1000] [readers=1] [repeats=15] [keys=1000000] [flat=100000]
 
 Pictures are made: 300 × 256 pixels of smooth colours with grain, JPEG of quality 75 in a folder and WebP in an LMDB, as
 LSUN has them. All ways decode the same files to the same 256 × 256 squares, in batches of 64; torchvision's are cut and
-resized by the same two calls of Pillow. Decoding is one process that makes arrays. Ways take turns, and the middle
-repeat counts; of each way what a quarter of the images takes is left out, and with it its start. Rates are by seconds
-of the processes that read, which is what bounds a run with a processor for each; of all processes; and of the clock,
-which says little where others share the machine.
+resized by the same two calls of Pillow. Decoding is one process that makes arrays. Ways take turns, and the least of
+the repeats counts, as cores that others share have slow minutes; of each way what a quarter of the images takes is left
+out, and with it its start. Rates are by seconds of the processes that read, which is what bounds a run with a processor
+for each; of all processes; and of the clock, which says little where others share the machine.
 """
 
 import hashlib
+import math
 import os
 import platform
 import resource
-import statistics
 import sys
 import tempfile
 import time
@@ -107,16 +107,17 @@ def stacked(rows: list[tuple[Tensor, object]]) -> Tensor:
 
 
 def rates(ways: dict[str, Callable[[int], None]], total: int, repeats: int) -> dict[str, list[float]]:
-    """Way → images per second of `KINDS`, the middle ones of the repeats: of what a quarter of them takes less."""
-    seconds: dict[str, list[list[float]]] = {name: [] for name in ways}
-    few = total // 4
+    """Way → images per second of `KINDS`: the least of the repeats, of what a quarter of the images takes less."""
+    counts = total // 4, total
+    least = {(name, count): [math.inf] * len(KINDS) for name in ways for count in counts}
     for _ in range(repeats):
-        for name, way in ways.items():
-            small, large = (spent(partial(way, count)) for count in (few, total))
-            seconds[name].append([after - before for before, after in zip(small, large, strict=True)])
+        for name, count in least:
+            found = spent(partial(ways[name], count))
+            least[name, count] = list(map(min, least[name, count], found))
+    few = counts[0]
     return {
-        name: [(total - few) / statistics.median(kind) for kind in zip(*rows, strict=True)]
-        for name, rows in seconds.items()
+        name: [(total - few) / (more - less) for less, more in zip(least[name, few], least[name, total], strict=True)]
+        for name in ways
     }
 
 
@@ -218,7 +219,7 @@ def memory(root: Path, total: int, readers: int) -> None:
     print(f"own memory after each tenth of {total} images, {readers} readers: {', '.join(map(str, marks))} MiB")
 
 
-def main(images: int = 2000, readers: int = 1, repeats: int = 3, keys: int = 1_000_000, flat: int = 100_000) -> None:
+def main(images: int = 1000, readers: int = 1, repeats: int = 15, keys: int = 1_000_000, flat: int = 100_000) -> None:
     torch.set_num_threads(1)
     print(f"{date.today()}, {platform.machine()}, {readers} reader(s), torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
