@@ -66,6 +66,12 @@ class DevCluster:
         lines = self.call("squeue", "--states=all", "--noheader", "--array", "--format=%i %T").splitlines()
         return dict(line.split() for line in lines)
 
+    def state(self) -> str:
+        """Nodes, why they are not to be had, jobs, and the controller's last words."""
+        log = (self.folder / "slurmctld" / "log").read_text().splitlines()[-40:]
+        said = [self.call("sinfo", "--Node", "--long"), self.call("sinfo", "--list-reasons")]
+        return "\n".join([*said, self.call("squeue", "--states=all"), *log])
+
     def detail(self, job: str) -> dict[str, str]:
         """What scontrol says of a job."""
         words = self.call("scontrol", "--oneliner", "show", "job", job).split()

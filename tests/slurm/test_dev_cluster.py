@@ -125,6 +125,7 @@ def test_a_cluster_from_up_to_down(cluster):
 
     # a node without power: its jobs are gone, and it comes back
     assert cluster.command("kill", "n2").returncode == 0
+    assert "down" in cluster.call("sinfo", "--noheader", "--nodes=n2", "--format=%T")
     status = cluster.command("status")
     assert status.returncode == 3
     assert status.stdout.splitlines()[3].split() == ["n2", "does", "not", "run"]

@@ -186,7 +186,7 @@ def is_under_way(outputs: Path) -> bool:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     cluster = DevCluster(tmp_path_factory.mktemp("hpc"))
-    settings = (f"MaxArraySize={ARRAY}", "SlurmdTimeout=5", "KillWait=10")
+    settings = (f"MaxArraySize={ARRAY}", "KillWait=10")
     up = ("up", "--cpus", "16", "--grace", "15", *(word for setting in settings for word in ("--set", setting)))
     assert cluster.command(*up).returncode == 0
     site = cluster.folder / "site.yaml"
@@ -222,7 +222,7 @@ def submitted(cluster, tmp_path_factory):
     waiting = dict(SCENARIOS)
     deadline = time.monotonic() + ENOUGH
     while waiting:
-        assert time.monotonic() < deadline, f"{[*waiting]} did not begin: {cluster.call('squeue')}"
+        assert time.monotonic() < deadline, f"{[*waiting]} did not begin: {cluster.state()}"
         for name in list(waiting):
             [run] = runs_in(outputs[name])
             if is_under_way(outputs[name]):
