@@ -235,6 +235,10 @@ UserPath = Annotated[Word, AfterValidator(absolute)]
 """A file or folder of the user, relative to where the command was typed."""
 
 Count = Annotated[Whole, Ge(1)]
+Repeats = Annotated[Whole, Ge(1), Le(100_000)]
+"""How often something is done anew: far above what anybody asks for, far below what never ends."""
+
+MOST_READERS = 1024
 
 
 def _auto(value: object) -> object:
@@ -243,7 +247,11 @@ def _auto(value: object) -> object:
 
 Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or a whole number ≥ 1")]
 NotNegativeWhole = Annotated[Whole, Ge(0)]
-AutoOrNone = Annotated[Literal["auto"] | NotNegativeWhole, BeforeValidator(_auto), Words("auto or a whole number ≥ 0")]
+Readers = Annotated[
+    Literal["auto"] | Annotated[Whole, Ge(0), Le(MOST_READERS)],
+    BeforeValidator(_auto),
+    Words(f"auto or a whole number from 0 to {MOST_READERS}"),
+]
 Positive = Annotated[Number, Gt(0)]
 NotNegative = Annotated[Number, Ge(0)]
 Share = Annotated[Number, Ge(0), Lt(1)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
@@ -13,6 +13,7 @@ from hldm.config.base import (
     Guidance,
     NotNegativeWhole,
     Positive,
+    Repeats,
     Section,
     Switch,
     UserPath,
@@ -140,9 +141,11 @@ class Hierarchy(Section):
     points: Annotated[Whole, Ge(4)] = Field(
         default=400, description="latents that δ_rel is measured on", examples=[1500]
     )
-    tries: Count = Field(default=5, description="draws of such latents; 10 of 1,500 points are published", examples=[5])
-    base_points: Count = Field(default=1, description="base points that one δ is the mean over", examples=[5])
-    draws: NotNegativeWhole = Field(
+    tries: Repeats = Field(
+        default=5, description="draws of such latents; 10 of 1,500 points are published", examples=[5]
+    )
+    base_points: Repeats = Field(default=1, description="base points that one δ is the mean over", examples=[5])
+    draws: Annotated[Whole, Ge(0), Le(100_000)] = Field(
         default=0,
         description="draws of each null for tests of hierarchy, whose p is at least 1/(draws + 1); 0: no tests",
         examples=[99],
@@ -248,7 +251,7 @@ class Metrics(Section):
         "there is such a bound",
         examples=[1000],
     )
-    likelihood_steps: Count = Field(
+    likelihood_steps: Repeats = Field(
         default=16, description="steps of the solver of that bound, of four network evaluations each", examples=[16]
     )
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hldm.config import archives, gpus, pictures  # noqa: F401 - sections are known by being imported
 from hldm.config.autoencoder import KL, Autoencoder
-from hldm.config.base import Auto, AutoOrNone, Count, NotNegativeWhole, Section, Switch, UserPath, Whole, Word, Words
+from hldm.config.base import Auto, Count, NotNegativeWhole, Readers, Section, Switch, UserPath, Whole, Word, Words
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
 from hldm.config.dataset import MNIST, Dataset
 from hldm.config.diffusion import Denoiser, Diffusion, Process, TangentDDPM, UNet
@@ -40,7 +40,7 @@ class Hardware(Section):
     ranks: Count = Field(
         default=1, description="processes that share the batches of one run, each on a GPU of its own", examples=[2]
     )
-    readers: AutoOrNone = Field(
+    readers: Readers = Field(
         default="auto",
         description="processes that read and decode images ahead of a run, where they do not fit in memory; auto: as "
         "many as its threads, 0: none",

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hldm.config.base import Count, NotNegativeWhole, Section, Word
+from hldm.config.base import NotNegativeWhole, Repeats, Section, Word
 
 
 class Search(Section):
@@ -13,7 +13,9 @@ class Search(Section):
     sampler: Literal["tpe", "random"] = Field(
         default="tpe", description="tpe learns from trials that have ended where good ones lie, random does not"
     )
-    trials: Count = Field(default=20, description="trials of each search, those that failed among them", examples=[20])
+    trials: Repeats = Field(
+        default=20, description="trials of each search, those that failed among them", examples=[20]
+    )
     metric: Word = Field(
         default="fid", description="figure of results.json that is judged, a mean over seeds", examples=["kid"]
     )
@@ -24,7 +26,7 @@ class Search(Section):
         default="validation",
         description="images that the figure is of; what is chosen on test images is no result on them",
     )
-    at_once: Count = Field(
+    at_once: Repeats = Field(
         default=4, description="trials that are proposed together, before any of them has ended", examples=[4]
     )
     random_trials: NotNegativeWhole = Field(

@@ -16,9 +16,10 @@ from hldm.config.autoencoder import Published
 from hldm.config.base import Section, Shared
 from hldm.config.compose import compose
 from hldm.config.explain import example, must_be, sentences
-from hldm.config.metrics import Metric, Metrics
+from hldm.config.metrics import Hierarchy, Metric, Metrics
 from hldm.config.options import Options
-from hldm.config.schema import NoTracker, Paths, RunConfig, Tracking
+from hldm.config.schema import Hardware, NoTracker, Paths, RunConfig, Tracking
+from hldm.config.search import Search
 from hldm.errors import UserError
 from hldm.paths import CHECKOUT
 
@@ -191,3 +192,14 @@ def test_equal_sections_are_one_object() -> None:
 def test_a_section_that_holds_a_mapping_stays_its_own() -> None:
     config = compose([]).model_copy(update={"autoencoder": Published.model_construct(architecture={"a": 4})})
     assert Shared()(config).autoencoder is config.autoencoder
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [(Hierarchy, "tries"), (Hierarchy, "base_points"), (Hierarchy, "draws"), (Metrics, "likelihood_steps"),
+     (Search, "trials"), (Search, "at_once"), (Hardware, "readers")],
+)  # fmt: skip
+def test_what_would_never_end_is_refused(section: type[Section], name: str) -> None:
+    assert section.model_validate({name: 100})
+    with pytest.raises(ValidationError):
+        section.model_validate({name: 10**6})
