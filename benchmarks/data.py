@@ -108,13 +108,12 @@ def stacked(rows: list[tuple[Tensor, object]]) -> Tensor:
 
 def rates(ways: dict[str, Callable[[int], None]], total: int, repeats: int) -> dict[str, list[float]]:
     """Way → images per second of `KINDS`: the least of the repeats, of what a quarter of the images takes less."""
-    counts = total // 4, total
-    least = {(name, count): [math.inf] * len(KINDS) for name in ways for count in counts}
+    few = total // 4
+    least = {(name, count): [math.inf] * len(KINDS) for name in ways for count in (few, total)}
     for _ in range(repeats):
         for name, count in least:
             found = spent(partial(ways[name], count))
             least[name, count] = list(map(min, least[name, count], found))
-    few = counts[0]
     return {
         name: [(total - few) / (more - less) for less, more in zip(least[name, few], least[name, total], strict=True)]
         for name in ways

@@ -235,21 +235,24 @@ UserPath = Annotated[Word, AfterValidator(absolute)]
 """A file or folder of the user, relative to where the command was typed."""
 
 Count = Annotated[Whole, Ge(1)]
-Repeats = Annotated[Whole, Ge(1), Le(100_000)]
-"""How often something is done anew: far above what anybody asks for, far below what never ends."""
+MOST_REPEATS = 100_000
+"""Far above what anybody asks for, far below what never ends."""
+
+Repeats = Annotated[Whole, Ge(1), Le(MOST_REPEATS)]
+"""How often something is done anew."""
 
 MOST_READERS = 1024
 
 
-def _auto(value: object) -> object:
+def auto_or_whole(value: object) -> object:
     return value if value == "auto" else whole(value)
 
 
-Auto = Annotated[Literal["auto"] | Count, BeforeValidator(_auto), Words("auto or a whole number ≥ 1")]
+Auto = Annotated[Literal["auto"] | Count, BeforeValidator(auto_or_whole), Words("auto or a whole number ≥ 1")]
 NotNegativeWhole = Annotated[Whole, Ge(0)]
 Readers = Annotated[
     Literal["auto"] | Annotated[Whole, Ge(0), Le(MOST_READERS)],
-    BeforeValidator(_auto),
+    BeforeValidator(auto_or_whole),
     Words(f"auto or a whole number from 0 to {MOST_READERS}"),
 ]
 Positive = Annotated[Number, Gt(0)]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from hldm.config.base import (
+    MOST_REPEATS,
     Count,
     Guidance,
     NotNegativeWhole,
@@ -20,7 +21,7 @@ from hldm.config.base import (
     Whole,
     Word,
     Words,
-    whole,
+    auto_or_whole,
 )
 from hldm.files import content_digest
 
@@ -145,7 +146,7 @@ class Hierarchy(Section):
         default=5, description="draws of such latents; 10 of 1,500 points are published", examples=[5]
     )
     base_points: Repeats = Field(default=1, description="base points that one δ is the mean over", examples=[5])
-    draws: Annotated[Whole, Ge(0), Le(100_000)] = Field(
+    draws: Annotated[Whole, Ge(0), Le(MOST_REPEATS)] = Field(
         default=0,
         description="draws of each null for tests of hierarchy, whose p is at least 1/(draws + 1); 0: no tests",
         examples=[99],
@@ -166,10 +167,6 @@ class Hierarchy(Section):
 def _several(value: Any) -> Any:
     """One extractor is a list of one."""
     return [value] if isinstance(value, str) else value
-
-
-def _auto(value: Any) -> Any:
-    return value if value == "auto" else whole(value)
 
 
 def _not_one(value: Any) -> Any:
@@ -242,7 +239,7 @@ class Metrics(Section):
     others: tuple[Metric, ...] = Field(default=(), description="metrics of your own, see docs/extending.md")
     likelihood_images: Annotated[
         Literal["auto"] | NotNegativeWhole,
-        BeforeValidator(_auto),
+        BeforeValidator(auto_or_whole),
         AfterValidator(_not_one),
         Words("auto, 0 for none, or a whole number ≥ 2, as it comes with its standard error"),
     ] = Field(
