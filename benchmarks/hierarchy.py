@@ -28,6 +28,7 @@ from torch import Generator, Tensor
 from hldm.data.trees import complete_tree, depths
 from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall
 from hldm.metrics import latent_hierarchy, level_metrics, node_metrics, signal_and_noise, tree_test
+from hldm.metrics.distances import around
 
 SPACES: dict[str, tuple[Manifold, tuple[int, ...]]] = {
     "R²": (Euclidean(2), ()),
@@ -38,6 +39,7 @@ SPACES: dict[str, tuple[Manifold, tuple[int, ...]]] = {
     "R²⁵⁶": (Euclidean(256), ()),
     "(H⁴)¹⁶": (PoincareBall(4, FixedCurvature(1.0)), (4, 4)),
 }
+PLANES = ("R²", "H²")
 Case = Callable[[Manifold, tuple[int, ...], int, Generator], Tensor]
 
 
@@ -100,6 +102,41 @@ def tree(
     return manifold.add_normal(seen[own], noise * normal(generator, n, *v.shape[1:]), dim=1)
 
 
+def laid_out(
+    manifold: Manifold,
+    positions: tuple[int, ...],
+    n: int,
+    generator: Generator,
+    depth: int = 5,
+    edge: float = 1.0,
+    shrink: float = 1.0,
+) -> Tensor:
+    """A binary tree drawn in the plane, flat or hyperbolic: edges of a node at equal angles (Sarkar 2011), both .2 off.
+
+    Edges are `edge` long below the root and `shrink` times as long at each level; latents a tenth of the last about all
+    nodes.
+    """
+    assert (manifold.channels, positions) == (2, ()), "a drawing has two dimensions"
+    parents = complete_tree(depth, 2)
+    below = depths(parents)
+    v = torch.zeros(len(parents), 2, dtype=torch.float64)
+    turn = 2 * math.pi * torch.rand(1, generator=generator, dtype=torch.float64)
+    for level in range(1, depth + 1):
+        nodes = torch.nonzero(below == level)[:, 0]
+        above = parents[nodes]
+        if level == 1:
+            angle = turn + math.pi * torch.arange(2)
+        else:
+            back = around(manifold, v[parents[above]].unsqueeze(2), v[above].unsqueeze(2))[:, :, 0]
+            angle = torch.atan2(back[:, 1], back[:, 0]) + 2 * math.pi / 3 * (1 + torch.arange(len(nodes)) % 2)
+        angle = angle + 0.2 * normal(generator, len(nodes))
+        length = edge * shrink ** (level - 1) * (0.2 * normal(generator, len(nodes))).exp()
+        step = length.unsqueeze(1) * torch.stack([angle.cos(), angle.sin()], dim=1)
+        v[nodes] = manifold.add_normal(v[above], step, dim=1)
+    own = torch.randint(len(v), (n,), generator=generator)
+    return manifold.add_normal(v[own], 0.1 * edge * shrink ** (depth - 1) * normal(generator, n, 2), dim=1)
+
+
 def half_circle(manifold: Manifold, positions: tuple[int, ...], n: int, generator: Generator) -> Tensor:
     """Half a circle of radius 2 in the first two coordinates, and .05 about it."""
     v = 0.05 * normal(generator, n, manifold.channels * math.prod(positions))
@@ -132,10 +169,17 @@ WITH: dict[str, Case] = {
     "tree, ternary, depth 3, steps × .4": partial(tree, depth=3, children=3, shrink=0.4, noise=0.1),
     "tree, ternary, depth 3, steps × .2": partial(tree, depth=3, children=3, shrink=0.2, noise=0.02),
 }
+LAID_OUT: dict[str, Case] = {
+    "drawn in the plane, edges 2": partial(laid_out, edge=2.0),
+    "drawn in the plane, edges 1": laid_out,
+    "drawn in the plane, edges 1, × .5": partial(laid_out, shrink=0.5),
+    "drawn in the plane, edges 1, × .4": partial(laid_out, shrink=0.4),
+}
 OUTSIDE: dict[str, Case] = {"half a circle": half_circle, "a sphere": sphere}
 GROUPS = {
     "no tree: at most .05": WITHOUT,
     "a tree: at least .80": WITH,
+    "a tree that is drawn, binary, depth 5: at least .80": LAID_OUT,
     "neither a tree nor in the null hypothesis": OUTSIDE,
 }
 Done = dict[tuple[str, str], dict[int, tuple[float, float]]]
@@ -159,7 +203,8 @@ def level_and_power(trials: int, n: int, draws: int, only: str, spaces: list[str
             for name, case in cases.items():
                 for space, (manifold, positions) in SPACES.items():
                     of_cell = done.setdefault((name, space), {})
-                    if only not in name or space not in spaces or trial in of_cell:
+                    drawable = cases is not LAID_OUT or space in PLANES
+                    if only not in name or space not in spaces or trial in of_cell or not drawable:
                         continue
                     v = case(manifold, positions, n, Generator().manual_seed(1000 + trial))
                     found = tree_test(manifold, v, points=n, draws=draws, seed=trial, until=0.05)

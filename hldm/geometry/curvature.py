@@ -12,8 +12,8 @@ from hldm.geometry.shapes import Number, Scalar
 USUAL_CURVATURE = (1e-6, 1e4)
 """c at which float32 is no trouble by itself for latents of the usual size, with room on both sides."""
 
-STILL = 0.05
-"""How far log c may move in the last fifth of a training that has settled: 5 % of c."""
+STILL = 0.1
+"""How far log c may move in the last two fifths of a training that has settled: 10 % of c."""
 
 
 class Curvature(nn.Module, ABC):
@@ -75,11 +75,12 @@ class LearnableCurvature(Curvature):
         learning_rate: the peak learning rate of raw, without weight decay; None: both as of any other weight.
 
     The start value travels with the state dict (as float64), so a checkpoint restores c even into a module that was
-    built with another start value. So does where c stood when the last fifth of its training began.
+    built with another start value. So does where c stood when the last two fifths of its training began.
 
     Attributes:
-        late: raw when the last fifth of its training began, and how far its learning rates could carry it from there;
-            None before that.
+        late: raw when the last two fifths of its training began, and how far its learning rates could carry it from
+            there; None before that.
+        is_last: whether it is as the last step of its training left it.
     """
 
     def __init__(self, value: float, learning_rate: float | None = None) -> None:
@@ -91,6 +92,7 @@ class LearnableCurvature(Curvature):
         self.value = float(value)
         self.learning_rate = learning_rate
         self.late: tuple[float, float] | None = None
+        self.is_last = False
         self.raw = nn.Parameter(torch.zeros(()))
 
     @property
@@ -100,19 +102,20 @@ class LearnableCurvature(Curvature):
     def rescaled(self, s: Scalar) -> "RescaledCurvature":
         return RescaledCurvature(self, s)
 
-    def begin_last_fifth(self, farthest: float) -> None:
+    def begin_late(self, farthest: float) -> None:
         """Remember where c is; from here its learning rates could carry log c `farthest`, their sum."""
-        self.late = (float(self.raw.detach()), farthest)
+        self.late, self.is_last = (float(self.raw.detach()), farthest), False
 
     @property
     def has_settled(self) -> bool | None:
         """Whether training found a c, rather than ended on the way; None where no training has said.
 
-        In its last fifth log c moved by at most `STILL`, and by at most a quarter of what its learning rates allowed:
-        a rate that cannot move it proves nothing. And c is within `USUAL_CURVATURE`, not at an end of the number format
-        or of what can be told from flat.
+        In its last two fifths log c moved by at most `STILL`, and by at most a quarter of what its learning rates
+        allowed: a rate that cannot move it proves nothing, and the very last steps are short whatever the data say. And
+        c is within `USUAL_CURVATURE`, not at an end of the number format or of what can be told from flat. Weights of
+        an earlier step (`training.keep=best`) say nothing of how c went on.
         """
-        if self.late is None:
+        if self.late is None or not self.is_last or self.late[1] == 0:
             return None
         before, farthest = self.late
         low, high = USUAL_CURVATURE
@@ -120,11 +123,13 @@ class LearnableCurvature(Curvature):
         return moved <= min(STILL, farthest / 4) and low <= float(self().detach()) <= high
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.value if self.late is None else [self.value, *self.late], dtype=torch.float64)
+        late = () if self.late is None else (*self.late, float(self.is_last))
+        return torch.tensor([self.value, *late] if late else self.value, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         self.value, *late = state.reshape(-1).tolist()
         self.late = (late[0], late[1]) if late else None
+        self.is_last = late[2:] == [1.0]
 
     def extra_repr(self) -> str:
         return f"start={self.value:g}"

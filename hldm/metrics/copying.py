@@ -22,6 +22,8 @@ LEAST_IN_CELL = 20
 """A cell with fewer samples or test images is left out: τ of Meehan et al. (2020), Definition 2."""
 QUANTILE = 0.05
 """Of test images' distances: what is nearer than that is called close."""
+COPY = 1e-3
+"""Of the largest of them: so near is always close."""
 
 
 class Memorisation(NamedTuple):
@@ -80,10 +82,10 @@ def pixel_memorisation(samples: Tensor, test: Tensor, training: Iterable[Tensor]
 
 def closeness(samples: Tensor, test: Tensor) -> dict[str, float]:
     """memorisation_share and memorisation_ratio of distances (N,) and (T,) to the nearest training image."""
-    close = torch.quantile(test.double(), QUANTILE)
+    # test images may be copies of training images themselves: then what is close is a copy, but for rounding
+    close = torch.maximum(torch.quantile(test.double(), QUANTILE), COPY * test.double().max())
     return {
         "memorisation_share": (samples.double() < close).double().mean().item(),
-        # test images may be copies of training images themselves
         "memorisation_ratio": float(samples.double().median() / test.double().median().clamp_min(1e-12)),
     }
 

@@ -172,7 +172,7 @@ def summarised(log_p: Tensor, grid: list[float], clusters: Tensor, seed: int) ->
     found = np.array([peak(resampled, grid) for resampled in means])
     low, high = np.quantile(found, [0.025, 0.975])
     at = int(mean.argmax())
-    identified = mean[at] > ERRORS * error[at] and low > 0 and best < grid[-1]
+    identified = mean[at] > ERRORS * error[at] and low > 0 and grid[0] < best < grid[-1]
     return Profile(
         curvatures=grid,
         gain=mean.tolist(),

@@ -106,17 +106,21 @@ def _curve_terms(run: Finished, setting: str) -> Terms | None:
 
 
 def at_the_end(one: Curve) -> str | None:
-    """A sentence where runs chose the largest guidance that was tried, beyond which a better one may lie."""
+    """A sentence where runs chose an end of the scales that were tried, beyond which a better one may lie.
+
+    Guidance 1 is none, and no such end.
+    """
     values = [point.value for point in one.points]
     if one.setting != "guidance" or len(values) < 2:
         return None
-    seeds = sorted({seed for chosen in one.best.values() for seed, value in chosen.items() if value == values[-1]})
-    if not seeds:
-        return None
-    return (
-        f"{one.cell}: {seeds_in_words(seeds)} chose guidance {values[-1]}, the last that was tried, and a "
-        "better one may lie beyond it: metrics.guidance_scales=[…] with more."
-    )
+    for end, which in ((values[-1], "last"), (values[0], "first")):
+        seeds = sorted({seed for chosen in one.best.values() for seed, value in chosen.items() if value == end})
+        if seeds and end != 1:
+            return (
+                f"{one.cell}: {seeds_in_words(seeds)} chose guidance {end}, the {which} that was tried, and a "
+                "better one may lie beyond it: metrics.guidance_scales=[…] with more."
+            )
+    return None
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:

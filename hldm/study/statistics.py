@@ -39,6 +39,7 @@ class Interval:
         n: how many values.
         sd: their standard deviation, with n − 1 in the denominator; None for a single value.
         error, freedom: the standard error of the mean and its degrees of freedom; sd/√n and n − 1 but for `with_error`.
+        alone: of `with_error`, the interval without that error.
     """
 
     mean: float
@@ -47,6 +48,7 @@ class Interval:
     sd: float | None = None
     error: float | None = None
     freedom: float = 0.0
+    alone: "Interval | None" = None
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Interval | None":
@@ -76,12 +78,17 @@ class Interval:
         That is so for one value, and for values that are all equal: shares of n images have few values, and two seeds
         agree in a difference of them in several per cent of cases where there is no effect.
         """
-        return 2 * float(stdtr(self.freedom, -abs(self.mean) / self.error)) if self.error else None
+        if not self.error:
+            return None
+        p = 2 * float(stdtr(self.freedom, -abs(self.mean) / self.error))
+        return max(p, self.alone.p or 0.0) if self.alone else p
 
     def with_error(self, shared: float, freedom: int) -> "Interval":
         """The interval that also holds an error which all of its values share.
 
-        The squares of both errors add up, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
+        The squares of both errors add up, with the degrees of freedom of Welch (1947) and Satterthwaite (1946). These
+        take the spread of a few values for the truth: where it is small by luck, the other error with its many degrees
+        of freedom decides, and p falls as an error is added. So margins and p are never less than without it.
 
         Args:
             shared: its standard error, and `freedom`, the degrees of freedom that this has.
@@ -91,11 +98,15 @@ class Interval:
         own, other = self.error**2, shared**2
         joint = (own + other) ** 2 / (own**2 / self.freedom + other**2 / freedom)
         error = math.sqrt(own + other)
-        return replace(self, margin=quantile(joint, LEVEL) * error, error=error, freedom=joint)
+        margin = max(quantile(joint, LEVEL) * error, self.margin or 0.0)
+        return replace(self, margin=margin, error=error, freedom=joint, alone=self)
 
     def simultaneous(self, comparisons: int) -> float | None:
         """The margin with which as many intervals hold all at once with 95 %, by Bonferroni."""
-        return None if self.error is None else quantile(self.freedom, 1 - (1 - LEVEL) / comparisons) * self.error
+        if self.error is None:
+            return None
+        margin = quantile(self.freedom, 1 - (1 - LEVEL) / comparisons) * self.error
+        return max(margin, self.alone.simultaneous(comparisons) or 0.0) if self.alone else margin
 
     def text(self, digits: int = 2) -> str:
         """A signed mean with its margin, as "+0.30 ± 0.12"; a dash where the margin is not known."""

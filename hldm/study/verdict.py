@@ -7,6 +7,9 @@ from hldm.study.comparison import ERROR, Comparison, Difference
 from hldm.study.curves import seeds_in_words
 from hldm.study.measures import CURVES, PLACES, Figure
 
+BOUNDED_BY_REAL = ("label_accuracy", "precision", "inception_score")
+"""More is better up to what real images have, and beyond it a sign of samples that are clearer or more alike."""
+
 ONE_SEED = (
     "A difference of single runs has no error, so one seed shows nothing about the settings: seed=0,1,2,3,4 would."
 )
@@ -34,10 +37,13 @@ def is_shown(difference: Difference) -> bool:
 
 
 def direction(one: Figure, difference: Difference) -> str:
-    """better or worse; higher or lower where neither is, as for label accuracy above that of real images."""
+    """better or worse; higher or lower where neither is.
+
+    That is so beyond real images: of two label accuracies about that of real images, the farther one is no better.
+    """
     is_higher = difference.interval.mean > 0
-    real, low = difference.real, min(difference.baseline_mean, difference.baseline_mean + difference.interval.mean)
-    is_beyond_real = one.metric == "label_accuracy" and real is not None and low >= real
+    middle = difference.baseline_mean + difference.interval.mean / 2
+    is_beyond_real = one.metric in BOUNDED_BY_REAL and difference.real is not None and middle >= difference.real
     if not one.measure.better or is_beyond_real:
         return "higher" if is_higher else "lower"
     return "better" if is_higher == (one.measure.better == "higher") else "worse"
@@ -71,8 +77,8 @@ def sentence(one: Figure, difference: Difference, seeds: int) -> str:
             f"paired by {images.images} images the standard error within a seed is {min(errors):.2g} to "
             f"{max(errors):.2g}, and {images.common:.2g} of the mean from the choice of images, which ± and p hold"
         )
-    if difference.real is not None and one.metric == "label_accuracy":
-        parts.append(f"real images have {difference.real * scale:.1f}")
+    if difference.real is not None and one.metric in BOUNDED_BY_REAL:
+        parts.append(f"real images have {difference.real * scale:.{max(1, one.measure.digits)}f}")
     return "; ".join([text, *parts]) + "."
 
 

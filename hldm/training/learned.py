@@ -34,7 +34,7 @@ class LearnedCurvatures:
         """c, for the log: "curvature", and "curvature_1" for a second one."""
         return {f"curvature_{i}" if i else "curvature": float(c().detach()) for i, c in enumerate(self.of(self.model))}
 
-    def begin_last_fifth(self, peak: float, shares: float, *models: nn.Module) -> None:
+    def begin_late(self, peak: float, shares: float, *models: nn.Module) -> None:
         """Let each c note where it is, and how far it can go in what is left of the training.
 
         Args:
@@ -43,7 +43,12 @@ class LearnedCurvatures:
             models: the model, and its average where there is one.
         """
         for c in (c for model in models for c in self.of(model)):
-            c.begin_last_fifth(shares * (c.learning_rate or peak))
+            c.begin_late(shares * (c.learning_rate or peak))
+
+    def end(self, *models: nn.Module) -> None:
+        """Let each c note that it is as training left it."""
+        for c in (c for model in models for c in self.of(model)):
+            c.is_last = True
 
 
 def settling(manifold: Manifold) -> dict[str, float]:
@@ -60,7 +65,7 @@ def settling(manifold: Manifold) -> dict[str, float]:
 
 
 def settled(name: str, c: LearnableCurvature) -> dict[str, float]:
-    """Where c started and whether it has settled, as results.json has it; a c that no training knows has no second."""
+    """Where c started and whether it has settled, as results.json has it; no second where `has_settled` is None."""
     figures = {f"{name}_start": c.value}
     if (has_settled := c.has_settled) is not None:
         figures[f"{name}_settled"] = float(has_settled)

@@ -144,8 +144,10 @@ def train(
             watch.loss(step, terms["loss"])
 
             done = step + 1
-            if done == steps - steps // 5:
-                learned.begin_last_fifth(optimizer.peak, sum(map(share, range(done, steps))), *kept)
+            if done == steps - 2 * steps // 5:
+                learned.begin_late(optimizer.peak, sum(map(share, range(done, steps))), *kept)
+            if done == steps:
+                learned.end(*kept)
             looked = None
             if look is not None and (done % look_every == 0 or done == steps):
                 with _as_used(stage.model, ema):

@@ -34,6 +34,11 @@ def test_fresh_samples_copies_and_samples_beside_the_data() -> None:
     assert few.metrics["memorisation_share"] == pytest.approx(0.145, abs=0.03)
     assert few.metrics["memorisation_ratio"] > 0.8
 
+    # copies are found where a tenth of the test images are copies themselves
+    repeated = torch.cat([training[:80], test[80:]])
+    assert memorisation(training[:800], repeated, training).metrics["memorisation_share"] == 1
+    assert memorisation(gaussian(800, 2), repeated, training).metrics["memorisation_share"] == 0
+
     far = memorisation(3 * gaussian(800, 5), test, training)
     assert far.metrics["memorisation_share"] < 0.01
     assert far.metrics["memorisation_ct"] > 3

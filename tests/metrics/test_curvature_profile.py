@@ -81,6 +81,16 @@ def test_flat_gaussians_tell_none(kind):
     assert not profile.is_identified
 
 
+def test_a_likelihood_that_falls_from_the_first_c_on_tells_no_c():
+    grid = [0.1, 0.3, 1.0, 3.0]
+    gain = torch.tensor([0.0, 4.0, 3.0, 2.0, 1.0]).unsqueeze(1) + 0.1 * randn(5, 200)
+    profile = summarised(gain, grid, torch.arange(200), seed=0)
+    assert profile.best == grid[0]
+    assert not profile.is_identified
+    inside = summarised(gain[[0, 2, 1, 3, 4]], grid, torch.arange(200), seed=0)
+    assert inside.is_identified
+
+
 def test_flat_gaussians_are_taken_for_curved_ones_at_most_as_often_as_two_errors_allow():
     """One side of a normal law: 2.3 of 100."""
     found = [better([randn(200, 1, 3, seed=seed)]).is_identified for seed in range(10)]

@@ -86,6 +86,23 @@ def test_an_error_that_all_seeds_share_is_in_the_interval() -> None:
     assert Interval(1.0, None).with_error(0.5, 199) == Interval(1.0, None)
 
 
+def test_an_error_that_is_added_makes_nothing_surer() -> None:
+    """A small spread of three seeds is luck: p < 10⁻⁶ with the error of images must not follow from .006 without."""
+    seeds = Interval.of([-2.498, -3.154, -3.219])
+    assert seeds is not None
+    both = seeds.with_error(0.363, 199)
+    assert seeds.p == pytest.approx(0.006, abs=5e-4)
+    assert both.p == seeds.p
+    assert (both.error or 0) > (seeds.error or 0)
+    assert (both.margin or 0) >= (seeds.margin or 0)
+    assert (both.simultaneous(14) or 0) >= (seeds.simultaneous(14) or 0)
+    # at the strictest of Holm's steps: three seeds, an error of images of twice their standard error
+    generator, level = np.random.default_rng(0), 0.05 / 14
+    values = generator.normal(0, 1, (20_000, 3)) + generator.normal(0, 2 / math.sqrt(3), (20_000, 1))
+    held = [Interval.of(row).with_error(2 / math.sqrt(3), 199).p or 1 for row in values.tolist()]
+    assert np.mean(np.array(held) < level) < 1.3 * level
+
+
 def test_intervals_cover_and_the_excluded_effect_is_excluded() -> None:
     """Of 4,000 comparisons over 5 seeds, 95 % cover the truth; an effect is excluded wrongly in 5 % at most."""
     draws = np.random.default_rng(0).normal(0.3, 1.0, (4000, 5))

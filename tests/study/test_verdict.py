@@ -94,7 +94,17 @@ def test_more_than_real_images_is_not_better() -> None:
     flat, ball = {"label_accuracy": [0.992, 0.993, 0.992]}, {"label_accuracy": [0.996, 0.997, 0.997]}
     _, sentence = words(flat, ball, floor_label_accuracy=0.991)
     assert sentence == "label accuracy, %: +0.43 ± 0.14, higher (p .0059 by Holm over 1); real images have 99.1."
+    # about real images: the one that is farther from them is not better, the one that is nearer is
+    assert ", higher (" in words(flat, ball, floor_label_accuracy=0.994)[1]
     assert ", better (" in words(flat, ball, floor_label_accuracy=0.995)[1]
+
+
+def test_precision_beyond_real_images_is_no_merit() -> None:
+    flat, ball = {"precision": [0.892, 0.893, 0.892]}, {"precision": [0.875, 0.876, 0.876]}
+    _, sentence = words(flat, ball, floor_precision=0.868)
+    assert ", lower (" in sentence
+    assert "real images have 0.868" in sentence
+    assert ", worse (" in words(flat, ball, floor_precision=0.9)[1]
 
 
 def test_what_a_shared_first_stage_gives_is_not_a_finding() -> None:
@@ -167,6 +177,10 @@ def test_choices_that_may_not_be_the_best_are_cautions() -> None:
     end, worse = compare([Cell({"geometry": "euclidean"}, FLAT, {0: run})]).cautions
     assert end.startswith("euclidean: seed 0 chose guidance 1.5, the last that was tried")
     assert worse.startswith("euclidean: FID, best guidance, is 0.97 on test images, and 0.82 with no guidance")
+    above = curve | {"points": [{"value": 1.25}, {"value": 1.5}], "best": 1.25}
+    run = Finished.of({"metrics": {"fid_best": 0.97}, "provenance": PROVENANCE, "curves": {"guidance": above}})
+    [end] = compare([Cell({"geometry": "euclidean"}, FLAT, {0: run})]).cautions
+    assert end.startswith("euclidean: seed 0 chose guidance 1.25, the first that was tried")
 
 
 def test_seeds_that_a_figure_lacks_are_counted() -> None:

@@ -103,6 +103,26 @@ def test_with_the_rate_of_all_weights_it_cannot_and_says_so(tmp_path, factor):
     assert c.has_settled is False
 
 
+class Downwards(Stage):
+    """A loss that every smaller c lowers: there is none to be found."""
+
+    name = "first_stage"
+
+    def __init__(self):
+        self.ball = PoincareBall(2, LearnableCurvature(1.0, RATE))
+        self.model = nn.ModuleList([nn.Linear(2, 2), self.ball])
+
+    def loss(self, step):
+        x = torch.randn(BATCH, 2, generator=stream(0, "data", step))
+        return {"loss": (self.model[0](x) - x).square().mean() + self.ball.curvature()}
+
+
+def test_a_c_that_only_the_schedule_brings_to_rest_has_not_settled(tmp_path):
+    c, path = trained(Downwards(), tmp_path)
+    assert abs(math.log(path[-1] / path[-len(path) // 5])) < 0.1  # at rest
+    assert c.has_settled is False
+
+
 def test_the_default_rate_carries_it_a_factor_of_ten_in_a_fifth_of_the_first_stage():
     """It was chosen for first stages of 250 steps: one factor in a fifth of them, four before the end."""
     steps = CONFIG.training.first_stage.steps
@@ -144,14 +164,17 @@ def test_without_a_rate_of_its_own_it_is_a_weight_like_any_other():
         (0.003, 0.01, 1.0, False),  # still, but it could hardly have moved
         (0.0, 0.2, 1e-7, False),  # at an end of what float32 bears
         (0.0, 0.2, 1e5, False),
+        (0.0, 0.0, 1.0, None),  # too few steps to move in
     ],
 )
 def test_the_rule_of_having_settled(moved, farthest, value, expected):
     c = LearnableCurvature(value)
     assert c.has_settled is None
-    c.begin_last_fifth(farthest)
+    c.begin_late(farthest)
     with torch.no_grad():
         c.raw += moved
+    assert c.has_settled is None  # training goes on
+    c.is_last = True
     assert c.has_settled is expected
     copy = LearnableCurvature(2.0)
     copy.load_state_dict(c.state_dict())
@@ -170,7 +193,8 @@ def test_results_say_where_it_started_and_whether_it_has_settled():
     c = LearnableCurvature(0.3)
     hybrid = ProductManifold([Euclidean(2), PoincareBall(2, c)])
     assert settling(hybrid) == {"curvature_1_start": 0.3}
-    c.begin_last_fifth(1.0)
+    c.begin_late(1.0)
+    c.is_last = True
     assert settling(hybrid) == {"curvature_1_start": 0.3, "curvature_1_settled": 1.0}
     assert settling(ProductManifold([Euclidean(2), PoincareBall(2, FixedCurvature(1.0))])) == {}
 
@@ -181,7 +205,7 @@ def test_a_curvature_that_an_earlier_stage_learned_is_left_alone():
     learned = LearnedCurvatures(model)
     assert learned.figures() == {"curvature": pytest.approx(0.3)}
     assert list(learned.rates.values()) == [0.1]
-    learned.begin_last_fifth(1e-3, 10.0, model)
+    learned.begin_late(1e-3, 10.0, model)
     assert model["own"].late == (0.0, 1.0)
     assert model["shared"].late is None
 

@@ -149,7 +149,7 @@ class Curved(Regression):
 @pytest.mark.parametrize("stop_at", [5, 9, 17, 18])
 @pytest.mark.parametrize("ema_decay", [None, 0.9])
 def test_a_curvature_with_a_rate_of_its_own_goes_on_bit_for_bit(tmp_path, stop_at, ema_decay):
-    """With its path and with what says whether it has settled, which is noted after step 16 of 20."""
+    """With its path and with what says whether it has settled, which is noted after step 12 of 20."""
 
     straight_log, log = [], []
     straight = run(Curved(), tmp_path / "a.pt", ema_decay, logged=straight_log)
@@ -157,6 +157,7 @@ def test_a_curvature_with_a_rate_of_its_own_goes_on_bit_for_bit(tmp_path, stop_a
         run(Curved(stop_at), tmp_path / "b.pt", ema_decay, logged=log)
     resumed = run(Curved(), tmp_path / "b.pt", ema_decay, logged=log)
     assert straight[1].late is not None
+    assert straight[1].is_last
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     path = {step: figures["curvature"] for step, figures in log}
