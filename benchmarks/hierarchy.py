@@ -70,11 +70,13 @@ def heavy_tailed(
     return v.view(n, manifold.channels, *positions)
 
 
-def clusters(manifold: Manifold, positions: tuple[int, ...], n: int, generator: Generator, count: int = 10) -> Tensor:
-    """Centres drawn from a Gaussian, and latents .3 about them."""
+def clusters(
+    manifold: Manifold, positions: tuple[int, ...], n: int, generator: Generator, count: int = 10, width: float = 0.3
+) -> Tensor:
+    """Centres drawn from a Gaussian, and latents `width` about them."""
     centres = normal(generator, count, manifold.channels, *positions)
     own = torch.randint(count, (n,), generator=generator)
-    return manifold.add_normal(centres[own], 0.3 * normal(generator, n, *centres.shape[1:]), dim=1)
+    return manifold.add_normal(centres[own], width * normal(generator, n, *centres.shape[1:]), dim=1)
 
 
 def tree(
@@ -161,6 +163,8 @@ WITHOUT: dict[str, Case] = {
     "4 clusters": partial(clusters, count=4),
     "10 clusters": clusters,
     "30 clusters": partial(clusters, count=30),
+    "40 clusters, twice as wide": partial(clusters, count=40, width=0.6),
+    "100 clusters": partial(clusters, count=100),
 }
 WITH: dict[str, Case] = {
     "tree, binary, depth 5, steps alike": tree,

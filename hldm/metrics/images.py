@@ -9,7 +9,8 @@ Legend: N samples and M real images of C channels and H × W pixels, D features,
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+import torch
+from torch import Generator, Tensor, nn
 
 from hldm.errors import UserError
 from hldm.metrics.classifier import label_accuracy, outputs
@@ -17,8 +18,12 @@ from hldm.metrics.extractors import FeatureExtractor
 from hldm.metrics.neighbours import precision_recall_density_coverage
 from hldm.metrics.references import Reference, Streamed
 
+Classes = tuple[Tensor, Tensor]
+"""int64 (N,) and (M,): the class of each sample and of each real image, where samples show the classes of these."""
+
 KID_SUBSETS = 50
 KID_SUBSET_SIZE = 1000
+KERNEL_IMAGES = 4000
 IS_SPLITS = 10
 
 
@@ -29,6 +34,7 @@ def image_metrics(
     extractor: FeatureExtractor,
     classifier: nn.Module | None,
     *,
+    classes: Classes | None = None,
     batch_size: int = 500,
     seed: int = 0,
     cache: Path | None = None,
@@ -41,6 +47,7 @@ def image_metrics(
         reference: uint8 (M, C, H, W) real images, or a split of them. Hand in the same again: its features are kept.
         extractor: see `hldm.metrics.extractors`.
         classifier: judges the labels; None: nobody does.
+        classes: see `kernel_distance`.
         batch_size: how many images the extractor sees at once. Beside the number of threads, it alone moves last bits.
         seed: seed of KID's random subsets and of the order in which IS splits the samples.
         cache: see `FeatureExtractor.reference`.
@@ -50,14 +57,15 @@ def image_metrics(
         label_accuracy: share of samples that are classified as their label; only with labels and a classifier.
     """
     features, logits = outputs(extractor, samples, batch_size)
-    metrics = feature_metrics(features, logits, extractor.reference(reference, batch_size, cache), seed=seed)
+    expected = extractor.reference(reference, batch_size, cache)
+    metrics = feature_metrics(features, logits, expected, classes=classes, seed=seed)
     if labels is not None and classifier is not None:
         metrics["label_accuracy"] = label_accuracy(classifier, samples, labels, batch_size)
     return metrics
 
 
 def feature_metrics(
-    features: Tensor, logits: Tensor | None, reference: Reference, *, seed: int = 0
+    features: Tensor, logits: Tensor | None, reference: Reference, *, classes: Classes | None = None, seed: int = 0
 ) -> dict[str, float]:
     """The metrics that need no more of the samples than their features.
 
@@ -65,6 +73,7 @@ def feature_metrics(
         features: float64 (N, D), N ≥ 10.
         logits: float64 (N, K), or None; without any there is no inception score.
         reference: of real images, M ≥ 10, by the same extractor.
+        classes: see `kernel_distance`.
         seed: see `image_metrics`.
 
     Returns:
@@ -79,7 +88,8 @@ def feature_metrics(
             f"FID, KID and IS need at least {IS_SPLITS} samples and reference images, not {len(features)} and "
             f"{len(real)}. Set metrics.samples to {IS_SPLITS} or more; 5000 is the default."
         )
-    metrics = {"fid": frechet_distance(features, reference), **kernel_distance(features, real, seed=seed)}
+    metrics = {"fid": frechet_distance(features, reference)}
+    metrics |= kernel_distance(features, real, classes=classes, seed=seed)
     metrics |= precision_recall_density_coverage(features, real, reference.radii)
     if logits is not None and logits.shape[1]:
         # late: torch-fidelity takes seconds to import. Its functions of features are used directly, so that the
@@ -102,8 +112,14 @@ def frechet_distance(features: Tensor, reference: Tensor | Reference) -> float:
     )
 
 
-def kernel_distance(features: Tensor, real: Tensor, *, seed: int = 0) -> dict[str, float]:
+def kernel_distance(
+    features: Tensor, real: Tensor, *, classes: Classes | None = None, seed: int = 0
+) -> dict[str, float]:
     """KID of features (N, D) against those of real images (M, D), both float64.
+
+    Args:
+        classes: of samples that show each class as often as the real images do, and of these. KID then counts pairs of
+            one class as often as independent draws would have them; without it, it is too small by `lacking_pairs`.
 
     Returns:
         kid, kid_subset_sd: unbiased squared MMD with the cubic kernel (Bińkowski et al. 2018), its mean and standard
@@ -116,7 +132,35 @@ def kernel_distance(features: Tensor, real: Tensor, *, seed: int = 0) -> dict[st
     kid = kid_features_to_metric(
         features, real, kid_subsets=KID_SUBSETS, kid_subset_size=size, rng_seed=seed, verbose=False
     )
-    return {"kid": kid[KEY_METRIC_KID_MEAN], "kid_subset_sd": kid[KEY_METRIC_KID_STD]}
+    lacking = 0.0 if classes is None else sum(map(lacking_pairs, (features, real), classes))
+    return {"kid": kid[KEY_METRIC_KID_MEAN] + lacking, "kid_subset_sd": kid[KEY_METRIC_KID_STD]}
+
+
+def lacking_pairs(features: Tensor, labels: Tensor) -> float:
+    """By how much the mean kernel of two different images is too small where the number of each class is fixed.
+
+        (Σ_c p_c κ_cc − Σ_cd p_c p_d κ_cd) / (n − 1),   κ_cd the mean kernel of an image of class c and one of class d
+
+    Of n images with n·p_c of class c a pair is of one class with (n p_c − 1)/(n − 1), of n draws with p_c.
+
+    Args:
+        features: float64 (n, D), and labels, int64 (n,). κ are of at most `KERNEL_IMAGES` of them.
+    """
+    n, some = len(features), torch.randperm(len(features), generator=Generator().manual_seed(0))[:KERNEL_IMAGES]
+    x, shown = features[some], torch.unique(labels[some], return_inverse=True)[1]
+    kernel = (x @ x.T / x.shape[1] + 1) ** 3
+    one_hot = torch.nn.functional.one_hot(shown).to(kernel)
+    sizes, sums = one_hot.sum(0), one_hot.T @ kernel @ one_hot
+    own = sums.diagonal() - one_hot.T @ kernel.diagonal()
+    pairs = sizes * (sizes - 1)
+    several = pairs > 0
+    if len(sizes) < 2 or not several.any():
+        return 0.0
+    within = torch.where(several, own / pairs.clamp(min=1), own.sum() / pairs.sum())  # of one image: as of the others
+    across = sums / torch.outer(sizes, sizes)
+    across.diagonal().copy_(within)
+    p = sizes / sizes.sum()
+    return float((p @ within - p @ across @ p) / (n - 1))
 
 
 def class_distances(
@@ -158,6 +202,7 @@ def real_floor(
     reference: Tensor | Streamed,
     extractor: FeatureExtractor,
     *,
+    classes: Classes | None = None,
     batch_size: int = 500,
     seed: int = 0,
     cache: Path | None = None,
@@ -167,9 +212,12 @@ def real_floor(
     Args:
         real: uint8 (N, C, H, W) training images, of the classes that the samples were asked to show.
         reference: uint8 (M, C, H, W), disjoint from them.
+        classes: see `kernel_distance`.
 
     Returns:
         floor_<name> for every name of `image_metrics` but label_accuracy.
     """
-    metrics = image_metrics(real, None, reference, extractor, None, batch_size=batch_size, seed=seed, cache=cache)
+    metrics = image_metrics(
+        real, None, reference, extractor, None, classes=classes, batch_size=batch_size, seed=seed, cache=cache
+    )
     return {f"floor_{name}": value for name, value in metrics.items()}

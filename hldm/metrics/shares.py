@@ -11,6 +11,8 @@ from hldm.errors import UserError
 
 RULE = "classes as often as in the reference: samples, real images of the floor, rebuilt images"
 """What provenance says of it."""
+KID_RULE = "pairs of one class as often as of independent draws"
+"""And of KID, which such samples make too small otherwise, and made too small in results that do not say it."""
 
 
 def class_counts(labels: Tensor, n: int) -> Tensor:

@@ -21,7 +21,7 @@ from hldm.metrics.distances import around, frechet_means, geometric_median, pair
 
 QUADRUPLES = 10_000
 NEIGHBOURS = (2, 4, 8, 16)
-MOST_CLUSTERS = 64
+COUNTS = 200
 SHAPE_STEPS = 8
 CUTS = 4
 TOLERANCE = 0.05
@@ -181,16 +181,16 @@ def open_quadruples(labels: NDArray[np.int64], generator: np.random.Generator) -
 def silhouette_clusters(dist: NDArray[np.float64]) -> list[tuple[NDArray[np.int64], float]]:
     """The `CUTS` cuts of Ward's tree with the largest mean silhouettes (Rousseeuw (1987)), the best one first.
 
-    Cuts into 2 … n/4 clusters, at most `MOST_CLUSTERS`, whose silhouette is within `TOLERANCE` of the best: two flat
-    clusters that happen to lie close are one to the best cut, and would look nested in it.
+    Cuts into 2 … n/2 clusters, at most `COUNTS` numbers of them in equal ratios, whose silhouette is within `TOLERANCE`
+    of the best: two flat clusters that happen to lie close are one to the best cut, and would look nested in it.
 
     Returns:
         Labels (n,) and the silhouette of each.
     """
     tree = linkage(squareform(dist, checks=False), "ward")
     found = []
-    for count in range(2, min(MOST_CLUSTERS, len(dist) // 4) + 1):
-        labels = fcluster(tree, count, "maxclust").astype(np.int64) - 1
+    for count in np.unique(np.geomspace(2, len(dist) // 2, COUNTS).round()):
+        labels = fcluster(tree, int(count), "maxclust").astype(np.int64) - 1
         found.append((labels, float(silhouettes(dist @ np.eye(labels.max() + 1)[labels], labels).mean())))
     found.sort(key=lambda cut: -cut[1])
     return [cut for cut in found[:CUTS] if cut[1] >= found[0][1] - TOLERANCE]
@@ -249,33 +249,47 @@ def cloud(w: Tensor, generator: Generator, groups: Tensor | None = None) -> Draw
 
 
 def clusters(manifold: Manifold, w: Tensor, labels: Tensor, generator: Generator) -> Draw:
-    """Draws of latents (n, C, P): each cluster a cloud about its centre, the centres a cloud too."""
+    """Draws of latents (n, C, P): each cluster a cloud about its centre, the centres a cloud too.
+
+    Means of a few latents scatter about the centres that these were drawn about, so draws of the centres are made
+    narrower by as much: without it flat clusters would be nearer to each other than their draws are.
+    """
     centres = frechet_means(manifold, w, labels)
     all_of_them = torch.zeros(len(centres), dtype=torch.long)
     middle = frechet_means(manifold, centres, all_of_them)
     centres, w = around(manifold, centres, middle), around(manifold, w, middle)
-    of_centres = clouds_about_means(manifold, centres, all_of_them, generator)
-    of_rest = clouds_about_means(manifold, around(manifold, w, centres[labels]), labels, generator)
-    return lambda: manifold.add_normal(of_centres().view_as(centres)[labels], of_rest().view_as(w), dim=1)
+    of_centres, spread, _ = clouds_about_means(manifold, centres, all_of_them, generator)
+    of_rest, _, scatter = clouds_about_means(manifold, around(manifold, w, centres[labels]), labels, generator)
+    noise = scatter * float((1 / labels.bincount()).mean())
+    narrower = math.sqrt(max(0.0, 1 - noise / spread)) if spread else 1.0
+    return lambda: manifold.add_normal(narrower * of_centres().view_as(centres)[labels], of_rest().view_as(w), dim=1)
 
 
-def clouds_about_means(manifold: Manifold, w: Tensor, groups: Tensor, generator: Generator) -> Draw:
+def clouds_about_means(
+    manifold: Manifold, w: Tensor, groups: Tensor, generator: Generator
+) -> tuple[Draw, float, float]:
     """`cloud` of latents (n, C, P) that are given about the mean of their own group.
 
     Squares of distances to the mean of m latents are 1 − a/m of those to the centre that they were drawn about, so
     draws are made wider; without it draws of small clusters would be tighter than the clusters. a = 1 in flat space and
     1/h in a ball of dimension n, h the mean over latents of (1 + (n − 1) s coth s)/n, s = √c·|w|: this is the Hessian
     of half the squared distance, and where it is steep a mean scatters less.
+
+    Returns:
+        the draw; the mean square of what it draws; and m times the mean square by which the mean of m latents misses
+        the centre: the second over h².
     """
     draw, sizes = cloud(w.flatten(1), generator, groups), groups.bincount()[groups]
-    total = share = 0.0
+    total = share = scatter = 0.0
     for leaf, part in manifold.pieces(w, 1):
         squares = part.unflatten(1, (-1, leaf.ball_dim)).square().sum(2)  # (n, balls, P)
         reach = (leaf.curvatures() * squares).sqrt().clamp(min=1e-6)
         hessian = ((1 + (leaf.ball_dim - 1) * reach / reach.tanh()) / leaf.ball_dim).mean(0)
         total, share = total + float(squares.sum()), share + float((squares.sum(0) / hessian).sum())
+        scatter += float((squares.sum(0) / hessian.square()).sum())
     stretch = (1 - share / max(total, 1e-300) / sizes.double()).clamp(min=0.5).rsqrt().unsqueeze(1)
-    return lambda: draw() * stretch
+    square = float((w.flatten(1) * stretch).square().sum(1).mean())
+    return lambda: draw() * stretch, square, square * scatter / max(total, 1e-300)
 
 
 def ledoit_wolf(x: Tensor) -> Tensor:

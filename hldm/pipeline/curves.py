@@ -17,6 +17,7 @@ from hldm.config.fits_samples import MIN_SAMPLES
 from hldm.config.schema import RunConfig
 from hldm.data import Dataset, Split
 from hldm.metrics import FeatureExtractor, image_metrics, labels_like
+from hldm.metrics.images import Classes
 from hldm.model import LatentDiffusion, LatentModel
 from hldm.pipeline.build import build, references
 
@@ -106,7 +107,8 @@ def draw_curves(
         for value in values:
             setting = Setting.of(config, curve, value)
             if setting not in scored:
-                scored[setting] = _scores(sample(setting, labels), labels, reference, extractors, classifier, config)
+                classes = (labels, dataset.validation.labels) if config.conditioning.takes_labels else None
+                scored[setting] = _scores(sample(setting, labels), classes, reference, extractors, classifier, config)
             points.append({"value": value, **scored[setting]})
         best = {
             f"best{ending}": min(points, key=lambda point: point[f"{DECIDES}{ending}"])["value"]
@@ -119,7 +121,7 @@ def draw_curves(
 
 def _scores(
     samples: Tensor,
-    labels: Tensor,
+    classes: Classes | None,
     reference: Tensor | Split,
     extractors: Mapping[str, FeatureExtractor],
     classifier: nn.Module | None,
@@ -127,13 +129,14 @@ def _scores(
 ) -> dict[str, float]:
     found: dict[str, float] = {}
     for ending, extractor in extractors.items():
-        judged = (labels, classifier) if not ending and config.conditioning.takes_labels else (None, None)
+        judged = (classes[0], classifier) if not ending and classes else (None, None)
         metrics = image_metrics(
             samples,
             judged[0],
             reference,
             extractor,
             judged[1],
+            classes=classes,
             batch_size=config.metrics.sampling_batch_size,
             seed=config.seed,
             cache=references(config),

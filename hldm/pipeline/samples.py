@@ -28,7 +28,7 @@ from hldm.metrics import (
     sample_spread,
     share_spread,
 )
-from hldm.metrics.shares import RULE
+from hldm.metrics.shares import KID_RULE, RULE
 from hldm.model import LatentModel
 from hldm.pipeline.build import build, references
 from hldm.pipeline.copies import copy_metrics
@@ -200,6 +200,7 @@ def evaluate_samples(
         "network_evaluations": model.evaluations,
         "reference": dataset.reference_words,
         "rule": RULE,
+        "kid": KID_RULE,
         "extractors": [
             {"name": section.name, "sha256": extractor.sha256, "accuracy": extractor.accuracy}
             for section, extractor in zip(settings.extractors, extractors.values(), strict=True)
@@ -237,7 +238,8 @@ def scores(
     batch_size, seed = config.metrics.sampling_batch_size, config.seed
     features, logits = ranks.divided(lambda own: outputs(extractor, own, batch_size), samples)
     expected = extractor.reference(reference, batch_size, references(config))
-    found = feature_metrics(features, logits, expected, seed=seed)
+    classes = None if labels is None else (labels, dataset.reference.labels)
+    found = feature_metrics(features, logits, expected, classes=classes, seed=seed)
     if is_leading and labels is not None and classifier is not None:
         found["label_accuracy"] = label_accuracy(classifier, samples, labels, batch_size)
     if is_leading and labels is not None and config.metrics.per_class:
@@ -269,13 +271,17 @@ def floor(
     # where each caption is there once no class can be drawn as often as it should be
     rows = dataset.for_floor
     wanted, there = (labels, train.labels[rows]) if dataset.classes_repeat else (labels * 0, rows * 0)
-    real = train.read(rows[draw_like(wanted, there, seed)])
+    chosen = rows[draw_like(wanted, there, seed)]
+    real = train.read(chosen)
+    classes = (train.labels[chosen], dataset.reference.labels) if dataset.classes_repeat else None
     encoded = encode(model, real, batch_size=batch_size)
     drawn = model.autoencoder.draw(encoded, stream(seed, "reconstructions", 0, model.device))
     rebuilt = {"": decoded(model, encoded.loc, batch_size), "_drawn": decoded(model, drawn, batch_size)}
     found: dict[str, float] = {}
     for ending, extractor in extractors.items():
-        scored = real_floor(real, reference, extractor, batch_size=batch_size, seed=seed, cache=references(config))
+        scored = real_floor(
+            real, reference, extractor, classes=classes, batch_size=batch_size, seed=seed, cache=references(config)
+        )
         found |= {f"{name}{ending}": value for name, value in scored.items()}
         expected = extractor.reference_features(reference, batch_size)
         for how, images in rebuilt.items():

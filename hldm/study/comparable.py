@@ -29,6 +29,8 @@ def terms(figure: Figure, run: Finished, config: RunConfig) -> Terms:
         found |= {"n": made.get("samples"), "rule of samples": made.get("rule")}
     if kind in ("samples", "rebuilt"):
         found |= {"reference": made.get("reference"), "extractor": _extractor(made, figure.extractor)}
+    if figure.metric == "kid":
+        found["pairs of KID"] = made.get("kid", "as they are, in results of earlier versions")
     if kind == "labels":
         found["classifier"] = _named(made.get("classifier"))
     if curve := CURVES.get(figure.place):

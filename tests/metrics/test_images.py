@@ -18,9 +18,10 @@ from hldm.metrics import (
     FeatureExtractor,
     InceptionFeatures,
     image_metrics,
+    kernel_distance,
     real_floor,
 )
-from hldm.metrics.images import KID_SUBSETS
+from hldm.metrics.images import KID_SUBSETS, lacking_pairs
 
 DIM = 12
 
@@ -91,6 +92,29 @@ def test_kid_is_unbiased() -> None:
     assert min(kids) < 0
     apart = image_metrics(gaussian_images(200, ZERO + 0.5, ONE, 1), None, reference, PixelFeatures(), None)
     assert apart["kid"] > bias
+
+
+def test_kid_of_samples_that_have_the_classes_of_the_reference_is_unbiased() -> None:
+    """Classes are far apart, and both sides have as many of each: there are fewer pairs of one class than by chance."""
+    sizes = torch.tensor([30, 60, 90])
+    labels = torch.arange(3).repeat_interleave(sizes)
+    means = 1.5 * torch.randn(3, 4, generator=Generator().manual_seed(0), dtype=torch.float64)
+
+    def images(seed: int) -> Tensor:
+        return means[labels] + torch.randn(180, 4, generator=Generator().manual_seed(seed), dtype=torch.float64)
+
+    def kids(classes: tuple[Tensor, Tensor] | None) -> Tensor:
+        draws = range(1, 60, 2)
+        found = [kernel_distance(images(i), images(i + 1), classes=classes)["kid"] for i in draws]
+        return torch.tensor(found, dtype=torch.float64)
+
+    plain, counted = kids(None), kids((labels, labels))
+    error = float(counted.std()) / 30**0.5
+    assert abs(float(counted.mean())) < 3 * error
+    assert float(plain.mean()) < -5 * error
+    assert lacking_pairs(images(0), torch.zeros(180, dtype=torch.long)) == 0
+    # each class once: nothing says how alike two of a class are
+    assert lacking_pairs(images(0)[:3], torch.arange(3)) == 0
 
 
 def test_inception_score_lies_between_one_and_the_number_of_classes() -> None:

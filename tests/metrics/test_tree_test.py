@@ -17,6 +17,7 @@ from hldm.metrics.tree_test import (
     NEIGHBOURS,
     cloud,
     clouds_about_means,
+    clusters,
     distances,
     distinct_quadruples,
     ledoit_wolf,
@@ -128,10 +129,34 @@ def test_draws_are_as_wide_as_what_small_clusters_were_drawn_from(
 ) -> None:
     """Five latents lie nearer to their own mean than to the centre; in a ball the mean moves less."""
     x, groups = scale * normal(1000, manifold.channels, positions), torch.arange(1000) % 200
-    w = around(manifold, x, frechet_means(manifold, x, groups)[groups])
-    drawn = clouds_about_means(manifold, w, groups, Generator().manual_seed(0))()
+    means = frechet_means(manifold, x, groups)
+    w = around(manifold, x, means[groups])
+    draw, square, scatter = clouds_about_means(manifold, w, groups, Generator().manual_seed(0))
     assert w.square().sum() < 0.95 * x.square().sum()
-    assert drawn.square().sum() == pytest.approx(float(x.square().sum()), rel=0.01)
+    assert draw().square().sum() == pytest.approx(float(x.square().sum()), rel=0.01)
+    assert square == pytest.approx(float(x.square().sum() / 1000), rel=0.01)
+    assert scatter / 5 == pytest.approx(float(means.square().sum() / 200), rel=0.15)
+
+
+@pytest.mark.parametrize("manifold", [Euclidean(50), BALL])
+def test_many_small_wide_clusters_are_as_near_to_each_other_as_their_draws(manifold: Manifold) -> None:
+    """Means of five latents scatter about the centres: counted twice, draws are 2 % farther apart, and p is .025."""
+    centres, own = normal(40, manifold.channels, seed=1), torch.arange(200) % 40
+    v = manifold.add_normal(centres[own], 0.6 * normal(200, manifold.channels, seed=2), dim=1).unsqueeze(2)
+    w = around(manifold, v, geometric_median(manifold, v))
+    dist, draw = distances(manifold, w), clusters(manifold, w, own, Generator().manual_seed(0))
+    drawn = np.mean([distances(manifold, draw().view_as(w)).mean() for _ in range(40)])
+    assert dist.mean() == pytest.approx(drawn, rel=0.012 if manifold.is_flat else 0.03)
+    found = tree_test(manifold, v, points=200, draws=19, seed=0)
+    assert 35 < found["clusters"] <= 42
+    assert found["quartet_p"] > 0.05
+
+
+def test_more_clusters_than_a_quarter_of_the_latents_are_found_and_are_no_nesting() -> None:
+    v = normal(70, 50, seed=1)[torch.arange(200) % 70] + 0.3 * normal(200, 50, seed=2)
+    found = tree_test(Euclidean(50), v, points=200, draws=19, seed=0)
+    assert 60 < found["clusters"] <= 72
+    assert found["quartet_p"] > 0.05
 
 
 def test_delta_of_trees_and_of_noise() -> None:
