@@ -265,7 +265,7 @@ def _difference(one: Figure, seeds: Sequence[int], here: tuple[str, Cell], there
         if len(known) == len(noise)
         else None,
         images=images,
-        real=_real(one.metric, ours.values()),
+        real=_real(f"{one.metric}_{one.extractor}" if one.extractor else one.metric, ours.values()),
     )
 
 

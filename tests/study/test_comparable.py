@@ -41,11 +41,7 @@ def test_the_same_protocol_compares() -> None:
         ("label_accuracy", {"classifier": {"name": "digits", "sha256": "e"}}, "classifier is digits e"),
         ("reconstruction_fid", {"samples": 7}, "n is 7"),
         ("fid", {"samples": 7, "rule": "x"}, "n is 7, there 5000; rule of samples is x"),
-        (
-            "kid",
-            {"kid": "other pairs"},
-            "pairs of KID is other pairs, there as they are, in results of earlier versions",
-        ),
+        ("kid", {"kid": "others"}, "pairs of KID is others, there as they are, in results of earlier versions"),
         ("fid", {"rule": None}, "do not say rule of samples, as those of earlier versions"),
         ("fid", {"extractors": "digits", "reference": {}}, "do not say reference and extractor"),
         ("fid_unlabelled", {"extractors": EXTRACTORS[:1]}, "do not say extractor"),

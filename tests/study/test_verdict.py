@@ -105,6 +105,9 @@ def test_precision_beyond_real_images_is_no_merit() -> None:
     assert ", lower (" in sentence
     assert "real images have 0.868" in sentence
     assert ", worse (" in words(flat, ball, floor_precision=0.9)[1]
+    # of the other extractor, what real images have by it
+    flat, ball = ({f"{name}_unlabelled": values for name, values in side.items()} for side in (flat, ball))
+    assert ", worse (" in words(flat, ball, floor_precision=0.868, floor_precision_unlabelled=0.9)[1]
 
 
 def test_what_a_shared_first_stage_gives_is_not_a_finding() -> None:
