@@ -6,8 +6,10 @@ said in the same ways.
 """
 
 import fnmatch
+import math
 import re
 from collections.abc import Collection, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +27,9 @@ CURVATURES = {"curvature": "curvature", "denoiser.curvature": "curvature@denoise
 
 SHORT = {"retry": "hardware.retry", "fail_fast": "hardware.fail_fast"}
 """What may be typed without its section → the setting."""
+
+MOST_RUNS = 10_000
+"""Of one grid: all of them are checked, named and planned before the first one starts."""
 
 
 def read(arguments: list[str], options: Options, *, is_grid: bool = False) -> list[Argument]:
@@ -231,10 +236,15 @@ def _values(typed: str, override: Override, group: dict[str, Path]) -> list[Any]
             choices = f" Options of {key}: {', '.join(group)}." if group else f" {key} has no options to choose from."
             raise UserError(f"{typed} matches nothing.{choices}")
         return found
-    if isinstance(value, RangeSweep) and (not value.step or not list(value.range())):
+    if isinstance(value, RangeSweep) and not 0 < (length := _length(value)) <= MOST_RUNS:
+        if 0 < length < math.inf:
+            raise UserError(
+                f"{typed} has {length} values, and a grid has {MOST_RUNS} runs at most. Type a smaller range, or a "
+                f"larger step: range(start,stop,step), as in `python train.py -m '{key}=range(0,3)'`."
+            )
         raise UserError(
-            f"{typed} has no values in it: it is range(start,stop,step), and counts from start up to stop, as in "
-            f"`python train.py -m '{key}=range(0,3)'`."
+            f"{typed} has {'no end' if length else 'no values in it'}: it is range(start,stop,step), and counts from "
+            f"start up to stop, as in `python train.py -m '{key}=range(0,3)'`."
         )
     if group and isinstance(value, list):
         several = ",".join(str(getattr(item, "text", item)) for item in value)
@@ -245,6 +255,25 @@ def _values(typed: str, override: Override, group: dict[str, Path]) -> list[Any]
         raise UserError(f"{typed} is a mapping, and {key} takes an option. Type {inner}.")
     values = list(value.list) if isinstance(value, ChoiceSweep) else [value]
     return [getattr(item, "text", item) for item in values]  # a quoted word is a word
+
+
+def _length(sweep: RangeSweep) -> float:
+    """How many values a range has, without making them: in Hydra's own arithmetic; infinite where an end is."""
+    start, stop, step = (Decimal(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
+    if not all(number.is_finite() for number in (start, stop, step)):
+        return math.inf
+    return max(0, math.ceil((stop - start) / step)) if step else 0
+
+
+def refuse_too_many(axes: Sequence[Sequence[str]]) -> None:
+    """Raise a UserError where all combinations of these overrides are more runs than a grid has."""
+    if (runs := math.prod(map(len, axes))) > MOST_RUNS:
+        several = {name.partition("=")[0]: len(axis) for axis in axes if len(axis) > 1 for name in as_typed(axis[:1])}
+        product = " × ".join(f"{values} of {key}" for key, values in several.items())
+        raise UserError(
+            f"These values are {product}, which would be {runs} runs, and a grid has {MOST_RUNS} at most. Type fewer "
+            "values, or several commands; finished runs are not run again."
+        )
 
 
 def refuse_interval(argument: Argument) -> None:

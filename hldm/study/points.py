@@ -30,8 +30,12 @@ def combinations(params: Mapping[str, Any] | None, given: Sequence[str], options
         params: setting → values of a named sweep, written as on the command line.
         given: arguments in Hydra's form; they count instead of the sweep's values of the same setting.
         options: what there is to choose.
+
+    Raises:
+        UserError: they are more than a grid has.
     """
     axes = [_axis(text) for text in texts_of(params, given, options)]
+    arguments.refuse_too_many(axes)
     return [list(point) for point in itertools.product(*axes)]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
+from hldm.config.arguments import refuse_too_many
 from hldm.config.overrides import parsed
 from hldm.errors import UserError
 
@@ -149,6 +150,7 @@ class Space:
             ]
         if wrong:
             raise UserError.of(wrong)
+        refuse_too_many([*axes, seeds])
         return cls(tuple(fixed), tuple(itertools.product(*axes)), tuple(seeds), tuple(settings))
 
     @property

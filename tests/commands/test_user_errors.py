@@ -389,6 +389,18 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "an empty range": (["-m", "seed=range(3,1)"], ["no values", "range(start,stop,step)"]),
     "a range that stands still": (["-m", "seed=range(0,3,0)"], ["no values"]),
     "a range of fractions that stands still": (["-m", "curvature=range(0.1,1,0)"], ["no values"]),
+    "a range without end": (["-m", "seed=range(0,inf)"], ["no end", "range(start,stop,step)"]),
+    "a range of too many": (["-m", "seed=range(0,1000000000)"], ["seed=range", "1000000000 values", "10000 runs"]),
+    "a shuffled range of too many": (["-m", "seed=shuffle(range(0,1000000000))"], ["1000000000 values"]),
+    "a range of too small steps": (["-m", "curvature=range(0.5,1,1e-12)"], ["500000000001 values", "larger step"]),
+    "too many combinations": (
+        ["-m", "geometry=poincare,hybrid", "curvature=range(1,1001)", "seed=range(0,10000)", "sweep=latent_radius"],
+        ["2 of geometry × 1000 of curvature × 10000 of seed", "20000000 runs", "10000 at most", "several commands"],
+    ),
+    "too many searches": (
+        ["-m", "search=tpe", "curvature=interval(0.1,1)", "geometry=poincare,hybrid", "seed=range(0,9999)"],
+        ["2 of geometry × 9999 of seed", "19998 runs"],
+    ),
     "a list for a group": (["geometry=[poincare,hybrid]"], ["python train.py -m geometry=poincare,hybrid"]),
     "a mapping for a group": (["curvature={value:0.3}"], ["Type curvature.value=0.3"]),
     "nothing before =": (["=3"], ["'=3'", "seed=3"]),
