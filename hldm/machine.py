@@ -145,10 +145,12 @@ def usable_gpus(hardware: Hardware) -> tuple[str, ...]:
 
 
 def check_machine(outputs: Path, hardware: Hardware, runs: int = 1, each: int = 0) -> Allotment:
-    """How many runs at once with how many threads; a UserError where this machine has not what is asked for."""
+    """How many runs at once with how many threads; a UserError where this machine has not what is asked for.
+
+    Nothing is made: a command may only plan.
+    """
     try:
-        outputs.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=outputs):
+        with tempfile.TemporaryFile(dir=_nearest(outputs)):
             pass
     except OSError as error:
         raise UserError(
@@ -158,6 +160,19 @@ def check_machine(outputs: Path, hardware: Hardware, runs: int = 1, each: int = 
     if hardware.compile:
         check_compiler()
     return allot(hardware, runs, each)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first above it that is there; a link to nothing is there too.
+
+    Raises:
+        OSError: none can be made there.
+    """
+    try:
+        folder.lstat()
+    except FileNotFoundError:
+        return _nearest(folder.absolute().parent)
+    return folder
 
 
 def why_torch_has_no_gpu() -> str | None:

@@ -74,6 +74,14 @@ def test_a_grid_with_an_alias(invoke: Invoke) -> None:
     assert all((run / "starts").read_text() == "x" for run in runs())
 
 
+@pytest.mark.parametrize("multirun", [[], ["-m"]])
+def test_a_plan_makes_no_folder(multirun: list[str], invoke: Invoke, tmp_path: Path) -> None:
+    status, out, err = invoke(*multirun, "plan=true", outputs="a/new/one")
+    assert (status, err) == (0, "")
+    assert "nothing was started" in out
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_range_includes_its_end(invoke: Invoke) -> None:
     status, out, _ = invoke("-m", "geometry=poincare", "curvature=range(0.1,1.0,0.3)", "hardware.slots=2")
     assert status == 0

@@ -539,3 +539,11 @@ def test_an_outputs_folder_that_cannot_be_written(multirun: list[str], invoke: I
     assert "cannot be written" in err
     assert "paths.outputs=" in err
     assert "Traceback" not in err
+
+
+def test_an_outputs_folder_that_is_a_link_to_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    status, _, err = invoke(outputs="link")
+    assert status == 2
+    assert "cannot be written" in " ".join(err.split())
+    assert "Traceback" not in err
