@@ -6,6 +6,8 @@ import socket
 from dataclasses import dataclass
 from functools import lru_cache
 
+from hldm.errors import UserError
+
 RENDEZVOUS = "HLDM_RENDEZVOUS"
 """Holds where ranks that we started ourselves meet, as torch.distributed takes it."""
 
@@ -41,10 +43,13 @@ class Place:
 
 
 def place() -> Place:
-    """By the variables of torchrun, or by those of srun, which says nothing of where ranks meet; else alone."""
-    rank, size, local = (_number(name) for name in OURS[:3])
-    if rank is not None and size is not None:
-        return Place(rank, size, local or 0, os.environ.get(RENDEZVOUS, "env://"))
+    """By the variables of torchrun, or by those of srun, which says nothing of where ranks meet; else alone.
+
+    Raises:
+        UserError: those of torchrun name no place, or say of several processes not where they meet.
+    """
+    if os.environ.get("RANK") and os.environ.get("WORLD_SIZE"):
+        return _place_of_torchrun()
     # a batch script is no step: what it starts by itself is alone, whatever the job has room for
     size, rank = _number("SLURM_STEP_NUM_TASKS"), _number("SLURM_PROCID")
     if size is None or rank is None or size < 2:
@@ -57,6 +62,28 @@ def place() -> Place:
         os.environ.get("SLURM_LAUNCH_NODE_IPADDR", ""),
     )
     return Place(rank, size, _number("SLURM_LOCALID") or 0, f"tcp://{host}:{port}")
+
+
+def _place_of_torchrun() -> Place:
+    rank, size, local = (_number(name) for name in OURS[:3])
+    given = f"RANK={os.environ['RANK']} WORLD_SIZE={os.environ['WORLD_SIZE']}"
+    remedy = (
+        "Start the processes of a run by `torchrun --nproc-per-node 2 train.py …`, which sets these variables, or type "
+        "`unset RANK WORLD_SIZE` to work with one."
+    )
+    if rank is None or size is None or rank >= size:
+        raise UserError(
+            f"The variables {given} are no place among the processes of a run: both are whole numbers, and RANK is "
+            f"less than WORLD_SIZE. {remedy}"
+        )
+    meeting = os.environ.get(RENDEZVOUS, "env://")
+    has_address = os.environ.get("MASTER_ADDR") and 0 < (_number("MASTER_PORT") or 0) < 2**16
+    if size > 1 and meeting == "env://" and not has_address:
+        raise UserError(
+            f"The variables {given} make this process one of {size}, and where they meet is not said: MASTER_ADDR is "
+            f"the name of a machine, and MASTER_PORT a whole number from 1 to {2**16 - 1}. {remedy}"
+        )
+    return Place(rank, size, local or 0, meeting)
 
 
 def alone() -> dict[str, str]:
@@ -88,4 +115,4 @@ def _first_host(nodes: str) -> str:
 
 def _number(variable: str) -> int | None:
     text = os.environ.get(variable, "")
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None

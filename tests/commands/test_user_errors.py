@@ -541,6 +541,23 @@ def test_an_outputs_folder_that_cannot_be_written(multirun: list[str], invoke: I
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("argv", [[], ["plan=true"], ["-m", "seed=0,1"]])
+@pytest.mark.parametrize(
+    ("rank", "expected"), [("0", "MASTER_ADDR is the name of a machine"), ("5", "RANK is less than WORLD_SIZE")]
+)
+def test_variables_that_are_no_place_among_ranks(
+    argv: list[str], rank: str, expected: str, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    status, _, err = invoke(*argv)
+    assert status == 2
+    assert expected in " ".join(err.split())
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_outputs_folder_that_is_a_link_to_nothing(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     status, _, err = invoke(outputs="link")

@@ -52,7 +52,7 @@ def test_an_output_that_is_the_log_is_not_doubled(folder: Path, monkeypatch: pyt
     assert (folder / "log.txt").read_text() == "once\n"
 
 
-@pytest.mark.parametrize("variables", [{"RANK": "1", "WORLD_SIZE": "2"}, {"HLDM_RUN": "{folder}"}])
+@pytest.mark.parametrize("variables", [{"RANK": "1", "WORLD_SIZE": "2", RENDEZVOUS: "x"}, {"HLDM_RUN": "{folder}"}])
 def test_others_write_nothing(variables: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rank that is not the first, and a job, whose output is in a file that log.txt names."""
     for name, value in variables.items():

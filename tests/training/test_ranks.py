@@ -21,7 +21,7 @@ from hldm.paths import CHECKOUT as ROOT
 from hldm.run import exits
 from hldm.run.directory import RunDirectory
 from hldm.run.identity import run_identity
-from hldm.run.ranks import Place, place
+from hldm.run.ranks import OURS, RENDEZVOUS, Place, place
 from hldm.study import job
 from tests.pipeline.conftest import TINY
 
@@ -176,7 +176,7 @@ def test_places() -> None:
         with pytest.MonkeyPatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("SLURM_")]:
                 patch.delenv(name)
-            for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            for name in OURS:
                 patch.delenv(name, raising=False)
             for name, value in variables.items():
                 patch.setenv(name, value)
@@ -188,7 +188,17 @@ def test_places() -> None:
             raise socket.gaierror
 
     assert of() == Place()
-    assert of(RANK="3", WORLD_SIZE="4", LOCAL_RANK="1") == Place(3, 4, 1)
+    ours = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+    met = {"MASTER_ADDR": "a-1", "MASTER_PORT": "29500"}
+    assert of(**ours, **met) == Place(3, 4, 1)
+    assert of(**ours, **{RENDEZVOUS: "file:///x"}) == Place(3, 4, 1, "file:///x")
+    assert of(RANK="0", WORLD_SIZE="1") == Place()
+    for wrong in ({"RANK": "4"}, {"RANK": "-1"}, {"RANK": "x"}, {"WORLD_SIZE": "0"}, {"WORLD_SIZE": "²"}):
+        with pytest.raises(UserError, match="no place among the processes of a run"):
+            of(**ours | met | wrong)
+    for wrong in ({"MASTER_ADDR": ""}, {"MASTER_PORT": ""}, {"MASTER_PORT": "x"}, {"MASTER_PORT": "70000"}):
+        with pytest.raises(UserError, match="where they meet is not said"):
+            of(**ours | met | wrong)
     batch = {"SLURM_JOB_ID": "12", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}
     assert of(**batch) == Place()  # a script in which nobody else is
     step = {"SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "gpu[01-04,07],x"}
