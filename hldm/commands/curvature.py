@@ -40,11 +40,11 @@ def main(argv: list[str]) -> None:
     threads = cores() if config.hardware.threads == "auto" else config.hardware.threads
     os.environ.update(Allotment(1, threads).environment(0))
     # torch only now: a wrong argument is answered at once
-    from hldm.pipeline.build import build_dataset, choose_device, load_model
+    from hldm.pipeline.build import build_dataset, device_to_look_with, load_model
     from hldm.pipeline.curvature import curvature_report, write_report
 
     dataset = build_dataset(config)
-    model = load_model(config, dataset, directory.path, choose_device(config.hardware))
+    model = load_model(config, dataset, directory.path, device_to_look_with(config.hardware))
     report = curvature_report(model, dataset, config.metrics, images=images, seed=config.seed)
     report = {"run": directory.path.name, **report}
     used = report["images"]

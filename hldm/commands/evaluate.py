@@ -127,11 +127,11 @@ def _reevaluate(directory: RunDirectory, config: RunConfig, recorded: Recorded, 
     import torch
 
     from hldm.pipeline import evaluate_run
-    from hldm.pipeline.build import build_dataset, choose_device, load_model
+    from hldm.pipeline.build import build_dataset, device_to_look_with, load_model
     from hldm.pipeline.stopwatch import Stopwatch
 
     print(f"{directory.path.name}")
-    device = choose_device(config.hardware)
+    device = device_to_look_with(config.hardware)
     torch.set_num_threads(provenance.threads)
     dataset = build_dataset(config)
     model = load_model(config, dataset, directory.path, device)

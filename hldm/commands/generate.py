@@ -140,14 +140,14 @@ def main(argv: list[str]) -> None:
     threads = cores() if config.hardware.threads == "auto" else config.hardware.threads
     os.environ.update(Allotment(1, threads).environment(0))
     # torch only now: a wrong argument is answered at once
-    from hldm.pipeline.build import build_dataset, choose_device, load_model
+    from hldm.pipeline.build import build_dataset, device_to_look_with, load_model
     from hldm.pipeline.latent_views import class_mean, save_view
     from hldm.pipeline.pictures import MOST_COLUMNS, save_grid, save_npz
 
     dataset = build_dataset(config)
     for key in ("label", "around", "mean_of"):
         check_class(key, arguments.get(key), dataset.name, dataset.classes)
-    model = load_model(config, dataset, directory.path, choose_device(config.hardware))
+    model = load_model(config, dataset, directory.path, device_to_look_with(config.hardware))
     if shows == "mean_of":
         view = class_mean(model, dataset, arguments["mean_of"], n if "n" in typed else None)
         save_view(out, view, f"{name}. {view.caption}")

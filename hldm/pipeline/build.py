@@ -57,6 +57,14 @@ def choose_device(hardware: Hardware) -> torch.device:
     return ranks.local_device()
 
 
+def device_to_look_with(hardware: Hardware) -> torch.device:
+    """`choose_device` for a finished run, which may be of another machine: the processor where its GPU is not here."""
+    if hardware.device == "cuda" and not torch.cuda.is_available():
+        print("This run was trained on a GPU, and PyTorch finds none that works here: the processor is used.")
+        hardware = hardware.model_copy(update={"device": "cpu"})
+    return choose_device(hardware)
+
+
 def build_dataset(config: RunConfig) -> Dataset:
     """The data set of a run.
 
