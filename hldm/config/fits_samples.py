@@ -3,7 +3,14 @@
 from collections.abc import Iterator
 
 from hldm.config.dataset import Branching, Omniglot, TreeImages
-from hldm.config.metrics import DigitClassifier, DINOv2Features, InceptionFeatures, Metrics
+from hldm.config.metrics import (
+    DigitClassifier,
+    DINOv2Features,
+    Hierarchy,
+    InceptionFeatures,
+    MarginalLikelihood,
+    Metrics,
+)
 from hldm.config.pictures import Folder, Pictures
 from hldm.config.schema import RunConfig
 from hldm.config.training import Stage
@@ -26,6 +33,7 @@ def data(c: RunConfig) -> Iterator[str]:
     """There are as many images as training and metrics ask for, and they are what the metrics look at."""
     metrics = c.metrics
     yield from amounts(c, c.dataset.training_images, c.dataset.test_images)
+    yield from shares(metrics)
     if side := c.dataset.image_side:
         smaller = f"dataset.side={DIGIT_SIDE}, or " if isinstance(c.dataset, Omniglot) else ""
         yield from pictures(metrics, (c.dataset.image_channels, side, side), smaller)
@@ -112,9 +120,30 @@ def amounts(c: RunConfig, total: int | None, test: int | None, floor: int | None
         ("metrics.first_stage_images", metrics.first_stage_images),
         ("metrics.likelihood_images", c.bound_images),
     ]
+    if isinstance(metrics.likelihood, MarginalLikelihood):
+        asked.append(("metrics.likelihood.images", metrics.likelihood.images))
     for key, images in asked:
         if test and images > test:
             yield f"{key}={images} is more than the {test} test images there are. Type {key}={test} for all."
+
+
+def shares(metrics: Metrics) -> Iterator[str]:
+    """What looks at a part of some images asks for no more than all of them. The schema's default, and less, may: it is
+    all of fewer without a word."""
+    hierarchy, likelihood = metrics.hierarchy, metrics.likelihood
+    usual, of = Hierarchy(), ("first_stage_images", metrics.first_stage_images)
+    asked = [("hierarchy.points", hierarchy.points, usual.points, *of)]
+    if hierarchy.draws:
+        asked.append(("hierarchy.test_points", hierarchy.test_points, usual.test_points, *of))
+    if isinstance(likelihood, MarginalLikelihood):
+        checked, most = likelihood.checked_images, MarginalLikelihood().checked_images
+        asked.append(("likelihood.checked_images", checked, most, "likelihood.images", likelihood.images))
+    for key, part, most, whole_key, whole in asked:
+        if part > max(whole, most):
+            yield (
+                f"metrics.{key}={part} is more than metrics.{whole_key}={whole}, of which it is a part. Type "
+                f"metrics.{key}={whole} for all."
+            )
 
 
 def extractors(c: RunConfig) -> Iterator[str]:

@@ -466,6 +466,22 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "too few samples": (["metrics.samples=5"], ["metrics.samples=5", "metrics.samples=10"]),
     "one seed twice": (["metrics.sampling_seeds=[0,0]"], ["twice", "metrics.sampling_seeds=[0]"]),
     "more test images than there are": (["metrics.first_stage_images=20000"], ["10000"]),
+    "a likelihood of more test images": (
+        ["metrics=likelihood", "metrics.likelihood.images=20000"],
+        ["metrics.likelihood.images=20000", "Type metrics.likelihood.images=10000"],
+    ),
+    "more images checked than looked at": (
+        ["metrics=likelihood", "metrics.likelihood.images=10", "metrics.likelihood.checked_images=5000"],
+        ["more than metrics.likelihood.images=10", "Type metrics.likelihood.checked_images=10"],
+    ),
+    "more latents than images": (
+        ["metrics.hierarchy.points=1000000"],
+        ["more than metrics.first_stage_images=5000", "Type metrics.hierarchy.points=5000"],
+    ),
+    "more latents tested than images": (
+        ["metrics.hierarchy.test_points=1000000"],
+        ["more than metrics.first_stage_images=5000", "Type metrics.hierarchy.test_points=5000"],
+    ),
     "an image that does not fit": (["autoencoder.padded_side=24"], ["28 × 28", "autoencoder.padded_side=32"]),
     "learnable from almost 0": (["curvature=learnable", "curvature.value=1e-60"], ["positive", "curvature=0"]),
     "a whole number of many digits": (["metrics.sampling_seeds=[99999999999999999999]"], ["too many digits"]),

@@ -94,3 +94,13 @@ def test_labels_are_of_a_level_that_the_tree_has() -> None:
         compose([*tree, "dataset.label_level=7"])
     with pytest.raises(UserError, match="leaves nothing to train on"):
         compose([*tree, "dataset.validation_share=0.7"])
+
+
+def test_what_is_recommended_looks_at_all_of_fewer_images() -> None:
+    few = ["metrics.first_stage_images=100", "metrics.likelihood.images=10"]
+    assert said(compose(["metrics=likelihood", *few])) == ""
+    small = ["dataset=tree_images", "dataset.siblings=50", "metrics.first_stage_images=310", "metrics.samples=1000"]
+    assert said(compose(small)) == ""
+    with pytest.raises(UserError, match=r"metrics\.hierarchy\.points=401 is more than metrics\.first_stage_images=100"):
+        compose([*few[:1], "metrics.hierarchy.points=401"])
+    compose([*few[:1], "metrics.hierarchy.test_points=301", "metrics.hierarchy.draws=0"])  # nothing reads it
