@@ -62,7 +62,9 @@ def output_file(text: str) -> Path:
         raise ValueError("the output is a grid (out=grid.png) or arrays (out=samples.npz).")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}. Make it first, or choose another one.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Name a file, such as out={path / path.name}.")
+    if not all(os.access(part, os.W_OK) for part in (path, path.parent) if part.exists()):
         raise ValueError(f"{path} cannot be written. Choose another folder, such as out=~/{path.name}.")
     return path
 

@@ -90,12 +90,14 @@ def test_a_run_without_labels_is_sampled_until_there_are_enough(outputs, draw, m
         (["label=10"], "label=10 is not a class of mnist"),
         (["out=samples.jpg"], "out=grid.png"),
         (["out={tmp}/absent/a.png"], "there is no folder"),
+        (["out={tmp}/folder.png"], r"folder\.png is a folder\. Name a file"),
         (["n=0"], "no samples"),
         (["n=ten"], "whole number"),
         (["count=3"], "not understood"),
     ],
 )
-def test_wrong_arguments(draw, arguments, message):
+def test_wrong_arguments(draw, arguments, message, tmp_path):
+    (tmp_path / "folder.png").mkdir()
     with pytest.raises(UserError, match=message):
         draw(*arguments)
 
