@@ -100,8 +100,8 @@ def check_controls(config: RunConfig, name: str, arguments: Mapping[str, Any], t
                 f"{idle[0]}={typed[idle[0]]} has no effect with mean_of={typed['mean_of']}, which averages training "
                 f"images and draws nothing. Leave {idle[0]}= out."
             )
-    if arguments.get("neighbours") == 0:
-        raise UserError("neighbours=0 asks for no training image. Give their number, such as neighbours=3.")
+    data = str(config.dataset.target).rpartition(".")[2]
+    check_neighbours(arguments.get("neighbours"), data, config.dataset.training_images)
     if "between" in arguments:
         n, last = arguments["n"], max(arguments["between"])
         if last >= n:
@@ -111,7 +111,7 @@ def check_controls(config: RunConfig, name: str, arguments: Mapping[str, Any], t
             )
     if config.dataset.has_digits:  # other data have to be read before their classes are known
         for key in ("label", "around", "mean_of"):
-            check_class(key, arguments.get(key), str(config.dataset.target).rpartition(".")[2], DIGITS)
+            check_class(key, arguments.get(key), data, DIGITS)
     _check_guidance(config, name, arguments, typed)
     _check_steps(config, name, arguments, typed)
 
@@ -120,6 +120,17 @@ def check_class(key: str, label: int | None, data: str, classes: int) -> None:
     """Raise a UserError where the data have no such class."""
     if label is not None and label >= classes:
         raise UserError(f"{key}={label} is not a class of {data}: it has 0 to {classes - 1}.")
+
+
+def check_neighbours(asked: int | None, data: str, images: int | None) -> None:
+    """Raise a UserError where no training image is asked for, or more than there are, None where that is not known."""
+    if asked == 0:
+        raise UserError("neighbours=0 asks for no training image. Give their number, such as neighbours=3.")
+    if asked is not None and images is not None and asked > images:
+        raise UserError(
+            f"neighbours={asked} are more than the {images} training images of {data}. Type neighbours={images} at "
+            "most."
+        )
 
 
 def _check_guidance(config: RunConfig, name: str, arguments: Mapping[str, Any], typed: Mapping[str, str]) -> None:

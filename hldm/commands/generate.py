@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hldm import console
-from hldm.commands.controls import KEYS, SHOWS, check_class, check_controls, usual_number
+from hldm.commands.controls import KEYS, SHOWS, check_class, check_controls, check_neighbours, usual_number
 from hldm.config.conditioning import TextConditioning
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
@@ -149,6 +149,7 @@ def main(argv: list[str]) -> None:
     dataset = build_dataset(config)
     for key in ("label", "around", "mean_of"):
         check_class(key, arguments.get(key), dataset.name, dataset.classes)
+    check_neighbours(arguments.get("neighbours"), dataset.name, len(dataset.train))
     model = load_model(config, dataset, directory.path, device_to_look_with(config.hardware))
     if shows == "mean_of":
         view = class_mean(model, dataset, arguments["mean_of"], n if "n" in typed else None)

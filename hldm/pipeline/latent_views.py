@@ -174,15 +174,8 @@ def beside_training(model: LatentModel, dataset: Dataset, drawn: Drawn, labels: 
 
     Distances are Euclidean between pixels in [0, 1], and geodesic between a sample's latent and an image's latent (the
     mean of its posterior).
-
-    Raises:
-        UserError: there are fewer than k training images.
     """
-    if k > len(dataset.train):
-        raise UserError(
-            f"neighbours={k} are more than the {len(dataset.train)} training images of {dataset.name}. "
-            f"Type neighbours={len(dataset.train)} at most."
-        )
+    assert k <= len(dataset.train)  # see check_neighbours
     space = "pixels" if dataset.has_pictures else "data"
     found = {space: _nearest_pixels(dataset, drawn, k), "latents": _nearest_latents(model, dataset, drawn, k)}
     rows = []

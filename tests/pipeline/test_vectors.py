@@ -156,6 +156,8 @@ def test_the_latent_space_of_vectors_is_arrays_too(tree, tmp_path):
     assert beside.keys() == {
         *("arr_0", "nearest_in_data", "distances_in_data", "nearest_in_latents", "distances_in_latents")
     }
+    with pytest.raises(UserError, match=r"neighbours=10000 are more than the \d+ training images of branching"):
+        drawn("neighbours=10000")
     with pytest.raises(UserError, match=r"vectors, which make no picture. Type out=radius.npz"):
         generate.main([f"run={tree.path}", "radius=0.5"])
     with pytest.raises(UserError, match=r"guidance=2 has no effect .* no diffusion model, and its samples come from"):
