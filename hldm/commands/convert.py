@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hldm import console
+from hldm.config.weights import check_file_of_weights
 from hldm.errors import UserError
 from hldm.files import whole_folder
 from hldm.paths import expanded
@@ -56,10 +57,19 @@ def main(argv: list[str]) -> None:
         usage=__doc__,
         required=("source", "out"),
     )
+    check_source(arguments["source"])
     with whole_folder(arguments["out"]) as folder:
         report = converted(arguments, folder)
     print(console.paragraphs("\n".join(report)))
     print(arguments["out"])
+
+
+def check_source(source: Path) -> None:
+    """Raise a UserError where there can be no weights in what is to be converted. It imports no torch."""
+    if not source.is_dir():
+        check_file_of_weights(source)
+    elif not any((folder / "config.json").is_file() for folder in (source, *source.glob("[!.]*/"))):
+        raise UserError(f"{source} has no model of diffusers in it: a config.json there, or in a folder inside.")
 
 
 def converted(arguments: Mapping[str, Any], out: Path) -> list[str]:

@@ -147,6 +147,19 @@ def check_vgg_weights(weights: str | None, *, metric: bool = False) -> Path:
     return path
 
 
+def check_file_of_weights(path: Path) -> None:
+    """Let a file pass that may be one of weights, by its suffix a safetensors file or one of torch.
+
+    Raises:
+        UserError: it is none, or is cut off.
+    """
+    if reason := _lacks_tensors(path, set()):
+        raise UserError(
+            f"{path} cannot be read as a file of weights ({reason}). Copy it anew; .safetensors, .ckpt, .pt, .pth and "
+            ".bin are read."
+        )
+
+
 def _lacks_tensors(path: Path, names: set[str]) -> str | None:
     """`_lacks`, of a file of torch or a safetensors file."""
     try:

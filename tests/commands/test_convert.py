@@ -1,6 +1,10 @@
 """`hldm convert`: what others have saved becomes folders in safetensors, and what became of each part is said."""
 
 import json
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import diffusers
@@ -13,6 +17,9 @@ from hldm import commands
 from hldm.commands import convert
 from hldm.errors import UserError
 from hldm.interchange import load_component, sizes
+from hldm.paths import import_path
+
+PATHS = {**os.environ, **import_path()}
 
 
 def vq_model() -> diffusers.VQModel:
@@ -127,8 +134,37 @@ def test_wrong_arguments_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         convert.main(words)
 
 
+def test_what_holds_no_weights_is_said_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("text.ckpt", "text.safetensors", "text"):
+        (tmp_path / name).write_text("root:x:0:0:root:/root:/bin/bash")
+    zipfile.ZipFile(tmp_path / "other.pt", "w").close()
+    cases = {"folder": "no model of diffusers", "other.pt": "an archive with 0 data.pkl"}
+    cases |= dict.fromkeys(("text.ckpt", "text.safetensors", "text"), "cannot be read as a file of weights")
+    code = (
+        "import json, sys\n"
+        "from hldm.commands import convert\n"
+        "from hldm.errors import UserError\n"
+        "said = {}\n"
+        f"for name in {list(cases)!r}:\n"
+        "    try:\n"
+        "        convert.main([f'source={name}', 'out=new'])\n"
+        "    except UserError as error:\n"
+        "        said[name] = str(error)\n"
+        "print(json.dumps([said, 'torch' in sys.modules]))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=PATHS)
+    said, has_torch = json.loads(done.stdout)
+    assert not has_torch
+    for name, expected in cases.items():
+        assert expected in said[name]
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
-    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "tokenizer").mkdir(parents=True)
+    (tmp_path / "source" / "tokenizer" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="no model of diffusers"):
         convert.main([f"source={tmp_path / 'source'}", f"out={tmp_path / 'new'}"])
 
