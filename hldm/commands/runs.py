@@ -185,7 +185,7 @@ def clean(entries: Sequence[Entry], arguments: Mapping[str, Any]) -> int:
 
 def _outputs(entries: Sequence[Entry]) -> Path:
     """The folder of studies in which these runs lie."""
-    return entries[0].run.path.parent.parent if entries else Path()
+    return upkeep.outputs_of(entries[0].run) if entries else Path()
 
 
 def _every(entries: Sequence[Entry]) -> list[RunDirectory]:

@@ -14,7 +14,7 @@ from hldm.errors import BusyError, UserError
 from hldm.files import in_words
 from hldm.run import jobs
 from hldm.run.directory import RunDirectory, now
-from hldm.run.identity import FIRST_STAGE_OF_LATENTS, first_stage_folder
+from hldm.run.identity import FIRST_STAGE_OF_LATENTS, first_stage_identity
 from hldm.run.lease import holder
 from hldm.study.ledger import Entry, read
 
@@ -88,12 +88,22 @@ def cancel_first_stages(cancelled: Sequence[Entry], every: Iterable[RunDirectory
             yield f"first stage {folder.name}, for which no other run waits: job {job} was asked to end"
 
 
+def outputs_of(run: RunDirectory) -> Path:
+    """The folder of studies that a run lies in, also where the run was named as "." from inside."""
+    return Path(os.path.abspath(run.path)).parent.parent
+
+
 def _own_first_stage(run: RunDirectory) -> Path | None:
-    """The folder of the first stage that a run shares with others; None where it has none, or cannot be read."""
+    """The folder of the first stage that a run shares with others; None where it has none, or cannot be read.
+
+    It is looked for beside the run's study, as the folder of studies may have been moved or copied since.
+    """
     try:
-        return first_stage_folder(run.config) if run.config.first_stage is None else None
+        config = run.config
     except UserError:
         return None
+    folder = outputs_of(run) / "first_stages" / first_stage_identity(config).name
+    return folder if config.first_stage is None else None
 
 
 def _say_cancelled(entry: Entry) -> str:
@@ -142,13 +152,15 @@ def retry(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _retry_first_stage(run: RunDirectory) -> None:
     """A first stage of its own job that failed would fail all that stand on it."""
+    if (folder := _own_first_stage(run)) is None:
+        return
     try:
-        stage = RunDirectory(first_stage_folder(run.config))
+        stage = RunDirectory(folder)
         if stage.status["state"] in ("failed", "cancelled"):
             with stage.lock():
                 stage.update_status(state="new", error=None)
     except (UserError, OSError):
-        return  # of a run that has none, or that cannot be read: its command says so
+        return  # its status cannot be read: the run's command says so
 
 
 def logs(entry: Entry) -> list[Path]:
@@ -182,12 +194,14 @@ class Waste:
 def waste(entries: Sequence[Entry], outputs: Path, every: Iterable[RunDirectory]) -> Iterator[Waste | str]:
     """What can be deleted of these runs and beside them; a sentence on what is kept though it looks like that.
 
+    First stages are known by their names: the paths in files are those before the outputs were moved or copied.
+
     Args:
         outputs: where first stages are.
         every: run of all studies, which may use what lies in this one.
     """
     whole = {entry.run.path.resolve(): entry for entry in entries if entry.state in ("failed", "cancelled")}
-    needed: set[Path] = set()
+    needed: set[str] = set()
     unknown = 0
     for run in every:
         if run.path.resolve() in whole:
@@ -198,26 +212,26 @@ def waste(entries: Sequence[Entry], outputs: Path, every: Iterable[RunDirectory]
             unknown += 1
             continue
         if config.first_stage is not None:
-            needed.add(Path(config.first_stage).resolve())
+            needed.add(Path(config.first_stage).resolve().name)
         else:
-            needed.add(first_stage_folder(config).resolve())
+            needed.add(first_stage_identity(config).name)
     for path, entry in whole.items():
-        if path in needed:
-            yield f"{entry.name} is {entry.state} and kept: another run has it as its first stage."
+        if path.name in needed:
+            yield f"{entry.name} is {entry.state} and kept: another run has a first stage of this name."
         else:
             yield Waste(entry.run.path, entry.state, _size(path), entry.run)
     for entry in entries:
         if entry.holder is None and entry.run.path.resolve() not in whole:
             yield from _left_over(entry)
     stages = [folder for folder in sorted((outputs / "first_stages").glob("*")) if folder.is_dir()]
-    unused = [folder for folder in stages if folder.resolve() not in needed and RunDirectory(folder).holder() is None]
+    unused = [folder for folder in stages if folder.name not in needed and RunDirectory(folder).holder() is None]
     if unused and unknown:
         yield f"{len(unused)} first stages look unused and are kept: {unknown} runs cannot be read that may use them."
         return
     for folder in unused:
         yield Waste(folder, "no run uses this first stage", _size(folder), RunDirectory(folder))
     for file in sorted((outputs / "latents").glob(f"*/{FIRST_STAGE_OF_LATENTS}")):
-        if Path(file.read_text(encoding="utf-8")).resolve() not in needed and holder(file.parent) is None:
+        if Path(file.read_text(encoding="utf-8")).resolve().name not in needed and holder(file.parent) is None:
             yield Waste(file.parent, "latents of a first stage that no run uses", _size(file.parent))
 
 

@@ -461,8 +461,31 @@ def test_clean_keeps_a_first_stage_that_another_run_was_given(call: Call, monkey
     text = (other.path / "config.yaml").read_text().replace("first_stage: null", f"first_stage: {given.path}")
     (other.path / "config.yaml").write_text(text)
     _, out, _ = call("clean", "outputs/main", "yes=true")
-    assert "another run has it as its first stage" in out
+    assert "another run has a first stage of this name" in out
     assert given.path.is_dir()
+
+
+def test_after_outputs_are_copied_first_stages_in_use_are_those_beside_the_runs(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = first_stage_folder(real(0, "failed").config)
+    real(0, "finished", "other")
+    given = real(1, "failed")
+    real(2, "finished", "other", f"first_stage={given.path}")
+    for name, first_stage in (("a", stage), ("b", given.path)):
+        (Path("outputs") / "latents" / name).mkdir(parents=True)
+        (Path("outputs") / "latents" / name / "first_stage").write_text(str(first_stage))
+    RunDirectory(stage).update_status(state="failed")
+    shutil.copytree("outputs", "copy")
+
+    monkeypatch.chdir("copy/main")
+    call("retry", "run-0")
+    assert RunDirectory(Path("../first_stages") / stage.name).state == "new"
+    assert RunDirectory(stage).state == "failed"
+    _, out, _ = call("clean", ".", "yes=true")
+    assert (Path("../first_stages") / stage.name).is_dir()
+    assert sorted(folder.name for folder in Path("../latents").iterdir()) == ["a", "b"]
+    assert "run-1 is failed and kept" in out
 
 
 def test_clean_keeps_first_stages_where_a_run_cannot_be_read(call: Call) -> None:
