@@ -106,6 +106,7 @@ def train_first_stage(
         if config.training.validate_every is not None:
             show = partial(log.image, "progress_of_first_stage")
             looks = looks_at_first_stage(model, dataset, config, folder, show)
+            ranks.together(partial(looks.begin, state_path, keeps_best=config.training.keep == "best"))
         train(
             stage,
             look=looks,

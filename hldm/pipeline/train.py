@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ def train_diffusion(model: LatentDiffusion, dataset: Dataset, config: RunConfig,
     looks, speed = None, speed_of(stage.name, model, config)
     if training.validate_every is not None:
         looks = looks_at_diffusion(stage, dataset, config, path, lambda picture: log.image("progress", picture))
+        ranks.together(partial(looks.begin, diffusion_state(path), keeps_best=training.keep == "best"))
     averaged = train(
         stage,
         look=looks,

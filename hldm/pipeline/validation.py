@@ -23,6 +23,7 @@ from hldm.images import to_uint8, to_unit
 from hldm.model import LatentModel
 from hldm.pipeline.pictures import save_grid
 from hldm.training import DiffusionStage, encode, load_weights, save_weights, stream
+from hldm.training.checkpoint import damage, forget_states
 
 IMAGES = 512
 """Validation images that a look takes, at most."""
@@ -59,6 +60,33 @@ class Looks:
     ) -> None:
         self.name, self.losses, self.draw, self.weights = name, losses, draw, weights
         self.folder, self.best, self.show = folder, best, show
+        self.note = best.with_suffix(".json")
+        self.least: float | None = None
+
+    def begin(self, states: Path, *, keeps_best: bool) -> None:
+        """Go on from the best weights that are there; damaged ones are said and removed.
+
+        Args:
+            states: resume state of the stage.
+            keeps_best: the stage ends with the best weights. Where they are damaged it begins again, as it would not
+                come by them once more.
+        """
+        if not (self.best.is_file() and self.note.is_file()):
+            return
+        try:
+            least = float(json.loads(self.note.read_text())[LOSS])
+            reason = damage(self.best)
+        except (ValueError, TypeError, KeyError, OverflowError):
+            reason = f"{self.note.name} cannot be read"
+        if reason is None:
+            self.least = least
+            return
+        then = "the stage begins again" if keeps_best else "are left out"
+        print(f"    the best weights in {self.best} are damaged ({reason}), and {then}", flush=True)
+        self.note.unlink()
+        self.best.unlink()
+        if keeps_best:
+            forget_states(states)
 
     @torch.no_grad()
     def __call__(self, done: int) -> dict[str, float]:
@@ -66,10 +94,10 @@ class Looks:
         figures = {}
         if losses := [float(loss) for loss in self.losses()]:
             figures[LOSS] = fmean(losses)
-            note = self.best.with_suffix(".json")
-            if not (self.best.is_file() and note.is_file()) or figures[LOSS] < json.loads(note.read_text())[LOSS]:
+            if self.least is None or figures[LOSS] < self.least:
                 save_weights(self.best, self.weights)
-                write_text_atomically(note, json.dumps({"step": done, LOSS: figures[LOSS]}))
+                write_text_atomically(self.note, json.dumps({"step": done, LOSS: figures[LOSS]}))
+                self.least = figures[LOSS]
         if self.draw is not None:
             images, columns = self.draw()
             path = self.folder / f"{self.name}-{done:06d}.png"
@@ -79,7 +107,7 @@ class Looks:
 
     def take_best(self) -> None:
         """Load the best weights in place of the last ones."""
-        load_weights(self.best, self.weights)
+        load_weights(self.best, self.weights, remedy="Repeat the command, which trains the stage again.")
 
 
 def looks_at_diffusion(

@@ -30,7 +30,7 @@ class Log:
 
     def __init__(self):
         self.lines, self.pictures = SimpleNamespace(sync=lambda: None), []
-        self.logged = {}
+        self.logged, self.begun, self.killed_after = {}, [], None
 
     def log(self, stage, step, figures):
         self.logged[step] = figures
@@ -42,15 +42,16 @@ class Log:
         return figures
 
     def resume_at(self, stage, step):
-        pass
+        self.begun.append(step)
 
     def progress(self, stage, step, steps):
-        pass
+        if step == self.killed_after:
+            raise KeyboardInterrupt
 
 
-def trained(path, *overrides, data=DATA):
+def trained(path, *overrides, data=DATA, log=None):
     config = compose([*TINY, f"paths.outputs={path}", *overrides])
-    model, log = build_model(config, data), Log()
+    model, log = build_model(config, data), log or Log()
     train_diffusion(model, data, config, path / "run", log)
     return model, log
 
@@ -99,6 +100,39 @@ def test_the_best_weights_are_kept_and_taken(tmp_path):
     assert json.loads(best.with_suffix(".json").read_text()) == {"step": 2, "validation_loss": 1.0}
     looks.take_best()
     assert float(weights.weight.detach()) == 2.0
+
+
+@pytest.mark.parametrize("name", ["best.json", "best.safetensors"])
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_damaged_best_weights_are_said_and_no_best_yet(name, keep, tmp_path, capsys):
+    """A stage that ends with them begins again, since what was best before the resume state is not met once more."""
+    how = [*VALIDATED, "training.validate_every=2", f"training.keep={keep}"]
+    expected, _ = trained(tmp_path / "a", *how, data=validated())
+    log = Log()
+    log.killed_after = 5
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "b", *how, data=validated(), log=log)
+    file = tmp_path / "b" / "run" / "checkpoints" / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert "are damaged" not in capsys.readouterr().out
+    found, log = trained(tmp_path / "b", *how, data=validated())
+    assert "best.safetensors are damaged" in capsys.readouterr().out
+    assert log.begun == [0 if keep == "best" else 4]
+    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
+    load_file(file.with_suffix(".safetensors"))
+    assert "validation_loss" in json.loads(file.with_suffix(".json").read_text())
+
+
+def test_best_weights_that_are_sound_are_gone_on_from(tmp_path):
+    def looks(value):
+        return Looks("stage", lambda: iter([torch.tensor(value)]), None, torch.nn.Linear(1, 1),
+                     folder=tmp_path, best=tmp_path / "best.safetensors", show=print)  # fmt: skip
+
+    looks(1.0)(1)
+    again = looks(2.0)
+    again.begin(tmp_path / "resume.pt", keeps_best=True)
+    again(2)
+    assert json.loads((tmp_path / "best.json").read_text())["step"] == 1
 
 
 def test_looks_are_no_part_of_identity_unless_they_choose(tmp_path):
