@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from pydantic import ValidationError
@@ -40,6 +40,9 @@ MODEL = Path("checkpoints") / "model.safetensors"
 
 STATES = ("new", "submitted", "running", "stopped", "failed", "finished", "cancelled")
 """What status.json may say."""
+
+LARGEST = 1e50
+"""A larger number in a file is damage. Its fourth power, which intervals take, is a number yet."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class Snapshot:
     def provenance(self) -> dict[str, Any]:
         """Where the metrics come from."""
         return _mapping(self.results, "provenance")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether what a file says is a number that can be computed with: finite, of any size that something has."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _mapping(content: Mapping[str, Any] | None, key: str) -> dict[str, Any]:

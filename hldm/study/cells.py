@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from hldm.config.options import LEAVES_RESULT
 from hldm.config.schema import RunConfig
-from hldm.run.directory import Snapshot
+from hldm.run.directory import Snapshot, is_number
 from hldm.study.plan import Point
 
 
@@ -53,22 +53,22 @@ def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _numbers(value: object) -> dict[str, float]:
-    return {name: number for name, number in _mapping(value).items() if _is_number(number)}
+    return {name: number for name, number in _mapping(value).items() if is_number(number)}
 
 
 def _is_curve(curve: object) -> bool:
-    points = _mapping(curve).get("points")
-    return isinstance(points, list) and all(isinstance(_mapping(p).get("value"), str | int | float) for p in points)
+    about = dict(_mapping(curve))
+    points = about.pop("points", None)
+    if not isinstance(points, list):
+        return False
+    values = [*about.values(), *(_mapping(point).get("value") for point in points)]
+    return all(isinstance(value, str) or is_number(value) for value in values)
 
 
 def _array(values: object) -> Sequence[float]:
     """Eight bytes a number where a list takes thirty: a comparison holds those of every run."""
-    return array("d", values if isinstance(values, list) and all(map(_is_number, values)) else [])
+    return array("d", values if isinstance(values, list) and all(map(is_number, values)) else [])
 
 
 @dataclass(frozen=True, eq=False)  # so that it can be a key

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hldm.run.directory import is_number
 from hldm.study.cells import Cell, Finished
 from hldm.study.comparable import Terms, data_difference, usual, words
 from hldm.study.statistics import Interval, paired_difference
@@ -47,7 +48,7 @@ def _values_along(setting: str, runs: Mapping[int, Finished]) -> dict[int, dict[
     """Seed → value of the setting → metric → number."""
 
     def numbers(point: Mapping[str, Any]) -> dict[str, float]:
-        return {name: number for name, number in point.items() if isinstance(number, int | float) and name != "value"}
+        return {name: number for name, number in point.items() if is_number(number) and name != "value"}
 
     return {
         seed: {point["value"]: numbers(point) for point in run.curves[setting]["points"]} for seed, run in runs.items()

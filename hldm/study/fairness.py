@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hldm.config.schema import RunConfig
+from hldm.run.directory import is_number
 from hldm.study.cells import Cell, Finished, baselines, cell_names, is_of_geometry, own_settings, short_names
 from hldm.study.comparable import ENVIRONMENT, UNKNOWN, words
 
@@ -168,7 +169,7 @@ def _few(parts: Iterable[str]) -> str:
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    return {k: v for k, v in value.items() if isinstance(v, int | float)} if isinstance(value, Mapping) else {}
+    return {k: v for k, v in value.items() if is_number(v)} if isinstance(value, Mapping) else {}
 
 
 def _order(one: _Known) -> Any:

@@ -1,18 +1,22 @@
 """The cells of a comparison: one per model whatever its seed, and the one that each is compared with."""
 
+import json
+import math
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hldm.run.directory import RunDirectory
 from hldm.study.cells import Cell, Finished, baselines, cell_names, cells, telling_settings
-from hldm.study.plan import make_plan
+from hldm.study.leave import write_files
+from hldm.study.plan import Point, make_plan
 from hldm.study.points import points_of
 from hldm.study.rows import rows_of_runs
 from hldm.study.typed import option_of, with_options
 from hldm.study.whole import Study
-from tests.study.made_runs import made, usual
+from tests.study.made_runs import PROVENANCE, made, usual
 
 
 def of_grid(typed: str, tmp_path: Path) -> list[Cell]:
@@ -190,3 +194,34 @@ def test_what_is_not_as_it_should_be_is_left_out() -> None:
     assert found.per_sampling_seed == {"0": {"fid": 1}, "1": {}}
     assert found.per_image == {"elbo_flow": array("d", [1, 2.5]), "other": array("d"), "more": array("d")}
     assert found.curves.keys() == {"guidance"}
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -1e308, 10**400], ids=["nan", "inf", "huge", "long"])
+def test_numbers_that_nobody_can_compute_with_are_left_out(number: float, tmp_path: Path) -> None:
+    """Of one run: everything else is compared, and no file has them."""
+    point = {"value": 1.0, "fid": number}
+
+    def results(of: Point) -> dict[str, Any]:
+        whole = usual(of)
+        if of.config.seed == 0:
+            whole["metrics"] = {"kid": 0.5, "fid": number}
+            whole["per_image"] = {"elbo_flow": [1, number]}
+            whole["curves"] = {
+                "guidance": {"split": "validation", "samples": 9, "points": [point], "best": 1.0},
+                "steps": {"points": [{"value": number}]},
+                "method": {"points": [{"value": "heun", "fid": 1.0}], "samples": number},
+            }
+            whole["provenance"] = {**PROVENANCE, "parameters": {"denoiser": number}}
+        return whole
+
+    damaged = Finished.of(results(made(tmp_path / "a", "seed=0", usual)[0]))
+    assert damaged.metrics == {"kid": 0.5}
+    assert damaged.per_image == {"elbo_flow": array("d")}
+    assert damaged.curves.keys() == {"guidance"}
+
+    plan = made(tmp_path / "b", "geometry=euclidean,poincare seed=0,1", usual)
+    for of in plan:
+        (of.run.path / "results.json").write_text(json.dumps(results(of)))
+    study = Study.of(tmp_path, rows_of_runs(RunDirectory.find(str(tmp_path / "b" / "main")))[0])
+    list(write_files(study, has_latex=True))
+    assert {file.name for file in tmp_path.iterdir() if file.is_file()} >= {"comparison.html", "comparison.json"}
