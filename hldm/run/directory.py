@@ -159,9 +159,7 @@ class RunDirectory:
         """What status.json says; `{"state": "new"}` where there is none."""
         file, remedy = self.path / "status.json", "The run is resumed from its checkpoints then."
         status = _read_json(file, remedy) or {"state": "new"}
-        seconds = status.get("seconds") or {}
-        times = [status.get("minutes") or 0, *(seconds.values() if isinstance(seconds, dict) else [seconds])]
-        if status.get("state") not in STATES or not all(isinstance(time, int | float) for time in times):
+        if not _is_status(status):
             raise UserError(f"{file} does not hold what it should. Delete it and repeat the command. {remedy}")
         return status
 
@@ -338,6 +336,16 @@ class RunDirectory:
             with suppress(OSError), file.open("rb+") as stream:
                 stream.write(text)
                 stream.truncate()
+
+
+def _is_status(status: Mapping[str, Any]) -> bool:
+    """Whether what is computed with, or looked up, in a status.json is what it should be."""
+    seconds, speed, code = (status.get(name) or {} for name in ("seconds", "speed", "code"))
+    return (
+        status.get("state") in STATES
+        and all(isinstance(section, dict) for section in (seconds, speed, code))
+        and all(map(is_number, (status.get("minutes") or 0, *seconds.values())))
+    )
 
 
 def _matching(pattern: Path) -> Iterator[Path]:

@@ -88,8 +88,11 @@ def read(runs: Iterable[RunDirectory]) -> list[Entry]:
 def look(run: RunDirectory) -> Entry:
     """A run by its files alone, of which results.json is not read."""
     was = run.look(with_results=False)
+    job = jobs.job_of(was.status)
+    if was.state == "submitted" and job is None:  # whoever submitted it was killed before SLURM had named the job
+        return Entry(run, "lost", was.status, trouble="its status names no job")
     trouble = str(was.status.get("error") or "") if was.state in ("failed", "damaged") else ""
-    return Entry(run, was.state, was.status, was.holder, jobs.job_of(was.status), trouble=trouble)
+    return Entry(run, was.state, was.status, was.holder, job, trouble=trouble)
 
 
 def with_job(entry: Entry, job_state: str) -> Entry:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hldm.config.schema import RunConfig
 from hldm.errors import UserError
-from hldm.run.directory import RunDirectory
+from hldm.run.directory import RunDirectory, is_number
 from hldm.study.plan import Estimate
 
 SETTLED = 2.0
@@ -30,7 +30,7 @@ class Progress:
         if not isinstance(found, Mapping) or not isinstance(found.get("stage"), str):
             return None
         counts = (found.get(name) for name in ("step", "steps"))
-        return cls(found["stage"], *(count if isinstance(count, int) else 0 for count in counts))
+        return cls(found["stage"], *(count if is_number(count) and isinstance(count, int) else 0 for count in counts))
 
     @property
     def share(self) -> float:

@@ -3,7 +3,6 @@
 Samples come from the pictures of the runs, latents from their numbers at one scale for all.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from hldm.drawing import (
 )
 from hldm.study.cells import Cell
 from hldm.study.comparison import Comparison
+from hldm.study.page.disks import read
 from hldm.study.pictures import Tile, tiles_figure, words_above
 from hldm.study.series import series_name
 from hldm.study.tables import figure_text
@@ -166,28 +166,12 @@ def write_sheet(found: Sheet, target: Path, kinds: Sequence[str] = ("png", "pdf"
         columns = next((words for _, line in tiles for tile in line if tile and (words := words_above(tile.file))), [])
         by = f"; columns of a tile: {', '.join(columns)}" if 0 < len(columns) <= 12 else ""
         return save(tiles_figure(f"Samples, {found.words}{by}", tiles), target, kinds)
-    read = [
-        (name, [place and (place.title, _read(place.folder / LATENTS)) for place in line]) for name, line in found.rows
+    latents = [
+        (name, [place and (place.title, read(place.folder / LATENTS)) for place in line]) for name, line in found.rows
     ]
-    if not any(tile is not None and tile[1] is not None for _, line in read for tile in line):
+    if not any(tile is not None and tile[1] is not None for _, line in latents for tile in line):
         return []
-    return save(latent_tiles_figure(found.words, read), target, kinds)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    """None where a file is damaged: the other tiles are drawn."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        points = [(float(x), float(y)) for x, y in content["points"]]
-        labels = [int(label) for label in content["labels"]]
-        numbers = [*(x for point in points for x in point), *(content.get("explained") or ())]
-        numbers += [content["curvature"], content.get("sqrt_c_rms") or 0.0]
-        is_sound = isinstance(content["kind"], str) and isinstance(content["class_names"], list)
-        if not points or len(points) != len(labels) or not is_sound or not all(map(math.isfinite, numbers)):
-            return None
-        return {**content, "points": points, "labels": labels}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return save(latent_tiles_figure(found.words, latents), target, kinds)
 
 
 @styled()

@@ -207,6 +207,15 @@ def test_a_state_that_no_version_writes_is_damage(call: Call) -> None:
     assert "state     damaged" in out
 
 
+def test_what_was_submitted_and_names_no_job_is_lost(call: Call) -> None:
+    made("a", "submitted", job={"scheduler": "slurm", "id": None})
+    for argv in (("outputs/main",), ("show", "outputs/main"), ("retry", "outputs/main")):
+        status, out, _ = call(*argv)
+        assert status == 0
+        assert "names no job" in out or argv[0] == "retry"
+    assert RunDirectory(Path("outputs/main/a")).state == "new"
+
+
 def test_a_run_that_a_link_names_again_is_listed_once(call: Call) -> None:
     run = made("b", "new")
     Path("outputs/main/a").symlink_to(run.path)

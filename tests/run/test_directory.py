@@ -48,6 +48,20 @@ def test_damaged_json_is_said(name: str, content: str, run: RunDirectory) -> Non
         _ = run.status if name == "status.json" else run.results
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '"seconds": 3', '"seconds": true', '"seconds": {"diffusion": NaN}', '"minutes": 1e308', f'"minutes": {10**400}',
+        '"code": "x"', '"speed": [1]',
+    ],
+)  # fmt: skip
+def test_a_status_of_other_kinds_is_damage(damage: str, run: RunDirectory) -> None:
+    run.path.mkdir()
+    (run.path / "status.json").write_text(f'{{"state": "finished", {damage}}}')
+    with pytest.raises(UserError, match="does not hold what it should"):
+        _ = run.status
+
+
 def test_weights_are_looked_at_without_torch(run: RunDirectory) -> None:
     with pytest.raises(UserError, match="Train the run first"):
         run.check_weights()

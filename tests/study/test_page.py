@@ -1,6 +1,7 @@
 """What the page holds: data that are whole, small, escaped and taken from the one comparison there is."""
 
 import json
+import math
 import re
 import time
 from pathlib import Path
@@ -153,6 +154,8 @@ def test_a_log_that_is_being_written(tmp_path: Path) -> None:
         '{"stage": "a", "step": 2, "loss": 1.0, "kl": 1}',
         '{"stage": "a", "step": 3, "loss": 0.5, "kl": 2}',
         '{"stage": "b", "step": 1, "loss": 1}',
+        '{"stage": "a", "step": Infinity, "loss": 1}',
+        f'{{"stage": "a", "step": 4, "loss": {10**400}}}',
         "[]",
         '{"stage":',
     ]
@@ -207,6 +210,11 @@ def test_latents_are_read_as_far_as_they_are_whole(tmp_path: Path, monkeypatch: 
         {**whole, "kind": "cube"},
         {**whole, "labels": [1]},
         {**whole, "points": [[1, None]] * 400},
+        {**whole, "points": [[1, 10**400]] * 400},
+        {**whole, "points": {}, "labels": {}},
+        {**whole, "class_names": -1},
+        {**whole, "curvature": math.nan},
+        {**whole, "explained": [math.inf]},
     ]
     folders = []
     for i, content in enumerate([whole, *wrong]):

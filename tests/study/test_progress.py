@@ -18,6 +18,8 @@ def test_what_a_run_says_of_itself(tmp_path: Path) -> None:
     assert progress_of(run) == Progress("diffusion", 22, 50)
     run.update_status(progress={"stage": "evaluation"})
     assert str(progress_of(run)) == "evaluation"
+    run.update_status(progress={"stage": "diffusion", "step": 10**400, "steps": 1})
+    assert progress_of(run) == Progress("diffusion", 0, 1)
     for other in ({"stage": 3}, "diffusion", None):
         run.update_status(progress=other)
         assert progress_of(run) is None

@@ -1,10 +1,11 @@
 """Latents of runs for a page: `latents.json` of each, with as many points as the page has room for."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from hldm.run.directory import is_number
 
 POINTS = 120_000
 """Of all runs together."""
@@ -31,10 +32,10 @@ def disks(runs: Sequence[Path]) -> dict[str, Any]:
         drawings.append({
             "run": place,
             "kind": content["kind"],
-            "curvature": content.get("curvature"),
+            "curvature": content["curvature"],
             "points": [float(f"{value:.4g}") for point in points for value in point],
             "labels": labels,
-            "names": names.setdefault(tuple(map(str, content.get("class_names") or ())), len(names)),
+            "names": names.setdefault(tuple(map(str, content["class_names"])), len(names)),
             "explained": content.get("explained"),
             "rms": content.get("sqrt_c_rms"),
         })  # fmt: skip
@@ -45,13 +46,17 @@ def read(file: Path) -> dict[str, Any] | None:
     """What a latents.json says; None where there is none, or where it is not what it should be."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        points = content["points"]
+        points, labels, c, rms = (content.get(name) for name in ("points", "labels", "curvature", "sqrt_c_rms"))
         is_whole = (
             content["kind"] in KINDS
-            and len(points) == len(content["labels"])
-            and all(len(point) == 2 and all(map(math.isfinite, point)) for point in points)
-            and all(isinstance(label, int) for label in content["labels"])
+            and all(isinstance(part, list) for part in (points, labels, content["class_names"]))
+            and len(points) == len(labels) > 0
+            and all(len(point) == 2 and all(map(is_number, point)) for point in points)
+            and all(isinstance(label, int) for label in labels)
+            and all(map(is_number, (c, *(content.get("explained") or ()))))
+            and c >= 0
+            and (rms is None or is_number(rms))
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return content if is_whole else None

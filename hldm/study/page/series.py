@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hldm.run.directory import is_number
+
 MANY_RUNS = 100
 """Beyond so many, curves have fewer points."""
 
@@ -47,10 +49,10 @@ def logged(file: Path) -> dict[str, tuple[list[int], list[float]]]:
         try:
             record = json.loads(line)
             stage, step = str(record["stage"]), int(record["step"])
-        except (ValueError, TypeError, KeyError):  # the last line may be half written
+        except (ValueError, TypeError, KeyError, OverflowError):  # the last line may be half written
             continue
         for name, value in record.items():
-            if name not in NOT_DRAWN and isinstance(value, int | float) and math.isfinite(value):
+            if name not in NOT_DRAWN and is_number(value):
                 steps, values = found.setdefault(f"{stage} {name}", ([], []))
                 steps.append(step)
                 values.append(value)
