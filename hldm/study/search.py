@@ -27,6 +27,8 @@ from hldm.study.trials import FOLDER, Trial, Trials, need_optuna, storage
 Compose = Callable[[list[str]], RunConfig]
 Launch = Callable[[list[tuple[tuple[str, ...], RunConfig]]], tuple[list[Point], UserError | None]]
 
+WHOLE = " An interval of whole numbers is int(interval(2,8))."
+
 
 def search(overrides: Sequence[str], compose: Compose, options: Options, launch: Launch, *, plan_only: bool) -> None:
     """Do what is missing of the searches that a command asks for, and say what was found.
@@ -82,9 +84,11 @@ def _looked_at(space: Space, texts: Sequence[str], compose: Compose, options: Op
     try:
         return checked(points, compose, options)[0][1]
     except UserError as error:
-        is_whole = any("whole number" in problem for problem in error.problems)
-        hint = [] if not is_whole else ["An interval of whole numbers is int(interval(2,8))."]
-        raise UserError.of([*dict.fromkeys(error.problems), *hint]) from None
+        keys = tuple(f"{setting.key}=" for setting in space.settings)
+        raise UserError.of(
+            f"{problem}{WHOLE}" if problem.startswith(keys) and "whole number" in problem else problem
+            for problem in error.problems
+        ) from None
 
 
 def _refuse_idle(space: Space, compose: Compose) -> None:

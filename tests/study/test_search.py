@@ -246,6 +246,12 @@ def test_what_cannot_be_right_is_refused_before_any_work(find: Invoke, typed: li
     assert "Trial" not in out
 
 
+def test_intervals_of_whole_numbers_are_spoken_of_where_one_is_searched(find: Invoke) -> None:
+    _, _, err = find(*COMMAND, "search.trials=0")
+    assert err.startswith("search.trials=0 is not allowed")
+    assert "interval" not in err
+
+
 def test_without_optuna_it_says_what_to_install(find: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     status, _, err = find(*COMMAND)
