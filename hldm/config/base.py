@@ -209,6 +209,18 @@ def word(value: Any) -> Any:
     return value
 
 
+LONGEST_NAME = 200
+"""Bytes of a folder's name: file systems take 255, of which names that are made from it need some."""
+
+
+def folder_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError
+    if (size := len(name.encode())) > LONGEST_NAME:
+        raise ValueError(f"it has {size} bytes")
+    return name
+
+
 def absolute(path: str) -> str:
     """The path from the root, so that it means the same wherever it is read.
 
@@ -231,6 +243,11 @@ Number = Annotated[float, BeforeValidator(number), AfterValidator(held)]
 """A number that float32 can hold."""
 Switch = Annotated[bool, BeforeValidator(switch)]
 Word = Annotated[str, BeforeValidator(word)]
+FolderName = Annotated[
+    Word,
+    AfterValidator(folder_name),
+    Words(f"a folder name of letters, digits, '.', '-' and '_', of at most {LONGEST_NAME} bytes"),
+]
 UserPath = Annotated[Word, AfterValidator(absolute)]
 """A file or folder of the user, relative to where the command was typed."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Le
 from pydantic import Field
 
-from hldm.config.base import Count, NotNegative, Number, Positive, Refusal, Section, Whole, Word, Words
+from hldm.config.base import Count, FolderName, NotNegative, Number, Positive, Refusal, Section, Whole, Words
 
 _RANGE = (
     "c must be a finite number ≥ 0 that float32 can hold (the ball has sectional curvature −c). For flat space type "
@@ -132,8 +132,8 @@ class ProductManifold(Manifold, target="hldm.geometry.ProductManifold"):
 class Geometry(Section):
     """The space of the latents and the layer by which they enter the decoder."""
 
-    name: Word = Field(
-        default="euclidean", description="name of the geometry in tables", pattern=r"^\w[\w.-]*$", examples=["poincare"]
+    name: FolderName = Field(
+        default="euclidean", description="name of the geometry in tables and folders", examples=["poincare"]
     )
     manifold: Manifold = Field(default=Euclidean(channels=4), description="manifold that one latent point lives on")
     decoder_stem: Literal["linear", "gyroplane", "mobius"] = Field(

@@ -8,7 +8,19 @@ from pydantic import Field
 
 from hldm.config import archives, gpus, pictures  # noqa: F401 - sections are known by being imported
 from hldm.config.autoencoder import KL, Autoencoder
-from hldm.config.base import Auto, Count, NotNegativeWhole, Readers, Section, Switch, UserPath, Whole, Word, Words
+from hldm.config.base import (
+    Auto,
+    Count,
+    FolderName,
+    NotNegativeWhole,
+    Readers,
+    Section,
+    Switch,
+    UserPath,
+    Whole,
+    Word,
+    Words,
+)
 from hldm.config.conditioning import ClassConditioning, Conditioning, Guided
 from hldm.config.dataset import MNIST, Dataset
 from hldm.config.diffusion import Denoiser, Diffusion, Process, TangentDDPM, UNet
@@ -111,9 +123,7 @@ class RunConfig(Section):
     seed: Annotated[Whole, Ge(0), Le(MAX_SEED)] = Field(
         default=0, description="seed of everything random", examples=[3]
     )
-    study: Annotated[Word, Words("a folder name of letters, digits, '.', '-' and '_'")] = Field(
-        default="main", pattern=r"^\w[\w.-]*$", description="folder of runs that are compared", examples=["main"]
-    )
+    study: FolderName = Field(default="main", description="folder of runs that are compared", examples=["main"])
     first_stage: Annotated[UserPath | None, Words("a run directory, a folder of diffusers, or null to train one")] = (
         Field(
             default=None,

@@ -58,6 +58,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "posterior": (["autoencoder.posterior=normal"], ["wrapped, riemannian"]),
     "sampling seeds": (["metrics.sampling_seeds=3"], ["[0,1]"]),
     "study that is a path": (["study=../x"], ["study=../x", "folder name"]),
+    "study that no folder can be": (["study=" + 210 * "ä"], ["it has 420 bytes", "of at most 200 bytes", "study=main"]),
     "width between groups": (["denoiser.block_channels=[64,70]"], ["70", "multiple of 16", "64"]),
     "heads that do not divide": (["denoiser.head_channels=48"], ["denoiser.head_channels=16"]),
     "stem": (["denoiser.stem=poincare"], ["denoiser.stem=poincare", "linear, gyroplane"]),
