@@ -81,6 +81,7 @@ class Cell:
         runs: seed → finished run.
         unfinished: seed → state, of the other runs.
         run_names: seed → name of its run directory.
+        doubles: names of further runs with one of these seeds, such as copies, which do not count.
     """
 
     settings: Mapping[str, str]
@@ -88,6 +89,7 @@ class Cell:
     runs: dict[int, Finished] = field(default_factory=dict)
     unfinished: dict[int, str] = field(default_factory=dict)
     run_names: dict[int, str] = field(default_factory=dict)
+    doubles: list[str] = field(default_factory=list)
 
     def figures(self, name: str, scale: float = 1.0) -> dict[int, float]:
         """Seed → figure of that name, of the runs that have it."""
@@ -142,9 +144,12 @@ def _short(key: str, value: str) -> tuple[str, str]:
 
 
 def _add(cell: Cell, seed: int, run: Finished | None, state: str, name: str) -> None:
-    """Put a run into its cell; of two with one seed, which settings do not tell apart, a finished one counts."""
-    if run is None and seed in cell.runs:
-        return
+    """Put a run into its cell; of those with one seed, which settings do not tell apart, the first finished counts."""
+    if seed in cell.run_names:
+        if run is None or seed in cell.runs:
+            cell.doubles.append(name)
+            return
+        cell.doubles.append(cell.run_names[seed])
     cell.run_names[seed] = name
     if run is not None:
         cell.runs[seed] = run

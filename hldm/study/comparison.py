@@ -18,6 +18,8 @@ from hldm.study.measures import Figure, figures
 from hldm.study.statistics import ImagePairs, Interval, paired_difference
 
 ERROR = 0.05
+MOST_DOUBLES = 4
+"""Runs that are named."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +165,16 @@ def compare(found: Sequence[Cell], chosen: Callable[[Figure], bool] = lambda fig
         list(_corrected(differences, shown)),
         curves,
         left_out.sentences(),
-        [*cautions(runs), *_of_choices(summaries, shown, curves)],
+        [*_of_doubles(found), *cautions(runs), *_of_choices(summaries, shown, curves)],
         leading,
     )
+
+
+def _of_doubles(found: Sequence[Cell]) -> Iterator[str]:
+    """A sentence where several runs have the same settings and seed, as where a folder was copied."""
+    if names := [name for cell in found for name in cell.doubles]:
+        more = f" and {len(names) - MOST_DOUBLES} more" if len(names) > MOST_DOUBLES else ""
+        yield f"Not counted, as other runs have the same settings and seed: {', '.join(names[:MOST_DOUBLES])}{more}."
 
 
 def _of_choices(cells: Sequence[CellFigures], shown: Sequence[Figure], curves: Sequence[Curve]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from array import array
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,19 @@ def test_of_two_runs_with_one_seed_a_finished_one_counts(tmp_path: Path) -> None
     assert [cell.run_names for cell in study.cells] == [{0: plan[0].run.path.name}, {0: plan[1].run.path.name}]
     assert [(list(cell.runs), cell.unfinished) for cell in study.cells] == [([0], {}), ([], {0: "failed"})]
     assert len(study.runs) == 3
+    assert "Not counted, as other runs have the same settings and seed: a-copy." in study.comparison.cautions
+
+
+def test_a_copied_run_is_said_and_does_not_count(tmp_path: Path) -> None:
+    plan = made(tmp_path, "geometry=euclidean,poincare seed=0,1", usual)
+    names = [point.run.path.name for point in plan]
+    alone = Study.of(tmp_path, rows_of_runs(RunDirectory.find(str(tmp_path / "main")))[0])
+    for point in plan[:2]:
+        shutil.copytree(point.run.path, point.run.path.with_name(f"{point.run.path.name}-copy"))
+    study = Study.of(tmp_path, rows_of_runs(RunDirectory.find(str(tmp_path / "main")))[0])
+    assert [cell.run_names for cell in study.cells] == [cell.run_names for cell in alone.cells]
+    [caution] = [text for text in study.comparison.cautions if text not in alone.comparison.cautions]
+    assert f"same settings and seed: {names[0]}-copy, {names[1]}-copy." in caution
 
 
 def test_what_is_not_as_it_should_be_is_left_out() -> None:
