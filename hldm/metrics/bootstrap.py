@@ -92,10 +92,10 @@ def kernel_distances(features: Tensor, reference: Tensor, counts: Tensor) -> Ten
     n = len(features)
     among, across = counts.new_zeros(len(counts)), counts.new_zeros(len(counts))
     for rows in _blocks(n):
-        kernel = _kernel(features[rows], features)
+        kernel = cubic_kernel(features[rows], features)
         kernel[:, rows].fill_diagonal_(0)
         among += ((counts[:, rows] @ kernel) * counts).sum(1)
-        across += counts[:, rows] @ _kernel(features[rows], reference).mean(1)
+        across += counts[:, rows] @ cubic_kernel(features[rows], reference).mean(1)
     return among / (n**2 - counts.square().sum(1)) - 2 * across / n
 
 
@@ -108,7 +108,8 @@ def inception_scores(logits: Tensor, counts: Tensor) -> Tensor:
     return (weights @ (p * log_p).sum(1) - torch.special.xlogy(marginal, marginal).sum(1)).exp()
 
 
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
+def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """(x·y/D + 1)³ of KID, (N, M), for x (N, D) and y (M, D)."""
     root = x @ y.T / x.shape[1] + 1
     return root * root * root
 
