@@ -69,8 +69,8 @@ def sides(c: RunConfig) -> Iterator[str]:
             )
         if side % (divisor := foldable(c, autoencoder)):
             yield (
-                f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by the "
-                f"levels of autoencoder and denoiser: it must be a multiple of {divisor}, such as "
+                f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by "
+                f"every level of the autoencoder: it must be a multiple of {divisor}, such as "
                 f"autoencoder.padded_side={divisor * max(1, math.ceil(max(side, image or 0) / divisor))}."
             )
     if isinstance(autoencoder, Convolutions | Published) and image and autoencoder.padded_side < image:
@@ -81,14 +81,12 @@ def sides(c: RunConfig) -> Iterator[str]:
 
 
 def foldable(c: RunConfig, autoencoder: Convolutions) -> int:
-    """What a side is a multiple of that can be folded, and halved by every level but the last of each network."""
-    halvings = len(autoencoder.block_channels) - 1
-    halvings += levels(c) - 1 if c.has_diffusion else 0
-    return int(autoencoder.patch_size * 2**halvings)
+    """What a side is a multiple of that can be folded, and halved by every level but the last of networks that must."""
+    return int(autoencoder.patch_size * 2 ** (len(autoencoder.block_channels) - 1 + levels(c) - 1))
 
 
 def fitting_side(c: RunConfig) -> int:
-    """What autoencoder.padded_side=auto means: 32, or for larger images the next multiple that all levels take."""
+    """What autoencoder.padded_side=auto means: 32, or for larger images the next multiple that networks take."""
     assert isinstance(c.autoencoder, Convolutions)
     divisor = foldable(c, c.autoencoder)
     return max(USUAL_SIDE, divisor * math.ceil((c.dataset.image_side or 0) / divisor))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hldm.config.autoencoder import Published
 from hldm.config.conditioning import TextConditioning
-from hldm.config.diffusion import TRAIN_STEPS, PublishedUNet, TangentDDPM, UNet
+from hldm.config.diffusion import TRAIN_STEPS, PublishedUNet, TangentDDPM
 from hldm.config.published import SCHEDULE, scaling, schedule
 from hldm.config.schema import RunConfig
 from hldm.console import shown
@@ -32,18 +32,18 @@ def published(c: RunConfig) -> Iterator[str]:
     side, divisor = autoencoder.padded_side, 2 ** (halved - 2)
     if side % divisor:
         yield (
-            f"autoencoder.padded_side={side} cannot be halved by the levels of first_stage={c.first_stage} and the "
-            f"denoiser: it must be a multiple of {divisor}, such as "
+            f"autoencoder.padded_side={side} cannot be halved by the levels of first_stage={c.first_stage}"
+            f"{' and the denoiser' if levels(c) > 1 else ''}: it must be a multiple of {divisor}, such as "
             f"autoencoder.padded_side={divisor * -(-side // divisor)}."
         )
 
 
 def levels(c: RunConfig) -> int:
-    """Levels of the denoiser, each of which but the last halves a map; 1 where there is none."""
+    """Levels of a published U-Net, each of which but the last halves a map of an even side; ours takes odd ones: 1."""
     denoiser = c.denoiser
-    if isinstance(denoiser, PublishedUNet):
+    if c.has_diffusion and isinstance(denoiser, PublishedUNet):
         return len((denoiser.architecture or {}).get("block_out_channels", [0]))
-    return len(denoiser.block_channels) if isinstance(denoiser, UNet) else 1
+    return 1
 
 
 def published_unet(c: RunConfig) -> Iterator[str]:

@@ -1,5 +1,8 @@
 """The U-Net of Stable Diffusion, with layers that can be hyperbolic."""
 
+from functools import partial
+from typing import Any
+
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
@@ -20,6 +23,9 @@ class UNetDenoiser(Denoiser):
     With labels that is self-attention, the label's embedding is added to that of the time, and the middle of the
     network is one ResNet block, or attention between two of them. With text there is Stable Diffusion's transformer
     block, which attends to the text too, at these levels and in the middle.
+
+    A level halves an odd side to the larger half, 7 to 4, and on the way back it becomes 7 again. Blocks of diffusers
+    with text do so by themselves; those with self-attention forget the side, so all are told here.
 
     Without a class embedding, and with attention in the middle, it is UNet2DModel of diffusers, which latent diffusion
     without a condition has (Rombach et al. 2022), under the same names of tensors.
@@ -58,6 +64,7 @@ class UNetDenoiser(Denoiser):
         super().__init__()
         channels, side, _ = layout.shape
         widths = settings.block_channels
+        sides = [-(-side // 2**level) for level in range(len(widths))]
         has_text = context_channels is not None
         attending = "CrossAttn" if has_text else "Attn"
         kinds = [attending if has_attention else "" for has_attention in settings.attention_levels]
@@ -93,6 +100,9 @@ class UNetDenoiser(Denoiser):
                 attention_head_dim=settings.head_channels,
                 resnet_time_scale_shift=self.unet.config.resnet_time_scale_shift,
             )
+        for block, target in zip(self.unet.up_blocks, sides[-2::-1], strict=False):  # the last makes nothing larger
+            if target % 2:
+                block.upsamplers[0].register_forward_pre_hook(partial(_to_side, target), with_kwargs=True)
         if self.embeds_classes:
             self.unet.class_embedding = label_embedding(self.unet.class_embedding)
         own = curvature_of(settings.curvature)
@@ -124,6 +134,11 @@ class UNetDenoiser(Denoiser):
             class_labels=condition.labels if self.embeds_classes else None,
             timestep_cond=point,
         ).sample
+
+
+def _to_side(side: int, _: nn.Module, args: tuple[Any, ...], __: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What a layer that doubles the side of its map is asked for: its map, at an odd side. 7 is halved to 4."""
+    return args[:1], {"output_size": (side, side)}
 
 
 def gyroplane_stem(linear: nn.Conv2d, c: Curvature) -> PoincareConv2d:

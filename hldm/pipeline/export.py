@@ -118,6 +118,8 @@ def obstacles(model: LatentModel, config: RunConfig) -> Iterator[str]:
         settings = config.denoiser
         if not isinstance(settings, UNet) or settings.stem != "linear" or settings.attention != "dot_product":
             yield "Its denoiser has a hyperbolic stem, or attention by distance."
+        elif model.layout.shape[-1] % 2 ** (len(settings.block_channels) - 1):
+            yield "Its latents have a side that not every level of the denoiser halves, as diffusers' must."
     elif not isinstance(denoiser, PublishedUNet):
         yield "Its denoiser is not a U-Net."
 

@@ -82,7 +82,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["denoiser.head_channels=1", "2 to 8", "denoiser.head_channels=16"],
     ),
     "cell of the ablation": (["ablation=attenton"], ["ablation=attenton", "Did you mean ablation=attention"]),
-    "a side that cannot be halved": (["autoencoder.padded_side=28"], ["multiple of 8", "autoencoder.padded_side=32"]),
+    "a side that cannot be halved": (["autoencoder.padded_side=30"], ["multiple of 4", "autoencoder.padded_side=32"]),
     "hybrid without a ball": (["geometry=hybrid", "geometry.flat_channels=3"], ["from 1 to 2", "geometry=poincare"]),
     "hybrid without flat": (["geometry=hybrid", "geometry.flat_channels=0"], ["from 1 to 2", "geometry=euclidean"]),
     "hybrid with one channel": (["geometry=hybrid", "autoencoder.latent_channels=1"], ["at least 2 channels"]),
@@ -281,8 +281,8 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     "published without likelihood": ([*GIVEN, "metrics.likelihood_images=5"], ["Type metrics.likelihood_images=0"]),
     "marginal likelihood of images without one": ([*GIVEN, "metrics=likelihood"], ["Type metrics=digits"]),
     "a side that published levels cannot halve": (
-        [*GIVEN, "autoencoder.padded_side=36"],
-        ["autoencoder.padded_side=36", "multiple of 8", "autoencoder.padded_side=40"],
+        [*GIVEN, "autoencoder.padded_side=37"],
+        ["autoencoder.padded_side=37", "multiple of 4", "autoencoder.padded_side=40"],
     ),
     "another class of diffusers": (
         ["autoencoder=published", f"first_stage={described(PUBLISHED / 'unet', _class_name='UNet2DModel')}"],

@@ -63,6 +63,22 @@ def test_switches_change_what_is_computed(name: str) -> None:
     assert all(torch.equal(outs[name], out) == (name == other) for other, out in outs.items())
 
 
+@pytest.mark.parametrize("side", [1, 5, 7, 8])
+@pytest.mark.parametrize("attention", [[], [1, 2, 4]])
+@pytest.mark.parametrize("context", [None, 8])
+def test_a_map_of_any_side_comes_back_at_its_side(side: int, attention: list[int], context: int | None) -> None:
+    settings = UNet(block_channels=(16, 16, 32), head_channels=16, attention_resolutions=attention)
+    layout = LatentLayout.of_map(Euclidean(4), (side, side))
+    model = UNetDenoiser(settings, layout=layout, classes=10, context_channels=context)
+    seen = torch.zeros(2, 4, side, side, requires_grad=True)
+    condition = Condition(torch.tensor([0, 3]), torch.zeros(2, 3, context)) if context else Condition(torch.arange(2))
+    out = model(seen, torch.tensor([0.2, 0.7]), condition)
+    out.square().sum().backward()
+    assert out.shape == seen.shape
+    assert seen.grad is not None
+    assert (seen.grad != 0).all()
+
+
 @pytest.mark.parametrize("modulation", ["shift", "scale_shift"])
 def test_time_and_label_reach_a_block_as_the_formula_says(modulation: str) -> None:
     """Between the convolutions: GroupNorm(h + b), or GroupNorm(h)·(1 + a) + b."""

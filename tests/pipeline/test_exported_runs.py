@@ -221,6 +221,7 @@ def test_a_text_model_that_is_not_in_the_folder_is_said(tmp_path):
         (["autoencoder.likelihood=bernoulli"], "Bernoulli"),
         (["autoencoder.padded_side=40"], "pads pixels"),
         (["denoiser.attention=euclidean_distance"], "attention by distance"),
+        (["denoiser.block_channels=[16,16,16,16,16,32]"], "not every level"),
         (["geometry.decoder_stem=gyroplane"], "decoder_stem=gyroplane"),
     ],
 )
