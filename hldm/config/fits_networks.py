@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from hldm.config.autoencoder import Convolutions, Published
 from hldm.config.diffusion import CrossAttention, UNet
-from hldm.config.fits_published import levels
+from hldm.config.fits_published import and_denoiser, levels
 from hldm.config.schema import RunConfig
 
 USUAL_SIDE = 32
@@ -69,8 +69,8 @@ def sides(c: RunConfig) -> Iterator[str]:
             )
         if side % (divisor := foldable(c, autoencoder)):
             yield (
-                f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by "
-                f"every level of the autoencoder: it must be a multiple of {divisor}, such as "
+                f"autoencoder.padded_side={side} cannot be folded by autoencoder.patch_size={patch} and halved by the "
+                f"levels of the autoencoder{and_denoiser(c)}: it must be a multiple of {divisor}, such as "
                 f"autoencoder.padded_side={divisor * max(1, math.ceil(max(side, image or 0) / divisor))}."
             )
     if isinstance(autoencoder, Convolutions | Published) and image and autoencoder.padded_side < image:

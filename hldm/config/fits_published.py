@@ -33,7 +33,7 @@ def published(c: RunConfig) -> Iterator[str]:
     if side % divisor:
         yield (
             f"autoencoder.padded_side={side} cannot be halved by the levels of first_stage={c.first_stage}"
-            f"{' and the denoiser' if levels(c) > 1 else ''}: it must be a multiple of {divisor}, such as "
+            f"{and_denoiser(c)}: it must be a multiple of {divisor}, such as "
             f"autoencoder.padded_side={divisor * -(-side // divisor)}."
         )
 
@@ -44,6 +44,11 @@ def levels(c: RunConfig) -> int:
     if c.has_diffusion and isinstance(denoiser, PublishedUNet):
         return len((denoiser.architecture or {}).get("block_out_channels", [0]))
     return 1
+
+
+def and_denoiser(c: RunConfig) -> str:
+    """Whose levels halve a map besides the autoencoder's, in a sentence."""
+    return " and the denoiser" if levels(c) > 1 else ""
 
 
 def published_unet(c: RunConfig) -> Iterator[str]:

@@ -284,6 +284,10 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         [*GIVEN, "autoencoder.padded_side=37"],
         ["autoencoder.padded_side=37", "multiple of 4", "autoencoder.padded_side=40"],
     ),
+    "a side that a published U-Net cannot halve": (
+        ["denoiser=published", "conditioning=none", f"denoiser.folder={UNET}", "autoencoder.padded_side=28"],
+        ["autoencoder.padded_side=28", "autoencoder and the denoiser", "multiple of 16", "autoencoder.padded_side=32"],
+    ),
     "another class of diffusers": (
         ["autoencoder=published", f"first_stage={described(PUBLISHED / 'unet', _class_name='UNet2DModel')}"],
         ["UNet2DModel", "AutoencoderKL or VQModel"],
