@@ -73,7 +73,7 @@ class Convolutions(Autoencoder):
     )
     padded_side: Count = Field(
         default=32,
-        description="height and width that images are padded to with black; auto: 32, or what larger images need",
+        description="height and width that images are padded to with black; auto: what the levels need",
         examples=[32],
     )
 

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import ValidationError
 
 from hldm.config import arguments, fits
+from hldm.config.base import Section
 from hldm.config.explain import sentences
-from hldm.config.fits_networks import USUAL_SIDE, fitting_side
+from hldm.config.fits_networks import USUAL_SIDE, fitting_balls, fitting_side
 from hldm.config.options import Options
 from hldm.config.overrides import in_our_words, parsed, register_resolvers
 from hldm.config.published import architecture, is_run, latent_channels, located
@@ -69,19 +70,33 @@ def typed(data: dict[str, Any], options: Options) -> RunConfig:
     # a preset may have variables, such as latent_dim, which settings refer to: they have done their work
     if extra := data.keys() - RunConfig.model_fields.keys():
         data = {key: value for key, value in data.items() if key not in extra & options.variables}
-    autoencoder = data.get("autoencoder")
-    is_fitted = False
-    if isinstance(autoencoder, Mapping) and autoencoder.get("padded_side") == "auto":
-        is_fitted = True
-        data = {**data, "autoencoder": {**autoencoder, "padded_side": USUAL_SIDE}}
+    data, is_padded = _without_auto(data, USUAL_SIDE, "autoencoder", "padded_side")
+    data, is_cut = _without_auto(data, 1, "geometry", "manifold", "balls")
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
         raise UserError.of(sentences(error, RunConfig, data, options)) from None
-    if is_fitted:
-        side = {"padded_side": fitting_side(config)}
-        config = config.model_copy(update={"autoencoder": config.autoencoder.model_copy(update=side)})
+    if is_padded:
+        config = _with_value(config, fitting_side(config), "autoencoder", "padded_side")
+    if is_cut:
+        config = _with_value(config, fitting_balls(config), "geometry", "manifold", "balls")
     return config
+
+
+def _with_value(section: Section, value: int, first: str, *path: str) -> Any:
+    """The section with a value at this path."""
+    inner = _with_value(getattr(section, first), value, *path) if path else value
+    return section.model_copy(update={first: inner})
+
+
+def _without_auto(data: Mapping[str, Any], value: int, first: str, *path: str) -> tuple[dict[str, Any], bool]:
+    """The configuration with a value in the place of "auto" at this path, and whether "auto" was there."""
+    inner = data.get(first)
+    if path and isinstance(inner, Mapping):
+        inner, is_auto = _without_auto(inner, value, *path)
+    else:
+        inner, is_auto = value, inner == "auto" and not path
+    return ({**data, first: inner} if is_auto else dict(data)), is_auto
 
 
 class Composer:

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterator
 
-from hldm.config.autoencoder import Convolutions, Published
+from hldm.config.autoencoder import Convolutions, GlobalKL, Published
 from hldm.config.diffusion import CrossAttention, UNet
 from hldm.config.fits_published import and_denoiser, levels
 from hldm.config.schema import RunConfig
 
 USUAL_SIDE = 32
-"""What images of up to so many pixels are padded to, as those of digits are."""
+"""The side of images where it is not known."""
 
 
 def widths(c: RunConfig) -> Iterator[str]:
@@ -86,10 +86,17 @@ def foldable(c: RunConfig, autoencoder: Convolutions) -> int:
 
 
 def fitting_side(c: RunConfig) -> int:
-    """What autoencoder.padded_side=auto means: 32, or for larger images the next multiple that networks take."""
+    """What autoencoder.padded_side=auto means: the next multiple that networks take, 32 where the side is not known."""
     assert isinstance(c.autoencoder, Convolutions)
     divisor = foldable(c, c.autoencoder)
-    return max(USUAL_SIDE, divisor * math.ceil((c.dataset.image_side or 0) / divisor))
+    return divisor * math.ceil((c.dataset.image_side or USUAL_SIDE) / divisor)
+
+
+def fitting_balls(c: RunConfig) -> int:
+    """What geometry.manifold.balls=auto means: planes where latents are a map of an even number of channels, else 1."""
+    channels = c.autoencoder.latent_channels
+    is_map = isinstance(c.autoencoder, Convolutions) and not isinstance(c.autoencoder, GlobalKL)
+    return channels // 2 if is_map and channels % 2 == 0 else 1
 
 
 def has_balls(channels: int) -> bool:
