@@ -22,7 +22,10 @@ LATENTS = "baseline,latent,decoder"
 LAYERS = "stem,distance,attention,conditioning,all"
 """The other cells. Those with curvature 0 are the baseline, or `distance`, bit for bit, as tests say."""
 
-GRIDS = [f"sweep=ablation ablation={LATENTS} seed=0,1,2,3,4", f"sweep=ablation ablation={LAYERS} seed=0,1,2"]
+GRIDS = [
+    f"sweep=ablation experiment=mnist_8x8 ablation={LATENTS} seed=0,1,2,3,4",
+    f"sweep=ablation experiment=mnist_8x8 ablation={LAYERS} seed=0,1,2",
+]
 
 
 def name(row: Row) -> str:

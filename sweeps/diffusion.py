@@ -33,7 +33,13 @@ PICTURE = ROOT / "docs" / "images" / "diffusion_samples.png"
 BY_CLASS = "geometry=euclidean,poincare,hybrid seed=0,1,2,3,4"
 """The pairs that carry a claim."""
 
-OTHERS = [f"geometry=euclidean,poincare seed=0,1,2 {added}" for added in ("conditioning=text", "diffusion=ddpm")]
+BEFORE = f"experiment=mnist_8x8 {BY_CLASS}"
+"""The same of the default before."""
+
+OTHERS = [
+    f"experiment=mnist_8x8 geometry=euclidean,poincare seed=0,1,2 {added}"
+    for added in ("conditioning=text", "diffusion=ddpm")
+]
 
 GUIDED = "geometry=euclidean,poincare seed=0,1,2,3,4"
 
@@ -83,14 +89,12 @@ def network_evaluations(row: Row) -> str:
 
 
 def draw(plans: Plans) -> None:
-    """Samples of seed 0, geometries beside each other, by class above and by text below; once all are there."""
-    rows: list[tuple[str, list[Tile | None]]] = []
-    by_text = [point for point in plans["others"] if "conditioning=text" in point.overrides]
-    for name, points in (("by class", plans["samples"]), ("by text", by_text)):
-        first = [point for point in points if point.config.seed == 0]
-        rows.append((name, [Tile(point.config.geometry.name, point.run.path / "samples.png") for point in first]))
-    if all(tile is not None and tile.file.is_file() for _, tiles in rows for tile in tiles):
-        save(tiles_figure("Samples of the same noise, a column per digit, seed 0", rows), PICTURE, ("png",))
+    """Samples of seed 0, geometries beside each other, once all are there."""
+    first = [point for point in plans["samples"] if point.config.seed == 0]
+    tiles: list[Tile | None] = [Tile(point.config.geometry.name, point.run.path / "samples.png") for point in first]
+    if all(tile is not None and tile.file.is_file() for tile in tiles):
+        figure = tiles_figure("Samples of the same noise, a column per digit, seed 0", [("by class", tiles)])
+        save(figure, PICTURE, ("png",))
 
 
 SAMPLES: dict[str, Column] = {
@@ -142,6 +146,8 @@ PAGE = ResultsPage(
         ),
         "guidance": CurveTable([GUIDED], "guidance", ["fid", "fid_unlabelled", "label_accuracy"]),
         "verdict": Verdict([BY_CLASS]),
+        "before": Table([BEFORE], {"geometry": geometry, **SAMPLES, "bound with diffusion, nats": compared("elbo_flow")}),
+        "verdict before": Verdict([BEFORE]),
         "others": Table(
             OTHERS,
             {

@@ -288,10 +288,15 @@ class ResultsPage:
         return json.loads(file.read_text(encoding="utf-8"))["figures"] if file.is_file() else {}
 
     def known(self, plans: Plans) -> dict[Path, Finished]:
-        """Run → its recorded figures, whichever of the points that are this run they were recorded for."""
-        recorded = {key: Finished.of(record, record.get("seconds")) for key, record in self.recorded.items()}
-        points = [point for plan in plans.values() for point in plan]
-        return {point.run.path: recorded[key(point)] for point in points if key(point) in recorded}
+        """Run → its recorded figures, whichever of the points that are this run they were recorded for.
+
+        Figures of what a point was under other defaults are not its figures.
+        """
+        recorded = {
+            (key, record["run"]): Finished.of(record, record.get("seconds")) for key, record in self.recorded.items()
+        }
+        points = {(key(point), point.run.path.name): point.run.path for plan in plans.values() for point in plan}
+        return {path: recorded[point] for point, path in points.items() if point in recorded}
 
     def fill(self, plans: Plans) -> None:
         """Record the figures of finished runs, then write the tables of all that is recorded."""
@@ -314,6 +319,7 @@ class ResultsPage:
             if run.state == "finished" and before.get("metrics") != run.metrics:
                 results = run.results or {}
                 recorded[key(point)] = {
+                    "run": point.run.path.name,
                     "metrics": run.metrics,
                     **{part: results[part] for part in ("per_sampling_seed", "curves") if results.get(part)},
                     **({"per_image": _rounded(results["per_image"])} if results.get("per_image") else {}),

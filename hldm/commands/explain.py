@@ -27,7 +27,7 @@ Settings that people change first
   study=mine                             training.diffusion.steps=900
   curvature=0.37                         training.diffusion.batch_size=128
   conditioning.guidance_scale=1.5        training.diffusion.learning_rate=1e-3
-  metrics.samples=5000                   autoencoder.latent_channels=3"""
+  metrics.samples=5000                   autoencoder.latent_channels=6"""
 
 
 def help_text(options: Options, topics: list[str]) -> str:

@@ -100,7 +100,12 @@ class Euclidean(Leaf, target="hldm.geometry.Euclidean"):
 class PoincareBall(Leaf, target="hldm.geometry.PoincareBall"):
     """A product of Poincaré balls of the run's curvature."""
 
-    balls: Count = Field(default=1, description="balls that the channels are cut into", examples=[2])
+    balls: Count = Field(
+        default=1,
+        description="balls that the channels are cut into; auto: planes where latents are a map of an even number of "
+        "channels, else 1",
+        examples=[2],
+    )
 
     @property
     def is_curved(self) -> bool:

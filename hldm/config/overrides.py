@@ -37,6 +37,7 @@ def register_resolvers() -> None:
     """What `${hldm.…}` means in conf/. Every composition needs it."""
     OmegaConf.register_new_resolver("hldm.root", lambda: str(root()), replace=True)
     OmegaConf.register_new_resolver("hldm.minus", lambda a, b: a - b, replace=True)
+    OmegaConf.register_new_resolver("hldm.half", lambda a: a // 2, replace=True)
     OmegaConf.register_new_resolver("hldm.site", _of_site, replace=True)
 
 

@@ -275,7 +275,7 @@ def test_cfg_job(invoke: Invoke) -> None:
     status, out, err = invoke("geometry=hybrid", "curvature=0.37", "--cfg", "job", "--resolve")
     assert (status, err) == (0, "")
     assert "value: 0.37" in out
-    assert "flat_channels: 1" in out
+    assert "flat_channels: 2" in out
     assert not runs()
 
 

@@ -23,7 +23,7 @@ UNET = described(Path(tempfile.mkdtemp()), _class_name="UNet2DModel")
 
 COMPANY = {
     "autoencoder=published": [f"first_stage={PUBLISHED}"],
-    "denoiser=published": [f"denoiser.folder={UNET}", "conditioning=none"],
+    "denoiser=published": [f"denoiser.folder={UNET}", "conditioning=none", "autoencoder.latent_channels=3"],
     "autoencoder=mlp": ["diffusion=none"],
     "autoencoder=kl_global": ["latent=global"],
     "autoencoder=kl_map_global": ["latent=map_global"],

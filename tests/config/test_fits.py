@@ -28,14 +28,14 @@ def test_an_autoencoder_without_a_law_of_its_latents_is_refused_where_one_is_nee
     class Plain(Convolutions, target="mylab.Plain"):
         is_variational = False
 
-    assert said(compose([]), autoencoder=Plain(latent_channels=3)) == ""
+    assert said(compose([]), autoencoder=Plain(latent_channels=4)) == ""
     for choice, expected in (
         ("diffusion=none", "diffusion=none samples from the autoencoder's prior, and the chosen autoencoder has none"),
         ("metrics=likelihood", "and the chosen autoencoder has none. Type metrics=digits, or autoencoder=kl"),
         ("metrics.likelihood_images=10", "and the chosen autoencoder has none. Type metrics.likelihood_images=0"),
     ):
         assert said(compose([choice])) == ""
-        assert expected in said(compose([choice]), autoencoder=Plain(latent_channels=3))
+        assert expected in said(compose([choice]), autoencoder=Plain(latent_channels=4))
 
 
 def test_the_classifier_of_digits_is_refused_for_larger_pictures() -> None:

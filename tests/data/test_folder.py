@@ -276,11 +276,11 @@ def test_the_size_of_the_data_reaches_the_autoencoder(birds: Path) -> None:
     def padded(*typed: str) -> int:
         return compose(["dataset=folder", f"dataset.path={birds}", *SMALL, *typed]).autoencoder.padded_side
 
-    assert [padded(f"dataset.side={side}") for side in (8, 28, 32, 40, 41, 64, 250)] == [32, 32, 32, 40, 44, 64, 252]
+    assert [padded(f"dataset.side={side}") for side in (8, 28, 32, 40, 41, 64, 250)] == [8, 28, 32, 40, 44, 64, 252]
     assert padded("dataset.side=40", "autoencoder.padded_side=64") == 64
     assert padded("dataset.side=100", "autoencoder.block_channels=[8,16,32,32]") == 112
     assert padded("autoencoder=vq", "dataset.side=64") == 64
-    assert compose([]).autoencoder.padded_side == 32
+    assert compose([]).autoencoder.padded_side == 28
 
 
 GOOD = "file_name,text\n" + "".join(f"{n}.png,a {'red' if n % 2 else 'blue'} one\n" for n in range(12))

@@ -27,8 +27,8 @@ def test_it_reports_on_a_finished_run(finished, geometry, capsys):
     report = json.loads((folder / "curvature_profile.json").read_text(encoding="utf-8"))
     assert report["run"] == folder.name
     assert report["images"]["number"] == 200
-    assert report["balls"] == 64
-    assert report["dimension"] == (2 if geometry == "hybrid" else 3)
+    assert report["balls"] == (98 if geometry == "poincare" else 49)
+    assert report["dimension"] == (4 if geometry == "euclidean" else 2)
     kinds = report["reach"]["latents"]
     assert set(kinds) == {"means", "noise", "drawn"}
     total = kinds["means"]["rms"] ** 2 + kinds["noise"]["rms"] ** 2
@@ -36,7 +36,7 @@ def test_it_reports_on_a_finished_run(finished, geometry, capsys):
     assert (kinds["means"]["sqrt_c_rms"] > 0) == (geometry != "euclidean")
     assert report["delta"]["curvature"] == pytest.approx((0.144 / report["delta"]["delta_rel"]) ** 2)
     assert f"{report['delta']['base_points']} base points" in " ".join(out.split())
-    for said in ("Khrulkov", "√c·rms", "no unit", "64 balls", "encoder fixed"):
+    for said in ("Khrulkov", "√c·rms", "no unit", f"{report['balls']} balls", "encoder fixed"):
         assert said in " ".join(out.split())
     for profile in report["profiles"].values():
         assert len(profile["curvatures"]) == len(profile["gain"]) == len(profile["error"]) == 17

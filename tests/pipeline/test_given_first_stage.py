@@ -107,9 +107,9 @@ def test_what_does_not_fit_is_said_with_what_to_type(finished, tmp_path):
     assert "Type geometry=hybrid curvature=1.0 with it" in message(curved, "curvature=0.3")
     assert "Type curvature=1.0 with it" in message(curved, "geometry=hybrid", "curvature=0.3")
     assert "geometry=euclidean with it" in message(flat, "geometry=poincare")
-    assert "Type autoencoder.latent_channels=3 with it" in message(flat, "autoencoder.latent_channels=6")
-    balls = message(finished["poincare"].path, "geometry=poincare", "geometry.manifold.balls=3")
-    assert "Type geometry.manifold.balls=1 with it" in balls
+    assert "Type autoencoder.latent_channels=4 with it" in message(flat, "autoencoder.latent_channels=6")
+    balls = message(finished["poincare"].path, "geometry=poincare", "geometry.manifold.balls=4")
+    assert "Type geometry.manifold.balls=2 with it" in balls
     assert "autoencoder=kl autoencoder.block_channels=[8,16] with it" in message(flat, "autoencoder=vq")
     assert "neither a run nor a published" in message(tmp_path)
     assert "published" in message("nowhere")

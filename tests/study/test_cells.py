@@ -165,8 +165,8 @@ def test_a_class_without_an_option_has_its_own_name() -> None:
 
 
 def test_geometries_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    names = cell_names(of_grid("geometry=poincare geometry.manifold.balls=1,3", tmp_path))
-    assert names == ["poincare c=1 balls=1", "poincare c=1 balls=3"]
+    names = cell_names(of_grid("geometry=poincare geometry.manifold.balls=1,4", tmp_path))
+    assert names == ["poincare c=1 balls=1", "poincare c=1 balls=4"]
 
 
 def test_of_two_runs_with_one_seed_a_finished_one_counts(tmp_path: Path) -> None:
