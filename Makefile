@@ -30,7 +30,7 @@ train:
 	@echo "  1. set up .venv (a few minutes the first time, nothing when repeated)"
 	@echo "  2. make a smoke run with a first grid of samples (under a minute)"
 	@echo "  3. run  python train.py -m geometry=poincare,euclidean curvature=0.1,1.0"
-	@echo "     3 runs, as both Euclidean points of the grid are the same run: 8 to 9 minutes each on 2 quiet cores"
+	@echo "     3 runs, as both Euclidean points of the grid are the same run: about 8 minutes each on 2 quiet cores"
 	@$(MAKE) --no-print-directory setup
 	$(BIN)/python train.py experiment=smoke
 	$(BIN)/python train.py -m geometry=poincare,euclidean curvature=0.1,1.0
