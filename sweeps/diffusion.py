@@ -147,7 +147,9 @@ PAGE = ResultsPage(
         ),
         "guidance": CurveTable([GUIDED], "guidance", ["fid", "fid_unlabelled", "label_accuracy"]),
         "verdict": Verdict([BY_CLASS]),
-        "before": Table([BEFORE], {"geometry": geometry, **SAMPLES, "bound with diffusion, nats": compared("elbo_flow")}),
+        "before": Table(
+            [BEFORE], {"geometry": geometry, **SAMPLES, "bound with diffusion, nats": compared("elbo_flow")}
+        ),
         "verdict before": Verdict([BEFORE]),
         "others": Table(
             OTHERS,

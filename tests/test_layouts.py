@@ -78,7 +78,7 @@ def test_at_curvature_zero_it_is_euclidean_bit_for_bit(dataset, name):
 
 def test_each_part_has_its_own_scale_and_its_curvature_with_it(dataset):
     model = layout(dataset, "map_global", "geometry=poincare", "curvature=0.7")
-    v = torch.cat([torch.full((3, 192), 2.0), torch.full((3, 3), 0.5)], 1)
+    v = torch.cat([torch.full((3, 196), 2.0), torch.full((3, 3), 0.5)], 1)
     model.fit_latents(v)
     assert model.latent_scale.tolist() == [2.0, 0.5]
     torch.testing.assert_close(v / model.layout.per_coordinate(model.latent_scale), torch.ones_like(v))

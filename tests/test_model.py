@@ -189,7 +189,7 @@ def test_poincare_at_curvature_zero_is_euclidean_bit_for_bit(dataset, autoencode
 
 def test_latents_are_scaled_and_their_curvature_with_them(dataset):
     model = model_of(dataset, "geometry=poincare", "curvature=0.7")
-    model.fit_latents(torch.full((3, 3, 8, 8), 2.0))
+    model.fit_latents(torch.full((3, 4, 7, 7), 2.0))
     assert model.latent_scale == 2
     torch.testing.assert_close(model.diffusion_manifold().curvatures().float(), torch.tensor([0.7 * 4]))
 
@@ -204,12 +204,12 @@ def test_the_manifold_of_diffusion_is_built_once_for_every_scale(dataset):
         assert float(manifold.curvatures()) == pytest.approx(c, rel=1e-6)
 
     expect(0.7)
-    model.fit_latents(torch.full((3, 3, 8, 8), 2.0))
+    model.fit_latents(torch.full((3, 4, 7, 7), 2.0))
     expect(0.7 * 4)
     model.latent_scale.fill_(3.0)
     expect(0.7 * 9)
     other = model_of(dataset, "geometry=poincare", "curvature=0.7")
-    other.fit_latents(torch.full((3, 3, 8, 8), 5.0))
+    other.fit_latents(torch.full((3, 4, 7, 7), 5.0))
     model.load_state_dict(other.state_dict())
     expect(0.7 * 25)
     copied = copy.deepcopy(model)
@@ -221,7 +221,7 @@ def test_the_manifold_of_diffusion_is_built_once_for_every_scale(dataset):
 
 def test_the_manifold_of_diffusion_follows_a_learned_curvature(dataset):
     model = model_of(dataset, "geometry=poincare", "curvature=learnable")
-    model.fit_latents(torch.full((3, 3, 8, 8), 2.0))
+    model.fit_latents(torch.full((3, 4, 7, 7), 2.0))
     manifold = model.diffusion_manifold()
     with torch.no_grad():
         model.autoencoder.manifold.curvature.raw += 1

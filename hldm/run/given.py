@@ -9,6 +9,7 @@ from typing import Any
 
 from hldm.config.base import Section
 from hldm.config.diffusion import PublishedUNet
+from hldm.config.fits_networks import fitting_balls
 from hldm.config.geometry import Geometry, PoincareBall
 from hldm.config.options import Options
 from hldm.config.published import CLASSES, WEIGHTS, architecture, is_run
@@ -129,16 +130,20 @@ def _geometry(source: RunConfig, config: RunConfig, options: Options) -> list[st
     theirs, ours = source.geometry, config.geometry
     to_type = []
     usual: dict[str, Any] = {name: getattr(ours, name) for name in ("decoder_stem", "flat_channels")}
+    usual_balls = _balls(ours)
     if theirs.name != ours.name:
         to_type = [f"geometry={theirs.name}"]
         file = options.groups["geometry"].get(theirs.name)
         settings = {} if file is None else options.settings(file)
         usual = {name: settings.get(f"geometry.{name}") for name in usual}
+        of_file = settings.get("geometry.manifold.balls", 1)
+        usual_balls = fitting_balls(source) if of_file == "auto" else of_file
     to_type += [
-        f"geometry.{name}={shown(getattr(theirs, name))}" for name in usual if getattr(theirs, name) != usual[name]
+        f"geometry.{name}={shown(getattr(theirs, name))}"
+        for name in usual
+        if getattr(theirs, name) != usual[name] and "${" not in str(usual[name])
     ]
-    balls = _balls(theirs)
-    if balls != (_balls(ours) if theirs.name == ours.name else 1):
+    if (balls := _balls(theirs)) != usual_balls:
         to_type.append(f"geometry.manifold.balls={balls}")
     return to_type
 

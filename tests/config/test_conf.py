@@ -66,6 +66,23 @@ def test_every_geometry_with_every_curvature_and_width(geometry: str, curvature:
     assert config.curvature.words == curvature
 
 
+@pytest.mark.parametrize(
+    ("typed", "balls"),
+    [
+        ([], 2),
+        (["autoencoder=vq"], 2),
+        (["latent=map_global"], 2),
+        (["autoencoder.latent_channels=6"], 3),
+        (["autoencoder.latent_channels=3"], 1),
+        (["latent=global"], 1),
+        (["geometry.manifold.balls=1"], 1),
+        (["experiment=pvae_mnist", "latent_dim=2"], 1),
+    ],
+)
+def test_balls_of_a_map_are_planes(typed: list[str], balls: int) -> None:
+    assert compose(["geometry=poincare", *typed]).geometry.manifold.balls == balls
+
+
 def test_every_option_describes_itself() -> None:
     for options in CHOICES.of_runs.values():
         for file in options.values():

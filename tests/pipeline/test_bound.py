@@ -35,7 +35,7 @@ def test_latent_scale_and_curvature_are_accounted_for(dataset, geometry, scale, 
     a, model = 0.2, model_of(dataset, f"geometry={geometry}", "curvature.value=0.8")
     model.latent_scale.fill_(scale)
     monkeypatch.setattr(model.denoiser, "forward", lambda x, t, condition: a * x)
-    v = 0.3 * torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    v = 0.3 * torch.randn(3, 4, 7, 7, generator=torch.Generator().manual_seed(1))
     exact = WrappedNormal(model.autoencoder.manifold, torch.zeros_like(v), scale * math.exp(a), dim=1)
     log_p = model.log_density(v, torch.arange(3), 4, torch.Generator().manual_seed(2))
     torch.testing.assert_close(log_p, exact.log_prob_normal(v).sum((1, 2)), rtol=1e-3, atol=0.05)

@@ -45,7 +45,7 @@ def section(monkeypatch: pytest.MonkeyPatch) -> DatasetSection:
 
 
 def directory(outputs: Path, section: DatasetSection, *overrides: str) -> RunDirectory:
-    config = compose([*TINY, f"paths.outputs={outputs}", *overrides])
+    config = compose([*TINY, "autoencoder.padded_side=32", f"paths.outputs={outputs}", *overrides])
     return RunDirectory.create(outputs / "main" / "run", config.model_copy(update={"dataset": section}))
 
 

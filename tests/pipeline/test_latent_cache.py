@@ -109,9 +109,9 @@ def test_auto_takes_what_fits():
 def test_a_small_disk_is_refused_before_a_first_stage_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(latent_cache, "free_disk", lambda folder: 50_000)
     model, config = setting(tmp_path, "training.latent_cache=disk")
-    with pytest.raises(UserError, match=r"needs 92\.2 kB in .*50\.0 kB are free.*latent_precision=float16"):
+    with pytest.raises(UserError, match=r"needs 94\.1 kB in .*50\.0 kB are free.*latent_precision=float16"):
         refuse_small_disk(model, DATA, config)
-    with pytest.raises(UserError, match=r"needs 92\.2 kB"):
+    with pytest.raises(UserError, match=r"needs 94\.1 kB"):
         training_latents(model, DATA, config, LOG)
     assert not list(tmp_path.glob("latents/*/*.npy"))
     model, config = setting(tmp_path, "training.latent_cache=disk", "training.latent_precision=float16")
@@ -123,7 +123,7 @@ def test_a_small_disk_is_refused_before_a_first_stage_is_trained(tmp_path, monke
 def test_too_little_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(latent_cache, "free_memory", lambda: 50_000)
     with pytest.raises(
-        UserError, match=r"ram needs 92\.2 kB .* of 60 images, and 50\.0 kB are free.*latent_cache=auto"
+        UserError, match=r"ram needs 94\.1 kB .* of 60 images, and 50\.0 kB are free.*latent_cache=auto"
     ):
         found(tmp_path, "training.latent_cache=ram")
     assert isinstance(found(tmp_path, "training.latent_cache=auto"), OnDisk)

@@ -31,7 +31,7 @@ def test_a_fair_comparison_holds_in_everything(tmp_path: Path) -> None:
     assert facts["Numbers of parameters within 1%"] == "983,000 to 986,000, 0.31% apart"
     assert facts["Same batches in the same order for the same seed"] == "00000000; 11111111"
     assert facts["Same training: steps, batches, optimiser"].startswith(
-        "first stage 300 steps of 128: learning_rate 0.002 schedule cosine"
+        "first stage 310 steps of 128: learning_rate 0.002 schedule cosine"
     )
     assert facts["Each cell differs from its baseline in its geometry, or in one setting, alone"] == "geometry"
     assert facts["Choices were made on the same validation images"] == "guidance validation (n 1000)"
