@@ -92,11 +92,12 @@ def _with_value(section: Section, value: int, first: str, *path: str) -> Any:
 def _without_auto(data: Mapping[str, Any], value: int, first: str, *path: str) -> tuple[dict[str, Any], bool]:
     """The configuration with a value in the place of "auto" at this path, and whether "auto" was there."""
     inner = data.get(first)
-    if path and isinstance(inner, Mapping):
-        inner, is_auto = _without_auto(inner, value, *path)
-    else:
-        inner, is_auto = value, inner == "auto" and not path
-    return ({**data, first: inner} if is_auto else dict(data)), is_auto
+    if not path:
+        return ({**data, first: value}, True) if inner == "auto" else (dict(data), False)
+    if not isinstance(inner, Mapping):
+        return dict(data), False
+    changed, is_auto = _without_auto(inner, value, *path)
+    return {**data, first: changed}, is_auto
 
 
 class Composer:
