@@ -21,9 +21,10 @@ from hldm.metrics.distances import around, frechet_means, geometric_median, pair
 
 QUADRUPLES = 10_000
 NEIGHBOURS = (2, 4, 8, 16)
+CONNECTIONS = 0.05
 COUNTS = 200
-SHAPE_STEPS = 8
 CUTS = 4
+SHAPE_STEPS = 8
 TOLERANCE = 0.05
 Draw = Callable[[], Tensor]
 Quadruples = NDArray[np.int64]
@@ -40,8 +41,9 @@ def tree_test(
     covariance. A cluster is one level of a tree, so clusters are found too.
     Null *clusters*: as many clusters as the silhouette finds, each a cloud of that kind about a centre, and the centres
     such a cloud themselves. Flat clusters are within it; what is left is nesting. Clumps within clusters, and clusters
-    in clumps, also have near neighbours: that is looked at too, and what is more like a tree counts. Where the
-    silhouette is nearly as good for other numbers of clusters, the one whose p is largest counts.
+    in clumps, also have near neighbours, and along a branch no part is far from the rest: both are looked at too, and
+    what is most like a tree counts. Where the silhouette is nearly as good for other numbers of clusters, the one whose
+    p is largest counts.
 
     Args:
         v: (N, C, *positions) normal coordinates of posterior means.
@@ -53,7 +55,8 @@ def tree_test(
     Returns:
         quartet_<null>_delta: the mean over quadruples, see `quartet_delta`, for the null *clusters* over those that
             clusters leave open; quartet_<null>_null: the mean of it over draws; _effect, _p: see `against_null`.
-        quartet_clusters_neighbours, quartet_clusters_neighbours_null: `neighbour_distance` as a distance.
+        quartet_clusters_neighbours, quartet_clusters_connections: `neighbour_distance` and `connection_distance` as
+            distances; with _null: of the draws.
         quartet_p: the larger of both, the test of hierarchy: ≤ .05 says that the latents are nested.
         clusters, clusters_silhouette: how many the silhouette finds, and its mean.
         quartet_points: how many latents were looked at; quartet_dimension: of how many dimensions.
@@ -72,15 +75,16 @@ def tree_test(
     found |= nothing_found() | {"clusters": float(cuts[0][0].max() + 1), "clusters_silhouette": cuts[0][1]}
     numbers = np.random.default_rng(seed)
 
-    def test(draw: Draw, kinds: list[Quadruples], *others: Callable[[Distances], float]) -> dict[str, float]:
+    def test(draw: Draw, kinds: list[Quadruples], **others: Callable[[Distances], float]) -> dict[str, float]:
         clouds = (dist if first else distances(manifold, draw().view_as(w)) for first in [True] + [False] * draws)
-        rows = [[*(quartet_delta(d, kind) for kind in kinds), *(other(d) for other in others)] for d in clouds]
-        return against_null(np.array(rows), len(kinds))
+        rows = [[*(quartet_delta(d, kind) for kind in kinds), *(other(d) for other in others.values())] for d in clouds]
+        return against_null(np.array(rows), [*others])
 
     results = {"cloud": test(cloud(w.flatten(1), generator), [distinct_quadruples(len(w), numbers)])}
     for labels, _ in cuts if results["cloud"]["p"] <= until else ():
         draw = clusters(manifold, w, torch.from_numpy(labels), generator)
-        of_cut = test(draw, open_quadruples(labels, numbers), neighbour_distance)
+        kinds = open_quadruples(labels, numbers)
+        of_cut = test(draw, kinds, neighbours=neighbour_distance, connections=connection_distance)
         results["clusters"] = max(results.get("clusters", of_cut), of_cut, key=lambda result: result["p"])
         if of_cut["p"] > until:
             break
@@ -89,29 +93,32 @@ def tree_test(
     return found | {"quartet_p": max(found["quartet_cloud_p"], found["quartet_clusters_p"])}
 
 
-def against_null(rows: Distances, kinds: int) -> dict[str, float]:
+def against_null(rows: Distances, others: list[str]) -> dict[str, float]:
     """The first row (1 + draws, columns) against the others: less is more like a tree.
 
     Each column is measured in standard deviations over all rows, and a row's own most tree-like column is what counts.
     All rows are treated alike, so that p is exact where the latents are a draw of the null.
 
     Args:
-        rows: `quartet_delta` of so many kinds of quadruples, and `neighbour_distance` where that is looked at.
+        rows: `quartet_delta` of one or two kinds of quadruples, then logarithms of distances.
+        others: names of the latter.
     """
+    kinds = rows.shape[1] - len(others)
     spread = rows.std(axis=0)
     scores = ((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)).min(axis=1)
     rest = rows[1:].std(axis=0)
     effects = (rows[1:].mean(axis=0) - rows[0]) / np.where(rest > 0, rest, np.inf)
     found = {"delta": float(rows[0, :kinds].mean()), "null": float(rows[1:, :kinds].mean())}
-    if rows.shape[1] > kinds:
-        found |= {"neighbours": math.exp(rows[0, -1]), "neighbours_null": math.exp(rows[1:, -1].mean())}
+    for name, column in zip(others, rows.T[kinds:], strict=True):
+        found |= {name: math.exp(column[0]), f"{name}_null": math.exp(column[1:].mean())}
     return found | {"effect": float(effects.max()), "p": float((scores <= scores[0] + 1e-12).mean())}
 
 
 def nothing_found() -> dict[str, float]:
     """What too few latents, or latents that are all equal, give: no evidence of anything."""
     found = {"clusters": 1.0, "clusters_silhouette": 0.0, "quartet_p": 1.0}
-    found |= {"quartet_clusters_neighbours": 0.0, "quartet_clusters_neighbours_null": 0.0}
+    for name in ("neighbours", "connections"):
+        found |= {f"quartet_clusters_{name}": 0.0, f"quartet_clusters_{name}_null": 0.0}
     for null in ("cloud", "clusters"):
         found |= {f"quartet_{null}_{what}": 0.0 for what in ("delta", "null", "effect")} | {f"quartet_{null}_p": 1.0}
     return found
@@ -135,6 +142,17 @@ def neighbour_distance(dist: NDArray[np.float64]) -> float:
     orders = [k for k in NEIGHBOURS if k < len(dist)]
     nearest = np.sort(np.partition(dist, orders[-1], axis=1)[:, : orders[-1] + 1], axis=1)[:, orders]
     return float(np.log(np.maximum(nearest, 1e-6 * dist.mean())).mean())
+
+
+def connection_distance(dist: NDArray[np.float64]) -> float:
+    """Mean logarithm of the longest edges of the minimum spanning tree: a twentieth as many as latents, at least one.
+
+    These are the gaps between what lies apart. Where clusters are nodes of a tree each has a neighbour one edge away,
+    however far out it is; a cloud of centres has some that are far from all others.
+    """
+    edges = linkage(squareform(dist, checks=False), "single")[:, 2]
+    longest = edges[-max(1, round(CONNECTIONS * len(dist))) :]
+    return float(np.log(np.maximum(longest, 1e-6 * dist.mean())).mean())
 
 
 def quartet_delta(dist: NDArray[np.float64], quadruples: Quadruples) -> float:
@@ -179,10 +197,12 @@ def open_quadruples(labels: NDArray[np.int64], generator: np.random.Generator) -
 
 
 def silhouette_clusters(dist: NDArray[np.float64]) -> list[tuple[NDArray[np.int64], float]]:
-    """The `CUTS` cuts of Ward's tree with the largest mean silhouettes (Rousseeuw (1987)), the best one first.
+    """Cuts of Ward's tree with the largest mean silhouettes (Rousseeuw (1987)), the best one first.
 
-    Cuts into 2 … n/2 clusters, at most `COUNTS` numbers of them in equal ratios, whose silhouette is within `TOLERANCE`
-    of the best: two flat clusters that happen to lie close are one to the best cut, and would look nested in it.
+    Of cuts into 2 … n/2 clusters, at most `COUNTS` numbers of them in equal ratios: the `CUTS` best, as two flat
+    clusters that happen to lie close are one to the best cut and would look nested in it; and the best of each octave
+    (2 and 3, 4 to 7, …), as the silhouette hardly says how many clusters there are where they overlap, and cut in too
+    many, they are nearer to each other than clusters that lie anywhere. All are within `TOLERANCE` of the best.
 
     Returns:
         Labels (n,) and the silhouette of each.
@@ -193,7 +213,9 @@ def silhouette_clusters(dist: NDArray[np.float64]) -> list[tuple[NDArray[np.int6
         labels = fcluster(tree, int(count), "maxclust").astype(np.int64) - 1
         found.append((labels, float(silhouettes(dist @ np.eye(labels.max() + 1)[labels], labels).mean())))
     found.sort(key=lambda cut: -cut[1])
-    return [cut for cut in found[:CUTS] if cut[1] >= found[0][1] - TOLERANCE]
+    octaves = [int(math.log2(labels.max() + 1)) for labels, _ in found]
+    kept = [cut for i, cut in enumerate(found) if i < CUTS or octaves[i] not in octaves[:i]]
+    return [cut for cut in kept if cut[1] >= found[0][1] - TOLERANCE]
 
 
 def silhouettes(sums: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:

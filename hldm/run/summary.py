@@ -104,8 +104,8 @@ FAMILIES = (
 WITH_POWER = 8
 """Fewest dimensions where the test of hierarchy is known to find trees, by the table in docs/metrics.md."""
 BLIND = (
-    "A p of no hierarchy above .05 says nothing here: in two dimensions the test finds few of the trees of "
-    "docs/metrics.md, in eight or more over 80 %, and these latents have {:.0f}."
+    "A p of no hierarchy above .05 says nothing here: in two dimensions the test misses more than half of "
+    "the trees of docs/metrics.md, in eight or more it finds over 80 %, and these latents have {:.0f}."
 )
 
 

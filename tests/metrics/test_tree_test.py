@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.sparse.csgraph import minimum_spanning_tree
 from sklearn.covariance import ledoit_wolf as ledoit_wolf_of_sklearn
 from torch import Generator, Tensor
 
@@ -14,10 +15,13 @@ from hldm.metrics import tree_test
 from hldm.metrics.distances import around, frechet_means, geometric_median, pairwise_dist
 from hldm.metrics.tree_metrics import tree_distances
 from hldm.metrics.tree_test import (
+    CUTS,
     NEIGHBOURS,
+    TOLERANCE,
     cloud,
     clouds_about_means,
     clusters,
+    connection_distance,
     distances,
     distinct_quadruples,
     ledoit_wolf,
@@ -105,6 +109,32 @@ def test_neighbour_distance_is_a_geometric_mean() -> None:
     clumps = pairwise_dist(Euclidean(1), line // 20 * 20 + 0.01 * line).numpy()
     assert neighbour_distance(clumps) < neighbour_distance(dist) - 2
     assert math.isfinite(neighbour_distance(np.kron(dist, np.ones((3, 3)))))  # some latents are equal
+
+
+def test_connection_distance_is_that_of_the_longest_edges_of_the_spanning_tree() -> None:
+    dist = pairwise_dist(Euclidean(1), torch.arange(40.0).double().unsqueeze(1) ** 2).numpy()
+    assert connection_distance(dist) == pytest.approx(np.log([77, 75]).mean())  # two of forty: 39² − 38², 38² − 37²
+    assert connection_distance(3 * dist) == pytest.approx(connection_distance(dist) + math.log(3))
+    few = pairwise_dist(Euclidean(2), normal(9, 2)).numpy()
+    assert connection_distance(few) == pytest.approx(math.log(minimum_spanning_tree(few).max()))
+    assert math.isfinite(connection_distance(np.zeros((9, 9)) + np.eye(9)))
+
+
+def test_a_tree_that_is_drawn_in_the_hyperbolic_plane_is_found() -> None:
+    """Edges of 1, at equal angles: by their places clusters are no cloud, as none of them is far from the others."""
+    plane, parents, v = PoincareBall(2, FixedCurvature(1.0)), complete_tree(5, 2), torch.zeros(63, 2).double()
+    for node in range(1, 63):
+        above = v[parents[node]][None]
+        angle = math.pi * node
+        if node > 2:
+            back = around(plane, v[parents[parents[node]]][None, :, None], above[:, :, None])[0, :, 0]
+            angle = math.atan2(back[1], back[0]) + (1 + node % 2) * 2 * math.pi / 3
+        step = torch.tensor([[math.cos(angle), math.sin(angle)]]).double()
+        v[node] = plane.add_normal(above, step, dim=1)[0]
+    latents = plane.add_normal(v.repeat(3, 1), 0.1 * normal(189, 2), dim=1)
+    found = tree_test(plane, latents, points=189, draws=19, seed=0)
+    assert found["quartet_p"] == pytest.approx(0.05)
+    assert found["quartet_clusters_connections"] < 0.9 * found["quartet_clusters_connections_null"]
 
 
 @pytest.mark.parametrize("manifold", [Euclidean(8), BALL, PoincareBall(8, FixedCurvature(4.0), balls=2)])
@@ -203,6 +233,16 @@ def test_silhouette_counts_clusters() -> None:
     assert labels.max() + 1 == 5
     assert (labels[:55] == labels[5:]).all()
     assert silhouette > 0.9
+
+
+def test_where_clusters_overlap_numbers_of_different_sizes_are_looked_at() -> None:
+    cuts = silhouette_clusters(pairwise_dist(Euclidean(2), normal(200, 2, seed=1)).numpy())
+    octaves = {int(math.log2(labels.max() + 1)) for labels, _ in cuts}
+    assert len(octaves) >= 4
+    assert len(cuts) <= CUTS + len(octaves)
+    scores = [silhouette for _, silhouette in cuts]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] >= scores[0] - TOLERANCE
 
 
 def test_knobs_seeds_and_degenerate_latents() -> None:
