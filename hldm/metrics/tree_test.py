@@ -136,12 +136,11 @@ def neighbour_distance(dist: NDArray[np.float64]) -> float:
     """Mean over latents and k in `NEIGHBOURS` of the logarithm of the distance to the k-th nearest latent.
 
     As of the mean distance over the k (a geometric mean), all scales count alike: clumps of three and of thirty
-    shorten it, and so does anything of fewer dimensions than its null. Latents on top of each other count as 1e-6 of
-    the mean distance.
+    shorten it, and so does anything of fewer dimensions than its null.
     """
     orders = [k for k in NEIGHBOURS if k < len(dist)]
     nearest = np.sort(np.partition(dist, orders[-1], axis=1)[:, : orders[-1] + 1], axis=1)[:, orders]
-    return float(np.log(np.maximum(nearest, 1e-6 * dist.mean())).mean())
+    return mean_log(nearest, dist)
 
 
 def connection_distance(dist: NDArray[np.float64]) -> float:
@@ -151,8 +150,12 @@ def connection_distance(dist: NDArray[np.float64]) -> float:
     however far out it is; a cloud of centres has some that are far from all others.
     """
     edges = linkage(squareform(dist, checks=False), "single")[:, 2]
-    longest = edges[-max(1, round(CONNECTIONS * len(dist))) :]
-    return float(np.log(np.maximum(longest, 1e-6 * dist.mean())).mean())
+    return mean_log(edges[-max(1, round(CONNECTIONS * len(dist))) :], dist)
+
+
+def mean_log(lengths: NDArray[np.float64], dist: NDArray[np.float64]) -> float:
+    """Mean logarithm of some distances. Latents on top of each other count as 1e-6 of the mean distance."""
+    return float(np.log(np.maximum(lengths, 1e-6 * dist.mean())).mean())
 
 
 def quartet_delta(dist: NDArray[np.float64], quadruples: Quadruples) -> float:
