@@ -7,6 +7,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/installed
 export PYTHONUNBUFFERED := 1
+export PYTHONDONTWRITEBYTECODE := # pip compiles nothing: the first start does, for all that follow
 
 .PHONY: train test docs check lint setup clean
 .DEFAULT_GOAL := help
