@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -19,6 +20,7 @@ from hldm.commands import train
 from hldm.study import grid, job
 
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: tests run side by side
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
 
 LONGEST = [
     "test_slurm_jobs.py",

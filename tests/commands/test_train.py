@@ -392,10 +392,8 @@ def test_an_interrupted_grid_stops_its_runs_and_goes_on_later(
     number: signal.Signals, job: dict[str, str], tmp_path: Path
 ) -> None:
     """Within a job SIGTERM takes the machine back: the runs get it as well, and say that they were preempted."""
-    # a shell that starts the tests in the background has them ignore Ctrl-C, and children inherit that
     code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from hldm import console; from hldm.commands import train; import hldm.study.job as e;"
+        "import sys; from hldm import console; from hldm.commands import train; import hldm.study.job as e;"
         "e.WORKER = ('-P', sys.argv.pop(1));"
         "sys.exit(console.run(lambda: train.main(sys.argv[1:])))"
     )
