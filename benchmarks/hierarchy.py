@@ -1,14 +1,15 @@
 """Level and power of the test of hierarchy on latents whose structure is known, and time and memory of the metrics.
 
-    python benchmarks/hierarchy.py                     both tables, half an hour of one core
-    python benchmarks/hierarchy.py --trials 200        more trials for each cell of the first
+    python benchmarks/hierarchy.py --trials 10         all tables, half an hour of one core
+    python benchmarks/hierarchy.py                     twice as many trials
     python benchmarks/hierarchy.py --only lognormal    rows whose name contains a word
     python benchmarks/hierarchy.py --trials 0 --no-time   the table of the trials that are there
 
 A cell is the share of trials with p ≤ .05: of `quartet_p`, the test, and in brackets of `quartet_cloud_p`, which takes
 clusters for the one level of a tree that they are. Where there is no tree it should be at most .05, where there is one
-at least .80. Latents and draws are as many as conf/metrics has. Trials are done in rounds over all cells and written to
-a file as they come: what was stopped goes on where it was.
+at least .80, if its distances show it: the second table says how far they do. Latents and draws are as many as
+conf/metrics has. Trials are done in rounds over all cells and written to a file as they come: what was stopped goes on
+where it was.
 """
 
 import argparse
@@ -21,14 +22,19 @@ from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from hldm.data.trees import complete_tree, depths
 from hldm.geometry import Euclidean, FixedCurvature, Manifold, PoincareBall
 from hldm.metrics import latent_hierarchy, level_metrics, node_metrics, signal_and_noise, tree_test
-from hldm.metrics.distances import around
+from hldm.metrics.distances import around, pairwise_dist
+from hldm.metrics.tree_metrics import mean_average_precision, tree_distances
 
 SPACES: dict[str, tuple[Manifold, tuple[int, ...]]] = {
     "R²": (Euclidean(2), ()),
@@ -79,19 +85,41 @@ def clusters(
     return manifold.add_normal(centres[own], width * normal(generator, n, *centres.shape[1:]), dim=1)
 
 
-def tree(
+class Tree(NamedTuple):
+    """A tree of known nodes, with latents at random nodes."""
+
+    nodes: Tensor
+    """(K, C, *positions): normal coordinates of the nodes that have latents."""
+    dist: NDArray[np.float64]
+    """(K, K): edges between them."""
+    noise: float
+    """Standard deviation of latents about their node."""
+
+
+Grow = Callable[[Manifold, tuple[int, ...], Generator], Tree]
+
+
+def about(grow: Grow, manifold: Manifold, positions: tuple[int, ...], n: int, generator: Generator) -> Tensor:
+    """Latents about the nodes of a tree."""
+    tree = grow(manifold, positions, generator)
+    own = torch.randint(len(tree.nodes), (n,), generator=generator)
+    return manifold.add_normal(tree.nodes[own], tree.noise * normal(generator, n, *tree.nodes.shape[1:]), dim=1)
+
+
+def walk(
     manifold: Manifold,
     positions: tuple[int, ...],
-    n: int,
     generator: Generator,
     depth: int = 5,
     children: int = 2,
     shrink: float = 1.0,
     noise: float = 0.5,
     leaves: bool = False,
-) -> Tensor:
-    """A branching walk: a node is its parent and a Gaussian step, `shrink` as long at each level; latents `noise` about
-    all nodes, or about the leaves alone."""
+) -> Tree:
+    """A branching walk: a node is its parent and a Gaussian step, `shrink` as long at each level.
+
+    All nodes have latents, or the leaves alone.
+    """
     parents = complete_tree(depth, children)
     below = depths(parents)
     v = torch.zeros(len(parents), manifold.channels, *positions, dtype=torch.float64)
@@ -99,20 +127,18 @@ def tree(
         nodes = torch.nonzero(below == level)[:, 0]
         step = shrink ** (level - 1) * normal(generator, len(nodes), *v.shape[1:])
         v[nodes] = manifold.add_normal(v[parents[nodes]], step, dim=1)
-    seen = v[below == depth] if leaves else v
-    own = torch.randint(len(seen), (n,), generator=generator)
-    return manifold.add_normal(seen[own], noise * normal(generator, n, *v.shape[1:]), dim=1)
+    seen = torch.nonzero(below == depth)[:, 0] if leaves else torch.arange(len(v))
+    return Tree(v[seen], tree_distances(parents)[np.ix_(seen.numpy(), seen.numpy())], noise)
 
 
 def laid_out(
     manifold: Manifold,
     positions: tuple[int, ...],
-    n: int,
     generator: Generator,
     depth: int = 5,
     edge: float = 1.0,
     shrink: float = 1.0,
-) -> Tensor:
+) -> Tree:
     """A binary tree drawn in the plane, flat or hyperbolic: edges of a node at equal angles (Sarkar 2011), both .2 off.
 
     Edges are `edge` long below the root and `shrink` times as long at each level; latents a tenth of the last about all
@@ -135,8 +161,7 @@ def laid_out(
         length = edge * shrink ** (level - 1) * (0.2 * normal(generator, len(nodes))).exp()
         step = length.unsqueeze(1) * torch.stack([angle.cos(), angle.sin()], dim=1)
         v[nodes] = manifold.add_normal(v[above], step, dim=1)
-    own = torch.randint(len(v), (n,), generator=generator)
-    return manifold.add_normal(v[own], 0.1 * edge * shrink ** (depth - 1) * normal(generator, n, 2), dim=1)
+    return Tree(v, tree_distances(parents), 0.1 * edge * shrink ** (depth - 1))
 
 
 def half_circle(manifold: Manifold, positions: tuple[int, ...], n: int, generator: Generator) -> Tensor:
@@ -166,19 +191,23 @@ WITHOUT: dict[str, Case] = {
     "40 clusters, twice as wide": partial(clusters, count=40, width=0.6),
     "100 clusters": partial(clusters, count=100),
 }
-WITH: dict[str, Case] = {
-    "tree, binary, depth 5, steps alike": tree,
-    "tree, binary, depth 5, steps × .7, leaves": partial(tree, shrink=0.7, leaves=True, noise=0.3),
-    "tree, ternary, depth 3, steps × .6": partial(tree, depth=3, children=3, shrink=0.6, noise=0.3),
-    "tree, ternary, depth 3, steps × .4": partial(tree, depth=3, children=3, shrink=0.4, noise=0.1),
-    "tree, ternary, depth 3, steps × .2": partial(tree, depth=3, children=3, shrink=0.2, noise=0.02),
+WALKS: dict[str, Grow] = {
+    "tree, binary, depth 5, steps alike": walk,
+    "tree, binary, depth 5, steps × .7, leaves": partial(walk, shrink=0.7, leaves=True, noise=0.3),
+    "tree, ternary, depth 3, steps × .6": partial(walk, depth=3, children=3, shrink=0.6, noise=0.3),
+    "tree, ternary, depth 3, steps × .4": partial(walk, depth=3, children=3, shrink=0.4, noise=0.1),
+    "tree, ternary, depth 3, steps × .2": partial(walk, depth=3, children=3, shrink=0.2, noise=0.02),
 }
-LAID_OUT: dict[str, Case] = {
+DRAWINGS: dict[str, Grow] = {
     "drawn in the plane, edges 2": partial(laid_out, edge=2.0),
     "drawn in the plane, edges 1": laid_out,
+    "drawn in the plane, edges .5": partial(laid_out, edge=0.5),
+    "drawn in the plane, edges .25": partial(laid_out, edge=0.25),
     "drawn in the plane, edges 1, × .5": partial(laid_out, shrink=0.5),
     "drawn in the plane, edges 1, × .4": partial(laid_out, shrink=0.4),
 }
+WITH: dict[str, Case] = {name: partial(about, grow) for name, grow in WALKS.items()}
+LAID_OUT: dict[str, Case] = {name: partial(about, grow) for name, grow in DRAWINGS.items()}
 OUTSIDE: dict[str, Case] = {"half a circle": half_circle, "a sphere": sphere}
 GROUPS = {
     "no tree: at most .05": WITHOUT,
@@ -237,6 +266,24 @@ def written(cell: dict[int, tuple[float, float]]) -> str:
     return f"{shares[0]:.2f} ({shares[1]:.2f})"
 
 
+def nearness(trials: int, only: str, spaces: list[str]) -> None:
+    """How far the trees of the trials are in the distances between their nodes, where 1 is all of it."""
+    print("\n| mean average precision of the nodes | " + " | ".join(spaces) + " |\n|---|" + "---:|" * len(spaces))
+    for name, grow in (WALKS | DRAWINGS).items():
+        if only not in name:
+            continue
+        cells = []
+        for space in spaces:
+            manifold, positions = SPACES[space]
+            if name in DRAWINGS and space not in PLANES:
+                cells.append("–")
+                continue
+            trees = [grow(manifold, positions, Generator().manual_seed(1000 + trial)) for trial in range(trials)]
+            found = [mean_average_precision(pairwise_dist(manifold, t.nodes).numpy(), t.dist) for t in trees]
+            cells.append(f"{fmean(found):.2f}")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
 def time_and_memory(n: int) -> None:
     """All metrics of n latents of a tree, as an evaluation computes them."""
     print(f"\n| {n} latents of 364 nodes | seconds | peak memory of the process, MiB | before |\n|---|---:|---:|---:|")
@@ -245,7 +292,7 @@ def time_and_memory(n: int) -> None:
         manifold, positions = SPACES[space]
         generator = Generator().manual_seed(0)
         nodes = torch.randint(len(parents), (n,), generator=generator)
-        centres = tree(manifold, positions, len(parents), generator, children=3, noise=0.0)
+        centres = about(partial(walk, children=3, noise=0.0), manifold, positions, len(parents), generator)
         v = (centres[nodes] + 0.2 * normal(generator, n, *centres.shape[1:])).float()
         before, start = peak_mib(), time.perf_counter()
         latent_hierarchy(
@@ -283,6 +330,8 @@ def main() -> None:
         n, draws = arguments.latents, arguments.draws
         file = arguments.file or Path(f"outputs/hierarchy-{n}-{draws}.jsonl")
         level_and_power(arguments.trials, n, draws, arguments.only, arguments.spaces, file)
+        if arguments.trials:
+            nearness(arguments.trials, arguments.only, arguments.spaces)
 
 
 if __name__ == "__main__":
