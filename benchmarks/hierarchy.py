@@ -227,6 +227,16 @@ def load(file: Path) -> Done:
     return done
 
 
+def fits(name: str, space: str) -> bool:
+    """Whether there is this case in this space: drawings are plane."""
+    return name not in DRAWINGS or space in PLANES
+
+
+def seeded(trial: int) -> Generator:
+    """What a case of this trial is drawn with."""
+    return Generator().manual_seed(1000 + trial)
+
+
 def level_and_power(trials: int, n: int, draws: int, only: str, spaces: list[str], file: Path) -> None:
     """Do the trials that the file lacks, and print the table of all that it has."""
     done = load(file)
@@ -236,10 +246,9 @@ def level_and_power(trials: int, n: int, draws: int, only: str, spaces: list[str
             for name, case in cases.items():
                 for space, (manifold, positions) in SPACES.items():
                     of_cell = done.setdefault((name, space), {})
-                    drawable = cases is not LAID_OUT or space in PLANES
-                    if only not in name or space not in spaces or trial in of_cell or not drawable:
+                    if only not in name or space not in spaces or trial in of_cell or not fits(name, space):
                         continue
-                    v = case(manifold, positions, n, Generator().manual_seed(1000 + trial))
+                    v = case(manifold, positions, n, seeded(trial))
                     found = tree_test(manifold, v, points=n, draws=draws, seed=trial, until=0.05)
                     of_cell[trial] = (found["quartet_p"], found["quartet_cloud_p"])
                     row = {"case": name, "space": space, "trial": trial, "p": of_cell[trial][0]}
@@ -275,10 +284,10 @@ def nearness(trials: int, only: str, spaces: list[str]) -> None:
         cells = []
         for space in spaces:
             manifold, positions = SPACES[space]
-            if name in DRAWINGS and space not in PLANES:
+            if not fits(name, space):
                 cells.append("–")
                 continue
-            trees = [grow(manifold, positions, Generator().manual_seed(1000 + trial)) for trial in range(trials)]
+            trees = [grow(manifold, positions, seeded(trial)) for trial in range(trials)]
             found = [mean_average_precision(pairwise_dist(manifold, t.nodes).numpy(), t.dist) for t in trees]
             cells.append(f"{fmean(found):.2f}")
         print(f"| {name} | " + " | ".join(cells) + " |")
@@ -292,7 +301,7 @@ def time_and_memory(n: int) -> None:
         manifold, positions = SPACES[space]
         generator = Generator().manual_seed(0)
         nodes = torch.randint(len(parents), (n,), generator=generator)
-        centres = about(partial(walk, children=3, noise=0.0), manifold, positions, len(parents), generator)
+        centres = walk(manifold, positions, generator, children=3).nodes
         v = (centres[nodes] + 0.2 * normal(generator, n, *centres.shape[1:])).float()
         before, start = peak_mib(), time.perf_counter()
         latent_hierarchy(
